@@ -1,0 +1,82 @@
+#pragma once
+// A kernel: a short straight-line program over tiles, decoded from a plan, verified, and run on views of tensors.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+#include "pto_wsp/cursor.hpp"
+#include "pto_wsp/dtype.hpp"
+#include "pto_wsp/isa.hpp"
+
+namespace pto_wsp {
+
+enum class Dir : std::uint8_t { in = 0, out = 1, inout = 2 };
+
+// A view given to a tile parameter. Strides are in bytes and may be negative or zero; `data` is the view's element (0, 0) and
+// needs no alignment. `rows`, `cols` are the valid ones: at least 1, at most the parameter's.
+struct TileArg {
+  std::byte* data;
+  std::int64_t row_stride, col_stride;
+  std::int32_t rows, cols;
+};
+
+// One argument; the parameter says which member counts. `scalar` holds a value of the parameter's dtype, exactly.
+union Arg {
+  TileArg tile;
+  double scalar;
+};
+
+struct Param {
+  bool is_scalar;
+  Dir dir;
+  DType dtype;
+  std::int32_t rows, cols;
+};
+
+// The cost expression overflowed, divided by zero, or gave a negative number.
+class CostError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct KernelImpl;
+
+// Immutable after `decode`; any number of threads may use one at the same time.
+class Kernel {
+ public:
+  // Reads one kernel. Throws PlanError for anything that could not run safely with arguments of the declared types.
+  static Kernel decode(Cursor& in);
+
+  Kernel(Kernel&&) noexcept;
+  Kernel& operator=(Kernel&&) noexcept;
+  ~Kernel();
+
+  const std::string& name() const noexcept;
+  std::span<const Param> params() const noexcept;
+
+  // Cycles for these valid shapes. Throws CostError.
+  std::int64_t cost(std::span<const Arg> args) const;
+  // Cycles when every tile argument is full; computed once. Throws CostError.
+  std::int64_t full_cost() const;
+
+  // Index of the first valid-shape requirement these arguments break, -1 if none.
+  int failed_check(std::span<const Arg> args) const noexcept;
+  std::size_t check_count() const noexcept;
+
+  // How much working memory `run` needs; a multiple of 64.
+  std::size_t scratch_bytes() const noexcept;
+
+  // Needs: one argument per parameter, failed_check(args) == -1, `scratch` 64-byte aligned and scratch_bytes() long, an FpEnv
+  // alive in this thread. A written argument overlaps no other argument.
+  void run(std::span<const Arg> args, std::byte* scratch) const noexcept;
+
+ private:
+  explicit Kernel(std::unique_ptr<const KernelImpl> impl) noexcept;
+  std::unique_ptr<const KernelImpl> impl_;
+};
+
+}  // namespace pto_wsp

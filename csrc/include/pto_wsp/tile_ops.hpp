@@ -1,0 +1,73 @@
+#pragma once
+// The tile operations: their codes in a plan, and the functions that carry them out at each instruction set level.
+//
+// Numerics, the same at every level. f16 and bf16 are widened to f32, computed there, and rounded once. Sums and products of
+// rows use 16 accumulators (element j into j mod 16) and a binary tree (i with i+8, +4, +2, +1); of columns 4 accumulators
+// (row i into i mod 4), combined as (0+2)+(1+3). matmul is one chain of fused multiply-adds over ascending k from the
+// accumulator (or +0); with transpose_b and not transpose_a 16 accumulators over k, the tree, then one addition of the
+// accumulator. maximum and minimum propagate NaN; max(-0,+0) = +0, min(-0,+0) = -0. i32 wraps.
+//
+// Largest errors of the f32 functions over all inputs, in units in the last place of the exact result:
+//   exp 1, log 1, tanh 2, erf 2, sin 2, cos 2, rsqrt 1; reciprocal, sqrt, div, fma, rounding functions: correctly rounded.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "pto_wsp/dtype.hpp"
+#include "pto_wsp/isa.hpp"
+
+namespace pto_wsp {
+
+enum class Op : std::uint8_t {
+  load = 1, store = 2, full = 3, iota = 4, broadcast = 5, cast = 6, matmul = 7, where = 8, fma = 9,
+  neg = 10, abs = 11, exp = 12, log = 13, sqrt = 14, rsqrt = 15, reciprocal = 16, tanh = 17, erf = 18, sin = 19, cos = 20,
+  floor = 21, ceil = 22, rint = 23, trunc = 24, logical_not = 25,
+  add = 30, sub = 31, mul = 32, div = 33, maximum = 34, minimum = 35, logical_and = 36, logical_or = 37,
+  eq = 40, ne = 41, lt = 42, le = 43, gt = 44, ge = 45,
+  rowsum = 50, rowmax = 51, rowmin = 52, rowprod = 53, colsum = 54, colmax = 55, colmin = 56, colprod = 57,
+};
+
+struct OpName {
+  Op op;
+  const char* name;
+};
+
+inline constexpr OpName op_names[] = {
+    {Op::load, "load"}, {Op::store, "store"}, {Op::full, "full"}, {Op::iota, "iota"}, {Op::broadcast, "broadcast"},
+    {Op::cast, "cast"}, {Op::matmul, "matmul"}, {Op::where, "where"}, {Op::fma, "fma"}, {Op::neg, "neg"}, {Op::abs, "abs"},
+    {Op::exp, "exp"}, {Op::log, "log"}, {Op::sqrt, "sqrt"}, {Op::rsqrt, "rsqrt"}, {Op::reciprocal, "reciprocal"},
+    {Op::tanh, "tanh"}, {Op::erf, "erf"}, {Op::sin, "sin"}, {Op::cos, "cos"}, {Op::floor, "floor"}, {Op::ceil, "ceil"},
+    {Op::rint, "rint"}, {Op::trunc, "trunc"}, {Op::logical_not, "logical_not"}, {Op::add, "add"}, {Op::sub, "sub"},
+    {Op::mul, "mul"}, {Op::div, "div"}, {Op::maximum, "maximum"}, {Op::minimum, "minimum"}, {Op::logical_and, "logical_and"},
+    {Op::logical_or, "logical_or"}, {Op::eq, "eq"}, {Op::ne, "ne"}, {Op::lt, "lt"}, {Op::le, "le"}, {Op::gt, "gt"},
+    {Op::ge, "ge"}, {Op::rowsum, "rowsum"}, {Op::rowmax, "rowmax"}, {Op::rowmin, "rowmin"}, {Op::rowprod, "rowprod"},
+    {Op::colsum, "colsum"}, {Op::colmax, "colmax"}, {Op::colmin, "colmin"}, {Op::colprod, "colprod"},
+};
+
+// What one call of an operation works on. Columns of every tile lie side by side; rows are `*_rs` bytes apart (0 repeats a
+// row). `bcast` bit i: source i is one column, repeated. A source may be the destination itself where the operation is
+// elementwise, and as matmul's accumulator.
+struct OpArgs {
+  std::byte* dst;
+  std::ptrdiff_t dst_rs;
+  const std::byte* src[3];
+  std::ptrdiff_t src_rs[3];
+  std::int32_t rows, cols;   // of the result
+  std::int32_t inner;        // reductions: how many elements go into one; matmul: k
+  std::int32_t row0;         // iota: the tile row that dst starts at
+  std::uint8_t bcast;
+  std::uint8_t imm;          // iota: axis; matmul: 1 transpose_a | 2 transpose_b | 4 has an accumulator (source 2)
+  std::byte* work;           // matmul: matmul_work_bytes(), 64-byte aligned
+};
+
+using OpFn = void (*)(const OpArgs&);
+
+// The function for an operation on elements of type `src` giving `dst`, nullptr where the operation has no such types.
+// load, store, full, broadcast copy (load makes any nonzero byte of a bool 1). For compare `dst` is bool, for where and the
+// rest both are the type of the values; for matmul `src` is the type of a and b.
+OpFn find_op(Isa isa, Op op, DType src, DType dst) noexcept;
+
+// Working memory of one matmul call with these (largest) sizes; a multiple of 64.
+std::size_t matmul_work_bytes(std::int32_t m, std::int32_t n, std::int32_t k) noexcept;
+
+}  // namespace pto_wsp
