@@ -1,0 +1,92 @@
+"""Activations, as compositions. On f16 and bf16 they compute in f32 and round once at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from pto_wsp.errors import TypeCheckError, here
+from pto_wsp.ir.core import DType, Primitive, Type, Typed
+from pto_wsp.ops.arithmetic import add, div, maximum, mul, neg
+from pto_wsp.ops.conversion import cast
+from pto_wsp.ops.functions import erf, exp, reciprocal, tanh
+from pto_wsp.ops.rules import FLOATS, NUMBERS, need_dtype, need_tile
+from pto_wsp.ops.value import Operand, Value, bind
+
+
+def _activation(name: str, of_f32: Callable[..., Value]) -> Primitive:
+    p = Primitive(name)
+
+    @p.def_type
+    def _(params: dict[str, Any], x: Type) -> Typed:
+        tile = need_tile(name, x)
+        need_dtype(name, tile.dtype, FLOATS)
+        return Typed(tile)
+
+    @p.def_expand
+    def _(x: Value, **params: Any) -> Value:
+        return cast(of_f32(cast(x, DType.F32), **params), x.dtype)
+
+    return p
+
+
+def _gelu(x: Value, approximate: str) -> Value:
+    if approximate == "tanh":
+        inner = mul(math.sqrt(2 / math.pi), add(x, mul(0.044715, mul(x, mul(x, x)))))
+        return mul(mul(0.5, x), add(1.0, tanh(inner)))
+    return mul(mul(0.5, x), add(1.0, erf(mul(x, math.sqrt(0.5)))))
+
+
+sigmoid_p = _activation("sigmoid", lambda x: reciprocal(add(exp(neg(x)), 1.0)))
+silu_p = _activation("silu", lambda x: div(x, add(exp(neg(x)), 1.0)))
+gelu_p = _activation("gelu", _gelu)
+relu_p = Primitive("relu")
+
+
+def sigmoid(x: Operand) -> Value:
+    """1 / (1 + exp(-x)).
+
+    [m, n] -> [m, n]; f32 f16 bf16; TNEG, TEXP, TADDS, TRECIP; 4 ulp of f32, then one rounding
+    """
+    return bind("sigmoid", x)
+
+
+def relu(x: Operand) -> Value:
+    """max(x, 0); NaN of NaN.
+
+    [m, n] -> [m, n]; f32 f16 bf16 i32; TMAXS; exact
+    """
+    return bind("relu", x)
+
+
+@relu_p.def_type
+def _(params: dict[str, Any], x: Type) -> Typed:
+    tile = need_tile("relu", x)
+    need_dtype("relu", tile.dtype, NUMBERS)
+    return Typed(tile)
+
+
+@relu_p.def_expand
+def _(x: Value) -> Value:
+    return maximum(x, 0)
+
+
+def gelu(x: Operand, *, approximate: str = "none") -> Value:
+    """x times the normal distribution function of x: 0.5 x (1 + erf(x / sqrt(2))); approximate="tanh" is its usual approximation.
+
+    Source of the approximation: Hendrycks and Gimpel, Gaussian Error Linear Units, 2016.
+
+    [m, n] -> [m, n]; f32 f16 bf16; as erf or tanh, TMULS, TMUL, TADDS; 4e-7 |x|, then one rounding
+    """
+    if approximate not in ("none", "tanh"):
+        raise TypeCheckError("PTO106", "gelu: an unknown approximation", values={"approximate": repr(approximate)[:80]}, loc=here(), fix='write approximate="none" or approximate="tanh"')
+    return bind("gelu", x, approximate=approximate)
+
+
+def silu(x: Operand) -> Value:
+    """x / (1 + exp(-x)), also called swish.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TNEG, TEXP, TADDS, TDIV; 4 ulp of f32, then one rounding
+    """
+    return bind("silu", x)

@@ -1,0 +1,63 @@
+"""What all elementwise operations share: one type rule, one way to compute in float64, one cost rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pto_wsp.arch import Arch
+from pto_wsp.errors import InternalError
+from pto_wsp.ir.core import DType, Primitive, ScalarType, TileType, Type, Typed
+from pto_wsp.ir.expr import Expr
+from pto_wsp.ops.rules import broadcast, need_dtype, same_dtype
+
+quiet = np.errstate(all="ignore")
+"""Decorates references: IEEE results, without numpy's warnings."""
+
+
+def wide(x: Any) -> np.ndarray:
+    """The numbers of x, exactly: bool, int64 or float64."""
+    x = np.asarray(x)
+    if x.dtype.kind == "b":
+        return x
+    return x.astype(np.int64 if x.dtype.kind in "iu" else np.float64)
+
+
+def wrapped(x: np.ndarray) -> np.ndarray:
+    """Integers as two's complement of 32 bits; everything else as it is."""
+    return x.astype(np.int32) if x.dtype.kind in "iu" else x
+
+
+def operand_dtype(t: Type) -> DType:
+    if not isinstance(t, (TileType, ScalarType)):
+        raise InternalError(f"{t} is no operand of a tile operation")
+    return t.dtype
+
+
+def elementwise(name: str, opcode: int, dtypes: Sequence[DType], reference: Callable[..., np.ndarray], result: DType | None = None) -> Primitive:
+    """A leaf whose operands have one dtype of `dtypes` and broadcast. result: dtype of the result, by default the operands'.
+
+    reference: function of float64, int64 or bool arrays; integers may leave 32 bits, they are wrapped here.
+    """
+    p = Primitive(name, opcode=opcode)
+
+    @p.def_type
+    def _(params: dict[str, Any], *operands: Type) -> Typed:
+        dtype = same_dtype(name, operands)
+        need_dtype(name, dtype, dtypes)
+        (rows, cols), (vrows, vcols), checks = broadcast(name, operands)
+        return Typed(TileType(result or dtype, rows, cols, vrows, vcols), checks)
+
+    @p.def_reference
+    @quiet
+    def _(params: dict[str, Any], *operands: np.ndarray) -> np.ndarray:
+        return wrapped(reference(*map(wide, operands)))
+
+    @p.def_cost
+    def _(arch: Arch, params: dict[str, Any], out: TileType, *operands: Type) -> Expr:
+        worked_on = TileType(operand_dtype(operands[0]), out.rows, out.cols, out.vrows, out.vcols)
+        return arch.vector(name, worked_on, scalar=any(isinstance(t, ScalarType) for t in operands))
+
+    return p

@@ -1,0 +1,134 @@
+"""Mathematical functions and rounding to whole numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from pto_wsp.ops.elementwise import elementwise
+from pto_wsp.ops.rules import FLOATS
+from pto_wsp.ops.value import Operand, Value, bind
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(math.erf, otypes=[np.float64])(x)
+
+
+exp_p = elementwise("exp", 12, FLOATS, np.exp)
+log_p = elementwise("log", 13, FLOATS, np.log)
+sqrt_p = elementwise("sqrt", 14, FLOATS, np.sqrt)
+rsqrt_p = elementwise("rsqrt", 15, FLOATS, lambda x: 1.0 / np.sqrt(x))
+reciprocal_p = elementwise("reciprocal", 16, FLOATS, lambda x: 1.0 / x)
+tanh_p = elementwise("tanh", 17, FLOATS, np.tanh)
+erf_p = elementwise("erf", 18, FLOATS, _erf)
+sin_p = elementwise("sin", 19, FLOATS, np.sin)
+cos_p = elementwise("cos", 20, FLOATS, np.cos)
+floor_p = elementwise("floor", 21, FLOATS, np.floor)
+ceil_p = elementwise("ceil", 22, FLOATS, np.ceil)
+rint_p = elementwise("rint", 23, FLOATS, np.rint)
+trunc_p = elementwise("trunc", 24, FLOATS, np.trunc)
+
+
+def exp(x: Operand) -> Value:
+    """e to the power x.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TEXP; 1 ulp of f32, then one rounding
+    """
+    return bind("exp", x)
+
+
+def log(x: Operand) -> Value:
+    """The natural logarithm of x; -inf of 0, NaN of negative numbers.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TLOG; 1 ulp of f32, then one rounding
+    """
+    return bind("log", x)
+
+
+def sqrt(x: Operand) -> Value:
+    """The square root of x; NaN of negative numbers.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TSQRT; one rounding
+    """
+    return bind("sqrt", x)
+
+
+def rsqrt(x: Operand) -> Value:
+    """1 / sqrt(x); infinite of zeros, with their sign.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TRSQRT; 1 ulp of f32, then one rounding
+    """
+    return bind("rsqrt", x)
+
+
+def reciprocal(x: Operand) -> Value:
+    """1 / x.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TRECIP; one rounding
+    """
+    return bind("reciprocal", x)
+
+
+def tanh(x: Operand) -> Value:
+    """The hyperbolic tangent of x.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TMULS, TEXP, TADDS, TDIV; 2 ulp of f32, then one rounding
+    """
+    return bind("tanh", x)
+
+
+def erf(x: Operand) -> Value:
+    """The error function of x, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TMAXS, TMINS, TMUL, TADDS, TDIV; 2 ulp of f32, then one rounding
+    """
+    return bind("erf", x)
+
+
+def sin(x: Operand) -> Value:
+    """The sine of x, in radians.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TMULS, TCVT, TSUB, TMUL, TADDS; 2 ulp of f32, then one rounding
+    """
+    return bind("sin", x)
+
+
+def cos(x: Operand) -> Value:
+    """The cosine of x, in radians.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TMULS, TCVT, TSUB, TMUL, TADDS; 2 ulp of f32, then one rounding
+    """
+    return bind("cos", x)
+
+
+def floor(x: Operand) -> Value:
+    """The largest whole number that is not above x.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TCVT FLOOR; exact
+    """
+    return bind("floor", x)
+
+
+def ceil(x: Operand) -> Value:
+    """The smallest whole number that is not below x.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TCVT CEIL; exact
+    """
+    return bind("ceil", x)
+
+
+def rint(x: Operand) -> Value:
+    """The whole number nearest to x, the even one of two.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TCVT RINT; exact
+    """
+    return bind("rint", x)
+
+
+def trunc(x: Operand) -> Value:
+    """The whole part of x.
+
+    [m, n] -> [m, n]; f32 f16 bf16; TCVT TRUNC; exact
+    """
+    return bind("trunc", x)

@@ -1,0 +1,83 @@
+"""The matrix product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pto_wsp.arch import Arch
+from pto_wsp.errors import TypeCheckError, here
+from pto_wsp.ir.core import Check, Dim, DType, Primitive, TileType, Type, Typed
+from pto_wsp.ir.expr import Expr
+from pto_wsp.ops.elementwise import quiet, wide, wrapped
+from pto_wsp.ops.memory import need_value
+from pto_wsp.ops.rules import NUMBERS, join, need_dtype, need_tile, same_dtype
+from pto_wsp.ops.value import Value, bind
+
+matmul_p = Primitive("matmul", opcode=7)
+
+
+def matmul(a: Value, b: Value, acc: Value | None = None, *, transpose_a: bool = False, transpose_b: bool = False) -> Value:
+    """a @ b, plus acc if given. transpose_a: a is stored [k, m]; transpose_b: b is stored [n, k]. The result is f32 (i32 of i32, which wraps).
+
+    [m, k], [k, n] (, f32 or i32 [m, n]) -> [m, n]; f32 f16 bf16 i32; TMATMUL, TMATMUL_ACC; k roundings of f32
+    """
+    for name, flag in (("transpose_a", transpose_a), ("transpose_b", transpose_b)):
+        if not isinstance(flag, (bool, np.bool_)):
+            raise TypeCheckError("PTO106", f"matmul: {name} is True or False", values={name: repr(flag)[:80]}, loc=here(), fix="give a Python bool; the accumulator is acc=")
+    operands = [need_value("matmul", a), need_value("matmul", b)]
+    if acc is not None:
+        operands.append(need_value("matmul", acc))
+    return bind("matmul", *operands, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
+
+
+def _inner(params: dict[str, Any], a: TileType, b: TileType) -> tuple[Dim, tuple[Check, ...]]:
+    """Valid k: columns of a, which are rows of b."""
+    return join(a.vrows if params["transpose_a"] else a.vcols, b.vcols if params["transpose_b"] else b.vrows)
+
+
+@matmul_p.def_type
+def _(params: dict[str, Any], a: Type, b: Type, *acc: Type) -> Typed:
+    a, b = need_tile("matmul", a), need_tile("matmul", b)
+    dtype = same_dtype("matmul", (a, b))
+    need_dtype("matmul", dtype, NUMBERS)
+    m, ka, vm = (a.cols, a.rows, a.vcols) if params["transpose_a"] else (a.rows, a.cols, a.vrows)
+    kb, n, vn = (b.cols, b.rows, b.vrows) if params["transpose_b"] else (b.rows, b.cols, b.vcols)
+    if ka != kb:
+        of_a, of_b = ("rows" if params["transpose_a"] else "columns"), ("columns" if params["transpose_b"] else "rows")
+        raise TypeCheckError("PTO101", f"matmul needs a's {of_a} to equal b's {of_b}, but {ka} is not {kb}", values={"a": a, "b": b}, fix=_fix_inner(params, ka, b))
+    checks = _inner(params, a, b)[1]
+    out = TileType(DType.I32 if dtype is DType.I32 else DType.F32, m, n, vm, vn)
+    for c in acc:
+        if not isinstance(c, TileType) or c.dtype is not out.dtype or c.shape != out.shape:
+            raise TypeCheckError("PTO107", f"matmul: the accumulator must be {out.dtype}<{m}x{n}>", values={"acc": c, "a": a, "b": b}, fix="start from pto.full((m, n), 0.0): products are summed in f32, of i32 in i32")
+        vm, rows = join(out.vrows, c.vrows)
+        vn, cols = join(out.vcols, c.vcols)
+        out = TileType(out.dtype, m, n, vm, vn)
+        checks += rows + cols
+    return Typed(out, checks)
+
+
+def _fix_inner(params: dict[str, Any], k: int, b: TileType) -> str:
+    other = b.rows if params["transpose_b"] else b.cols
+    if other == k:
+        return f"say transpose_b={not params['transpose_b']}: b is stored {'[k, n]' if params['transpose_b'] else '[n, k]'}"
+    return f"load b as {'[n, ' + str(k) + ']' if params['transpose_b'] else '[' + str(k) + ', n]'}, or say transpose_a or transpose_b"
+
+
+@matmul_p.def_reference
+@quiet
+def _(params: dict[str, Any], a: np.ndarray, b: np.ndarray, *acc: np.ndarray) -> np.ndarray:
+    a, b = wide(a), wide(b)
+    a, b = a.T if params["transpose_a"] else a, b.T if params["transpose_b"] else b
+    k = min(a.shape[1], b.shape[0])  # a tile that is defined everywhere gives as many as the other has
+    out = a[:, :k] @ b[:k]
+    for c in acc:
+        out = wide(c) + out
+    return wrapped(out)
+
+
+@matmul_p.def_cost
+def _(arch: Arch, params: dict[str, Any], out: TileType, a: TileType, b: TileType, *acc: TileType) -> Expr:
+    return arch.matmul(a.dtype, out.vrows, out.vcols, _inner(params, a, b)[0])
