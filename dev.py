@@ -1,0 +1,288 @@
+"""Set up, run and check the project. It needs Python 3.11 with venv, Python's headers and a C++20 compiler.
+
+    python3 dev.py demo              set up what is missing, then run the main job
+    python3 dev.py check [--full]    set up what is missing, then run the whole gate (--full: more seeds)
+    python3 dev.py wheel             build the wheel, if anything changed, and print its path
+
+Everything lands in .venv and build/, and what did not change is not built again.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+if sys.version_info < (3, 11):  # noqa: UP036 (for whoever runs an older one)
+    sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
+
+ROOT = Path(__file__).resolve().parent
+BUILD = ROOT / "build"
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+JOBS = str(len(os.sched_getaffinity(0)))
+CMAKE_AT_LEAST = (3, 25)
+
+
+class CommandError(Exception):
+    """A command failed; the message is what it printed."""
+
+
+def fail(message: str) -> NoReturn:
+    sys.exit(f"error: {message}")
+
+
+def environment() -> dict[str, str]:
+    """What every command runs with: the tools of .venv first, nothing of another Python environment."""
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    env["PATH"] = f"{VENV / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
+    env["VIRTUAL_ENV"] = str(VENV)
+    if shutil.which("ccache"):
+        env.setdefault("CMAKE_CXX_COMPILER_LAUNCHER", "ccache")
+    return env
+
+
+def run(*command: str | Path, **extra_env: str) -> str:
+    """Run a command in the project's folder and return what it printed; raises CommandError."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment() | extra_env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        shown = " ".join(str(word) for word in command)
+        raise CommandError(f"{done.stdout.rstrip()}\n`{shown}` ended with {done.returncode}")
+    return done.stdout
+
+
+# ---- setting up ----------------------------------------------------------------------------------------------------
+
+
+def once(stamp: Path, key: str, action: Callable[[], object]) -> None:
+    """Do something unless it was already done for the same key."""
+    if stamp.exists() and stamp.read_text() == key:
+        return
+    stamp.unlink(missing_ok=True)
+    action()
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(key)
+
+
+def pyproject() -> dict[str, Any]:
+    import tomllib  # here, so that an older Python gets as far as the message about its version
+
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def make_venv() -> None:
+    if PYTHON.exists():
+        return
+    if importlib.util.find_spec("ensurepip") is None:
+        fail("this Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv")
+    print("setting up .venv", file=sys.stderr, flush=True)
+    run(sys.executable, "-m", "venv", "--clear", VENV)
+
+
+def pip_install(group: str, requirements: list[str]) -> None:
+    command = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
+    once(VENV / f"{group}.stamp", "\n".join(requirements), partial(run, *command))
+
+
+def cmake_is_new_enough() -> bool:
+    if not shutil.which("cmake"):
+        return False
+    found = re.search(r"version (\d+)\.(\d+)", run("cmake", "--version"))
+    return found is not None and (int(found[1]), int(found[2])) >= CMAKE_AT_LEAST
+
+
+def install_build_tools() -> None:
+    if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "c++", "g++", "clang++"))):
+        fail("no C++ compiler found; on Debian and Ubuntu: apt-get install g++")
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        fail("Python's headers are missing; on Debian and Ubuntu: apt-get install python3-dev")
+    needed = list(pyproject()["build-system"]["requires"])
+    if not cmake_is_new_enough():
+        needed.append("cmake>=" + ".".join(map(str, CMAKE_AT_LEAST)))
+    if not shutil.which("ninja"):
+        needed.append("ninja")
+    pip_install("build", needed)
+
+
+def package_digest() -> str:
+    """Changes when anything changes that the wheel is made from."""
+    files = [
+        ROOT / name for name in ("CMakeLists.txt", "LICENSE", "LICENSE-3RD-PARTY.md", "README.md", "pyproject.toml")
+    ]
+    for folder in ("csrc", "pto_wsp"):
+        files += (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc")
+    digest = hashlib.sha256(sys.version.encode())
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def build_wheel() -> Path:
+    """The wheel of the tree as it is."""
+    make_venv()
+    install_build_tools()
+    folder = BUILD / "wheel"
+
+    def build() -> None:
+        print("building the package", file=sys.stderr, flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        quiet_pip = (PYTHON, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "--no-build-isolation")
+        run(*quiet_pip, f"--config-settings=build-dir={BUILD / 'module'}", "--wheel-dir", folder, ROOT)
+
+    once(BUILD / "wheel.stamp", package_digest(), build)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def install_package() -> None:
+    wheel = build_wheel()
+    pip_install("run", list(pyproject()["project"]["dependencies"]))
+    replace = (
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--force-reinstall",
+    )
+    once(VENV / "package.stamp", hashlib.sha256(wheel.read_bytes()).hexdigest(), partial(run, *replace, wheel))
+
+
+# ---- the gate ------------------------------------------------------------------------------------------------------
+
+
+def cpp(folder: str, *definitions: str, launcher: tuple[str, ...] = ()) -> None:
+    """Configure, build and run the C++ tests in a build folder of their own."""
+    where = BUILD / folder
+    generator = () if (where / "CMakeCache.txt").exists() else ("-G", "Ninja")
+    run("cmake", "-S", ROOT, "-B", where, *generator, *(f"-D{definition}" for definition in definitions))
+    run("cmake", "--build", where, "--parallel", JOBS)
+    run(*launcher, "ctest", "--test-dir", where, "--output-on-failure", "--no-tests=error", "--parallel", JOBS)
+
+
+def without_address_randomization() -> tuple[str, ...]:
+    """ThreadSanitizer cannot map its memory on kernels that randomize addresses widely."""
+    prefix = ("setarch", "--addr-no-randomize")
+    try:
+        run(*prefix, "true")
+    except (CommandError, FileNotFoundError):
+        return ()  # not allowed here, as in many containers; it is rarely needed
+    return prefix
+
+
+def cpp_address() -> None:
+    cpp(
+        "address", "PTO_WSP_SANITIZE=address", "PTO_WSP_PYTHON=OFF", "PTO_WSP_FEW_TILES=ON", "PTO_WSP_FUZZ_COUNT=100000"
+    )
+
+
+def cpp_thread() -> None:
+    options = ("PTO_WSP_SANITIZE=thread", "PTO_WSP_PYTHON=OFF", "PTO_WSP_FEW_TILES=ON", "PTO_WSP_FUZZ_COUNT=500")
+    cpp("thread", *options, launcher=without_address_randomization())
+
+
+class Step(NamedTuple):
+    name: str
+    action: Callable[[], object]
+
+
+STEPS = (
+    Step("ruff check", partial(run, "ruff", "check", ".")),
+    Step("ruff format", partial(run, "ruff", "format", "--check", ".")),
+    Step("basedpyright", partial(run, "basedpyright", "--pythonpath", PYTHON)),
+    Step("C++", partial(cpp, "release", f"Python_EXECUTABLE={PYTHON}")),
+    Step("C++ under ASan and UBSan", cpp_address),
+    Step("C++ under TSan", cpp_thread),
+)
+
+
+def passes(step: Step) -> bool:
+    print(f"{step.name:28}", end="", flush=True)
+    start = time.monotonic()
+    try:
+        step.action()
+    except CommandError as error:
+        print(f"FAILED {time.monotonic() - start:6.1f} s\n{error}\n", flush=True)
+        return False
+    print(f"ok     {time.monotonic() - start:6.1f} s", flush=True)
+    return True
+
+
+def pytest(*options: str) -> tuple[int, int]:
+    """Run the Python tests, showing their output; the numbers that passed and failed."""
+    report = BUILD / "pytest.xml"
+    report.unlink(missing_ok=True)
+    command = (PYTHON, "-P", "-m", "pytest", "-q", f"--junitxml={report}", *options)
+    status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
+    if not report.exists():
+        return 0, 1
+    suite = next(ET.parse(report).iter("testsuite"))
+    total, skipped, failures, errors = (int(suite.get(key, 0)) for key in ("tests", "skipped", "failures", "errors"))
+    failed = failures + errors
+    return total - skipped - failed, max(failed, int(status != 0))
+
+
+# ---- the commands --------------------------------------------------------------------------------------------------
+
+
+def demo() -> int:
+    install_package()
+    command = (PYTHON, "-P", "-m", "pto_wsp.tools.demo")
+    return subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
+
+
+def check(full: bool) -> int:
+    install_package()
+    pip_install("dev", list(pyproject()["project"]["optional-dependencies"]["dev"]))
+    failed_steps = [step.name for step in STEPS if not passes(step)]
+    print("pytest", flush=True)
+    passed, failed = pytest(*(["--full"] if full else []))
+    if failed_steps:
+        print("failed before pytest:", ", ".join(failed_steps))
+    print(f"{passed} passed, {failed} failed")
+    return int(bool(failed_steps) or failed > 0 or passed == 0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="set up, then run the main job")
+    gate = commands.add_parser("check", help="set up, then run the whole gate")
+    gate.add_argument("--full", action="store_true", help="more seeds in the property tests")
+    commands.add_parser("wheel", help="build the wheel and print its path")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "demo":
+            return demo()
+        if arguments.command == "check":
+            return check(arguments.full)
+        print(build_wheel())
+    except CommandError as error:
+        fail(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
