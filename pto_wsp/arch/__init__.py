@@ -11,4 +11,17 @@ from __future__ import annotations
 from pto_wsp.arch.load import DEFAULT, get, names
 from pto_wsp.arch.model import VECTOR_OPS, Arch, Cube, Fit, Instruction, Memory, Path, SyncDomain, Unit
 
-__all__ = ["DEFAULT", "VECTOR_OPS", "Arch", "Cube", "Fit", "Instruction", "Memory", "Path", "SyncDomain", "Unit", "get", "names"]
+__all__ = [
+    "DEFAULT",
+    "VECTOR_OPS",
+    "Arch",
+    "Cube",
+    "Fit",
+    "Instruction",
+    "Memory",
+    "Path",
+    "SyncDomain",
+    "Unit",
+    "get",
+    "names",
+]

@@ -29,7 +29,7 @@ COL_OPS = ("colsum", "colmax", "colmin", "colprod")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A memory of the machine. bytes: capacity of one core's (None: not stated); align: bytes an address is a multiple of."""
+    """A memory. bytes: capacity (None: not stated); align: what addresses are multiples of, in bytes."""
 
     name: str
     bytes: int | None
@@ -50,7 +50,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A part of a core that works by itself. core: which kind of core has it; beside: the units that run while it does."""
+    """A part of a core that works by itself. core: the kind of core that has it; beside: what may run while it does."""
 
     name: str
     core: str
@@ -70,7 +70,7 @@ class SyncDomain:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A vector instruction: head + slope * repeats + tail cycles; `unaligned` more if a tile's bytes do not fill repeats."""
+    """A vector instruction: head + slope * repeats + tail cycles, `unaligned` more where a tile ends inside a repeat."""
 
     head: int
     slope: int
@@ -80,7 +80,7 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A tile operation fitted to measurements: bias + slope * rows for the first repeat of a row, and for each further one."""
+    """A fitted tile operation: bias + slope * rows for the first repeat of each row, next_* for each further one."""
 
     bias: Fraction
     slope: Fraction
@@ -167,7 +167,11 @@ class Arch:
     def matmul(self, dtype: DType, m: Dim, n: Dim, k: Dim) -> Expr:
         """Cycles of the matrix unit for [m, k] x [k, n] of `dtype`."""
         c = self.cube
-        blocks = ceildiv(_dim(m), const(c.m)) * ceildiv(_dim(k) * dtype.itemsize, const(c.k_bytes)) * ceildiv(_dim(n), const(c.n))
+        blocks = (
+            ceildiv(_dim(m), const(c.m))
+            * ceildiv(_dim(k) * dtype.itemsize, const(c.k_bytes))
+            * ceildiv(_dim(n), const(c.n))
+        )
         return blocks * c.slope[dtype] + c.head
 
     def _repeats(self, tile: TileType) -> Expr:
@@ -180,7 +184,9 @@ class Arch:
 
     def _fitted(self, fit: Fit, x: TileType) -> Expr:
         rows, further = _dim(x.vrows), self._row_repeats(x) - 1
-        return _round_up([(fit.bias, const(1)), (fit.slope, rows), (fit.next_bias, further), (fit.next_slope, rows * further)])
+        return _round_up(
+            [(fit.bias, const(1)), (fit.slope, rows), (fit.next_bias, further), (fit.next_slope, rows * further)]
+        )
 
 
 def _dim(d: Dim) -> Expr:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from pto_wsp.errors import UnsupportedNameError, here
 from pto_wsp.ops.activation import gelu, relu, sigmoid, silu
-from pto_wsp.ops.arithmetic import abs, add, div, fma, max, maximum, min, minimum, mul, neg, sub  # noqa: A004 - their names in the field
+from pto_wsp.ops.arithmetic import abs, add, div, fma, max, maximum, min, minimum, mul, neg, sub
 from pto_wsp.ops.broadcasting import broadcast, coladd, coldiv, colmul, colsub, rowadd, rowdiv, rowmul, rowsub
 from pto_wsp.ops.comparison import eq, ge, gt, le, logical_and, logical_not, logical_or, lt, ne, where
 from pto_wsp.ops.conversion import cast
@@ -18,16 +18,74 @@ from pto_wsp.ops.product import matmul
 from pto_wsp.ops.reduction import colmax, colmean, colmin, colprod, colsum, rowmax, rowmean, rowmin, rowprod, rowsum
 
 __all__ = [
-    "load", "store", "full", "constant", "full_like", "iota",
-    "add", "sub", "mul", "div", "neg", "abs", "maximum", "max", "minimum", "min", "fma",
-    "exp", "log", "sqrt", "rsqrt", "reciprocal", "tanh", "erf", "sin", "cos", "floor", "ceil", "rint", "trunc",
-    "sigmoid", "relu", "gelu", "silu",
-    "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not", "where",
+    "abs",
+    "add",
+    "broadcast",
     "cast",
-    "rowsum", "rowmax", "rowmin", "rowprod", "rowmean", "colsum", "colmax", "colmin", "colprod", "colmean",
-    "rowadd", "rowsub", "rowmul", "rowdiv", "coladd", "colsub", "colmul", "coldiv", "broadcast",
+    "ceil",
+    "coladd",
+    "coldiv",
+    "colmax",
+    "colmean",
+    "colmin",
+    "colmul",
+    "colprod",
+    "colsub",
+    "colsum",
+    "constant",
+    "cos",
+    "div",
+    "eq",
+    "erf",
+    "exp",
+    "floor",
+    "fma",
+    "full",
+    "full_like",
+    "ge",
+    "gelu",
+    "gt",
+    "iota",
+    "layernorm",
+    "le",
+    "load",
+    "log",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
     "matmul",
-    "softmax", "rmsnorm", "layernorm",
+    "max",
+    "maximum",
+    "min",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "reciprocal",
+    "relu",
+    "rint",
+    "rmsnorm",
+    "rowadd",
+    "rowdiv",
+    "rowmax",
+    "rowmean",
+    "rowmin",
+    "rowmul",
+    "rowprod",
+    "rowsub",
+    "rowsum",
+    "rsqrt",
+    "sigmoid",
+    "silu",
+    "sin",
+    "softmax",
+    "sqrt",
+    "store",
+    "sub",
+    "tanh",
+    "trunc",
+    "where",
 ]
 
 
@@ -36,7 +94,13 @@ def __getattr__(name: str) -> NoReturn:
         raise AttributeError(name)
     near = difflib.get_close_matches(name, __all__, 3)
     values = {"near names": ", ".join(near)} if near else {}
-    raise UnsupportedNameError("PTO001", f"pto has no {name}", values=values, loc=here(), fix="docs/operations.md lists the operations there are")
+    raise UnsupportedNameError(
+        "PTO001",
+        f"pto has no {name}",
+        values=values,
+        loc=here(),
+        fix="docs/operations.md lists the operations there are",
+    )
 
 
 def __dir__() -> list[str]:

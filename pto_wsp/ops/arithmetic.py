@@ -1,4 +1,4 @@
-"""Arithmetic: add, sub, mul, div, neg, abs, maximum, minimum, fma."""
+"""Arithmetic."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ def smaller(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return -larger(-a, -b)
 
 
-add_p = elementwise("add", 30, NUMBERS, lambda a, b: a + b)
-sub_p = elementwise("sub", 31, NUMBERS, lambda a, b: a - b)
-mul_p = elementwise("mul", 32, NUMBERS, lambda a, b: a * b)
-div_p = elementwise("div", 33, FLOATS, lambda a, b: a / b)
+def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    return a * b + c
+
+
+add_p = elementwise("add", 30, NUMBERS, np.add)
+sub_p = elementwise("sub", 31, NUMBERS, np.subtract)
+mul_p = elementwise("mul", 32, NUMBERS, np.multiply)
+div_p = elementwise("div", 33, FLOATS, np.divide)
 maximum_p = elementwise("maximum", 34, NUMBERS, larger)
 minimum_p = elementwise("minimum", 35, NUMBERS, smaller)
-neg_p = elementwise("neg", 10, NUMBERS, lambda x: -x)
+neg_p = elementwise("neg", 10, NUMBERS, np.negative)
 abs_p = elementwise("abs", 11, NUMBERS, np.abs)
-fma_p = elementwise("fma", 9, FLOATS, lambda a, b, c: a * b + c)
+fma_p = elementwise("fma", 9, FLOATS, _fused)
 
 
 def add(a: Operand, b: Operand) -> Value:
@@ -71,7 +75,7 @@ def neg(x: Operand) -> Value:
     return bind("neg", x)
 
 
-def abs(x: Operand) -> Value:  # noqa: A001 - the operation's name; nothing here needs Python's
+def abs(x: Operand) -> Value:
     """The magnitude of x; that of the smallest i32 wraps to itself.
 
     [m, n] -> [m, n]; f32 f16 bf16 i32; TABS; exact
@@ -98,10 +102,11 @@ def minimum(a: Operand, b: Operand) -> Value:
 def fma(a: Operand, b: Operand, c: Operand) -> Value:
     """a * b + c, fused in f32.
 
-    [m, n], [m, n], [m, n] -> [m, n]; f32 f16 bf16; TMUL and TADD (newer PTO-ISA: TFUSEDMULADD); one rounding in f32, then one to the dtype
+    [m, n], [m, n], [m, n] -> [m, n]; f32 f16 bf16; TMUL, TADD (newer PTO-ISA: TFUSEDMULADD); one rounding in f32, then
+    one to the dtype
     """
     return bind("fma", a, b, c)
 
 
-max = maximum  # noqa: A001 - aliases that the field uses
-min = minimum  # noqa: A001
+max = maximum
+min = minimum

@@ -1,4 +1,7 @@
-"""Row and column vectors against tiles, and repeating a tile."""
+"""Broadcasts.
+
+`row...` and `col...` are the elementwise operations with the vector's shape checked.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,13 @@ def _vector(what: str, x: Value, v: Value, axis: int) -> None:
     want = (rows, 1) if axis == 1 else (1, cols)
     if need_value(what, v).shape != want:
         kind = "column vector [rows, 1]" if axis == 1 else "row vector [1, cols]"
-        raise TypeCheckError("PTO108", f"{what} needs a {kind} as second operand", values={"a": x.type, "b": v.type}, loc=here(), fix=f"give a tile of {want[0]}x{want[1]}; pto.{what[3:]} takes any shapes that broadcast")
+        raise TypeCheckError(
+            "PTO108",
+            f"{what} needs a {kind} as second operand",
+            values={"a": x.type, "b": v.type},
+            loc=here(),
+            fix=f"give a tile of {want[0]}x{want[1]}; pto.{what[3:]} takes any shapes that broadcast",
+        )
 
 
 def rowadd(x: Value, v: Value) -> Value:
@@ -108,7 +117,13 @@ def broadcast(x: Value, shape: Sequence[int]) -> Value:
     rows, cols = check_shape("broadcast", shape)
     m, n = need_value("broadcast", x).shape
     if m not in (1, rows) or n not in (1, cols):
-        raise TypeCheckError("PTO103", f"broadcast: {m}x{n} does not repeat to {rows}x{cols}", values={"x": x.type}, loc=here(), fix="each dimension of x must be 1 or that of the shape")
+        raise TypeCheckError(
+            "PTO103",
+            f"broadcast: {m}x{n} does not repeat to {rows}x{cols}",
+            values={"x": x.type},
+            loc=here(),
+            fix="each dimension of x must be 1 or that of the shape",
+        )
     if (m, n) == (rows, cols):
         return Value(x.builder, x.read())
     return bind("broadcast", x, rows=rows // m, cols=cols // n)
@@ -120,7 +135,12 @@ def _(params: dict[str, Any], x: Type) -> Typed:
     tile = need_tile("broadcast", x)
     times = params["rows"], params["cols"]
     if any(t != 1 and n != 1 for t, n in zip(times, tile.shape, strict=True)):
-        raise TypeCheckError("PTO103", "broadcast repeats a dimension that is not 1", values={"x": x, "times": times}, fix="repeat single rows and columns")
+        raise TypeCheckError(
+            "PTO103",
+            "broadcast repeats a dimension that is not 1",
+            values={"x": x, "times": times},
+            fix="repeat single rows and columns",
+        )
     valid = (tile.vrows if times[0] == 1 else times[0], tile.vcols if times[1] == 1 else times[1])
     return Typed(TileType(tile.dtype, tile.rows * times[0], tile.cols * times[1], *valid))
 

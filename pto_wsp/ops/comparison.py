@@ -15,12 +15,12 @@ from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.rules import ALL, NUMBERS, broadcast, need_dtype, need_tile, same_dtype
 from pto_wsp.ops.value import Operand, Value, bind
 
-eq_p = elementwise("eq", 40, ALL, lambda a, b: a == b, result=DType.BOOL)
-ne_p = elementwise("ne", 41, ALL, lambda a, b: a != b, result=DType.BOOL)
-lt_p = elementwise("lt", 42, NUMBERS, lambda a, b: a < b, result=DType.BOOL)
-le_p = elementwise("le", 43, NUMBERS, lambda a, b: a <= b, result=DType.BOOL)
-gt_p = elementwise("gt", 44, NUMBERS, lambda a, b: a > b, result=DType.BOOL)
-ge_p = elementwise("ge", 45, NUMBERS, lambda a, b: a >= b, result=DType.BOOL)
+eq_p = elementwise("eq", 40, ALL, np.equal, result=DType.BOOL)
+ne_p = elementwise("ne", 41, ALL, np.not_equal, result=DType.BOOL)
+lt_p = elementwise("lt", 42, NUMBERS, np.less, result=DType.BOOL)
+le_p = elementwise("le", 43, NUMBERS, np.less_equal, result=DType.BOOL)
+gt_p = elementwise("gt", 44, NUMBERS, np.greater, result=DType.BOOL)
+ge_p = elementwise("ge", 45, NUMBERS, np.greater_equal, result=DType.BOOL)
 logical_and_p = elementwise("logical_and", 36, (DType.BOOL,), np.logical_and)
 logical_or_p = elementwise("logical_or", 37, (DType.BOOL,), np.logical_or)
 logical_not_p = elementwise("logical_not", 25, (DType.BOOL,), np.logical_not)
@@ -111,7 +111,9 @@ def where(mask: Value, a: Operand, b: Operand) -> Value:
 @where_p.def_type
 def _(params: dict[str, Any], mask: Type, a: Type, b: Type) -> Typed:
     if need_tile("where", mask).dtype is not DType.BOOL:
-        raise TypeCheckError("PTO104", "where needs a bool mask", values={"mask": mask}, fix="make one by comparing: pto.gt(x, 0)")
+        raise TypeCheckError(
+            "PTO104", "where needs a bool mask", values={"mask": mask}, fix="make one by comparing: pto.gt(x, 0)"
+        )
     dtype = same_dtype("where", (a, b))
     need_dtype("where", dtype, ALL)
     (rows, cols), (vrows, vcols), checks = broadcast("where", (mask, a, b))

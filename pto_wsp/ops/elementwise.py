@@ -36,8 +36,10 @@ def operand_dtype(t: Type) -> DType:
     return t.dtype
 
 
-def elementwise(name: str, opcode: int, dtypes: Sequence[DType], reference: Callable[..., np.ndarray], result: DType | None = None) -> Primitive:
-    """A leaf whose operands have one dtype of `dtypes` and broadcast. result: dtype of the result, by default the operands'.
+def elementwise(
+    name: str, opcode: int, dtypes: Sequence[DType], reference: Callable[..., np.ndarray], result: DType | None = None
+) -> Primitive:
+    """A leaf whose operands have one dtype of `dtypes` and broadcast. result: its dtype, by default theirs.
 
     reference: function of float64, int64 or bool arrays; integers may leave 32 bits, they are wrapped here.
     """

@@ -15,11 +15,19 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return np.vectorize(math.erf, otypes=[np.float64])(x)
 
 
+def _reciprocal(x: np.ndarray) -> np.ndarray:
+    return 1.0 / x
+
+
+def _rsqrt(x: np.ndarray) -> np.ndarray:
+    return 1.0 / np.sqrt(x)
+
+
 exp_p = elementwise("exp", 12, FLOATS, np.exp)
 log_p = elementwise("log", 13, FLOATS, np.log)
 sqrt_p = elementwise("sqrt", 14, FLOATS, np.sqrt)
-rsqrt_p = elementwise("rsqrt", 15, FLOATS, lambda x: 1.0 / np.sqrt(x))
-reciprocal_p = elementwise("reciprocal", 16, FLOATS, lambda x: 1.0 / x)
+rsqrt_p = elementwise("rsqrt", 15, FLOATS, _rsqrt)
+reciprocal_p = elementwise("reciprocal", 16, FLOATS, _reciprocal)
 tanh_p = elementwise("tanh", 17, FLOATS, np.tanh)
 erf_p = elementwise("erf", 18, FLOATS, _erf)
 sin_p = elementwise("sin", 19, FLOATS, np.sin)

@@ -1,4 +1,7 @@
-"""Normalisation of rows, as compositions. On f16 and bf16 they compute in f32 and round once at the end."""
+"""Normalisation of rows.
+
+Over valid columns only. These are compositions: on f16 and bf16 they compute in f32 and round once at the end.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ layernorm_p = Primitive("layernorm")
 def softmax(x: Operand) -> Value:
     """exp(x - max) / sum(exp(x - max)) over the valid columns of each row; NaN for a row that is all -inf.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TROWMAX, TROWEXPANDSUB, TEXP, TROWSUM, TROWEXPANDDIV; (n/16 + 8) roundings of f32, then one
+    [m, n] -> [m, n]; f32 f16 bf16; TROWMAX, TROWEXPANDSUB, TEXP, TROWSUM, TROWEXPANDDIV;
+    (n/16 + 8 + |x - max|) roundings of f32, then one
     """
     return bind("softmax", x)
 
@@ -44,7 +48,13 @@ def _(x: Value) -> Value:
 
 def _check_eps(what: str, eps: object) -> float:
     if not isinstance(eps, (int, float)) or isinstance(eps, bool) or not math.isfinite(eps) or eps < 0:
-        raise TypeCheckError("PTO106", f"{what}: eps is a Python number >= 0", values={"eps": repr(eps)[:80]}, loc=here(), fix="give a small number such as 1e-6")
+        raise TypeCheckError(
+            "PTO106",
+            f"{what}: eps is a Python number >= 0",
+            values={"eps": repr(eps)[:80]},
+            loc=here(),
+            fix="give a small number such as 1e-6",
+        )
     return float(eps)
 
 
@@ -56,7 +66,12 @@ def _normalized(what: str, x: Type, vectors: tuple[Type, ...]) -> Typed:
     for v in vectors:
         same_dtype(what, (x, v))
         if need_tile(what, v).shape != (1, tile.cols):
-            raise TypeCheckError("PTO108", f"{what} needs a row vector [1, {tile.cols}]", values={"x": x, "vector": v}, fix=f"give a tile of 1x{tile.cols}: one number for each column")
+            raise TypeCheckError(
+                "PTO108",
+                f"{what} needs a row vector [1, {tile.cols}]",
+                values={"x": x, "vector": v},
+                fix=f"give a tile of 1x{tile.cols}: one number for each column",
+            )
         vcols, more = join(vcols, need_tile(what, v).vcols)
         checks += more
     return Typed(TileType(tile.dtype, tile.rows, tile.cols, tile.vrows, vcols), checks)
@@ -67,7 +82,8 @@ def rmsnorm(x: Value, gamma: Value | None = None, eps: float = 1e-6) -> Value:
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
 
-    [m, n] (, [1, n]) -> [m, n]; f32 f16 bf16; TMUL, TROWSUM, TDIVS, TADDS, TRSQRT, TROWEXPANDMUL, TCOLEXPANDMUL; (n/32 + 6) roundings of f32, then one
+    [m, n] (, [1, n]) -> [m, n]; f32 f16 bf16; TMUL, TROWSUM, TDIVS, TADDS, TRSQRT, TROWEXPANDMUL,
+    TCOLEXPANDMUL; (n/32 + 8) roundings of f32, then one
     """
     vectors = [] if gamma is None else [need_value("rmsnorm", gamma)]
     return bind("rmsnorm", need_value("rmsnorm", x), *vectors, eps=_check_eps("rmsnorm", eps))
@@ -92,10 +108,19 @@ def layernorm(x: Value, gamma: Value | None = None, beta: Value | None = None, e
 
     Source: Ba, Kiros and Hinton, Layer Normalization, 2016. The variance is the mean of (x - mean)^2.
 
-    [m, n] (, [1, n], [1, n]) -> [m, n]; f32 f16 bf16; TROWSUM, TDIVS, TROWEXPANDSUB, TMUL, TADDS, TRSQRT, TROWEXPANDMUL, TCOLEXPANDMUL, TCOLEXPANDADD; (n/8 + 12) roundings of f32 relative to the largest |x|, then one
+    [m, n] (, [1, n], [1, n]) -> [m, n]; f32 f16 bf16; TROWSUM, TDIVS, TROWEXPANDSUB, TMUL, TADDS, TRSQRT,
+    TROWEXPANDMUL, TCOLEXPANDMUL, TCOLEXPANDADD; (n/8 + 12) roundings of f32 of
+    the largest |x| over the deviation, then one
     """
     vectors = [need_value("layernorm", v) for v in (gamma, beta) if v is not None]
-    return bind("layernorm", need_value("layernorm", x), *vectors, eps=_check_eps("layernorm", eps), gamma=gamma is not None, beta=beta is not None)
+    return bind(
+        "layernorm",
+        need_value("layernorm", x),
+        *vectors,
+        eps=_check_eps("layernorm", eps),
+        gamma=gamma is not None,
+        beta=beta is not None,
+    )
 
 
 @layernorm_p.def_type

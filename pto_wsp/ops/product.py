@@ -18,18 +18,28 @@ from pto_wsp.ops.value import Value, bind
 matmul_p = Primitive("matmul", opcode=7)
 
 
-def matmul(a: Value, b: Value, acc: Value | None = None, *, transpose_a: bool = False, transpose_b: bool = False) -> Value:
-    """a @ b, plus acc if given. transpose_a: a is stored [k, m]; transpose_b: b is stored [n, k]. The result is f32 (i32 of i32, which wraps).
+def matmul(
+    a: Value, b: Value, acc: Value | None = None, *, transpose_a: bool = False, transpose_b: bool = False
+) -> Value:
+    """a @ b, plus acc if given. The result is f32; of i32 it is i32, and wraps.
+
+    transpose_a: a is stored [k, m]; transpose_b: b is stored [n, k].
 
     [m, k], [k, n] (, f32 or i32 [m, n]) -> [m, n]; f32 f16 bf16 i32; TMATMUL, TMATMUL_ACC; k roundings of f32
     """
     for name, flag in (("transpose_a", transpose_a), ("transpose_b", transpose_b)):
-        if not isinstance(flag, (bool, np.bool_)):
-            raise TypeCheckError("PTO106", f"matmul: {name} is True or False", values={name: repr(flag)[:80]}, loc=here(), fix="give a Python bool; the accumulator is acc=")
+        if not isinstance(flag, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeCheckError(
+                "PTO106",
+                f"matmul: {name} is True or False",
+                values={name: repr(flag)[:80]},
+                loc=here(),
+                fix="give a Python bool; the accumulator is acc=",
+            )
     operands = [need_value("matmul", a), need_value("matmul", b)]
     if acc is not None:
         operands.append(need_value("matmul", acc))
-    return bind("matmul", *operands, transpose_a=bool(transpose_a), transpose_b=bool(transpose_b))
+    return bind("matmul", *operands, transpose_a=transpose_a, transpose_b=transpose_b)
 
 
 def _inner(params: dict[str, Any], a: TileType, b: TileType) -> tuple[Dim, tuple[Check, ...]]:
@@ -46,12 +56,22 @@ def _(params: dict[str, Any], a: Type, b: Type, *acc: Type) -> Typed:
     kb, n, vn = (b.cols, b.rows, b.vrows) if params["transpose_b"] else (b.rows, b.cols, b.vcols)
     if ka != kb:
         of_a, of_b = ("rows" if params["transpose_a"] else "columns"), ("columns" if params["transpose_b"] else "rows")
-        raise TypeCheckError("PTO101", f"matmul needs a's {of_a} to equal b's {of_b}, but {ka} is not {kb}", values={"a": a, "b": b}, fix=_fix_inner(params, ka, b))
+        raise TypeCheckError(
+            "PTO101",
+            f"matmul needs a's {of_a} to equal b's {of_b}, but {ka} is not {kb}",
+            values={"a": a, "b": b},
+            fix=_fix_inner(params, ka, b),
+        )
     checks = _inner(params, a, b)[1]
     out = TileType(DType.I32 if dtype is DType.I32 else DType.F32, m, n, vm, vn)
     for c in acc:
         if not isinstance(c, TileType) or c.dtype is not out.dtype or c.shape != out.shape:
-            raise TypeCheckError("PTO107", f"matmul: the accumulator must be {out.dtype}<{m}x{n}>", values={"acc": c, "a": a, "b": b}, fix="start from pto.full((m, n), 0.0): products are summed in f32, of i32 in i32")
+            raise TypeCheckError(
+                "PTO107",
+                f"matmul: the accumulator must be {out.dtype}<{m}x{n}>",
+                values={"acc": c, "a": a, "b": b},
+                fix="start from pto.full((m, n), 0.0): products are summed in f32, of i32 in i32",
+            )
         vm, rows = join(out.vrows, c.vrows)
         vn, cols = join(out.vcols, c.vcols)
         out = TileType(out.dtype, m, n, vm, vn)
@@ -60,10 +80,9 @@ def _(params: dict[str, Any], a: Type, b: Type, *acc: Type) -> Typed:
 
 
 def _fix_inner(params: dict[str, Any], k: int, b: TileType) -> str:
-    other = b.rows if params["transpose_b"] else b.cols
-    if other == k:
-        return f"say transpose_b={not params['transpose_b']}: b is stored {'[k, n]' if params['transpose_b'] else '[n, k]'}"
-    return f"load b as {'[n, ' + str(k) + ']' if params['transpose_b'] else '[' + str(k) + ', n]'}, or say transpose_a or transpose_b"
+    if params["transpose_b"]:
+        return "say transpose_b=False: b is stored [k, n]" if b.rows == k else f"load b as [n, {k}]"
+    return "say transpose_b=True: b is stored [n, k]" if b.cols == k else f"load b as [{k}, n], or say transpose_a=True"
 
 
 @matmul_p.def_reference

@@ -1,4 +1,7 @@
-"""Reductions of rows to [m, 1] and of columns to [1, n], over valid elements only, and means."""
+"""Reductions of rows and columns.
+
+Over valid elements only. f16 and bf16 are reduced in f32, with one rounding at the end.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +123,7 @@ colmean_p = _mean("colmean", 0, "colsum", "count_rows")
 
 
 def rowsum(x: Operand) -> Value:
-    """The sum of each row. f16 and bf16 are added in f32; i32 wraps.
+    """The sum of each row; i32 wraps.
 
     [m, n] -> [m, 1]; f32 f16 bf16 i32; TROWSUM; (n/16 + 4) roundings of f32, then one
     """
@@ -144,7 +147,7 @@ def rowmin(x: Operand) -> Value:
 
 
 def rowprod(x: Operand) -> Value:
-    """The product of each row. f16 and bf16 are multiplied in f32; i32 wraps.
+    """The product of each row; i32 wraps.
 
     [m, n] -> [m, 1]; f32 f16 bf16 i32; TROWPROD; n roundings of f32, then one
     """
@@ -160,7 +163,7 @@ def rowmean(x: Operand) -> Value:
 
 
 def colsum(x: Operand) -> Value:
-    """The sum of each column. f16 and bf16 are added in f32; i32 wraps.
+    """The sum of each column; i32 wraps.
 
     [m, n] -> [1, n]; f32 f16 bf16 i32; TCOLSUM; (m/4 + 2) roundings of f32, then one
     """
@@ -184,7 +187,7 @@ def colmin(x: Operand) -> Value:
 
 
 def colprod(x: Operand) -> Value:
-    """The product of each column. f16 and bf16 are multiplied in f32; i32 wraps.
+    """The product of each column; i32 wraps.
 
     [m, n] -> [1, n]; f32 f16 bf16 i32; TCOLPROD; m roundings of f32, then one
     """

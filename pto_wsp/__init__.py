@@ -1,0 +1,91 @@
+"""pto_wsp: a traced staging framework for workloads of tile kernels, with a C++ runtime and exact semantic time."""
+
+from typing import Any
+
+from pto_wsp import ops as pto
+from pto_wsp.api.workload import Workload, kernel, make_wir, workload
+from pto_wsp.errors import (
+    ArtifactError,
+    BindError,
+    BoundsError,
+    Cancelled,
+    CompileError,
+    ExecutionError,
+    IRConversionError,
+    KernelError,
+    PtoError,
+    RaceError,
+    ScheduleError,
+    TraceError,
+    TypeCheckError,
+    UnsupportedError,
+)
+from pto_wsp.ir.core import DType
+from pto_wsp.ops.value import Value
+from pto_wsp.runtime.program import Program
+from pto_wsp.runtime.stats import ProgramStats
+from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
+from pto_wsp.trace.axes import Dense, DenseDyn
+from pto_wsp.trace.index import Symbol
+from pto_wsp.trace.tensor import Tensor, TensorSpec
+from pto_wsp.trace.workload import P
+from pto_wsp.transforms.combine import combine, sequential
+from pto_wsp.transforms.dispatch import dispatch
+from pto_wsp.transforms.policies import DispatchPolicy, TaskWindow, WindowMode
+from pto_wsp.transforms.task_graph import task_graph
+
+jit_kernel = kernel
+
+__all__ = [
+    "ArtifactError",
+    "BindError",
+    "BoundsError",
+    "Cancelled",
+    "CompileError",
+    "Constexpr",
+    "DType",
+    "Dense",
+    "DenseDyn",
+    "DispatchPolicy",
+    "ExecutionError",
+    "IRConversionError",
+    "In",
+    "InOut",
+    "KernelError",
+    "Out",
+    "P",
+    "Program",
+    "ProgramStats",
+    "PtoError",
+    "RaceError",
+    "Scalar",
+    "ScheduleError",
+    "Symbol",
+    "TaskWindow",
+    "Tensor",
+    "TensorSpec",
+    "Tile",
+    "TraceError",
+    "TypeCheckError",
+    "UnsupportedError",
+    "Value",
+    "WindowMode",
+    "Workload",
+    "combine",
+    "dispatch",
+    "jit_kernel",
+    "kernel",
+    "make_wir",
+    "pto",
+    "sequential",
+    "task_graph",
+    "workload",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from pto_wsp.errors import UnsupportedNameError, here
+
+    if name.startswith("_"):
+        raise AttributeError(f"module 'pto_wsp' has no attribute {name!r}")
+    raise UnsupportedNameError("PTO001", f"pto_wsp has no {name}", loc=here(), fix="see pto_wsp.__all__ for what there is")

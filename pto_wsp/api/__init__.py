@@ -1,0 +1,1 @@
+"""What users hold: the decorators and the workload, thin over the layers below."""

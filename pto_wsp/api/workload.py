@@ -1,0 +1,169 @@
+"""`@kernel`, `@workload`, and the workload that calling one gives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, overload
+
+from pto_wsp import arch as archs
+from pto_wsp.errors import TraceError, here, user_frame
+from pto_wsp.ir.core import Axis, Eqn, Policy, Region, Wir
+from pto_wsp.runtime.program import Program, thread_count
+from pto_wsp.targets import base
+from pto_wsp.targets.cpu_sim import target as cpu_sim
+from pto_wsp.trace.kernel import KernelFunction
+from pto_wsp.trace.tensor import Tensor
+from pto_wsp.trace.workload import Traced, trace_workload
+from pto_wsp.transforms.dispatch import dispatch
+from pto_wsp.transforms.policies import TaskWindow
+from pto_wsp.transforms.task_graph import task_graph
+
+DEFAULT_TARGET = cpu_sim.CpuSim.name
+
+
+@dataclass(frozen=True)
+class Workload(Traced):
+    """A traced workload: a program that generates tasks. Immutable; transformations give new workloads. `str(w)` is its wir."""
+
+    def dispatch(self, policy: Policy) -> Workload:
+        """`dispatch(policy)(self)`: the tasks go to the policy's lanes."""
+        return dispatch(policy)(self)
+
+    def task_graph(self, *, window: TaskWindow) -> Workload:
+        """`task_graph(window=...)(self)`: bound the tasks that are issued and not retired."""
+        return task_graph(window=window)(self)
+
+    def compile(self, target: str = DEFAULT_TARGET, arch: Any = None, threads: int | None = None) -> Program:
+        """The program of this workload, bound to the arrays it was traced with.
+
+        target: "cpu_sim". arch: the name of an architecture model, a path to one, or None for the default ("ascend_a2a3").
+        threads: most threads that work on a run; None means PTO_WSP_NUM_THREADS, else the processors there are.
+        Raises CompileError (unknown target or arch, schedules that have no meaning) and BindError (arrays that do not fit).
+        """
+        count = thread_count(threads)
+        begin = time.perf_counter()
+        artifact = base.get(target).compile(self.wir, archs.get(arch), self.sizes)
+        program = Program(artifact, count)
+        program.compile_time_ms = (time.perf_counter() - begin) * 1e3
+        return program.bind({n: t for n, t in self.tensors.items() if isinstance(t, Tensor)})
+
+    @property
+    def type(self) -> str:
+        """The inferred type: axes, kernels and kind of parallelism, e.g. `Workload[Dense[4](batch), {attn}, Independent]`."""
+        return workload_type(self.wir)
+
+    def __str__(self) -> str:
+        return str(self.wir)
+
+
+class WorkloadFunction:
+    """What `@workload` makes: call it with its arguments to trace it."""
+
+    def __init__(self, fn: FunctionType, label: str) -> None:
+        self.fn = fn
+        self.label = label
+        self.__name__ = label
+        self.__doc__ = fn.__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Workload:
+        """Trace the function once. Raises TraceError, TypeCheckError, RaceError and BoundsError at the user's line."""
+        traced = trace_workload(self.fn, self.label, args, kwargs)
+        return Workload(traced.wir, traced.tensors, traced.sizes)
+
+    def __repr__(self) -> str:
+        return f"<workload {self.label}>"
+
+
+@overload
+def kernel(fn: Callable[..., Any], /) -> KernelFunction: ...
+@overload
+def kernel(*, name: str | None = None) -> Callable[[Callable[..., Any]], KernelFunction]: ...
+def kernel(fn: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+    """Make a function over tiles a kernel: the unit that runs on one core.
+
+    Parameters are annotated `In[Tile[rows, cols, dtype]]`, `Out[...]`, `InOut[...]`, `Scalar[dtype]` or `Constexpr[type]`; the
+    body uses `pto` operations and Python operators, and stores into every output. It is traced when a workload calls it.
+    name: what reports call it; by default the function's name. Raises TraceError for parameters it cannot take.
+    """
+    frame = user_frame()
+
+    def make(f: Callable[..., Any]) -> KernelFunction:
+        return KernelFunction(_function("kernel", f), _label("kernel", name, f), frame)
+
+    return make if fn is None else make(fn)
+
+
+@overload
+def workload(fn: Callable[..., Any], /) -> WorkloadFunction: ...
+@overload
+def workload(*, name: str | None = None) -> Callable[[Callable[..., Any]], WorkloadFunction]: ...
+def workload(fn: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+    """Make a function that emits tasks a workload: `for b in P(batch): k[b](x=X[b], out=Y[b])`.
+
+    Calling it traces it and gives a `Workload`. Arguments are tensors (numpy arrays become tensors), axes, symbols, and Python
+    values that steer tracing. name: what reports call it; by default the function's name.
+    """
+
+    def make(f: Callable[..., Any]) -> WorkloadFunction:
+        return WorkloadFunction(_function("workload", f), _label("workload", name, f))
+
+    return make if fn is None else make(fn)
+
+
+def _function(what: str, f: object) -> FunctionType:
+    if not isinstance(f, FunctionType):
+        raise TraceError("PTO155", f"@{what} on something that is no Python function", values={"got": repr(f)[:80]}, loc=here(), fix=f"put @{what} directly above a def")
+    return f
+
+
+def _label(what: str, name: object, f: Callable[..., Any]) -> str:
+    if name is not None and (not isinstance(name, str) or not name):
+        raise TraceError("PTO155", f"the name of a {what} is a non-empty string", values={"name": repr(name)[:80]}, loc=here(), fix='write name="..."')
+    return name or f.__name__
+
+
+def make_wir(f: WorkloadFunction) -> Callable[..., Wir]:
+    """`make_wir(f)(*types)`: the wir of a workload for arguments given as `TensorSpec`s, tensors, axes or Python values.
+
+    Shows what is traced, as `jax.make_jaxpr` does: `print(make_wir(attention)(TensorSpec((4, 16, 128), DType.F32)))`.
+    """
+    if not isinstance(f, WorkloadFunction):
+        raise TraceError("PTO155", "make_wir needs a workload", values={"got": repr(f)[:80]}, loc=here(), fix="give a function decorated with @workload")
+    return lambda *args, **kwargs: f(*args, **kwargs).wir
+
+
+def workload_type(wir: Wir) -> str:
+    """`Workload[axes, {kernels}, kind]`; kind is Independent, Sequential or Mixed."""
+    axes: list[str] = []
+    kinds: set[str] = set()
+
+    def visit(region: Region) -> None:
+        tasks_or_loops = [e for e in region.eqns if e.prim not in ("dispatch", "window")]
+        for eqn in region.eqns:
+            if eqn.prim in ("parallel_for", "seq_for"):
+                axes.append(_axis_type(eqn))
+                kinds.add("Independent" if eqn.prim == "parallel_for" else "Sequential")
+            elif eqn.prim == "sequential":
+                kinds.add("Sequential")
+            for r in eqn.regions:
+                visit(r)
+        if len(tasks_or_loops) > 1:
+            kinds.add("Mixed")
+
+    visit(wir.body)
+    kind = "Independent" if kinds <= {"Independent"} else "Sequential" if kinds == {"Sequential"} else "Mixed"
+    names = ", ".join(dict.fromkeys(k.label for k in wir.kernels))
+    return f"Workload[{' x '.join(axes) or '()'}, {{{names}}}, {kind}]"
+
+
+def _axis_type(eqn: Eqn) -> str:
+    axis = eqn.params["axis"]
+    assert isinstance(axis, Axis)
+    if axis.kind == "DenseDyn":
+        return f"DenseDyn({axis.name})"
+    if axis.kind == "Tiles":
+        return f"Tiles[{axis.size}, {axis.tile}]({axis.name})"
+    return f"{axis.kind}[{axis.size}]({axis.name})"

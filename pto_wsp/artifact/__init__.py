@@ -1,0 +1,1 @@
+"""Artifacts: a compiled workload as bytes and on disk."""

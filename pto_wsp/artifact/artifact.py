@@ -1,0 +1,183 @@
+"""An artifact: manifest, wir, plan and source locations of one compiled workload."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pto_wsp.artifact.container import Section, content_hash, damaged, pack, unpack
+from pto_wsp.errors import ArtifactError, Location, PtoError, here
+from pto_wsp.ir.core import Axis, Wir
+from pto_wsp.ir.text import parse, show
+from pto_wsp.ir.verify import verify
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Immutable, and shared by the programs made of it. `manifest` is plain JSON data; see `manifest_of`."""
+
+    manifest: dict[str, Any]
+    wir_text: str
+    plan: bytes
+    task_locations: tuple[Location | None, ...]
+    check_locations: tuple[tuple[Location | None, ...], ...]
+    others: tuple[Section, ...] = field(default=())
+
+    @cached_property
+    def wir(self) -> Wir:
+        """The workload as it was scheduled."""
+        return parse(self.wir_text)
+
+    def sections(self) -> list[Section]:
+        places = {"tasks": [_place(x) for x in self.task_locations], "checks": [[_place(x) for x in row] for row in self.check_locations]}
+        return [
+            Section("manifest", _json(self.manifest)),
+            Section("wir", self.wir_text.encode()),
+            Section("plan", self.plan),
+            Section("locations", _json(places), required=False),
+            *self.others,
+        ]
+
+    def to_bytes(self) -> bytes:
+        """The artifact as bytes; the same workload gives the same bytes, source locations aside."""
+        return pack(self.sections())
+
+    @property
+    def hash(self) -> str:
+        """Content hash: what the program is, not where its source stands."""
+        return content_hash(self.sections())
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Artifact:
+        """The artifact in `data`. Raises ArtifactError for anything that is damaged, newer, or inconsistent."""
+        parts = unpack(bytes(data))
+        by_name = {s.name: s for s in parts}
+        for name in ("manifest", "wir", "plan"):
+            if name not in by_name:
+                raise damaged(f"it has no {name}")
+        try:
+            manifest = json.loads(by_name["manifest"].data.decode())
+            text = by_name["wir"].data.decode()
+            places = json.loads(by_name["locations"].data.decode()) if "locations" in by_name else {"tasks": [], "checks": []}
+            tasks = tuple(_location(x) for x in places["tasks"])
+            checks = tuple(tuple(_location(x) for x in row) for row in places["checks"])
+        except (ValueError, TypeError, KeyError, RecursionError) as e:
+            raise damaged(f"its tables cannot be read ({type(e).__name__})") from e
+        others = tuple(s for s in parts if s.name not in ("manifest", "wir", "plan", "locations"))
+        artifact = Artifact(manifest, text, by_name["plan"].data, tasks, checks, others)
+        artifact._check()
+        return artifact
+
+    def _check(self) -> None:
+        """The manifest must say what the wir says."""
+        try:
+            verify(self.wir, "traced")
+        except PtoError as e:
+            raise damaged(f"its wir breaks a rule: {e.what}") from e
+        m = self.manifest
+        if not isinstance(m, dict) or set(m) != set(_MANIFEST) or any(not isinstance(m[k], t) for k, t in _MANIFEST.items()):
+            raise damaged("its manifest lacks fields, or has wrong ones")
+        want = tables_of(self.wir)
+        wrong = [k for k, v in want.items() if m[k] != v]
+        if wrong:
+            raise damaged(f"its manifest and its wir differ in {', '.join(wrong)}")
+        if any(not isinstance(k, str) or k not in self.wir.symbols or not isinstance(v, int) or isinstance(v, bool) or v < 0 for k, v in m["sizes"].items()):
+            raise damaged("its manifest has wrong sizes")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the artifact, whole or not at all. Raises ArtifactError where it cannot be written."""
+        target = Path(path)
+        temporary: str | None = None
+        try:
+            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+            with os.fdopen(handle, "wb") as f:
+                f.write(self.to_bytes())
+                f.flush()
+                os.fsync(f.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, target)
+        except OSError as e:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise ArtifactError("PTO603", f"cannot write {target}", values={"because": e}, loc=here(), fix="give a path that can be written, on a disk with room") from e
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Artifact:
+        """Read what `save` wrote. Raises ArtifactError."""
+        try:
+            data = Path(path).read_bytes()
+        except OSError as e:
+            raise ArtifactError("PTO603", f"cannot read {path}", values={"because": e}, loc=here(), fix="give the path of a saved program") from e
+        return Artifact.from_bytes(data)
+
+
+_MANIFEST: dict[str, type] = {
+    "name": str,
+    "target": str,
+    "arch": str,
+    "arch_hash": str,
+    "clock_khz": int,
+    "lanes": int,
+    "capabilities": dict,
+    "sizes": dict,
+    "race_checks": bool,
+    "symbols": list,
+    "axes": dict,
+    "tensors": list,
+    "kernels": list,
+    "schedules": list,
+}
+
+
+def tables_of(wir: Wir) -> dict[str, Any]:
+    """The tables of the manifest that follow from the wir."""
+    axes: dict[str, str | int] = {}
+    schedules: list[str] = []
+    for top in wir.body.eqns:
+        for eqn in top.walk():
+            axis = eqn.params.get("axis")
+            if isinstance(axis, Axis) and axis.kind in ("Dense", "DenseDyn", "Tiles"):
+                single = len(axis.size.terms) == 1 and axis.size.const == 0 and axis.size.terms[0][1] == 1
+                if axis.size.is_const:
+                    axes.setdefault(axis.name, axis.size.const)
+                elif single and isinstance(axis.size.terms[0][0], str):
+                    axes[axis.name] = axis.size.terms[0][0]
+            if eqn.prim in ("dispatch", "window"):
+                schedules.append(eqn.prim + ":" + ",".join(f"{k}={v}" for k, v in sorted(eqn.params.items())))
+    return {
+        "name": wir.name,
+        "symbols": list(wir.symbols),
+        "axes": axes,
+        "tensors": [[v.name, str(v.type)] for v in wir.tensors],
+        "kernels": [[k.name, k.label] for k in wir.kernels],
+        "schedules": schedules,
+    }
+
+
+def make(wir: Wir, plan: bytes, task_locations: tuple[Location | None, ...], check_locations: tuple[tuple[Location | None, ...], ...], **manifest: Any) -> Artifact:
+    """The artifact of a lowered workload; `manifest` gives the fields that do not follow from the wir."""
+    return Artifact({**manifest, **tables_of(wir)}, show(wir), plan, task_locations, check_locations)
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _place(x: Location | None) -> list[Any] | None:
+    return None if x is None else [x.file, x.line, x.function, list(x.cols) if x.cols else None]
+
+
+def _location(x: Any) -> Location | None:
+    if x is None:
+        return None
+    file, line, function, cols = x
+    if not (isinstance(file, str) and isinstance(line, int) and isinstance(function, str)):
+        raise TypeError("a location of the wrong form")
+    return Location(file, line, function, None if cols is None else (int(cols[0]), int(cols[1])))

@@ -1,0 +1,278 @@
+"""The exceptions of pto_wsp, their one message format, and source locations.
+
+Every error a user can cause is a `PtoError`. Its text says what happened (with a code), with which values, on
+which line of the user's program (with a caret), and how to fix it:
+
+    [PTO101] matmul needs a's columns to equal b's rows, but 64 is not 32
+      a: f16<16x64>
+      b: f16<32x64>
+    --> examples/bgemm/bgemm_example.py:9 in bgemm_tile
+    9 |     return pto.matmul(a, b)
+      |            ^^^^^^^^^^^^^^^^
+    fix: load b as [64, n], or say transpose_b=True
+
+A fault of pto_wsp itself is an `InternalError`, which is not a `PtoError`.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from types import CodeType, FrameType
+
+_PACKAGE = str(Path(__file__).resolve().parent) + "/"
+
+
+class Location:
+    """A place in the user's source: file, 1-based line, 0-based columns, function.
+
+    Built from a frame in constant time; the columns are looked up when they are first asked for.
+    """
+
+    __slots__ = ("_code", "_cols", "_lasti", "file", "function", "line")
+
+    def __init__(self, file: str, line: int, function: str, cols: tuple[int, int] | None = None) -> None:
+        self.file = file
+        self.line = line
+        self.function = function
+        self._cols = cols
+        self._code: CodeType | None = None
+        self._lasti = 0
+
+    @staticmethod
+    def of_frame(frame: FrameType) -> Location:
+        """The instruction that `frame` is executing."""
+        loc = Location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        loc._code, loc._lasti = frame.f_code, frame.f_lasti
+        return loc
+
+    @property
+    def cols(self) -> tuple[int, int] | None:
+        """First and one-past-last column of the expression on `line`, where Python knows them."""
+        if self._code is not None:
+            position = next(islice(self._code.co_positions(), self._lasti // 2, None), None)
+            self._code = None
+            if position is not None:
+                line, end_line, col, end_col = position
+                if line == self.line == end_line and col is not None and end_col is not None:
+                    self._cols = (col, end_col)
+        return self._cols
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+    def show(self) -> str:
+        """The `-->` block of an error message: place, source line and caret."""
+        head = f"--> {self.file}:{self.line} in {self.function}"
+        text = linecache.getline(self.file, self.line).rstrip("\n")
+        if not text.strip():
+            return head
+        number = str(self.line)
+        rows = [head, f"{number} | {text}"]
+        if self.cols is not None:
+            # columns count UTF-8 bytes; the caret line counts characters
+            first, last = (len(text.encode()[:c].decode(errors="ignore")) for c in self.cols)
+            rows.append(" " * len(number) + " | " + " " * first + "^" * max(last - first, 1))
+        return "\n".join(rows)
+
+
+def user_frame() -> FrameType:
+    """The innermost frame that does not belong to pto_wsp."""
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def here() -> Location:
+    """Where the user's program is now."""
+    return Location.of_frame(user_frame())
+
+
+class InternalError(RuntimeError):
+    """A broken invariant inside pto_wsp: our mistake, never the user's."""
+
+
+class PtoError(Exception):
+    """Base of all errors of pto_wsp.
+
+    `code` names the mistake ("PTO101"), `what` says what happened, `values` which values were involved, `loc` where in
+    the user's program (None when no line is known), `fix` how to put it right.
+    """
+
+    def __init__(self, code: str, what: str, *, fix: str, values: Mapping[str, object] | None = None, loc: Location | None = None) -> None:
+        if code not in CODES:
+            raise InternalError(f"error code {code} is not in the table of codes")
+        self.code = code
+        self.what = what
+        self.values = dict(values or {})
+        self.fix = fix
+        self.loc = loc
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        rows = [f"[{self.code}] {self.what}"]
+        rows += [f"  {name}: {value}" for name, value in self.values.items()]
+        if self.loc is not None:
+            rows.append(self.loc.show())
+        rows.append(f"fix: {self.fix}")
+        return "\n".join(rows)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.code, self.what, self.fix, self.values, self.loc and (self.loc.file, self.loc.line, self.loc.function, self.loc.cols)))
+
+
+def _rebuild(cls: type[PtoError], code: str, what: str, fix: str, values: dict[str, object], loc: tuple[str, int, str, tuple[int, int] | None] | None) -> PtoError:
+    return cls(code, what, fix=fix, values=values, loc=Location(*loc) if loc else None)
+
+
+class TraceError(PtoError):
+    """The traced Python says something that has no meaning in the language."""
+
+
+class TypeCheckError(TraceError):
+    """Types, shapes or names do not fit together."""
+
+
+class RaceError(PtoError):
+    """Two iterations that are meant to be independent touch one element, and one of them writes it."""
+
+
+class BoundsError(PtoError):
+    """An index, slice, extent or integer lies outside what it indexes."""
+
+
+class CompileError(PtoError):
+    """The workload cannot be compiled for this target."""
+
+
+class ScheduleError(CompileError):
+    """A schedule directive has no meaning here."""
+
+
+class IRConversionError(CompileError):
+    """Text that is not wir, or wir that breaks its rules."""
+
+
+class UnsupportedError(CompileError):
+    """Something that is not there (yet), asked for by name."""
+
+
+class UnsupportedNameError(UnsupportedError, AttributeError):
+    """A public name that is not there: an `UnsupportedError` that `getattr` and `hasattr` understand."""
+
+
+class BindError(PtoError):
+    """Arrays, sizes or values that do not fit the program."""
+
+
+class ArtifactError(PtoError):
+    """An artifact that is damaged, newer than this version, or not one."""
+
+
+class ExecutionError(PtoError):
+    """A run failed."""
+
+
+class KernelError(ExecutionError):
+    """A task got tiles whose valid shapes do not fit its kernel."""
+
+
+class Cancelled(ExecutionError):
+    """The run was cancelled."""
+
+
+# One mistake, one code. The page docs/errors.md is generated from this table.
+CODES: dict[str, str] = {}
+
+
+def _codes(text: str) -> None:
+    for row in text.strip().splitlines():
+        code, summary = row.split(maxsplit=1)
+        if code in CODES:
+            raise InternalError(f"error code {code} stands twice in the table")
+        CODES[code] = summary
+
+
+_codes("""
+PTO001 a public name that does not exist (yet)
+PTO002 the installed package lacks its compiled core
+PTO101 matmul: inner dimensions differ
+PTO102 operands of an operation have different dtypes
+PTO103 operand shapes do not broadcast
+PTO104 an operation does not exist for this dtype
+PTO105 an argument of an operation is not a tile
+PTO106 a parameter of an operation has a value it cannot take
+PTO107 matmul: the accumulator has the wrong type
+PTO108 row or column vector expected
+PTO109 a Python number does not fit the tile's dtype
+PTO120 a kernel parameter has no usable annotation
+PTO121 a tile shape or dtype in an annotation is wrong
+PTO122 a kernel does not write one of its outputs
+PTO123 an output is read before it is written
+PTO124 store into an input
+PTO125 stored value and parameter differ in shape or dtype
+PTO126 a tile operation outside of a kernel
+PTO127 a kernel returns a value
+PTO128 Python control flow on a traced value
+PTO129 a kernel called outside of a workload
+PTO130 a value of another kernel or workload
+PTO131 a kernel or workload with *args, **kwargs or defaults where none can be
+PTO140 an unknown or repeated kernel argument
+PTO141 a missing kernel argument
+PTO142 a kernel argument of the wrong kind
+PTO143 a view's dtype differs from the parameter's
+PTO144 a view's shape differs from the parameter's
+PTO145 within one task an output overlaps another argument
+PTO146 a Constexpr argument that is not a Python constant
+PTO150 P(...) of something that is not an axis
+PTO151 break or return inside a traced loop
+PTO152 P(...) outside of a workload
+PTO153 an axis that was made wrongly
+PTO154 too many or too few loop variables
+PTO155 a workload called with wrong arguments
+PTO156 one name for two different things
+PTO157 a loop variable used outside of its loop
+PTO158 a workload that uses something of another workload's trace
+PTO160 wrong number of indices
+PTO161 an index of an unknown kind
+PTO162 a slice with a step, or of unknown length
+PTO163 an index outside of its dimension
+PTO164 a tensor declared wrongly
+PTO165 an index that is not affine
+PTO201 iterations of a P loop conflict
+PTO301 text that is not wir
+PTO302 wir that breaks its rules
+PTO401 an unknown target
+PTO402 an unknown arch, or an arch file that breaks the schema
+PTO403 a schedule directive with a wrong value
+PTO404 contradictory schedule directives
+PTO405 a workload without tasks or of a shape the target cannot take
+PTO406 a wrong number of threads
+PTO501 not an array
+PTO502 an array's dtype differs from its declaration
+PTO503 an array's shape differs from its declaration
+PTO504 an array's byte order is not the machine's
+PTO505 an output array is read-only
+PTO506 two tensors share storage and one is written
+PTO507 a tensor without an array
+PTO508 an unknown tensor name
+PTO509 an axis size is not bound
+PTO510 an unknown axis or symbol name
+PTO511 an axis size that is negative or not an integer
+PTO601 an artifact that is damaged or not one
+PTO602 an artifact of a newer version, or with unknown required parts
+PTO603 an artifact that cannot be read or written
+PTO701 synchronize() before execute()
+PTO702 execute() or a change of bindings while the program runs
+PTO703 the run was cancelled
+PTO704 a time-out while waiting
+PTO710 a task's tiles have valid shapes its kernel cannot take
+PTO711 division by zero in an index expression
+PTO712 an index expression overflows 64 bits
+PTO713 a scalar does not fit its parameter's dtype
+PTO714 a cost that is negative or overflows
+""")

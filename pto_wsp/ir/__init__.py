@@ -1,0 +1,1 @@
+"""The wir: one functional IR for kernels (over tiles) and workloads (over tasks)."""

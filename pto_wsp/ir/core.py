@@ -1,0 +1,442 @@
+"""The wir's data: types, variables, equations, regions, kernels, workloads. Plain, immutable, printable.
+
+    wir      := symbols tensors kernels region                 one workload with the kernels it calls
+    kernel   := name params region                             tile dialect: equations over tiles
+    region   := params equations
+    equation := outs = primitive[params] ins regions           every equation keeps the user's source location
+    in       := var | literal | view | expr
+    view     := tensor[dim, ...]
+    dim      := expr | expr :+ length | tile(expr, size, limit)
+
+Names are identities: within one kernel, and within one workload, no two variables share a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, EnumMeta
+from typing import Any, Union
+
+import numpy as np
+
+from pto_wsp.errors import InternalError, Location, UnsupportedNameError, here
+from pto_wsp.ir.expr import Expr, ceildiv, const, show_name
+
+
+class _NamedChoices(EnumMeta):
+    """An enum whose missing members are an error at the user's line."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        have = ", ".join(cls.__members__)
+        raise UnsupportedNameError("PTO001", f"{cls.__name__} has no {name}", values={"there is": have}, loc=here(), fix="use one of these")
+
+
+class Choice(Enum, metaclass=_NamedChoices):
+    """Base of the public enums."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DType(Choice):
+    """Element types of tensors and tiles: IEEE f32 and f16, bf16, two's complement i32, and bool (one byte)."""
+
+    F32 = ("f32", 0, 4)
+    F16 = ("f16", 1, 2)
+    BF16 = ("bf16", 2, 2)
+    I32 = ("i32", 3, 4)
+    BOOL = ("bool", 4, 1)
+
+    def __init__(self, short: str, code: int, itemsize: int) -> None:
+        self.short = short
+        self.code = code
+        self.itemsize = itemsize
+
+    def __str__(self) -> str:
+        return self.short
+
+    @property
+    def is_float(self) -> bool:
+        return self in (DType.F32, DType.F16, DType.BF16)
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The numpy dtype of arrays that hold it; bf16 is ml_dtypes.bfloat16."""
+        if self is DType.BF16:
+            import ml_dtypes  # loaded when first needed: it costs a tenth of the import time
+
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype({"f32": "float32", "f16": "float16", "i32": "int32", "bool": "bool"}[self.short])
+
+
+SHORT_DTYPES = {d.short: d for d in DType}
+
+Dim = Union[int, str]
+"""A tile's valid rows or columns: a number (all of them, by construction), or "x.rows"/"x.cols" of the tile parameter x."""
+
+
+def _dim(d: Dim) -> str:
+    return show_name(d) if isinstance(d, str) else str(d)
+
+
+@dataclass(frozen=True, slots=True)
+class TileType:
+    """A tile in registers: static shape, valid shape of which elements outside are never read into a result."""
+
+    dtype: DType
+    rows: int
+    cols: int
+    vrows: Dim = -1
+    vcols: Dim = -1
+
+    def __post_init__(self) -> None:
+        if self.vrows == -1:
+            object.__setattr__(self, "vrows", self.rows)
+        if self.vcols == -1:
+            object.__setattr__(self, "vcols", self.cols)
+
+    def __str__(self) -> str:
+        valid = "" if (self.vrows, self.vcols) == (self.rows, self.cols) else f" of {_dim(self.vrows)} x {_dim(self.vcols)}"
+        return f"{self.dtype}<{self.rows}x{self.cols}{valid}>"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.rows, self.cols)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarType:
+    """A scalar kernel parameter."""
+
+    dtype: DType
+
+    def __str__(self) -> str:
+        return str(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexType:
+    """A loop variable: an integer."""
+
+    def __str__(self) -> str:
+        return "index"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """A tensor in memory; dims are numbers or expressions over symbols."""
+
+    dtype: DType
+    shape: tuple[Expr, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+Type = Union[TileType, ScalarType, IndexType, TensorType]
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    name: str
+    type: Type
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A constant of a dtype; `value` is exactly representable in it. NaNs are equal to each other."""
+
+    value: float | int | bool
+    dtype: DType
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def key(self) -> tuple[str, DType]:
+        # repr tells -0.0 from 0.0 and makes NaN equal to itself
+        return (repr(self.value), self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A plain index; drops the dimension."""
+
+    index: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """`length` elements from `start`, all of which must exist."""
+
+    start: Expr
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileAt:
+    """Tile `index` of an axis of `limit` elements: elements index*size .. min((index+1)*size, limit)."""
+
+    index: Expr
+    size: int
+    limit: Expr
+
+    @property
+    def start(self) -> Expr:
+        return self.index * self.size
+
+
+ViewDim = Union[At, Slice, TileAt]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A rectangular part of a tensor; one dim for each dimension of the tensor."""
+
+    tensor: str
+    dims: tuple[ViewDim, ...]
+
+    @property
+    def kept(self) -> tuple[Slice | TileAt, ...]:
+        return tuple(d for d in self.dims if not isinstance(d, At))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Static shape: sizes of the dimensions that are not dropped."""
+        return tuple(d.length if isinstance(d, Slice) else d.size for d in self.kept)
+
+    def names(self) -> frozenset[str]:
+        out: frozenset[str] = frozenset()
+        for d in self.dims:
+            out |= d.start.names() if isinstance(d, Slice) else d.index.names()
+            if isinstance(d, TileAt):
+                out |= d.limit.names()
+        return out
+
+
+In = Union[Var, Literal, View, Expr]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What a loop runs over: `size` elements, in tiles of `tile` (1: elements). kind: Dense, DenseDyn, Tiles or Range."""
+
+    kind: str
+    name: str
+    size: Expr
+    tile: int = 1
+
+    @property
+    def extent(self) -> Expr:
+        return self.size if self.tile == 1 else ceildiv(self.size, const(self.tile))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A dispatch policy: its name and its number of lanes."""
+
+    name: str
+    lanes: int
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.lanes})"
+
+
+Param = Union[int, bool, float, str, Expr, Axis, Policy, DType, tuple["Param", ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A nested scope: variables it binds, and equations in order."""
+
+    params: tuple[Var, ...]
+    eqns: tuple[Eqn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Eqn:
+    """outs = prim[params] ins { regions }"""
+
+    prim: str
+    outs: tuple[Var, ...] = ()
+    ins: tuple[In, ...] = ()
+    params: Mapping[str, Param] = field(default_factory=dict[str, Param])
+    regions: tuple[Region, ...] = ()
+    loc: Location | None = field(default=None, compare=False, repr=False)
+
+    def walk(self) -> Iterator[Eqn]:
+        """This equation and all equations inside it, in program order."""
+        yield self
+        for region in self.regions:
+            for eqn in region.eqns:
+                yield from eqn.walk()
+
+
+class Direction(Enum):
+    IN = "in"
+    OUT = "out"
+    INOUT = "inout"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class KernelParam:
+    """A parameter of a kernel: a tile in memory with a direction, or a scalar (direction IN)."""
+
+    name: str
+    direction: Direction
+    type: TileType | ScalarType
+    loc: Location | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A traced kernel. `name` is unique in its workload, `label` is what the user called it."""
+
+    name: str
+    label: str
+    params: tuple[KernelParam, ...]
+    body: Region
+    loc: Location | None = field(default=None, compare=False, repr=False)
+
+    def param(self, name: str) -> KernelParam:
+        return next(p for p in self.params if p.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Wir:
+    """One workload with its kernels. `symbols` are the sizes bound at run time."""
+
+    name: str
+    symbols: tuple[str, ...]
+    tensors: tuple[Var, ...]
+    kernels: tuple[Kernel, ...]
+    body: Region
+
+    def kernel(self, name: str) -> Kernel:
+        return next(k for k in self.kernels if k.name == name)
+
+    def tensor_type(self, name: str) -> TensorType:
+        t = next(v.type for v in self.tensors if v.name == name)
+        if not isinstance(t, TensorType):
+            raise InternalError(f"{name} is not a tensor")
+        return t
+
+    def tasks(self) -> Iterator[Eqn]:
+        """Every task equation in program order: the sites of the workload."""
+        for eqn in self.body.eqns:
+            yield from (e for e in eqn.walk() if e.prim == "task")
+
+    def with_body(self, *eqns: Eqn) -> Wir:
+        return replace(self, body=Region((), eqns))
+
+    def __str__(self) -> str:
+        from pto_wsp.ir.text import show
+
+        return show(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A requirement on valid shapes that tracing could not decide: a == b, or a >= b."""
+
+    rel: str
+    a: Dim
+    b: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What a tile primitive's type rule gives: the result's type, and checks left for the task."""
+
+    type: TileType | None
+    checks: tuple[Check, ...] = ()
+
+
+class Dialect(Enum):
+    TILE = "tile"
+    TASK = "task"
+
+
+class Primitive:
+    """A primitive and its rules. A missing rule is a failing test, never a default.
+
+    type       tile: (params, *operand types) -> Typed, raises TypeCheckError without a location
+               task: (eqn, scope) -> None, raises IRConversionError
+    reference  tile: (params, *arrays) -> array of the valid shape: float64 (integers exact), the caller rounds once
+               task: the evaluator's step
+    cost       tile: (arch, params, result, *operands) -> Expr over the operands' valid dims, cycles
+    expand     compositions only: (*values, **params) -> value, in terms of other primitives
+    opcode     leaves only: the number of the operation in the plan
+    """
+
+    def __init__(self, name: str, dialect: Dialect = Dialect.TILE, *, opcode: int | None = None, doc: str = "") -> None:
+        if name in PRIMITIVES:
+            raise InternalError(f"primitive {name} is defined twice")
+        self.name = name
+        self.dialect = dialect
+        self.opcode = opcode
+        self.doc = doc
+        self.type: Callable[..., Any] | None = None
+        self.reference: Callable[..., Any] | None = None
+        self.cost: Callable[..., Expr] | None = None
+        self.expand: Callable[..., Any] | None = None
+        PRIMITIVES[name] = self
+
+    def def_type(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        self.type = rule
+        return rule
+
+    def def_reference(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        self.reference = rule
+        return rule
+
+    def def_cost(self, rule: Callable[..., Expr]) -> Callable[..., Expr]:
+        self.cost = rule
+        return rule
+
+    def def_expand(self, rule: Callable[..., Any]) -> Callable[..., Any]:
+        self.expand = rule
+        return rule
+
+
+PRIMITIVES: dict[str, Primitive] = {}
+
+
+def operand_type(x: In) -> Type:
+    if isinstance(x, Var):
+        return x.type
+    if isinstance(x, Literal):
+        return ScalarType(x.dtype)
+    raise InternalError(f"{x} has no type of its own")
+
+
+def task_effects(wir: Wir, eqn: Eqn) -> Iterator[tuple[int, View, bool]]:
+    """The views a task touches: (position of the argument, view, whether it writes)."""
+    kernel = wir.kernel(str(eqn.params["kernel"]))
+    for i, (param, arg) in enumerate(zip(kernel.params, eqn.ins, strict=True)):
+        if isinstance(arg, View):
+            yield i, arg, param.direction is not Direction.IN
+
+
+def written_tensors(wir: Wir) -> frozenset[str]:
+    return frozenset(v.tensor for eqn in wir.tasks() for _, v, writes in task_effects(wir, eqn) if writes)
+
+
+def read_tensors(wir: Wir) -> frozenset[str]:
+    out: set[str] = set()
+    for eqn in wir.tasks():
+        kernel = wir.kernel(str(eqn.params["kernel"]))
+        out |= {v.tensor for i, v, _ in task_effects(wir, eqn) if kernel.params[i].direction is not Direction.OUT}
+    return frozenset(out)

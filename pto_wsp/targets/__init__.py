@@ -1,0 +1,1 @@
+"""Targets: what lowers workloads to plans and compiles plans to artifacts."""

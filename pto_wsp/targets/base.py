@@ -1,0 +1,58 @@
+"""What a target is, and the table of targets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from pto_wsp.arch import Arch
+from pto_wsp.artifact.artifact import Artifact
+from pto_wsp.errors import CompileError, here
+from pto_wsp.ir.core import Wir
+from pto_wsp.ir.verify import verify
+
+Pass = Callable[[Wir], Wir]
+
+
+class Target(Protocol):
+    """Turns workloads into artifacts. `capabilities` says of each directive and feature: enforced or unsupported."""
+
+    name: str
+
+    def capabilities(self) -> dict[str, str]: ...
+
+    def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact: ...
+
+
+TARGETS: dict[str, Target] = {}
+
+
+def register(target: Target) -> None:
+    """Make a target known by its name."""
+    TARGETS[target.name] = target
+
+
+def get(name: object) -> Target:
+    """The target called `name`. Raises CompileError for an unknown one."""
+    if not isinstance(name, str) or name not in TARGETS:
+        raise CompileError("PTO401", f"there is no target {name!r}", values={"there is": ", ".join(sorted(TARGETS))}, loc=here(), fix="use one of these")
+    return TARGETS[name]
+
+
+def run_passes(wir: Wir, passes: tuple[tuple[Pass, str], ...]) -> Wir:
+    """Apply passes in order; each names the stage its result belongs to, and the verifier checks that it does.
+
+    `PTO_WSP_DUMP=dir` writes the wir after every pass.
+    """
+    dump = os.environ.get("PTO_WSP_DUMP")
+    for k, (step, stage) in enumerate(passes):
+        wir = step(wir)
+        verify(wir, stage, after=step.__name__)
+        if dump:
+            folder = Path(dump)
+            folder.mkdir(parents=True, exist_ok=True)
+            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in wir.name)
+            (folder / f"{safe}.{k}.{step.__name__}.wir").write_text(str(wir) + "\n")
+    return wir

@@ -1,0 +1,1 @@
+"""The CPU runtime: real threads, and semantic time of an arch beside them."""

@@ -1,0 +1,1 @@
+"""Tracing: Python functions over tiles and axes become wir."""

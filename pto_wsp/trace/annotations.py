@@ -1,0 +1,125 @@
+"""What kernel parameters are annotated with. All of them are real types: `typing.Annotated` underneath."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Annotated, Any, get_args, get_origin
+
+import numpy as np
+
+from pto_wsp.errors import Location, TraceError, here
+from pto_wsp.ir.core import Direction, DType, TileType
+from pto_wsp.ops.value import Value
+from pto_wsp.trace.tensor import Tensor
+
+MAX_TILE_BYTES = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class TileParam:
+    """A tile in memory; type None is a bare tensor, specialised at each call."""
+
+    direction: Direction
+    type: TileType | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarParam:
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class ConstexprParam:
+    type: Any
+
+
+ParamSpec = TileParam | ScalarParam | ConstexprParam
+
+
+class Tile:
+    """A tile in an annotation: `Tile[rows, cols, dtype]`, static shape, e.g. `In[Tile[16, 128, DType.F32]]`."""
+
+    def __class_getitem__(cls, item: Any) -> TileType:
+        bad = TraceError("PTO121", "Tile[rows, cols, dtype] needs two positive integers and a DType", values={"got": repr(item)[:80]}, loc=here(), fix="write Tile[16, 128, DType.F32]")
+        if not isinstance(item, tuple) or len(item) != 3:
+            raise bad
+        *shape, dtype = item
+        if not isinstance(dtype, DType) or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in shape):
+            raise bad
+        rows, cols = (int(n) for n in shape)
+        if rows * cols * 8 > MAX_TILE_BYTES:
+            raise TraceError("PTO121", "a tile of more than 2^28 elements", values={"tile": f"{rows}x{cols}"}, loc=here(), fix="tile the axis: tiles are pieces that a core holds")
+        return TileType(dtype, rows, cols)
+
+
+def _direction(direction: Direction, item: Any) -> Any:
+    if item is Tensor:
+        return Annotated[Value, TileParam(direction, None)]
+    if isinstance(item, TileType):
+        return Annotated[Value, TileParam(direction, item)]
+    word = {"in": "In", "out": "Out", "inout": "InOut"}[direction.value]
+    raise TraceError("PTO121", f"{word}[...] of something that is not a tile", values={"got": repr(item)[:80]}, loc=here(), fix=f"write {word}[Tile[16, 128, DType.F32]], or {word}[Tensor] to take the shape of each call's view")
+
+
+class In:
+    """An input of a kernel: `In[Tile[16, 128, DType.F32]]`, or `In[Tensor]` for the shape and dtype of each call's view."""
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return _direction(Direction.IN, item)
+
+
+class Out:
+    """An output of a kernel. The kernel must write it; its elements before are not read."""
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return _direction(Direction.OUT, item)
+
+
+class InOut:
+    """A parameter that a kernel reads and may write: an accumulator, a state."""
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return _direction(Direction.INOUT, item)
+
+
+class Scalar:
+    """A scalar parameter: `Scalar[DType.F32]`. Arguments are Python numbers, loop variables, symbols, expressions of them."""
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        if not isinstance(item, DType):
+            raise TraceError("PTO121", "Scalar[dtype] needs a DType", values={"got": repr(item)[:80]}, loc=here(), fix="write Scalar[DType.F32]")
+        return Annotated[Value, ScalarParam(item)]
+
+
+class Constexpr:
+    """A Python constant known while tracing: `Constexpr[int]`. Each value makes a kernel of its own."""
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        if not isinstance(item, type):
+            raise TraceError("PTO121", "Constexpr[type] needs a Python type", values={"got": repr(item)[:80]}, loc=here(), fix="write Constexpr[int]")
+        return Annotated[item, ConstexprParam(item)]
+
+
+def kernel_parameters(fn: Callable[..., Any], frame: FrameType) -> dict[str, ParamSpec]:
+    """The parameters of a kernel function; string annotations are evaluated where `frame` defines it."""
+    loc = Location(fn.__code__.co_filename, fn.__code__.co_firstlineno, fn.__name__)
+    specs: dict[str, ParamSpec] = {}
+    for p in inspect.signature(fn).parameters.values():
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.default is not p.empty:
+            raise TraceError("PTO131", f"kernel {fn.__name__}: parameter {p.name} is *args, **kwargs or has a default", loc=loc, fix="name every parameter; make constants Constexpr parameters")
+        note = p.annotation
+        if isinstance(note, str):
+            closure = {n: c.cell_contents for n, c in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)}
+            try:
+                note = eval(note, fn.__globals__, {**frame.f_locals, **closure})  # noqa: S307 - the annotation is the user's own code
+            except NameError as e:
+                raise TraceError("PTO120", f"kernel {fn.__name__}: the annotation of {p.name} names something unknown", values={"annotation": p.annotation, "because": e}, loc=loc, fix="define the names where the kernel is defined") from e
+        spec = next((a for a in get_args(note)[1:] if isinstance(a, (TileParam, ScalarParam, ConstexprParam))), None) if get_origin(note) is Annotated else None
+        if spec is None:
+            shown = "none" if note is p.empty else repr(note)[:80]
+            raise TraceError("PTO120", f"kernel {fn.__name__}: parameter {p.name} has no usable annotation", values={"annotation": shown}, loc=loc, fix="write In[Tile[...]], Out[...], InOut[...], Scalar[DType...] or Constexpr[...]")
+        specs[p.name] = spec
+    return specs

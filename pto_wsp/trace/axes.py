@@ -1,0 +1,153 @@
+"""Axes: what loops run over."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+import numpy as np
+
+from pto_wsp.errors import BoundsError, TraceError, here
+from pto_wsp.ir import expr
+from pto_wsp.ir.core import Axis
+from pto_wsp.ir.expr import Expr
+from pto_wsp.trace.index import Scalar64, Symbol, as_expr
+from pto_wsp.trace.names import variable_name
+
+
+def _check_name(name: object) -> str | None:
+    if name is not None and (not isinstance(name, str) or not name):
+        raise TraceError("PTO153", "an axis name is a non-empty string", values={"name": repr(name)}, loc=here(), fix='write name="batch"')
+    return name
+
+
+def _check_size(what: str, size: object) -> int:
+    if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
+        raise TraceError("PTO153", f"{what} needs an integer size", values={"size": repr(size)[:80]}, loc=here(), fix="write Dense[8](), or DenseDyn(...) for a size known later")
+    if size < 0:
+        raise BoundsError("PTO511", f"{what} of negative size", values={"size": size}, loc=here(), fix="sizes are 0 or more")
+    return int(size)
+
+
+class Names(Protocol):
+    """How the workload being traced calls axes and symbols: given names first, else those of parameters and variables."""
+
+    def name(self, obj: object, given: str | None) -> str | None: ...
+
+    def symbol(self, name: str, default: int | None) -> Expr: ...
+
+
+class LoopAxis(ABC):
+    """Base of what `P(...)` takes."""
+
+    def tiles(self, size: int) -> Tiles:
+        """The tile indices of this axis: tile k covers elements k*size .. min((k+1)*size, extent). size >= 1."""
+        return Tiles(self, size)
+
+    @abstractmethod
+    def resolve(self, names: Names, loop: str) -> Axis:
+        """The axis as plain data, under the names of the workload being traced; `loop` is the loop variable's name."""
+
+
+class DenseAxis(LoopAxis):
+    """`Dense[n]()`: n iterations, known while tracing."""
+
+    def __init__(self, size: int, name: str | None = None) -> None:
+        self.size = _check_size("Dense", size)
+        self.given_name = _check_name(name)
+
+    def resolve(self, names: Names, loop: str) -> Axis:
+        return Axis("Dense", names.name(self, self.given_name) or loop, expr.const(self.size))
+
+    def __repr__(self) -> str:
+        return f"Dense[{self.size}]({self.given_name or ''})"
+
+
+class _DenseOf:
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __call__(self, *, name: str | None = None) -> DenseAxis:
+        return DenseAxis(self._size, name)
+
+
+class Dense:
+    """A dense axis of static size: `Dense[8]()`, `Dense[8](name="heads")`. Size 0 is legal and does nothing.
+
+    Raises BoundsError for a negative size, TraceError for anything that is not an integer.
+    """
+
+    def __class_getitem__(cls, size: int) -> _DenseOf:
+        return _DenseOf(_check_size("Dense", size))
+
+    def __init__(self) -> None:
+        raise TraceError("PTO153", "Dense without a size", loc=here(), fix="write Dense[8](), or DenseDyn() for a size known later")
+
+
+class DenseDyn(LoopAxis):
+    """A dense axis whose size is bound before a run, anew whenever one likes.
+
+    `DenseDyn()` and `DenseDyn("batch")` are unbound, `DenseDyn(4)` starts with 4, `DenseDyn(Symbol("n"))` has the size of a
+    symbol. Bind with `program.set_axis_sizes({"batch": 4})`.
+    """
+
+    def __init__(self, size: int | str | Symbol | None = None, *, name: str | None = None) -> None:
+        if isinstance(size, str):
+            size, name = None, name or size
+        self.symbol = size if isinstance(size, Symbol) else None
+        self.default = None if size is None or isinstance(size, Symbol) else _check_size("DenseDyn", size)
+        self.given_name = _check_name(name)
+
+    def size_expr(self, names: Names, loop: str) -> Expr:
+        """The symbol that holds this axis's size."""
+        if self.symbol is not None:
+            return names.symbol(self.symbol.name, None)
+        return names.symbol(names.name(self, self.given_name) or loop, self.default)
+
+    def resolve(self, names: Names, loop: str) -> Axis:
+        return Axis("DenseDyn", names.name(self, self.given_name) or loop, self.size_expr(names, loop))
+
+    def __repr__(self) -> str:
+        return f"DenseDyn({self.given_name or ''})"
+
+
+class Tiles(LoopAxis):
+    """Tile indices of an axis or of a tensor's first dimension."""
+
+    def __init__(self, axis: LoopAxis, size: int, name: str | None = None) -> None:
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+            raise TraceError("PTO153", "tiles(n) needs a positive integer", values={"n": repr(size)[:80]}, loc=here(), fix="write axis.tiles(16)")
+        self.axis = axis
+        self.size = int(size)
+        self.given_name = name
+
+    def resolve(self, names: Names, loop: str) -> Axis:
+        whole = self.axis.resolve(names, loop)
+        if whole.tile != 1:
+            raise TraceError("PTO153", "tiles of tiles", values={"axis": whole.name}, loc=here(), fix="tile the axis once")
+        return Axis("Tiles", names.name(self, self.given_name) or whole.name, whole.size, self.size)
+
+
+class Range(LoopAxis):
+    """A plain extent: `P(4)`, `P.seq(q + 1)`."""
+
+    def __init__(self, extent: Expr, name: str | None) -> None:
+        self.extent = extent
+        self.given_name = name
+
+    def resolve(self, names: Names, loop: str) -> Axis:
+        return Axis("Range", names.name(self, self.given_name) or loop, self.extent)
+
+
+def to_axis(x: Any) -> LoopAxis:
+    """What a user may give to P: an axis, an integer, or an integer expression."""
+    if isinstance(x, LoopAxis):
+        return x
+    extent = as_expr(x)
+    if extent is None:
+        kind = "the class Dense" if x is Dense else repr(x)[:80]
+        raise TraceError("PTO150", "P(...) of something that is not an axis", values={"got": kind}, loc=here(), fix="give Dense[n](), DenseDyn(...), axis.tiles(n), tensor.tiles(n), an integer, or an expression of loop variables")
+    if extent.is_const and extent.const < 0:
+        raise BoundsError("PTO511", "a loop of negative extent", values={"extent": extent}, loc=here(), fix="extents are 0 or more")
+    return Range(extent, variable_name(x) if isinstance(x, Scalar64) else None)
+

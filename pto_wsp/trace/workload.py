@@ -1,0 +1,110 @@
+"""`@workload` and `P`: Python loops over axes become loops of the wir."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from types import FunctionType
+from typing import Any, Self
+
+import numpy as np
+
+from pto_wsp.errors import Location, TraceError, TypeCheckError, here, user_frame
+from pto_wsp.ir.core import Eqn, Wir
+from pto_wsp.ir.dependence import refuse_races
+from pto_wsp.ir.verify import verify
+from pto_wsp.trace.axes import to_axis
+from pto_wsp.trace.builder import WorkloadBuilder, current_workload, loop_iterator, tracing_workload
+from pto_wsp.trace.names import loop_targets
+from pto_wsp.trace.tensor import Tensor, TensorSpec
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced workload: its wir, the tensors it was traced with by name, and the sizes its axes came with."""
+
+    wir: Wir
+    tensors: dict[str, TensorSpec] = field(default_factory=dict[str, TensorSpec])
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
+
+    def with_wir(self, wir: Wir) -> Self:
+        """The same tensors and sizes around another wir."""
+        return replace(self, wir=wir)
+
+    def wrapped(self, prim: str, **params: Any) -> Self:
+        """The whole body inside one equation `prim[params] { ... }`."""
+        eqn = Eqn(prim, params=params, regions=(self.wir.body,), loc=here())
+        return self.with_wir(self.wir.with_body(eqn))
+
+
+class _Loops:
+    """What `P(...)` gives to a `for` statement."""
+
+    def __init__(self, axes: tuple[Any, ...], mode: str, word: str) -> None:
+        self._loc = here()
+        self._builder = current_workload(word)
+        self._axes = [to_axis(a) for a in axes]
+        self._mode = mode
+        if not axes:
+            raise TraceError("PTO150", f"{word}() without an axis", loc=self._loc, fix="write P(batch), P(batch, heads) or P.seq(n)")
+
+    def __iter__(self) -> Iterator[Any]:
+        labels = loop_targets(user_frame(), len(self._axes))
+        return loop_iterator(self._builder, self._axes, self._mode, labels, self._loc)
+
+
+class _P:
+    """Loops of a workload.
+
+    `for b in P(batch)`, `for b, h in P(batch, heads)`, `for i in P(x.tiles(16))`: iterations are independent; a conflict
+    between two of them is a RaceError. `P.grid(4, 8)` is the same over plain extents. `for k in P.seq(n)`: all of an
+    iteration before any of the next. Axes are Dense, DenseDyn, tiles of them or of a tensor, integers, and integer expressions.
+    """
+
+    def __call__(self, *axes: Any) -> _Loops:
+        return _Loops(axes, "parallel_for", "P")
+
+    def grid(self, *extents: Any) -> _Loops:
+        """`P` over several extents at once: `for b, h in P.grid(4, 8)`."""
+        return _Loops(extents, "parallel_for", "P.grid")
+
+    def seq(self, *axes: Any) -> _Loops:
+        """A sequential loop: all tasks of one iteration complete before any of the next starts."""
+        return _Loops(axes, "seq_for", "P.seq")
+
+
+P = _P()
+
+
+def call_arguments(fn: Callable[..., Any], label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by parameter; numpy arrays become tensors. Raises TypeCheckError where they do not fit."""
+    signature = inspect.signature(fn)
+    if any(p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in signature.parameters.values()):
+        raise TraceError("PTO131", f"workload {label} takes *args, **kwargs or positional-only parameters", loc=_where(fn), fix="name every parameter")
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as e:
+        raise TypeCheckError("PTO155", f"workload {label}: {e}", loc=here(), fix="give the arguments its definition names") from e
+    bound.apply_defaults()
+    return {n: Tensor(a, name=n) if isinstance(a, np.ndarray) else a for n, a in bound.arguments.items()}
+
+
+def trace_workload(fn: FunctionType, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+    """Run `fn` once under trace and give its wir, verified and free of proven races."""
+    arguments = call_arguments(fn, label, args, kwargs)
+    builder = WorkloadBuilder(fn, label, arguments)
+    with tracing_workload(builder):
+        result = fn(**arguments)
+    if builder.broken is not None:
+        raise TraceError("PTO151", "break, return or an exception left a traced loop", loc=builder.broken, fix="a traced loop runs its body once, for all iterations: make its extent shorter instead")
+    if result is not None:
+        raise TraceError("PTO155", f"workload {label} returns a value", values={"returned": repr(result)[:80]}, loc=_where(fn), fix="write results into tensor arguments")
+    wir = builder.finish()
+    verify(wir, "traced")
+    refuse_races(wir)
+    return Traced(wir, builder.tensors, {n: v for n, v in builder.symbols.items() if v is not None})
+
+
+def _where(fn: Callable[..., Any]) -> Location:
+    return Location(fn.__code__.co_filename, fn.__code__.co_firstlineno, fn.__name__)
