@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -69,22 +70,29 @@ def _did_you_mean(name: str) -> str:
     return f"did you mean {near[0]!r}?" if near else "use one of these, or give the path of an arch file"
 
 
+def _exact(text: str) -> Fraction:
+    if not re.fullmatch(r"-?\d{1,13}\.\d{1,6}", text):
+        raise ValueError(f"{text[:40]} is not a number with at most 13 digits before the point and 6 behind it")
+    return Fraction(text)
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        raise ValueError("a field stands twice in one object: " + ", ".join(name for name, _ in pairs))
+    return out
+
+
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """The file's fields over those of the machine it extends; a field is replaced whole."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(pairs)
-        if len(out) < len(pairs):
-            twice = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
-            fail(str(path), f"the field {twice!r}", "stands twice in one object", "keep one of them")
-        return out
-
-    def no_number(text: str) -> NoReturn:
-        fail(str(path), text, "is not a number of JSON", "write a finite number")
-
     try:
         data: Any = json.loads(
-            path.read_text(encoding="utf-8"), parse_float=Fraction, parse_constant=no_number, object_pairs_hook=unique
+            path.read_text(encoding="utf-8"), parse_float=_exact, parse_constant=_refuse, object_pairs_hook=_unique
         )
     except OSError as e:
         raise CompileError(
@@ -97,7 +105,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     except (ValueError, RecursionError) as e:
         raise CompileError(
             "PTO402",
-            f"arch {path} is not JSON: {e}",
+            f"arch {path} is not such JSON as it should be: {e}",
             loc=here(),
             fix="correct the file; pto_wsp/arch/ascend_a2a3.json is an example",
         ) from e

@@ -70,7 +70,7 @@ class SyncDomain:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A vector instruction: head + slope * repeats + tail cycles, `unaligned` more where a tile ends inside a repeat."""
+    """A vector instruction: head + slope * repeats + tail cycles, `unaligned` more where a tile ends within one."""
 
     head: int
     slope: int

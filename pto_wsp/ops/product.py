@@ -93,7 +93,8 @@ def _(params: dict[str, Any], a: np.ndarray, b: np.ndarray, *acc: np.ndarray) ->
     k = min(a.shape[1], b.shape[0])  # a tile that is defined everywhere gives as many as the other has
     out = a[:, :k] @ b[:k]
     for c in acc:
-        out = wide(c) + out
+        m, n = min(out.shape[0], c.shape[0]), min(out.shape[1], c.shape[1])
+        out = wide(c)[:m, :n] + out[:m, :n]
     return wrapped(out)
 
 

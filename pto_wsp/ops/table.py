@@ -24,8 +24,8 @@ _HEAD = """# Operations
 Generated from the operations of `pto_wsp.ops` (`python -m pytest tests/ops --update-golden` writes it).
 
 `pto.name(...)` inside a kernel. In the shapes, an operand `[m, n]` of an elementwise operation may also be `[m, 1]`,
-`[1, n]`, `[1, 1]`, a scalar parameter or a number, as long as one operand is a tile. Operands have one dtype: nothing is
-converted by itself. Elements outside of a tile's valid shape are never read into a result.
+`[1, n]`, `[1, 1]`, a scalar parameter or a number, as long as one operand is a tile. Operands have one dtype: nothing
+is converted by itself. Elements outside of a tile's valid shape are never read into a result.
 
 Largest error: *one rounding* is the exact result rounded to the dtype. *ulp of f32* is in units in the last place of
 the exact result; f16 and bf16 are computed in f32, and the f32 result is then rounded once. *k roundings of f32* is at
