@@ -90,12 +90,17 @@ def pyproject() -> dict[str, Any]:
 
 
 def make_venv() -> None:
-    if PYTHON.exists():
-        return
-    if importlib.util.find_spec("ensurepip") is None:
-        fail("this Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv")
-    print("setting up .venv", file=sys.stderr, flush=True)
-    run(sys.executable, "-m", "venv", "--clear", VENV)
+    stamp = VENV / "venv.stamp"
+    if not PYTHON.exists():
+        stamp.unlink(missing_ok=True)
+
+    def make() -> None:
+        if importlib.util.find_spec("ensurepip") is None:
+            fail("this Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv")
+        print("setting up .venv", file=sys.stderr, flush=True)
+        run(sys.executable, "-m", "venv", "--clear", VENV)
+
+    once(stamp, sys.version, make)
 
 
 def pip_install(group: str, requirements: list[str]) -> None:
@@ -209,7 +214,7 @@ class Step(NamedTuple):
 
 
 STEPS = (
-    Step("ruff check", partial(run, "ruff", "check", ".")),
+    Step("ruff check", partial(run, "ruff", "check", "--output-format=concise", ".")),
     Step("ruff format", partial(run, "ruff", "format", "--check", ".")),
     Step("basedpyright", partial(run, "basedpyright", "--pythonpath", PYTHON)),
     Step("C++", partial(cpp, "release", f"Python_EXECUTABLE={PYTHON}")),
