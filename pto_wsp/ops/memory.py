@@ -12,7 +12,6 @@ from pto_wsp.errors import TraceError, TypeCheckError, here
 from pto_wsp.ir.build import current_kernel
 from pto_wsp.ir.core import Check, Direction, DType, Primitive, ScalarType, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ops.rules import need_tile
 from pto_wsp.ops.value import Operand, Ref, Value, bind, to_in
 
 load_p = Primitive("load", opcode=1, doc="TLOAD")
@@ -174,5 +173,6 @@ def need_value(what: str, x: object) -> Value:
     """x as a tile value of the current kernel."""
     if not isinstance(x, Value):
         raise TypeCheckError("PTO105", f"{what} of {type(x).__name__}", values={"operand": repr(x)[:80]}, loc=here(), fix="give a tile of the kernel")
-    need_tile(what, x.type)
+    if not isinstance(x.type, TileType):
+        raise TypeCheckError("PTO105", f"{what} of a scalar", values={"operand": x.type}, loc=here(), fix="give a tile; pto.full((rows, cols), s) makes one of a scalar")
     return x
