@@ -88,4 +88,6 @@ def __getattr__(name: str) -> Any:
 
     if name.startswith("_"):
         raise AttributeError(f"module 'pto_wsp' has no attribute {name!r}")
-    raise UnsupportedNameError("PTO001", f"pto_wsp has no {name}", loc=here(), fix="see pto_wsp.__all__ for what there is")
+    raise UnsupportedNameError(
+        "PTO001", f"pto_wsp has no {name}", loc=here(), fix="see pto_wsp.__all__ for what there is"
+    )

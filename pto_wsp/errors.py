@@ -103,7 +103,9 @@ class PtoError(Exception):
     the user's program (None when no line is known), `fix` how to put it right.
     """
 
-    def __init__(self, code: str, what: str, *, fix: str, values: Mapping[str, object] | None = None, loc: Location | None = None) -> None:
+    def __init__(
+        self, code: str, what: str, *, fix: str, values: Mapping[str, object] | None = None, loc: Location | None = None
+    ) -> None:
         if code not in CODES:
             raise InternalError(f"error code {code} is not in the table of codes")
         self.code = code
@@ -122,10 +124,27 @@ class PtoError(Exception):
         return "\n".join(rows)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.code, self.what, self.fix, self.values, self.loc and (self.loc.file, self.loc.line, self.loc.function, self.loc.cols)))
+        return (
+            _rebuild,
+            (
+                type(self),
+                self.code,
+                self.what,
+                self.fix,
+                self.values,
+                self.loc and (self.loc.file, self.loc.line, self.loc.function, self.loc.cols),
+            ),
+        )
 
 
-def _rebuild(cls: type[PtoError], code: str, what: str, fix: str, values: dict[str, object], loc: tuple[str, int, str, tuple[int, int] | None] | None) -> PtoError:
+def _rebuild(
+    cls: type[PtoError],
+    code: str,
+    what: str,
+    fix: str,
+    values: dict[str, object],
+    loc: tuple[str, int, str, tuple[int, int] | None] | None,
+) -> PtoError:
     return cls(code, what, fix=fix, values=values, loc=Location(*loc) if loc else None)
 
 
@@ -275,4 +294,5 @@ PTO711 division by zero in an index expression
 PTO712 an index expression overflows 64 bits
 PTO713 a scalar does not fit its parameter's dtype
 PTO714 a cost that is negative or overflows
+PTO715 no memory for a run
 """)

@@ -115,13 +115,25 @@ def workload(fn: Callable[..., Any] | None = None, /, *, name: str | None = None
 
 def _function(what: str, f: object) -> FunctionType:
     if not isinstance(f, FunctionType):
-        raise TraceError("PTO155", f"@{what} on something that is no Python function", values={"got": repr(f)[:80]}, loc=here(), fix=f"put @{what} directly above a def")
+        raise TraceError(
+            "PTO155",
+            f"@{what} on something that is no Python function",
+            values={"got": repr(f)[:80]},
+            loc=here(),
+            fix=f"put @{what} directly above a def",
+        )
     return f
 
 
 def _label(what: str, name: object, f: Callable[..., Any]) -> str:
     if name is not None and (not isinstance(name, str) or not name):
-        raise TraceError("PTO155", f"the name of a {what} is a non-empty string", values={"name": repr(name)[:80]}, loc=here(), fix='write name="..."')
+        raise TraceError(
+            "PTO155",
+            f"the name of a {what} is a non-empty string",
+            values={"name": repr(name)[:80]},
+            loc=here(),
+            fix='write name="..."',
+        )
     return name or f.__name__
 
 
@@ -131,7 +143,13 @@ def make_wir(f: WorkloadFunction) -> Callable[..., Wir]:
     Shows what is traced, as `jax.make_jaxpr` does: `print(make_wir(attention)(TensorSpec((4, 16, 128), DType.F32)))`.
     """
     if not isinstance(f, WorkloadFunction):
-        raise TraceError("PTO155", "make_wir needs a workload", values={"got": repr(f)[:80]}, loc=here(), fix="give a function decorated with @workload")
+        raise TraceError(
+            "PTO155",
+            "make_wir needs a workload",
+            values={"got": repr(f)[:80]},
+            loc=here(),
+            fix="give a function decorated with @workload",
+        )
     return lambda *args, **kwargs: f(*args, **kwargs).wir
 
 

@@ -34,7 +34,10 @@ class Artifact:
         return parse(self.wir_text)
 
     def sections(self) -> list[Section]:
-        places = {"tasks": [_place(x) for x in self.task_locations], "checks": [[_place(x) for x in row] for row in self.check_locations]}
+        places = {
+            "tasks": [_place(x) for x in self.task_locations],
+            "checks": [[_place(x) for x in row] for row in self.check_locations],
+        }
         return [
             Section("manifest", _json(self.manifest)),
             Section("wir", self.wir_text.encode()),
@@ -63,7 +66,11 @@ class Artifact:
         try:
             manifest = json.loads(by_name["manifest"].data.decode())
             text = by_name["wir"].data.decode()
-            places = json.loads(by_name["locations"].data.decode()) if "locations" in by_name else {"tasks": [], "checks": []}
+            places = (
+                json.loads(by_name["locations"].data.decode())
+                if "locations" in by_name
+                else {"tasks": [], "checks": []}
+            )
             tasks = tuple(_location(x) for x in places["tasks"])
             checks = tuple(tuple(_location(x) for x in row) for row in places["checks"])
         except (ValueError, TypeError, KeyError, RecursionError) as e:
@@ -80,13 +87,24 @@ class Artifact:
         except PtoError as e:
             raise damaged(f"its wir breaks a rule: {e.what}") from e
         m = self.manifest
-        if not isinstance(m, dict) or set(m) != set(_MANIFEST) or any(not isinstance(m[k], t) for k, t in _MANIFEST.items()):
+        if (
+            not isinstance(m, dict)
+            or set(m) != set(_MANIFEST)
+            or any(not isinstance(m[k], t) for k, t in _MANIFEST.items())
+        ):
             raise damaged("its manifest lacks fields, or has wrong ones")
         want = tables_of(self.wir)
         wrong = [k for k, v in want.items() if m[k] != v]
         if wrong:
             raise damaged(f"its manifest and its wir differ in {', '.join(wrong)}")
-        if any(not isinstance(k, str) or k not in self.wir.symbols or not isinstance(v, int) or isinstance(v, bool) or v < 0 for k, v in m["sizes"].items()):
+        if any(
+            not isinstance(k, str)
+            or k not in self.wir.symbols
+            or not isinstance(v, int)
+            or isinstance(v, bool)
+            or v < 0
+            for k, v in m["sizes"].items()
+        ):
             raise damaged("its manifest has wrong sizes")
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -101,12 +119,18 @@ class Artifact:
                 os.fsync(f.fileno())
             umask = os.umask(0)
             os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, target)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(target)
         except OSError as e:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
-            raise ArtifactError("PTO603", f"cannot write {target}", values={"because": e}, loc=here(), fix="give a path that can be written, on a disk with room") from e
+            raise ArtifactError(
+                "PTO603",
+                f"cannot write {target}",
+                values={"because": e},
+                loc=here(),
+                fix="give a path that can be written, on a disk with room",
+            ) from e
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Artifact:
@@ -114,7 +138,13 @@ class Artifact:
         try:
             data = Path(path).read_bytes()
         except OSError as e:
-            raise ArtifactError("PTO603", f"cannot read {path}", values={"because": e}, loc=here(), fix="give the path of a saved program") from e
+            raise ArtifactError(
+                "PTO603",
+                f"cannot read {path}",
+                values={"because": e},
+                loc=here(),
+                fix="give the path of a saved program",
+            ) from e
         return Artifact.from_bytes(data)
 
 
@@ -161,7 +191,13 @@ def tables_of(wir: Wir) -> dict[str, Any]:
     }
 
 
-def make(wir: Wir, plan: bytes, task_locations: tuple[Location | None, ...], check_locations: tuple[tuple[Location | None, ...], ...], **manifest: Any) -> Artifact:
+def make(
+    wir: Wir,
+    plan: bytes,
+    task_locations: tuple[Location | None, ...],
+    check_locations: tuple[tuple[Location | None, ...], ...],
+    **manifest: Any,
+) -> Artifact:
     """The artifact of a lowered workload; `manifest` gives the fields that do not follow from the wir."""
     return Artifact({**manifest, **tables_of(wir)}, show(wir), plan, task_locations, check_locations)
 

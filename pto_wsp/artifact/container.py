@@ -44,7 +44,12 @@ def pack(sections: list[Section]) -> bytes:
     head = bytearray(MAGIC + struct.pack("<II", SCHEMA, len(sections)))
     for s in sections:
         name = s.name.encode()
-        head += struct.pack("<B", len(name)) + name + struct.pack("<BQ", s.required, len(s.data)) + hashlib.sha256(s.data).digest()
+        head += (
+            struct.pack("<B", len(name))
+            + name
+            + struct.pack("<BQ", s.required, len(s.data))
+            + hashlib.sha256(s.data).digest()
+        )
     return bytes(head) + hashlib.sha256(head).digest() + b"".join(s.data for s in sections)
 
 
@@ -61,7 +66,12 @@ def unpack(data: bytes) -> list[Section]:
         schema, count = struct.unpack_from("<II", data, len(MAGIC))
         pos = len(MAGIC) + 8
         if schema != SCHEMA:
-            raise ArtifactError("PTO602", f"the artifact has schema {schema}", values={"this version reads": SCHEMA}, fix="use the version of pto_wsp that wrote it, or save the program again")
+            raise ArtifactError(
+                "PTO602",
+                f"the artifact has schema {schema}",
+                values={"this version reads": SCHEMA},
+                fix="use the version of pto_wsp that wrote it, or save the program again",
+            )
         if count > _MAX_SECTIONS:
             raise damaged(f"{count} sections")
         table: list[tuple[str, bool, int, bytes]] = []
@@ -84,7 +94,9 @@ def unpack(data: bytes) -> list[Section]:
         if len(part) != size or hashlib.sha256(part).digest() != digest:
             raise damaged(f"section {name!r} does not match its hash")
         if name not in KNOWN and required:
-            raise ArtifactError("PTO602", f"the artifact needs a part called {name!r}", fix="use the version of pto_wsp that wrote it")
+            raise ArtifactError(
+                "PTO602", f"the artifact needs a part called {name!r}", fix="use the version of pto_wsp that wrote it"
+            )
         out.append(Section(name, part, required))
     if pos != len(data):
         raise damaged("bytes follow its end")

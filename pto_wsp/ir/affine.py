@@ -110,7 +110,10 @@ class _Solver:
                 continue
             if not self.inequalities(rest + real):
                 return False
-            dark = [Linear(x.coefs, x.const - (lo[v] - 1) * (-h[v] - 1)) for (lo, h), x in zip(((lo, h) for lo in low for h in high), real, strict=True)]
+            dark = [
+                Linear(x.coefs, x.const - (lo[v] - 1) * (-h[v] - 1))
+                for (lo, h), x in zip(((lo, h) for lo in low for h in high), real, strict=True)
+            ]
             if self.inequalities(rest + dark):
                 return True
             widest = max(-h[v] for h in high)

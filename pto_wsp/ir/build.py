@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pto_wsp.errors import InternalError, Location, PtoError, TraceError, here
-from pto_wsp.ir.expr import RESERVED
 from pto_wsp.ir.core import PRIMITIVES, Eqn, In, KernelParam, Param, TileType, Typed, Var, operand_type
+from pto_wsp.ir.expr import RESERVED
 
 
 @dataclass
@@ -64,7 +64,12 @@ _current = _Current()
 def current_kernel(what: str) -> KernelBuilder:
     """The kernel under trace in this thread; `what` is the operation that needs it."""
     if _current.kernel is None:
-        raise TraceError("PTO126", f"{what} outside of a kernel", loc=here(), fix="call it in a function decorated with @kernel that a workload calls")
+        raise TraceError(
+            "PTO126",
+            f"{what} outside of a kernel",
+            loc=here(),
+            fix="call it in a function decorated with @kernel that a workload calls",
+        )
     return _current.kernel
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, EnumMeta
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,9 @@ class _NamedChoices(EnumMeta):
         if name.startswith("_"):
             raise AttributeError(name)
         have = ", ".join(cls.__members__)
-        raise UnsupportedNameError("PTO001", f"{cls.__name__} has no {name}", values={"there is": have}, loc=here(), fix="use one of these")
+        raise UnsupportedNameError(
+            "PTO001", f"{cls.__name__} has no {name}", values={"there is": have}, loc=here(), fix="use one of these"
+        )
 
 
 class Choice(Enum, metaclass=_NamedChoices):
@@ -74,7 +76,7 @@ class DType(Choice):
 
 SHORT_DTYPES = {d.short: d for d in DType}
 
-Dim = Union[int, str]
+Dim = int | str
 """A tile's valid rows or columns: a number (all of them, by construction), or "x.rows"/"x.cols" of the tile parameter x."""
 
 
@@ -99,7 +101,9 @@ class TileType:
             object.__setattr__(self, "vcols", self.cols)
 
     def __str__(self) -> str:
-        valid = "" if (self.vrows, self.vcols) == (self.rows, self.cols) else f" of {_dim(self.vrows)} x {_dim(self.vcols)}"
+        valid = (
+            "" if (self.vrows, self.vcols) == (self.rows, self.cols) else f" of {_dim(self.vrows)} x {_dim(self.vcols)}"
+        )
         return f"{self.dtype}<{self.rows}x{self.cols}{valid}>"
 
     @property
@@ -136,7 +140,7 @@ class TensorType:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
-Type = Union[TileType, ScalarType, IndexType, TensorType]
+Type = TileType | ScalarType | IndexType | TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ class TileAt:
         return self.index * self.size
 
 
-ViewDim = Union[At, Slice, TileAt]
+ViewDim = At | Slice | TileAt
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +227,7 @@ class View:
         return out
 
 
-In = Union[Var, Literal, View, Expr]
+In = Var | Literal | View | Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +255,7 @@ class Policy:
         return f"{self.name}({self.lanes})"
 
 
-Param = Union[int, bool, float, str, Expr, Axis, Policy, DType, tuple["Param", ...]]
+Param = int | bool | float | str | Expr | Axis | Policy | DType | tuple["Param", ...]
 
 
 @dataclass(frozen=True, slots=True)

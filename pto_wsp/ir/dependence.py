@@ -83,7 +83,11 @@ def accesses(wir: Wir) -> list[Access]:
 
 def loops_of(path: tuple[Step, ...]) -> list[Eqn]:
     """The loops around a site, outermost first."""
-    return [s.eqn for i, s in enumerate(path) if s.eqn.prim in ("parallel_for", "seq_for") and (i == 0 or path[i - 1].eqn is not s.eqn)]
+    return [
+        s.eqn
+        for i, s in enumerate(path)
+        if s.eqn.prim in ("parallel_for", "seq_for") and (i == 0 or path[i - 1].eqn is not s.eqn)
+    ]
 
 
 class _System:
@@ -186,7 +190,12 @@ def _overlap(system: _System, a: View, b: View, names_a: dict[str, str], names_b
                 ends.append((first, [first.plus(Linear.of({}, d.length - 1))]))
             else:
                 first = system.linear(d.start, names)
-                ends.append((first, [first.plus(Linear.of({}, d.size - 1)), system.linear(d.limit, names).plus(Linear.of({}, -1))]))
+                ends.append(
+                    (
+                        first,
+                        [first.plus(Linear.of({}, d.size - 1)), system.linear(d.limit, names).plus(Linear.of({}, -1))],
+                    )
+                )
         for (first, _), (_, lasts) in (ends, ends[::-1]):
             for last in lasts:
                 system.less(first, last, 0)
@@ -196,7 +205,9 @@ def _variables(loops: list[Eqn]) -> list[str]:
     return [e.regions[0].params[0].name for e in loops]
 
 
-def _question(a: Access, b: Access, sizes: Mapping[str, int], differ_at: Eqn | None, *, a_first: bool = True) -> Verdict:
+def _question(
+    a: Access, b: Access, sizes: Mapping[str, int], differ_at: Eqn | None, *, a_first: bool = True
+) -> Verdict:
     """May instances of a and b overlap that agree in all common loops outside `differ_at` and differ there (None: agree in all)?"""
     loops_a, loops_b = loops_of(a.path), loops_of(b.path)
     system = _System(sizes)
@@ -234,7 +245,11 @@ def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
     out = Dependences()
     for a, b in _pairs(accesses(wir)):
         common = 0
-        while common < min(len(a.path), len(b.path)) and a.path[common].eqn is b.path[common].eqn and a.path[common].part == b.path[common].part:
+        while (
+            common < min(len(a.path), len(b.path))
+            and a.path[common].eqn is b.path[common].eqn
+            and a.path[common].part == b.path[common].part
+        ):
             common += 1
         shared = loops_of(a.path[:common])
         if a.site == b.site and a.arg != b.arg:
@@ -264,10 +279,26 @@ def refuse_races(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependence
     for a, b, verdict in found.overlaps:
         if verdict in (Verdict.ALWAYS, Verdict.UNKNOWN):
             names = [wir.kernel(str(a.eqn.params["kernel"])).params[x.arg].name for x in (a, b)]
-            raise TypeCheckError("PTO145", f"arguments {names[0]} and {names[1]} of one task overlap, and one is written", values={"tensor": a.view.tensor}, loc=a.eqn.loc, fix="declare one InOut parameter instead of an In and an Out, or write to another tensor")
+            raise TypeCheckError(
+                "PTO145",
+                f"arguments {names[0]} and {names[1]} of one task overlap, and one is written",
+                values={"tensor": a.view.tensor},
+                loc=a.eqn.loc,
+                fix="declare one InOut parameter instead of an In and an Out, or write to another tensor",
+            )
     for a, b, loop, verdict in found.races:
         if verdict is Verdict.ALWAYS:
             label = loop.params["loop"]
-            values = {"tensor": a.view.tensor, "loop": f"P loop over {label}", "tasks": f"{a.eqn.loc} and {b.eqn.loc}" if a.eqn is not b.eqn else a.eqn.loc}
-            raise RaceError("PTO201", f"iterations of the P loop over {label} touch common elements of {a.view.tensor}, and one writes", values=values, loc=a.eqn.loc, fix=f"index the output with {label}, or use P.seq where iterations build on each other")
+            values = {
+                "tensor": a.view.tensor,
+                "loop": f"P loop over {label}",
+                "tasks": f"{a.eqn.loc} and {b.eqn.loc}" if a.eqn is not b.eqn else a.eqn.loc,
+            }
+            raise RaceError(
+                "PTO201",
+                f"iterations of the P loop over {label} touch common elements of {a.view.tensor}, and one writes",
+                values=values,
+                loc=a.eqn.loc,
+                fix=f"index the output with {label}, or use P.seq where iterations build on each other",
+            )
     return found

@@ -11,7 +11,24 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.errors import BoundsError, InternalError, KernelError
-from pto_wsp.ir.core import PRIMITIVES, At, Axis, DType, Eqn, Kernel, Literal, Region, ScalarType, Slice, TileType, Typed, Var, View, Wir, operand_type
+from pto_wsp.ir.core import (
+    PRIMITIVES,
+    At,
+    Axis,
+    DType,
+    Eqn,
+    Kernel,
+    Literal,
+    Region,
+    ScalarType,
+    Slice,
+    TileType,
+    Typed,
+    Var,
+    View,
+    Wir,
+    operand_type,
+)
 from pto_wsp.ir.expr import Expr
 
 Array = np.ndarray[Any, Any]
@@ -30,7 +47,11 @@ def round_to(dtype: DType, x: Array) -> Array:
     # round to odd first: float64 -> float32 -> bf16 would otherwise round twice
     toward_zero = np.where(np.abs(near) > np.abs(wide), np.nextafter(near, np.float32(0)), near)
     inexact = np.isfinite(wide) & (toward_zero != wide)
-    odd = np.where(inexact, toward_zero.view(np.uint32) | 1, toward_zero.view(np.uint32)).astype(np.uint32).view(np.float32)
+    odd = (
+        np.where(inexact, toward_zero.view(np.uint32) | 1, toward_zero.view(np.uint32))
+        .astype(np.uint32)
+        .view(np.float32)
+    )
     return odd.astype(dtype.numpy)
 
 
@@ -98,7 +119,11 @@ def view_of(array: Array, view: View, env: Mapping[str, int]) -> Array:
             first = d.start.value(env)
             last = min(first + d.size, d.limit.value(env))
         if first < 0 or last > size:
-            raise BoundsError("PTO163", f"{view.tensor}: {first} .. {last} in dimension {k} of size {size}", fix="use indices inside the tensor")
+            raise BoundsError(
+                "PTO163",
+                f"{view.tensor}: {first} .. {last} in dimension {k} of size {size}",
+                fix="use indices inside the tensor",
+            )
         index.append(first if isinstance(d, At) else slice(first, last))
     return array[tuple(index)]
 
@@ -124,14 +149,25 @@ def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> N
     for c in typed.checks:
         a, b = (valid[d] if isinstance(d, str) else d for d in (c.a, c.b))
         if not (a == b if c.rel == "eq" else a >= b):
-            raise KernelError("PTO710", f"{eqn.prim}: valid shapes differ", values={str(c.a): a, str(c.b): b}, loc=eqn.loc, fix="give tiles of equal valid shape")
-    ins = [values[x.name] if isinstance(x, Var) else np.asarray(x.value) for x in eqn.ins if isinstance(x, (Var, Literal))]
+            raise KernelError(
+                "PTO710",
+                f"{eqn.prim}: valid shapes differ",
+                values={str(c.a): a, str(c.b): b},
+                loc=eqn.loc,
+                fix="give tiles of equal valid shape",
+            )
+    ins = [
+        values[x.name] if isinstance(x, Var) else np.asarray(x.value) for x in eqn.ins if isinstance(x, (Var, Literal))
+    ]
     if typed.type is None:
         prim.reference(dict(eqn.params), *ins)
         return
     out = typed.type
     shape = tuple(valid[d] if isinstance(d, str) else d for d in (out.vrows, out.vcols))
-    clipped = [_clip_matmul(i, x, ins, eqn) if eqn.prim == "matmul" and i < 2 else _clip(x, t, out, shape) for i, (x, t) in enumerate(zip(ins, types, strict=True))]
+    clipped = [
+        _clip_matmul(i, x, ins, eqn) if eqn.prim == "matmul" and i < 2 else _clip(x, t, out, shape)
+        for i, (x, t) in enumerate(zip(ins, types, strict=True))
+    ]
     wide = [x.astype(np.float64) if x.dtype.kind not in "iub" else x for x in clipped]
     with np.errstate(all="ignore"):
         result = np.asarray(prim.reference(dict(eqn.params), *wide))

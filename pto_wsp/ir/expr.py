@@ -12,7 +12,6 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Union
 
 
 def _floordiv(a: int, b: int) -> int:
@@ -45,7 +44,7 @@ class Op:
         return f"{self.kind}({self.a}, {self.b})"
 
 
-Atom = Union[str, Op]
+Atom = str | Op
 
 
 def _key(term: tuple[Atom, int]) -> tuple[int, str]:
@@ -110,14 +109,20 @@ class Expr:
         """The number this is under `env`. Raises KeyError for an unbound name, ZeroDivisionError."""
         total = self.const
         for atom, coef in self.terms:
-            total += coef * (env[atom] if isinstance(atom, str) else OPS[atom.kind](atom.a.value(env), atom.b.value(env)))
+            total += coef * (
+                env[atom] if isinstance(atom, str) else OPS[atom.kind](atom.a.value(env), atom.b.value(env))
+            )
         return total
 
     def substitute(self, env: Mapping[str, Expr]) -> Expr:
         """Replace names by expressions, and normalise again."""
         out = Expr(self.const)
         for atom, coef in self.terms:
-            new = env.get(atom, var(atom)) if isinstance(atom, str) else apply(atom.kind, atom.a.substitute(env), atom.b.substitute(env))
+            new = (
+                env.get(atom, var(atom))
+                if isinstance(atom, str)
+                else apply(atom.kind, atom.a.substitute(env), atom.b.substitute(env))
+            )
             out = out + new * coef
         return out
 

@@ -26,7 +26,12 @@ class Renaming:
 
     def eqn(self, eqn: Eqn) -> Eqn:
         params = {k: self._kernel(v) if k == "kernel" else self._param(v) for k, v in eqn.params.items()}
-        return replace(eqn, ins=tuple(self._in(x) for x in eqn.ins), params=params, regions=tuple(self.region(r) for r in eqn.regions))
+        return replace(
+            eqn,
+            ins=tuple(self._in(x) for x in eqn.ins),
+            params=params,
+            regions=tuple(self.region(r) for r in eqn.regions),
+        )
 
     def _kernel(self, value: Param) -> Param:
         return self.kernels.get(value, value) if isinstance(value, str) else value
@@ -41,9 +46,17 @@ class Renaming:
     def _in(self, x: In) -> In:
         if isinstance(x, Expr):
             return self.expr(x)
-        return View(self.tensors.get(x.tensor, x.tensor), tuple(self._dim(d) for d in x.dims)) if isinstance(x, View) else x
+        return (
+            View(self.tensors.get(x.tensor, x.tensor), tuple(self._dim(d) for d in x.dims))
+            if isinstance(x, View)
+            else x
+        )
 
     def _dim(self, d: ViewDim) -> ViewDim:
         if isinstance(d, At):
             return At(self.expr(d.index))
-        return Slice(self.expr(d.start), d.length) if isinstance(d, Slice) else TileAt(self.expr(d.index), d.size, self.expr(d.limit))
+        return (
+            Slice(self.expr(d.start), d.length)
+            if isinstance(d, Slice)
+            else TileAt(self.expr(d.index), d.size, self.expr(d.limit))
+        )

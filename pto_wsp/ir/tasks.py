@@ -9,7 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pto_wsp.errors import InternalError, IRConversionError
-from pto_wsp.ir.core import Axis, Dialect, Direction, Eqn, IndexType, Literal, Policy, Primitive, ScalarType, TileAt, TileType, View, Wir
+from pto_wsp.ir.core import (
+    Axis,
+    Dialect,
+    Direction,
+    Eqn,
+    IndexType,
+    Literal,
+    Policy,
+    Primitive,
+    ScalarType,
+    TileAt,
+    TileType,
+    View,
+    Wir,
+)
 from pto_wsp.ir.expr import Expr, const
 
 Scope = dict[str, Axis]
@@ -47,8 +61,16 @@ def _loop_type(eqn: Eqn, wir: Wir, scope: Scope) -> None:
     axis = eqn.params.get("axis")
     _need(isinstance(axis, Axis) and isinstance(eqn.params.get("loop"), str), eqn, "needs an axis and a loop name")
     assert isinstance(axis, Axis)
-    _need(len(eqn.regions) == 1 and [v.type for v in eqn.regions[0].params] == [IndexType()], eqn, "needs one region with one loop variable")
-    _need(axis.kind in ("Dense", "DenseDyn", "Tiles", "Range") and axis.tile >= 1, eqn, f"a {axis.kind} axis of tiles of {axis.tile}")
+    _need(
+        len(eqn.regions) == 1 and [v.type for v in eqn.regions[0].params] == [IndexType()],
+        eqn,
+        "needs one region with one loop variable",
+    )
+    _need(
+        axis.kind in ("Dense", "DenseDyn", "Tiles", "Range") and axis.tile >= 1,
+        eqn,
+        f"a {axis.kind} axis of tiles of {axis.tile}",
+    )
     _in_scope(axis.size, wir, scope, eqn)
 
 
@@ -73,7 +95,11 @@ def _task_type(eqn: Eqn, wir: Wir, scope: Scope) -> None:
     kernel = next((k for k in wir.kernels if k.name == name), None)
     _need(kernel is not None, eqn, f"there is no kernel {name}")
     assert kernel is not None
-    _need(isinstance(coords, tuple) and len(eqn.ins) == len(kernel.params) and not eqn.regions, eqn, "needs coordinates and one argument for each parameter")
+    _need(
+        isinstance(coords, tuple) and len(eqn.ins) == len(kernel.params) and not eqn.regions,
+        eqn,
+        "needs coordinates and one argument for each parameter",
+    )
     assert isinstance(coords, tuple)
     for c in coords:
         _need(isinstance(c, Expr), eqn, "a coordinate is an expression")
@@ -81,7 +107,11 @@ def _task_type(eqn: Eqn, wir: Wir, scope: Scope) -> None:
         _in_scope(c, wir, scope, eqn)
     for param, arg in zip(kernel.params, eqn.ins, strict=True):
         if isinstance(param.type, ScalarType):
-            _need(isinstance(arg, Expr) or (isinstance(arg, Literal) and arg.dtype is param.type.dtype), eqn, f"{param.name} needs a scalar of {param.type}")
+            _need(
+                isinstance(arg, Expr) or (isinstance(arg, Literal) and arg.dtype is param.type.dtype),
+                eqn,
+                f"{param.name} needs a scalar of {param.type}",
+            )
             if isinstance(arg, Expr):
                 _need(param.direction is Direction.IN, eqn, f"{param.name} is a scalar")
                 _in_scope(arg, wir, scope, eqn)
@@ -95,7 +125,9 @@ def _view_type(view: View, param: TileType, wir: Wir, scope: Scope, eqn: Eqn) ->
     _need(any(v.name == view.tensor for v in wir.tensors), eqn, f"there is no tensor {view.tensor}")
     tensor = wir.tensor_type(view.tensor)
     _need(len(view.dims) == len(tensor.shape), eqn, f"{view.tensor} has {len(tensor.shape)} dimensions")
-    _need(tensor.dtype is param.dtype and view.shape == param.shape, eqn, f"a view of {view.tensor} does not fit {param}")
+    _need(
+        tensor.dtype is param.dtype and view.shape == param.shape, eqn, f"a view of {view.tensor} does not fit {param}"
+    )
     for name in view.names():
         known = name[1:] in wir.symbols if name.startswith("$") else name in scope
         _need(known, eqn, f"{name} is not in scope")

@@ -1,18 +1,18 @@
 """The wir as text: `parse(show(w)) == w`, source locations aside.
 
-    wir     := "workload" name "{" {symbol | tensor | kernel} {eqn} "}"
-    symbol  := "symbol" "$" name
-    tensor  := "tensor" name ":" dtype "[" expr {"," expr} "]"
-    kernel  := "kernel" name label "(" {param} ")" "{" {tile_eqn} "}"
-    param   := name ":" (direction dtype "<" rows "x" cols ">" | dtype)
-    eqn     := loop | parts | scope | task
-    loop    := ("parallel_for" | "seq_for") name [label] "in" axis ["proof=" word] "{" {eqn} "}"
-    axis    := name ":" kind "(" expr ["," tile] ")"
-    parts   := ("combine" | "sequential") "{" {"part" "{" {eqn} "}"} "}"
-    scope   := ("dispatch" | "window") "[" params "]" "{" {eqn} "}"
-    task    := "task" name "[" expr {"," expr} "]" "(" {param "=" arg} ")" ["{" params "}"]
-    arg     := view | expr | literal
-    literal := number ":" dtype
+wir     := "workload" name "{" {symbol | tensor | kernel} {eqn} "}"
+symbol  := "symbol" "$" name
+tensor  := "tensor" name ":" dtype "[" expr {"," expr} "]"
+kernel  := "kernel" name label "(" {param} ")" "{" {tile_eqn} "}"
+param   := name ":" (direction dtype "<" rows "x" cols ">" | dtype)
+eqn     := loop | parts | scope | task
+loop    := ("parallel_for" | "seq_for") name [label] "in" axis ["proof=" word] "{" {eqn} "}"
+axis    := name ":" kind "(" expr ["," tile] ")"
+parts   := ("combine" | "sequential") "{" {"part" "{" {eqn} "}"} "}"
+scope   := ("dispatch" | "window") "[" params "]" "{" {eqn} "}"
+task    := "task" name "[" expr {"," expr} "]" "(" {param "=" arg} ")" ["{" params "}"]
+arg     := view | expr | literal
+literal := number ":" dtype
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def show(wir: Wir) -> str:
 def show_kernel(kernel: Kernel) -> str:
     """The text of one kernel."""
     params = ", ".join(f"{show_name(p.name)}: {_show_param(p)}" for p in kernel.params)
-    rows = [f'kernel {show_name(kernel.name)} {_quote(kernel.label)} ({params}) {{']
+    rows = [f"kernel {show_name(kernel.name)} {_quote(kernel.label)} ({params}) {{"]
     for eqn in kernel.body.eqns:
         out = "".join(f"{show_name(v.name)}: {v.type} = " for v in eqn.outs)
         ins = "".join(" " + _show_in(x) for x in eqn.ins)
@@ -78,7 +78,9 @@ def show_kernel(kernel: Kernel) -> str:
 
 
 def _show_param(p: KernelParam) -> str:
-    return str(p.type) if isinstance(p.type, ScalarType) else f"{p.direction} {p.type.dtype}<{p.type.rows}x{p.type.cols}>"
+    return (
+        str(p.type) if isinstance(p.type, ScalarType) else f"{p.direction} {p.type.dtype}<{p.type.rows}x{p.type.cols}>"
+    )
 
 
 def _quote(text: str) -> str:
@@ -143,7 +145,11 @@ def _show_eqn(wir: Wir, eqn: Eqn, pad: str) -> list[str]:
         assert isinstance(axis, Axis) and isinstance(label, str)
         called = "" if label == name else f" {_quote(label)}"
         rest = _show_params({k: v for k, v in eqn.params.items() if k not in ("axis", "loop")})
-        return [f"{pad}{eqn.prim}{rest} {show_name(name)}{called} in {_show_axis(axis)} {{", *body(eqn.regions[0], pad + "  "), pad + "}"]
+        return [
+            f"{pad}{eqn.prim}{rest} {show_name(name)}{called} in {_show_axis(axis)} {{",
+            *body(eqn.regions[0], pad + "  "),
+            pad + "}",
+        ]
     if eqn.prim == "task":
         kernel, coords = eqn.params["kernel"], eqn.params["coords"]
         assert isinstance(kernel, str) and isinstance(coords, tuple)
@@ -161,7 +167,9 @@ def _show_eqn(wir: Wir, eqn: Eqn, pad: str) -> list[str]:
 
 # ---- parsing
 
-_TOKEN = re.compile(r'\s*(?:(?P<number>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|\d+))|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<op>:\+|[-+*:=(){}\[\],<>$]))')
+_TOKEN = re.compile(
+    r'\s*(?:(?P<number>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|\d+))|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<op>:\+|[-+*:=(){}\[\],<>$]))'
+)
 _ESCAPE = re.compile(r"\\(u\{([0-9a-f]+)\}|.)")
 _MAX_DEPTH = 64
 
@@ -207,7 +215,9 @@ class _Parser:
     def fail(self, why: str) -> NoReturn:
         line = self.text.count("\n", 0, self.start) + 1
         col = self.start - (self.text.rfind("\n", 0, self.start) + 1) + 1
-        raise IRConversionError("PTO301", f"line {line}, column {col}: {why}, at {self.token!r}", fix="give text as make_wir prints it")
+        raise IRConversionError(
+            "PTO301", f"line {line}, column {col}: {why}, at {self.token!r}", fix="give text as make_wir prints it"
+        )
 
     def take(self) -> str:
         token = self.token
@@ -452,7 +462,7 @@ class _Parser:
             params = self.params()
             self.word("{")
             return Eqn(prim, params=params, regions=(self.region(()),))
-        self.fail(f"{prim!r} is no equation of workloads")
+        return self.fail(f"{prim!r} is no equation of workloads")
 
     def loop(self, prim: str) -> Eqn:
         params = self.params()

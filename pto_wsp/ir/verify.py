@@ -25,13 +25,28 @@ def verify(wir: Wir, stage: str = "traced", *, after: str | None = None) -> None
 
 
 def _verify(wir: Wir, stage: str) -> None:
-    for what, names in (("symbol", list(wir.symbols)), ("tensor", [v.name for v in wir.tensors]), ("kernel", [k.name for k in wir.kernels])):
+    for what, names in (
+        ("symbol", list(wir.symbols)),
+        ("tensor", [v.name for v in wir.tensors]),
+        ("kernel", [k.name for k in wir.kernels]),
+    ):
         if len(set(names)) != len(names):
-            raise IRConversionError("PTO302", f"two {what}s share a name", values={"names": ", ".join(names)}, fix="this wir breaks a rule of the language")
+            raise IRConversionError(
+                "PTO302",
+                f"two {what}s share a name",
+                values={"names": ", ".join(names)},
+                fix="this wir breaks a rule of the language",
+            )
     for v in wir.tensors:
         for d in wir.tensor_type(v.name).shape:
-            if any(not n.startswith("$") or n[1:] not in wir.symbols for n in d.names()) or (d.is_const and d.const < 0):
-                raise IRConversionError("PTO302", f"tensor {v.name} has a dimension {d}", fix="dimensions are numbers >= 0 and symbols of the workload")
+            if any(not n.startswith("$") or n[1:] not in wir.symbols for n in d.names()) or (
+                d.is_const and d.const < 0
+            ):
+                raise IRConversionError(
+                    "PTO302",
+                    f"tensor {v.name} has a dimension {d}",
+                    fix="dimensions are numbers >= 0 and symbols of the workload",
+                )
     for k in wir.kernels:
         verify_kernel(k)
     seen: set[str] = set()
@@ -59,13 +74,20 @@ def verify_kernel(kernel: Kernel) -> None:
     known: dict[str, Var] = {}
     params = {p.name: p for p in kernel.params}
     if len(params) != len(kernel.params):
-        raise IRConversionError("PTO302", f"kernel {kernel.name}: two parameters share a name", loc=kernel.loc, fix="this wir breaks a rule of the language")
+        raise IRConversionError(
+            "PTO302",
+            f"kernel {kernel.name}: two parameters share a name",
+            loc=kernel.loc,
+            fix="this wir breaks a rule of the language",
+        )
     written: set[str] = set()
     for eqn in kernel.body.eqns:
         _verify_tile_eqn(eqn, kernel, known, written)
     for p in kernel.params:
         if p.direction is Direction.OUT and p.name not in written:
-            raise IRConversionError("PTO302", f"kernel {kernel.name} does not write {p.name}", loc=kernel.loc, fix="store to every output")
+            raise IRConversionError(
+                "PTO302", f"kernel {kernel.name} does not write {p.name}", loc=kernel.loc, fix="store to every output"
+            )
 
 
 def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], written: set[str]) -> None:

@@ -22,7 +22,13 @@ iota_p = Primitive("iota", opcode=4, doc="TCI")
 
 def _ref(x: object, what: str) -> Ref:
     if not isinstance(x, Ref):
-        raise TypeCheckError("PTO105", f"{what} of something that is not a tile parameter", values={"operand": repr(x)[:80]}, loc=here(), fix="give a parameter declared In, Out or InOut")
+        raise TypeCheckError(
+            "PTO105",
+            f"{what} of something that is not a tile parameter",
+            values={"operand": repr(x)[:80]},
+            loc=here(),
+            fix="give a parameter declared In, Out or InOut",
+        )
     return x
 
 
@@ -62,7 +68,13 @@ def store(out: Value, x: Operand) -> None:
     ref = _ref(out, "store")
     builder = current_kernel("store")
     if ref.param.direction is Direction.IN:
-        raise TraceError("PTO124", f"store into the input {ref.param.name}", values={ref.param.name: f"in {ref.type}"}, loc=here(), fix="declare the parameter Out[...] or InOut[...]")
+        raise TraceError(
+            "PTO124",
+            f"store into the input {ref.param.name}",
+            values={ref.param.name: f"in {ref.type}"},
+            loc=here(),
+            fix="declare the parameter Out[...] or InOut[...]",
+        )
     value = x if isinstance(x, Value) else full(ref.shape, x, ref.dtype)
     builder.emit("store", [ref.memory, to_in(value, None, builder, "store")], {}, here())
     builder.stored[ref.param.name] = builder.stored.get(ref.param.name, 0) + 1
@@ -71,8 +83,20 @@ def store(out: Value, x: Operand) -> None:
 @store_p.def_type
 def _(params: dict[str, Any], out: TileType, x: Type) -> Typed:
     if not isinstance(x, TileType) or x.shape != out.shape or x.dtype is not out.dtype:
-        raise TypeCheckError("PTO125", "stored value and output differ", values={"output": out, "value": x}, fix="store a tile of the output's shape and dtype: pto.cast changes the dtype, pto.broadcast the shape")
-    return Typed(None, tuple(Check("ge", a, b) for a, b in ((x.vrows, out.vrows), (x.vcols, out.vcols)) if not isinstance(a, int) and a != b))
+        raise TypeCheckError(
+            "PTO125",
+            "stored value and output differ",
+            values={"output": out, "value": x},
+            fix="store a tile of the output's shape and dtype: pto.cast changes the dtype, pto.broadcast the shape",
+        )
+    return Typed(
+        None,
+        tuple(
+            Check("ge", a, b)
+            for a, b in ((x.vrows, out.vrows), (x.vcols, out.vcols))
+            if not isinstance(a, int) and a != b
+        ),
+    )
 
 
 @store_p.def_reference
@@ -87,15 +111,31 @@ def _(arch: Arch, params: dict[str, Any], out: None, ref: TileType, x: TileType)
 
 def check_shape(what: str, shape: object) -> tuple[int, int]:
     """(rows, cols) of Python integers >= 1."""
-    ok = isinstance(shape, Sequence) and len(shape) == 2 and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in shape)
+    ok = (
+        isinstance(shape, Sequence)
+        and len(shape) == 2
+        and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in shape)
+    )
     if not ok:
-        raise TypeCheckError("PTO106", f"{what} needs a shape (rows, cols)", values={"shape": shape}, loc=here(), fix="give two positive Python integers")
+        raise TypeCheckError(
+            "PTO106",
+            f"{what} needs a shape (rows, cols)",
+            values={"shape": shape},
+            loc=here(),
+            fix="give two positive Python integers",
+        )
     return int(shape[0]), int(shape[1])  # type: ignore[index]
 
 
 def check_dtype(what: str, dtype: object) -> DType:
     if not isinstance(dtype, DType):
-        raise TypeCheckError("PTO106", f"{what} needs a DType", values={"dtype": repr(dtype)[:80]}, loc=here(), fix="write DType.F32, F16, BF16, I32 or BOOL")
+        raise TypeCheckError(
+            "PTO106",
+            f"{what} needs a DType",
+            values={"dtype": repr(dtype)[:80]},
+            loc=here(),
+            fix="write DType.F32, F16, BF16, I32 or BOOL",
+        )
     return dtype
 
 
@@ -126,7 +166,12 @@ def full_like(x: Value, value: Operand) -> Value:
 @full_p.def_type
 def _(params: dict[str, Any], value: Type) -> Typed:
     if not isinstance(value, ScalarType):
-        raise TypeCheckError("PTO105", "full of a tile", values={"value": value}, fix="give a number or a scalar parameter; pto.broadcast repeats a tile")
+        raise TypeCheckError(
+            "PTO105",
+            "full of a tile",
+            values={"value": value},
+            fix="give a number or a scalar parameter; pto.broadcast repeats a tile",
+        )
     return Typed(TileType(value.dtype, params["rows"], params["cols"]))
 
 
@@ -147,7 +192,9 @@ def iota(shape: Sequence[int], axis: int = 1) -> Value:
     """
     rows, cols = check_shape("iota", shape)
     if axis not in (0, 1):
-        raise TypeCheckError("PTO106", "iota needs axis 0 or 1", values={"axis": axis}, loc=here(), fix="0 counts rows, 1 counts columns")
+        raise TypeCheckError(
+            "PTO106", "iota needs axis 0 or 1", values={"axis": axis}, loc=here(), fix="0 counts rows, 1 counts columns"
+        )
     builder = current_kernel("iota")
     var = builder.emit("iota", [], {"axis": axis, "rows": rows, "cols": cols}, here())
     assert var is not None
@@ -172,7 +219,19 @@ def _(arch: Arch, params: dict[str, Any], out: TileType) -> Expr:
 def need_value(what: str, x: object) -> Value:
     """x as a tile value of the current kernel."""
     if not isinstance(x, Value):
-        raise TypeCheckError("PTO105", f"{what} of {type(x).__name__}", values={"operand": repr(x)[:80]}, loc=here(), fix="give a tile of the kernel")
+        raise TypeCheckError(
+            "PTO105",
+            f"{what} of {type(x).__name__}",
+            values={"operand": repr(x)[:80]},
+            loc=here(),
+            fix="give a tile of the kernel",
+        )
     if not isinstance(x.type, TileType):
-        raise TypeCheckError("PTO105", f"{what} of a scalar", values={"operand": x.type}, loc=here(), fix="give a tile; pto.full((rows, cols), s) makes one of a scalar")
+        raise TypeCheckError(
+            "PTO105",
+            f"{what} of a scalar",
+            values={"operand": x.type},
+            loc=here(),
+            fix="give a tile; pto.full((rows, cols), s) makes one of a scalar",
+        )
     return x

@@ -18,19 +18,34 @@ def show(types: Sequence[Type]) -> dict[str, object]:
 
 def need_tile(what: str, t: Type) -> TileType:
     if not isinstance(t, TileType):
-        raise TypeCheckError("PTO105", f"{what} of a scalar", values={"operand": t}, fix="give a tile; pto.full((rows, cols), s) makes one of a scalar")
+        raise TypeCheckError(
+            "PTO105",
+            f"{what} of a scalar",
+            values={"operand": t},
+            fix="give a tile; pto.full((rows, cols), s) makes one of a scalar",
+        )
     return t
 
 
 def need_dtype(what: str, dtype: DType, allowed: Sequence[DType]) -> None:
     if dtype not in allowed:
-        raise TypeCheckError("PTO104", f"{what} does not exist for {dtype}", values={"exists for": ", ".join(map(str, allowed))}, fix="cast the operand: pto.cast(x, DType...)")
+        raise TypeCheckError(
+            "PTO104",
+            f"{what} does not exist for {dtype}",
+            values={"exists for": ", ".join(map(str, allowed))},
+            fix="cast the operand: pto.cast(x, DType...)",
+        )
 
 
 def same_dtype(what: str, types: Sequence[Type]) -> DType:
     dtypes = [t.dtype for t in types if isinstance(t, (TileType, ScalarType))]
     if len(set(dtypes)) > 1:
-        raise TypeCheckError("PTO102", f"{what} of different dtypes", values=show(types), fix="cast one operand: there is no implicit conversion")
+        raise TypeCheckError(
+            "PTO102",
+            f"{what} of different dtypes",
+            values=show(types),
+            fix="cast one operand: there is no implicit conversion",
+        )
     return dtypes[0]
 
 
@@ -47,7 +62,12 @@ def broadcast(what: str, types: Sequence[Type]) -> tuple[tuple[int, int], tuple[
     """Static and valid shape of an elementwise result: in each dimension operands are equal or 1."""
     tiles = [t for t in types if isinstance(t, TileType)]
     if not tiles:
-        raise TypeCheckError("PTO105", f"{what} without a tile", values=show(types), fix="at least one operand must be a tile; pto.full((rows, cols), s) makes one of a scalar")
+        raise TypeCheckError(
+            "PTO105",
+            f"{what} without a tile",
+            values=show(types),
+            fix="at least one operand must be a tile; pto.full((rows, cols), s) makes one of a scalar",
+        )
     shape: list[int] = []
     valid: list[Dim] = []
     checks: tuple[Check, ...] = ()
@@ -56,7 +76,12 @@ def broadcast(what: str, types: Sequence[Type]) -> tuple[tuple[int, int], tuple[
         extent: Dim = size
         for t in tiles:
             if t.shape[axis] not in (1, size):
-                raise TypeCheckError("PTO103", f"{what}: shapes do not broadcast", values=show(types), fix="operands have equal shapes, or are [rows, 1], [1, cols] or [1, 1]")
+                raise TypeCheckError(
+                    "PTO103",
+                    f"{what}: shapes do not broadcast",
+                    values=show(types),
+                    fix="operands have equal shapes, or are [rows, 1], [1, cols] or [1, 1]",
+                )
             if t.shape[axis] == size:
                 extent, more = join(extent, (t.vrows, t.vcols)[axis])
                 checks += more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn, Union
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -58,10 +58,13 @@ class Value:
     def _flow(self, what: str, fix: str) -> NoReturn:
         raise TraceError("PTO128", f"{what} of a traced value", values={self._var.name: self.type}, loc=here(), fix=fix)
 
-    def __bool__(self) -> bool:
-        self._flow("the truth", "select with pto.where(mask, a, b); `if`, `and`, `or`, `not`, chained comparisons, min and max of Python run while tracing, before there are numbers")
+    def __bool__(self) -> NoReturn:
+        self._flow(
+            "the truth",
+            "select with pto.where(mask, a, b); `if`, `and`, `or`, `not`, chained comparisons, min and max of Python run while tracing, before there are numbers",
+        )
 
-    def __len__(self) -> int:
+    def __len__(self) -> NoReturn:
         self._flow("the length", "use .shape")
 
     def __iter__(self) -> Any:
@@ -136,7 +139,7 @@ class Value:
         return _op("ne", self, o)
 
 
-Operand = Union[Value, float, int, bool]
+Operand = Value | float | int | bool
 
 
 def _op(name: str, *operands: Any) -> Value:
@@ -163,7 +166,13 @@ class Ref(Value):
         """The value now: one load for all uses between two stores."""
         stored = self._builder.stored.get(self.param.name, 0)
         if self.param.direction is Direction.OUT and not stored:
-            raise TraceError("PTO123", f"the output {self.param.name} is read before it is written", values={self.param.name: f"out {self.type}"}, loc=here(), fix="declare it InOut[...], or store to it first")
+            raise TraceError(
+                "PTO123",
+                f"the output {self.param.name} is read before it is written",
+                values={self.param.name: f"out {self.type}"},
+                loc=here(),
+                fix="declare it InOut[...], or store to it first",
+            )
         key = (self.param.name, stored)
         if key not in self._builder.loads:
             var = self._builder.emit("load", [self._var], {}, here())
@@ -179,9 +188,20 @@ def is_number(x: object) -> bool:
 def literal(x: object, dtype: DType, what: str) -> Literal:
     """The Python or numpy number x in `dtype`: floats are rounded to it, integers must fit, fractions never become integers."""
     if not is_number(x):
-        raise TypeCheckError("PTO105", f"{what} of {type(x).__name__}", values={"operand": repr(x)[:80]}, loc=here(), fix="operands are tiles of this kernel, its scalar parameters, and Python numbers")
+        raise TypeCheckError(
+            "PTO105",
+            f"{what} of {type(x).__name__}",
+            values={"operand": repr(x)[:80]},
+            loc=here(),
+            fix="operands are tiles of this kernel, its scalar parameters, and Python numbers",
+        )
     value: Any = x.item() if isinstance(x, (np.number, np.bool_)) else x
-    bad = TypeCheckError("PTO109", f"{what}: {value!r} does not fit {dtype}", loc=here(), fix=f"write a number that {dtype} holds, or cast the tile first")
+    bad = TypeCheckError(
+        "PTO109",
+        f"{what}: {value!r} does not fit {dtype}",
+        loc=here(),
+        fix=f"write a number that {dtype} holds, or cast the tile first",
+    )
     if dtype is DType.BOOL:
         if not isinstance(value, bool):
             raise bad
@@ -207,10 +227,22 @@ def to_in(x: object, dtype: DType | None, builder: KernelBuilder, what: str) -> 
     """An operand of an equation: a variable of the current kernel, or a literal of `dtype`."""
     if isinstance(x, Value):
         if x.builder is not builder:
-            raise TraceError("PTO130", f"{what} of a value of another kernel", values={"value": x}, loc=here(), fix="pass it between kernels through a tensor")
+            raise TraceError(
+                "PTO130",
+                f"{what} of a value of another kernel",
+                values={"value": x},
+                loc=here(),
+                fix="pass it between kernels through a tensor",
+            )
         return x.read()
     if dtype is None:
-        raise TypeCheckError("PTO105", f"{what} without a tile", values={"operand": repr(x)[:80]}, loc=here(), fix="at least one operand must be a tile of the kernel")
+        raise TypeCheckError(
+            "PTO105",
+            f"{what} without a tile",
+            values={"operand": repr(x)[:80]},
+            loc=here(),
+            fix="at least one operand must be a tile of the kernel",
+        )
     return literal(x, dtype, what)
 
 

@@ -49,7 +49,10 @@ def canonicalize_kernel(kernel: Kernel) -> Kernel:
                 stores[target.name] = stores.get(target.name, 0) + 1
             eqns.append(replace(eqn, ins=ins))
             continue
-        operands = tuple((x.name, stores.get(x.name, 0)) if isinstance(x, Var) else x.key if isinstance(x, Literal) else x for x in ins)
+        operands = tuple(
+            (x.name, stores.get(x.name, 0)) if isinstance(x, Var) else x.key if isinstance(x, Literal) else x
+            for x in ins
+        )
         key = (eqn.prim, operands, tuple(sorted(eqn.params.items(), key=str)), eqn.outs[0].type)
         if key in same:
             known[eqn.outs[0].name] = same[key]

@@ -1,9 +1,9 @@
 """Replace compositions (rowmean, softmax, ...) by the operations they are made of.
 
-    before:  b: f32<16x1> = rowmean a
-    after:   b: f32<16x1> = rowsum a
-             c: f32<16x1> = count_cols a
-             d: f32<16x1> = div b c
+before:  b: f32<16x1> = rowmean a
+after:   b: f32<16x1> = rowsum a
+         c: f32<16x1> = count_cols a
+         d: f32<16x1> = div b c
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ def expand_kernel(kernel: Kernel) -> Kernel:
             rule = PRIMITIVES[eqn.prim].expand
             ins: list[In] = [renamed[x.name] if isinstance(x, Var) else x for x in eqn.ins]
             if rule is None:
-                out = builder.emit(eqn.prim, ins, dict(eqn.params), eqn.loc) if eqn.loc else _emit_unlocated(builder, eqn, ins)
+                out = (
+                    builder.emit(eqn.prim, ins, dict(eqn.params), eqn.loc)
+                    if eqn.loc
+                    else _emit_unlocated(builder, eqn, ins)
+                )
             else:
                 first = len(builder.eqns)
                 result = rule(*(_operand(builder, x) for x in ins), **eqn.params)

@@ -1,9 +1,9 @@
 """Write the proofs into the wir: which loops are independent, which arguments the run must track.
 
-    before:  parallel_for b in batch: Dense(4) {      after:  parallel_for[proof="independent"] b in batch: Dense(4) {
-               task k[b](x=X[b], out=Y[b])                      task[tracked=[1]] k[b](x=X[b], out=Y[b])
-             }                                                }
-             task m[](x=Y[0], out=Z[0])                       task[tracked=[0]] m[](x=Y[0], out=Z[0])
+before:  parallel_for b in batch: Dense(4) {      after:  parallel_for[proof="independent"] b in batch: Dense(4) {
+           task k[b](x=X[b], out=Y[b])                      task[tracked=[1]] k[b](x=X[b], out=Y[b])
+         }                                                }
+         task m[](x=Y[0], out=Z[0])                       task[tracked=[0]] m[](x=Y[0], out=Z[0])
 """
 
 from __future__ import annotations

@@ -25,9 +25,18 @@ def resolve_schedules(wir: Wir) -> Wir:
         if eqn.prim in SCOPES:
             number = count[eqn.prim]
             count[eqn.prim] += 1
-            state = (number, eqn.params["policy"]) if eqn.prim == "dispatch" else (number, eqn.params["tasks"], eqn.params["mode"])
+            state = (
+                (number, eqn.params["policy"])
+                if eqn.prim == "dispatch"
+                else (number, eqn.params["tasks"], eqn.params["mode"])
+            )
             inner = {**scope, eqn.prim: state}
             return [e for x in eqn.regions[0].eqns for e in visit(x, inner)]
-        return [replace(eqn, regions=tuple(Region(r.params, tuple(e for x in r.eqns for e in visit(x, scope))) for r in eqn.regions))]
+        return [
+            replace(
+                eqn,
+                regions=tuple(Region(r.params, tuple(e for x in r.eqns for e in visit(x, scope))) for r in eqn.regions),
+            )
+        ]
 
     return replace(wir, body=Region((), tuple(e for x in wir.body.eqns for e in visit(x, {}))))

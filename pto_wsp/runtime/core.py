@@ -12,5 +12,10 @@ def core() -> Any:
     try:
         from pto_wsp import _core  # loaded when a program is first made, so that tracing alone needs no core
     except ImportError as e:
-        raise CompileError("PTO002", "pto_wsp has no compiled core", values={"because": e}, fix="install it: pip install . (needs a C++20 compiler and cmake), or install a wheel") from e
+        raise CompileError(
+            "PTO002",
+            "pto_wsp has no compiled core",
+            values={"because": e},
+            fix="install it: pip install . (needs a C++20 compiler and cmake), or install a wheel",
+        ) from e
     return _core

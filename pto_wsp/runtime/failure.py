@@ -6,58 +6,91 @@ from typing import Any
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
-from pto_wsp.ir.core import Axis, Eqn, View
+from pto_wsp.ir.core import At, Axis, Eqn, Kernel, TileAt, View
 from pto_wsp.ir.text import show_view
-
-_FIX_BOUNDS = "make the axis shorter, or the tensor larger"
+from pto_wsp.passes.expand import expand_kernel
+from pto_wsp.targets.cpu_sim.kernels import kernel_checks
 
 
 def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
-    """The error for `failure`, a record of the core."""
-    kind = failure["kind"]
+    """The error for `failure`, a record of the core (csrc/include/pto_wsp/bound.hpp says what its fields hold)."""
+    kind, numbers = failure["kind"], failure["values"]
     if kind == "cancelled":
         return Cancelled("PTO703", "the run was cancelled", fix="execute() runs the program again")
+    if kind == "memory":
+        return ExecutionError("PTO715", "there is no memory for the run", fix="use smaller tiles, or fewer threads")
     if kind == "extent":
         return _extent(artifact, failure)
+    if failure["site"] is None:
+        return ExecutionError("PTO712", f"{_KINDS[kind]}, outside of any task", fix=_FIXES[kind])
     eqn = list(artifact.wir.tasks())[failure["site"]]
     kernel = artifact.wir.kernel(str(eqn.params["kernel"]))
     loc = _at(artifact.task_locations, failure["site"])
     values: dict[str, object] = {"task": f"{kernel.label}[{', '.join(map(str, failure['coords']))}]"}
-    numbers = failure["values"]
-    name = kernel.params[failure["arg"]].name if failure["arg"] >= 0 else ""
+    name = "" if failure["arg"] is None else kernel.params[failure["arg"]].name
     if kind == "bounds":
         view = eqn.ins[failure["arg"]]
         assert isinstance(view, View)
         values[name] = show_view(view)
-        first, last, size = numbers[:3]
-        what = f"kernel {kernel.label}, argument {name}: elements {first} .. {last} of dimension {failure['dim']} of {view.tensor}, which has {size}"
-        return BoundsError("PTO163", what, values=values, loc=loc, fix=_FIX_BOUNDS)
+        d = view.dims[failure["dim"]]
+        last = numbers[1] if isinstance(d, TileAt) else numbers[0] + numbers[1]
+        reached = f"element {numbers[0]}" if isinstance(d, At) else f"{numbers[0]} .. {last}"
+        what = f"kernel {kernel.label}, argument {name}: {reached} of dimension {failure['dim']} of {view.tensor}, which has {numbers[2]}"
+        return BoundsError("PTO163", what, values=values, loc=loc, fix=_FIXES[kind])
     if kind == "valid_shape":
-        return _valid_shape(artifact, failure, kernel.name, values, loc)
-    if kind == "scalar_range":
-        return BoundsError("PTO713", f"kernel {kernel.label}, argument {name}: {numbers[0]} does not fit", values=values, loc=loc, fix="give an integer of 32 bits")
-    if kind == "zero_divisor":
-        return ExecutionError("PTO711", "an index expression divides by zero", values=values, loc=loc, fix="bind the divisor to something else than 0")
-    if kind == "overflow":
-        return BoundsError("PTO712", "an index expression overflows 64 bits", values=values, loc=loc, fix="use smaller sizes")
-    if kind == "cost":
-        return ExecutionError("PTO714", f"the cost of kernel {kernel.label} is negative or overflows", values=values, loc=loc, fix="correct the arch's cost tables")
-    raise InternalError(f"the core reports {failure}")
+        return _valid_shape(artifact, failure, kernel, values, loc)
+    codes = {
+        "scalar_range": ("PTO713", BoundsError),
+        "zero_divisor": ("PTO711", ExecutionError),
+        "overflow": ("PTO712", BoundsError),
+        "cost": ("PTO714", ExecutionError),
+    }
+    if kind not in codes:
+        raise InternalError(f"the core reports {failure}")
+    code, cls = codes[kind]
+    shown = f" ({numbers[0]})" if numbers else ""
+    where = f", argument {name}" if name else ""
+    return cls(code, f"kernel {kernel.label}{where}: {_KINDS[kind]}{shown}", values=values, loc=loc, fix=_FIXES[kind])
+
+
+_KINDS = {
+    "scalar_range": "a scalar does not fit its parameter",
+    "zero_divisor": "an index expression divides by zero",
+    "overflow": "an integer beyond 64 bits",
+    "cost": "a cost that is negative or beyond 64 bits",
+}
+_FIXES = {
+    "bounds": "make the axis shorter, or the tensor larger",
+    "scalar_range": "give an integer that the parameter's dtype holds",
+    "zero_divisor": "bind the divisor to something else than 0",
+    "overflow": "use smaller sizes",
+    "cost": "correct the cost tables of the arch",
+}
 
 
 def _at(table: tuple[Location | None, ...], k: int) -> Location | None:
     return table[k] if 0 <= k < len(table) else None
 
 
-def _valid_shape(artifact: Artifact, failure: dict[str, Any], kernel: str, values: dict[str, object], loc: Location | None) -> PtoError:
-    index = [k.name for k in artifact.wir.kernels].index(kernel)
+def _valid_shape(
+    artifact: Artifact, failure: dict[str, Any], kernel: Kernel, values: dict[str, object], loc: Location | None
+) -> PtoError:
+    checks = kernel_checks(expand_kernel(kernel))
+    check, eqn = checks[failure["check"]]
+    index = artifact.wir.kernels.index(kernel)
     rows = artifact.check_locations[index] if index < len(artifact.check_locations) else ()
     inside = _at(rows, failure["check"])
     if inside is not None:
         values["needed at"] = inside
-    a, b = failure["values"][:2]
-    what = f"kernel {artifact.wir.kernel(kernel).label}: tiles of one operation have valid extents {a} and {b}"
-    return KernelError("PTO710", what, values=values, loc=loc, fix="pass tiles of equal valid shape: tile both tensors by the same axis, or pad them to whole tiles")
+    word = "differ from" if check.rel == "eq" else "are fewer than"
+    what = f"kernel {kernel.label}: {eqn.prim} gets tiles whose valid extents do not fit: {check.a} {word} {check.b}"
+    return KernelError(
+        "PTO710",
+        what,
+        values=values,
+        loc=loc,
+        fix="pass tiles of equal valid shape: tile both tensors by the same axis, or pad them to whole tiles",
+    )
 
 
 def _extent(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
@@ -67,5 +100,10 @@ def _extent(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     loop = loops[failure["site"]]
     axis = loop.params["axis"]
     assert isinstance(axis, Axis)
-    values = {"axis": axis.name, "extent": axis.extent}
-    return BoundsError("PTO511", f"the loop over {loop.params['loop']} has extent {failure['values'][0]}", values=values, fix="extents are 0 or more")
+    shown = f" {failure['values'][0]}" if failure["values"] else ""
+    return BoundsError(
+        "PTO511",
+        f"the loop over {loop.params['loop']} has a negative extent{shown}",
+        values={"axis": axis.name, "extent": axis.extent},
+        fix="extents are 0 or more",
+    )

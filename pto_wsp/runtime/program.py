@@ -23,6 +23,7 @@ from pto_wsp.trace.tensor import Tensor, array_of, check_array
 
 _SLICE = 0.05  # seconds between looks at signals while waiting
 _MAX_THREADS = 1024
+_SHARE_WORK: Any = 100_000  # candidate solutions; exact for the strides of real arrays
 
 
 def thread_count(threads: int | None) -> int:
@@ -30,9 +31,17 @@ def thread_count(threads: int | None) -> int:
     source: object = threads
     if threads is None:
         source = os.environ.get("PTO_WSP_NUM_THREADS") or len(os.sched_getaffinity(0))
-    ok = (isinstance(source, int) and not isinstance(source, bool)) or (isinstance(source, str) and source.isascii() and source.isdigit())
+    ok = (isinstance(source, int) and not isinstance(source, bool)) or (
+        isinstance(source, str) and source.isascii() and source.isdigit()
+    )
     if not ok or not 1 <= int(source) <= _MAX_THREADS:  # type: ignore[call-overload]
-        raise CompileError("PTO406", f"the number of threads is {source!r}", values={"range": f"1 .. {_MAX_THREADS}"}, loc=here(), fix="give threads= (or PTO_WSP_NUM_THREADS) a positive integer")
+        raise CompileError(
+            "PTO406",
+            f"the number of threads is {source!r}",
+            values={"range": f"1 .. {_MAX_THREADS}"},
+            loc=here(),
+            fix="give threads= (or PTO_WSP_NUM_THREADS) a positive integer",
+        )
     return int(source)  # type: ignore[call-overload]
 
 
@@ -82,7 +91,13 @@ class Program:
             new: dict[str, np.ndarray] = {}
             for name, x in tensors.items():
                 if name not in self._types:
-                    raise BindError("PTO508", f"there is no tensor {name!r}", values={"tensors": ", ".join(self._order)}, loc=here(), fix="use the names of the workload's tensors")
+                    raise BindError(
+                        "PTO508",
+                        f"there is no tensor {name!r}",
+                        values={"tensors": ", ".join(self._order)},
+                        loc=here(),
+                        fix="use the names of the workload's tensors",
+                    )
                 array = x.data if isinstance(x, Tensor) else array_of(x, f"tensor {name}")
                 self._check(name, array)
                 new[name] = array
@@ -93,11 +108,24 @@ class Program:
     def _check(self, name: str, array: np.ndarray) -> None:
         t = self._types[name]
         check_array(array, t.dtype, f"tensor {name}")
-        fits = array.ndim == len(t.shape) and all(not d.is_const or d.const == n for d, n in zip(t.shape, array.shape, strict=True))
+        fits = array.ndim == len(t.shape) and all(
+            not d.is_const or d.const == n for d, n in zip(t.shape, array.shape, strict=True)
+        )
         if not fits:
-            raise BindError("PTO503", f"tensor {name} has shape {list(array.shape)}, but is declared {t}", loc=here(), fix="give an array of the declared shape")
+            raise BindError(
+                "PTO503",
+                f"tensor {name} has shape {list(array.shape)}, but is declared {t}",
+                loc=here(),
+                fix="give an array of the declared shape",
+            )
         if name in self._written and not array.flags.writeable:
-            raise BindError("PTO505", f"tensor {name} is written, but its array is read-only", values={name: t}, loc=here(), fix="give a writable array, such as array.copy()")
+            raise BindError(
+                "PTO505",
+                f"tensor {name} is written, but its array is read-only",
+                values={name: t},
+                loc=here(),
+                fix="give a writable array, such as array.copy()",
+            )
 
     def set_axis_sizes(self, sizes: Mapping[str, int]) -> Self:
         """Bind the sizes of dynamic axes by axis name. Nothing is traced or built again. Raises BindError for an unknown or static
@@ -109,9 +137,21 @@ class Program:
             for name, size in sizes.items():
                 symbol = axes.get(name, "$" + name if name in self._artifact.wir.symbols else None)
                 if symbol is None:
-                    raise BindError("PTO510", f"there is no axis {name!r}", values=self._axis_names(), loc=here(), fix="use the name of a dynamic axis")
+                    raise BindError(
+                        "PTO510",
+                        f"there is no axis {name!r}",
+                        values=self._axis_names(),
+                        loc=here(),
+                        fix="use the name of a dynamic axis",
+                    )
                 if isinstance(symbol, int):
-                    raise BindError("PTO510", f"axis {name!r} is static", values={name: symbol}, loc=here(), fix="declare it DenseDyn to change its size")
+                    raise BindError(
+                        "PTO510",
+                        f"axis {name!r} is static",
+                        values={name: symbol},
+                        loc=here(),
+                        fix="declare it DenseDyn to change its size",
+                    )
                 new[symbol[1:]] = _size(name, size)
             self._sizes.update(new)
             self._ready = False
@@ -122,7 +162,13 @@ class Program:
         with self._lock:
             self._not_running("set_symbol_u64()")
             if name not in self._artifact.wir.symbols:
-                raise BindError("PTO510", f"there is no symbol {name!r}", values=self._axis_names(), loc=here(), fix="use the name of a symbol")
+                raise BindError(
+                    "PTO510",
+                    f"there is no symbol {name!r}",
+                    values=self._axis_names(),
+                    loc=here(),
+                    fix="use the name of a symbol",
+                )
             self._sizes[name] = _size(name, value)
             self._ready = False
         return self
@@ -130,38 +176,72 @@ class Program:
     def _axis_names(self) -> dict[str, object]:
         axes: dict[str, Any] = self._artifact.manifest["axes"]
         dynamic = [n for n, s in axes.items() if isinstance(s, str)]
-        return {"dynamic axes": ", ".join(dynamic) or "none", "static axes": ", ".join(n for n in axes if n not in dynamic) or "none", "symbols": ", ".join(self._artifact.wir.symbols) or "none"}
+        return {
+            "dynamic axes": ", ".join(dynamic) or "none",
+            "static axes": ", ".join(n for n in axes if n not in dynamic) or "none",
+            "symbols": ", ".join(self._artifact.wir.symbols) or "none",
+        }
 
     def _prepare(self) -> None:
         """Check what only all bindings together show, and hand them to the core."""
         missing = [n for n in self._artifact.wir.symbols if n not in self._sizes]
         if missing:
-            raise BindError("PTO509", f"the size of {', '.join(missing)} is not bound", values=self._axis_names(), loc=here(), fix=f'program.set_axis_sizes({{"{missing[0]}": ...}})')
+            raise BindError(
+                "PTO509",
+                f"the size of {', '.join(missing)} is not bound",
+                values=self._axis_names(),
+                loc=here(),
+                fix=f'program.set_axis_sizes({{"{missing[0]}": ...}})',
+            )
         unbound = [n for n in self._order if n not in self._arrays]
         if unbound:
-            raise BindError("PTO507", f"tensor {', '.join(unbound)} has no array", values={unbound[0]: self._types[unbound[0]]}, loc=here(), fix=f'program.bind({{"{unbound[0]}": array}})')
+            raise BindError(
+                "PTO507",
+                f"tensor {', '.join(unbound)} has no array",
+                values={unbound[0]: self._types[unbound[0]]},
+                loc=here(),
+                fix=f'program.bind({{"{unbound[0]}": array}})',
+            )
         env = {"$" + n: v for n, v in self._sizes.items()}
         for name, t in self._types.items():
             want = tuple(d.value(env) for d in t.shape)
             if self._arrays[name].shape != want:
-                raise BindError("PTO503", f"tensor {name} has shape {list(self._arrays[name].shape)}, but with these sizes is {list(want)}", values={name: t, **self._sizes}, loc=here(), fix="bind an array of this shape, or other sizes")
+                raise BindError(
+                    "PTO503",
+                    f"tensor {name} has shape {list(self._arrays[name].shape)}, but with these sizes is {list(want)}",
+                    values={name: t, **self._sizes},
+                    loc=here(),
+                    fix="bind an array of this shape, or other sizes",
+                )
         for k, a in enumerate(self._order):
             for b in self._order[k + 1 :]:
                 if (a in self._written or b in self._written) and _share(self._arrays[a], self._arrays[b]):
-                    raise BindError("PTO506", f"tensors {a} and {b} share storage, and one of them is written", loc=here(), fix="use one Tensor and views of it (X[...]), or copy one array")
+                    raise BindError(
+                        "PTO506",
+                        f"tensors {a} and {b} share storage, and one of them is written",
+                        loc=here(),
+                        fix="use one Tensor and views of it (X[...]), or copy one array",
+                    )
         if self._artifact.manifest["race_checks"]:
             refuse_races(self._artifact.wir, self._sizes)
         self._run.set_symbols([self._sizes[n] for n in self._artifact.wir.symbols])
         for i, name in enumerate(self._order):
             a = self._arrays[name]
-            self._run.bind(i, a.ctypes.data, list(a.shape), list(a.strides), self._types[name].dtype.code, bool(a.flags.writeable))
+            self._run.bind(
+                i, a.ctypes.data, list(a.shape), list(a.strides), self._types[name].dtype.code, bool(a.flags.writeable)
+            )
         self._ready = True
 
     # running
 
     def _not_running(self, what: str) -> None:
         if self._started and self._run.is_running():
-            raise ExecutionError("PTO702", f"{what} while the program runs", loc=here(), fix="synchronize() first, or use program.copy() beside it")
+            raise ExecutionError(
+                "PTO702",
+                f"{what} while the program runs",
+                loc=here(),
+                fix="synchronize() first, or use program.copy() beside it",
+            )
 
     def execute(self) -> Self:
         """Start a run and return at once. Raises BindError, BoundsError or RaceError for what can be checked before, and
@@ -178,12 +258,19 @@ class Program:
         """Wait until the run is over, working on it meanwhile. Raises what went wrong in it; ExecutionError (PTO704) when `timeout`
         seconds pass, and the run goes on. Ctrl-C cancels the run and waits for the kernels that are running."""
         if not self._started:
-            raise ExecutionError("PTO701", "synchronize() before execute()", loc=here(), fix="program.execute() first, or program.run()")
+            raise ExecutionError(
+                "PTO701", "synchronize() before execute()", loc=here(), fix="program.execute() first, or program.run()"
+            )
         end = math.inf if timeout is None else time.monotonic() + timeout
         try:
             while not self._run.wait(max(0.0, min(_SLICE, end - time.monotonic()))):
                 if time.monotonic() >= end:
-                    raise ExecutionError("PTO704", f"the run is not over after {timeout} s", loc=here(), fix="synchronize() waits on, cancel() stops it")
+                    raise ExecutionError(
+                        "PTO704",
+                        f"the run is not over after {timeout} s",
+                        loc=here(),
+                        fix="synchronize() waits on, cancel() stops it",
+                    )
         except KeyboardInterrupt:
             self.cancel()
             while not self._run.wait(_SLICE):
@@ -295,6 +382,6 @@ def _share(a: np.ndarray, b: np.ndarray) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return bool(np.shares_memory(a, b, max_work=100_000))
+        return bool(np.shares_memory(a, b, max_work=_SHARE_WORK))
     except np.exceptions.TooHardError:
         return True

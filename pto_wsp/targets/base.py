@@ -37,7 +37,13 @@ def register(target: Target) -> None:
 def get(name: object) -> Target:
     """The target called `name`. Raises CompileError for an unknown one."""
     if not isinstance(name, str) or name not in TARGETS:
-        raise CompileError("PTO401", f"there is no target {name!r}", values={"there is": ", ".join(sorted(TARGETS))}, loc=here(), fix="use one of these")
+        raise CompileError(
+            "PTO401",
+            f"there is no target {name!r}",
+            values={"there is": ", ".join(sorted(TARGETS))},
+            loc=here(),
+            fix="use one of these",
+        )
     return TARGETS[name]
 
 

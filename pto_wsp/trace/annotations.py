@@ -43,15 +43,29 @@ class Tile:
     """A tile in an annotation: `Tile[rows, cols, dtype]`, static shape, e.g. `In[Tile[16, 128, DType.F32]]`."""
 
     def __class_getitem__(cls, item: Any) -> TileType:
-        bad = TraceError("PTO121", "Tile[rows, cols, dtype] needs two positive integers and a DType", values={"got": repr(item)[:80]}, loc=here(), fix="write Tile[16, 128, DType.F32]")
+        bad = TraceError(
+            "PTO121",
+            "Tile[rows, cols, dtype] needs two positive integers and a DType",
+            values={"got": repr(item)[:80]},
+            loc=here(),
+            fix="write Tile[16, 128, DType.F32]",
+        )
         if not isinstance(item, tuple) or len(item) != 3:
             raise bad
         *shape, dtype = item
-        if not isinstance(dtype, DType) or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in shape):
+        if not isinstance(dtype, DType) or not all(
+            isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in shape
+        ):
             raise bad
         rows, cols = (int(n) for n in shape)
         if rows * cols * 8 > MAX_TILE_BYTES:
-            raise TraceError("PTO121", "a tile of more than 2^28 elements", values={"tile": f"{rows}x{cols}"}, loc=here(), fix="tile the axis: tiles are pieces that a core holds")
+            raise TraceError(
+                "PTO121",
+                "a tile of more than 2^28 elements",
+                values={"tile": f"{rows}x{cols}"},
+                loc=here(),
+                fix="tile the axis: tiles are pieces that a core holds",
+            )
         return TileType(dtype, rows, cols)
 
 
@@ -61,7 +75,13 @@ def _direction(direction: Direction, item: Any) -> Any:
     if isinstance(item, TileType):
         return Annotated[Value, TileParam(direction, item)]
     word = {"in": "In", "out": "Out", "inout": "InOut"}[direction.value]
-    raise TraceError("PTO121", f"{word}[...] of something that is not a tile", values={"got": repr(item)[:80]}, loc=here(), fix=f"write {word}[Tile[16, 128, DType.F32]], or {word}[Tensor] to take the shape of each call's view")
+    raise TraceError(
+        "PTO121",
+        f"{word}[...] of something that is not a tile",
+        values={"got": repr(item)[:80]},
+        loc=here(),
+        fix=f"write {word}[Tile[16, 128, DType.F32]], or {word}[Tensor] to take the shape of each call's view",
+    )
 
 
 class In:
@@ -90,7 +110,13 @@ class Scalar:
 
     def __class_getitem__(cls, item: Any) -> Any:
         if not isinstance(item, DType):
-            raise TraceError("PTO121", "Scalar[dtype] needs a DType", values={"got": repr(item)[:80]}, loc=here(), fix="write Scalar[DType.F32]")
+            raise TraceError(
+                "PTO121",
+                "Scalar[dtype] needs a DType",
+                values={"got": repr(item)[:80]},
+                loc=here(),
+                fix="write Scalar[DType.F32]",
+            )
         return Annotated[Value, ScalarParam(item)]
 
 
@@ -99,7 +125,13 @@ class Constexpr:
 
     def __class_getitem__(cls, item: Any) -> Any:
         if not isinstance(item, type):
-            raise TraceError("PTO121", "Constexpr[type] needs a Python type", values={"got": repr(item)[:80]}, loc=here(), fix="write Constexpr[int]")
+            raise TraceError(
+                "PTO121",
+                "Constexpr[type] needs a Python type",
+                values={"got": repr(item)[:80]},
+                loc=here(),
+                fix="write Constexpr[int]",
+            )
         return Annotated[item, ConstexprParam(item)]
 
 
@@ -109,17 +141,38 @@ def kernel_parameters(fn: Callable[..., Any], frame: FrameType) -> dict[str, Par
     specs: dict[str, ParamSpec] = {}
     for p in inspect.signature(fn).parameters.values():
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.default is not p.empty:
-            raise TraceError("PTO131", f"kernel {fn.__name__}: parameter {p.name} is *args, **kwargs or has a default", loc=loc, fix="name every parameter; make constants Constexpr parameters")
+            raise TraceError(
+                "PTO131",
+                f"kernel {fn.__name__}: parameter {p.name} is *args, **kwargs or has a default",
+                loc=loc,
+                fix="name every parameter; make constants Constexpr parameters",
+            )
         note = p.annotation
         if isinstance(note, str):
             closure = {n: c.cell_contents for n, c in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)}
             try:
-                note = eval(note, fn.__globals__, {**frame.f_locals, **closure})  # noqa: S307 - the annotation is the user's own code
+                note = eval(note, fn.__globals__, {**frame.f_locals, **closure})  # the user's own code
             except NameError as e:
-                raise TraceError("PTO120", f"kernel {fn.__name__}: the annotation of {p.name} names something unknown", values={"annotation": p.annotation, "because": e}, loc=loc, fix="define the names where the kernel is defined") from e
-        spec = next((a for a in get_args(note)[1:] if isinstance(a, (TileParam, ScalarParam, ConstexprParam))), None) if get_origin(note) is Annotated else None
+                raise TraceError(
+                    "PTO120",
+                    f"kernel {fn.__name__}: the annotation of {p.name} names something unknown",
+                    values={"annotation": p.annotation, "because": e},
+                    loc=loc,
+                    fix="define the names where the kernel is defined",
+                ) from e
+        spec = (
+            next((a for a in get_args(note)[1:] if isinstance(a, (TileParam, ScalarParam, ConstexprParam))), None)
+            if get_origin(note) is Annotated
+            else None
+        )
         if spec is None:
             shown = "none" if note is p.empty else repr(note)[:80]
-            raise TraceError("PTO120", f"kernel {fn.__name__}: parameter {p.name} has no usable annotation", values={"annotation": shown}, loc=loc, fix="write In[Tile[...]], Out[...], InOut[...], Scalar[DType...] or Constexpr[...]")
+            raise TraceError(
+                "PTO120",
+                f"kernel {fn.__name__}: parameter {p.name} has no usable annotation",
+                values={"annotation": shown},
+                loc=loc,
+                fix="write In[Tile[...]], Out[...], InOut[...], Scalar[DType...] or Constexpr[...]",
+            )
         specs[p.name] = spec
     return specs

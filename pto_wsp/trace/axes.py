@@ -17,15 +17,29 @@ from pto_wsp.trace.names import variable_name
 
 def _check_name(name: object) -> str | None:
     if name is not None and (not isinstance(name, str) or not name):
-        raise TraceError("PTO153", "an axis name is a non-empty string", values={"name": repr(name)}, loc=here(), fix='write name="batch"')
+        raise TraceError(
+            "PTO153",
+            "an axis name is a non-empty string",
+            values={"name": repr(name)},
+            loc=here(),
+            fix='write name="batch"',
+        )
     return name
 
 
 def _check_size(what: str, size: object) -> int:
     if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
-        raise TraceError("PTO153", f"{what} needs an integer size", values={"size": repr(size)[:80]}, loc=here(), fix="write Dense[8](), or DenseDyn(...) for a size known later")
+        raise TraceError(
+            "PTO153",
+            f"{what} needs an integer size",
+            values={"size": repr(size)[:80]},
+            loc=here(),
+            fix="write Dense[8](), or DenseDyn(...) for a size known later",
+        )
     if size < 0:
-        raise BoundsError("PTO511", f"{what} of negative size", values={"size": size}, loc=here(), fix="sizes are 0 or more")
+        raise BoundsError(
+            "PTO511", f"{what} of negative size", values={"size": size}, loc=here(), fix="sizes are 0 or more"
+        )
     return int(size)
 
 
@@ -81,7 +95,9 @@ class Dense:
         return _DenseOf(_check_size("Dense", size))
 
     def __init__(self) -> None:
-        raise TraceError("PTO153", "Dense without a size", loc=here(), fix="write Dense[8](), or DenseDyn() for a size known later")
+        raise TraceError(
+            "PTO153", "Dense without a size", loc=here(), fix="write Dense[8](), or DenseDyn() for a size known later"
+        )
 
 
 class DenseDyn(LoopAxis):
@@ -116,7 +132,13 @@ class Tiles(LoopAxis):
 
     def __init__(self, axis: LoopAxis, size: int, name: str | None = None) -> None:
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
-            raise TraceError("PTO153", "tiles(n) needs a positive integer", values={"n": repr(size)[:80]}, loc=here(), fix="write axis.tiles(16)")
+            raise TraceError(
+                "PTO153",
+                "tiles(n) needs a positive integer",
+                values={"n": repr(size)[:80]},
+                loc=here(),
+                fix="write axis.tiles(16)",
+            )
         self.axis = axis
         self.size = int(size)
         self.given_name = name
@@ -124,7 +146,9 @@ class Tiles(LoopAxis):
     def resolve(self, names: Names, loop: str) -> Axis:
         whole = self.axis.resolve(names, loop)
         if whole.tile != 1:
-            raise TraceError("PTO153", "tiles of tiles", values={"axis": whole.name}, loc=here(), fix="tile the axis once")
+            raise TraceError(
+                "PTO153", "tiles of tiles", values={"axis": whole.name}, loc=here(), fix="tile the axis once"
+            )
         return Axis("Tiles", names.name(self, self.given_name) or whole.name, whole.size, self.size)
 
 
@@ -146,8 +170,15 @@ def to_axis(x: Any) -> LoopAxis:
     extent = as_expr(x)
     if extent is None:
         kind = "the class Dense" if x is Dense else repr(x)[:80]
-        raise TraceError("PTO150", "P(...) of something that is not an axis", values={"got": kind}, loc=here(), fix="give Dense[n](), DenseDyn(...), axis.tiles(n), tensor.tiles(n), an integer, or an expression of loop variables")
+        raise TraceError(
+            "PTO150",
+            "P(...) of something that is not an axis",
+            values={"got": kind},
+            loc=here(),
+            fix="give Dense[n](), DenseDyn(...), axis.tiles(n), tensor.tiles(n), an integer, or an expression of loop variables",
+        )
     if extent.is_const and extent.const < 0:
-        raise BoundsError("PTO511", "a loop of negative extent", values={"extent": extent}, loc=here(), fix="extents are 0 or more")
+        raise BoundsError(
+            "PTO511", "a loop of negative extent", values={"extent": extent}, loc=here(), fix="extents are 0 or more"
+        )
     return Range(extent, variable_name(x) if isinstance(x, Scalar64) else None)
-

@@ -14,10 +14,28 @@ import numpy as np
 from pto_wsp.errors import BoundsError, Location, TraceError, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.bounds import interval
-from pto_wsp.ir.core import At, Axis, DType, Eqn, In, IndexType, Kernel, Literal, Region, Slice, TensorType, TileAt, TileType, Var, View, ViewDim, Wir
+from pto_wsp.ir.core import (
+    At,
+    Axis,
+    DType,
+    Eqn,
+    In,
+    IndexType,
+    Kernel,
+    Literal,
+    Region,
+    Slice,
+    TensorType,
+    TileAt,
+    TileType,
+    Var,
+    View,
+    ViewDim,
+    Wir,
+)
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.value import is_number, literal
-from pto_wsp.trace.annotations import ConstexprParam, ScalarParam, TileParam
+from pto_wsp.trace.annotations import ConstexprParam, TileParam
 from pto_wsp.trace.index import Index, Scalar64, as_expr
 from pto_wsp.trace.names import held_by, variable_name
 from pto_wsp.trace.tensor import TensorSpec, TensorView
@@ -72,7 +90,13 @@ class WorkloadBuilder:
     def symbol(self, name: str, default: int | None) -> Expr:
         """The symbol `name`; one name has one initial value."""
         if name in self.symbols and default is not None and self.symbols[name] not in (None, default):
-            raise TraceError("PTO156", f"two sizes are called {name}", values={"values": f"{self.symbols[name]} and {default}"}, loc=here(), fix='give one of them another name: DenseDyn(4, name="...")')
+            raise TraceError(
+                "PTO156",
+                f"two sizes are called {name}",
+                values={"values": f"{self.symbols[name]} and {default}"},
+                loc=here(),
+                fix='give one of them another name: DenseDyn(4, name="...")',
+            )
         if self.symbols.get(name) is None:
             self.symbols[name] = default
         return expr.symbol(name)
@@ -84,7 +108,9 @@ class WorkloadBuilder:
                 return name
         name = self.name(t, t.given_name)
         if t.given_name in self.tensors:
-            raise TraceError("PTO156", f"two tensors are called {t.given_name}", loc=here(), fix="give each its own name=")
+            raise TraceError(
+                "PTO156", f"two tensors are called {t.given_name}", loc=here(), fix="give each its own name="
+            )
         unique = unique_name(name or f"t{len(self.tensors)}", self.tensors)
         self.tensors[unique] = t
         return unique
@@ -105,7 +131,14 @@ class WorkloadBuilder:
 
     def close_loop(self) -> None:
         loop = self.loops.pop()
-        self.append(Eqn(loop.mode, params={"axis": loop.axis, "loop": loop.label}, regions=(Region((loop.var,), tuple(loop.eqns)),), loc=loop.loc))
+        self.append(
+            Eqn(
+                loop.mode,
+                params={"axis": loop.axis, "loop": loop.label},
+                regions=(Region((loop.var,), tuple(loop.eqns)),),
+                loc=loop.loc,
+            )
+        )
 
     def append(self, eqn: Eqn) -> None:
         (self.loops[-1].eqns if self.loops else self.top).append(eqn)
@@ -114,7 +147,13 @@ class WorkloadBuilder:
         open_names = {loop.var.name for loop in self.loops}
         for name in e.names():
             if not name.startswith("$") and name not in open_names:
-                raise TraceError("PTO157", f"{name} is used outside of its loop", values={"expression": e}, loc=loc, fix="use a loop variable only inside the loop that binds it")
+                raise TraceError(
+                    "PTO157",
+                    f"{name} is used outside of its loop",
+                    values={"expression": e},
+                    loc=loc,
+                    fix="use a loop variable only inside the loop that binds it",
+                )
 
     # tasks
 
@@ -134,7 +173,11 @@ class WorkloadBuilder:
         for param in traced.params:
             x = arguments[param.name]
             what = f"kernel {kernel.label}, argument {param.name}"
-            ins.append(self._view(x, param.type, what, loc) if isinstance(param.type, TileType) else self._scalar(x, param.type.dtype, what, loc))
+            ins.append(
+                self._view(x, param.type, what, loc)
+                if isinstance(param.type, TileType)
+                else self._scalar(x, param.type.dtype, what, loc)
+            )
         self.append(Eqn("task", (), tuple(ins), {"kernel": traced.name, "coords": self._coords(coords, loc)}, (), loc))
 
     def _kernel(self, kernel: KernelFunction, types: dict[str, TileType], constants: dict[str, Any]) -> Kernel:
@@ -142,10 +185,18 @@ class WorkloadBuilder:
             key = (id(kernel), tuple(types.items()), tuple((n, type(v), v) for n, v in constants.items()))
             hash(key)
         except TypeError as e:
-            raise TypeCheckError("PTO146", f"kernel {kernel.label}: a Constexpr argument that cannot be hashed", values={"because": e}, loc=here(), fix="give numbers, strings or tuples") from e
+            raise TypeCheckError(
+                "PTO146",
+                f"kernel {kernel.label}: a Constexpr argument that cannot be hashed",
+                values={"because": e},
+                loc=here(),
+                fix="give numbers, strings or tuples",
+            ) from e
         if key not in self.kernels:
             self._keep.append(kernel)
-            self.kernels[key] = kernel.trace(unique_name(kernel.label, {k.name for k in self.kernels.values()}), types, constants)
+            self.kernels[key] = kernel.trace(
+                unique_name(kernel.label, {k.name for k in self.kernels.values()}), types, constants
+            )
         return self.kernels[key]
 
     def _coords(self, coords: tuple[Any, ...] | None, loc: Location) -> tuple[Expr, ...]:
@@ -155,7 +206,13 @@ class WorkloadBuilder:
         for c in coords:
             e = as_expr(c)
             if e is None:
-                raise TraceError("PTO161", "a task coordinate that is not an integer", values={"coordinate": repr(c)[:80]}, loc=loc, fix="write kernel[b, t](...) with loop variables, integers, or expressions of them")
+                raise TraceError(
+                    "PTO161",
+                    "a task coordinate that is not an integer",
+                    values={"coordinate": repr(c)[:80]},
+                    loc=loc,
+                    fix="write kernel[b, t](...) with loop variables, integers, or expressions of them",
+                )
             self._use(c, e, loc)
             out.append(e)
         return tuple(out)
@@ -163,7 +220,13 @@ class WorkloadBuilder:
     def _use(self, x: object, e: Expr, loc: Location) -> None:
         """Check that a traced integer belongs to this trace and is in scope; declare its symbols."""
         if isinstance(x, Index) and x.builder is not None and x.builder is not self:
-            raise TraceError("PTO158", "a loop variable of another workload", values={"expression": x}, loc=loc, fix="use the loop variables of the workload being traced")
+            raise TraceError(
+                "PTO158",
+                "a loop variable of another workload",
+                values={"expression": x},
+                loc=loc,
+                fix="use the loop variables of the workload being traced",
+            )
         self._check_scope(e, loc)
         for name in e.names():
             if name.startswith("$"):
@@ -174,12 +237,29 @@ class WorkloadBuilder:
             e = x.to_expr()
             self._use(x, e, loc)
             if dtype is DType.BOOL:
-                raise TypeCheckError("PTO142", f"{what} is a bool, but got an integer expression", values={"expression": e}, loc=loc, fix="declare it Scalar[DType.I32]")
+                raise TypeCheckError(
+                    "PTO142",
+                    f"{what} is a bool, but got an integer expression",
+                    values={"expression": e},
+                    loc=loc,
+                    fix="declare it Scalar[DType.I32]",
+                )
             return e
         if not is_number(x):
-            raise TypeCheckError("PTO142", f"{what} is a scalar, but got {type(x).__name__}", values={"got": repr(x)[:80]}, loc=loc, fix="give a Python number, a loop variable, a symbol, or an expression of them")
+            raise TypeCheckError(
+                "PTO142",
+                f"{what} is a scalar, but got {type(x).__name__}",
+                values={"got": repr(x)[:80]},
+                loc=loc,
+                fix="give a Python number, a loop variable, a symbol, or an expression of them",
+            )
         value = x.item() if isinstance(x, (np.number, np.bool_)) else x
-        if dtype is DType.I32 and isinstance(value, int) and not isinstance(value, bool) and not -(2**31) <= value < 2**31:
+        if (
+            dtype is DType.I32
+            and isinstance(value, int)
+            and not isinstance(value, bool)
+            and not -(2**31) <= value < 2**31
+        ):
             raise BoundsError("PTO713", f"{what}: {value} does not fit i32", loc=loc, fix="give an integer of 32 bits")
         lit = literal(value, dtype, what)
         return Literal(float(lit.value), dtype) if dtype.is_float else lit
@@ -187,7 +267,13 @@ class WorkloadBuilder:
     def _view(self, x: Any, param: TileType, what: str, loc: Location) -> View:
         view = _as_view(x, what)
         if view.dtype is not param.dtype:
-            raise TypeCheckError("PTO143", f"{what} holds {view.dtype}, but the kernel takes {param.dtype}", values={"tensor": view.root, "parameter": param}, loc=loc, fix="declare the parameter with the tensor's dtype, and cast inside the kernel")
+            raise TypeCheckError(
+                "PTO143",
+                f"{what} holds {view.dtype}, but the kernel takes {param.dtype}",
+                values={"tensor": view.root, "parameter": param},
+                loc=loc,
+                fix="declare the parameter with the tensor's dtype, and cast inside the kernel",
+            )
         for i in view.indices:
             self._use(i, i.expr, loc)
         tensor = self.tensor(view.root)
@@ -204,11 +290,23 @@ class WorkloadBuilder:
             elif size.is_const:
                 dims.append(Slice(expr.const(0), size.const))
             else:
-                raise TypeCheckError("PTO162", f"{what}: a dimension of unknown size", values={"tensor": view.root, "size": size}, loc=loc, fix="a tile has a static shape: iterate x.tiles(16) and index with the tile index, or slice")
+                raise TypeCheckError(
+                    "PTO162",
+                    f"{what}: a dimension of unknown size",
+                    values={"tensor": view.root, "size": size},
+                    loc=loc,
+                    fix="a tile has a static shape: iterate x.tiles(16) and index with the tile index, or slice",
+                )
         out = View(tensor, tuple(dims))
         if out.shape != param.shape:
             got = "x".join(map(str, out.shape)) or "one element"
-            raise TypeCheckError("PTO144", f"{what} is {got}, but the kernel takes {param.rows}x{param.cols}", values={"tensor": view.root, "parameter": param}, loc=loc, fix="a tile is two-dimensional: X[b, t] drops two dimensions, X[b, i:i+1, :] keeps the second as one row")
+            raise TypeCheckError(
+                "PTO144",
+                f"{what} is {got}, but the kernel takes {param.rows}x{param.cols}",
+                values={"tensor": view.root, "parameter": param},
+                loc=loc,
+                fix="a tile is two-dimensional: X[b, t] drops two dimensions, X[b, i:i+1, :] keeps the second as one row",
+            )
         for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
             self._check_bounds(d, size, k, view.root, loc)
         return out
@@ -223,13 +321,25 @@ class WorkloadBuilder:
             if extent.const == 0:
                 return
             ranges[loop.var.name] = (0, extent.const - 1)
-        first, last = (d.start, d.start + d.length) if isinstance(d, Slice) else (d.index, d.index + 1) if isinstance(d, At) else (expr.const(0), d.limit)
+        first, last = (
+            (d.start, d.start + d.length)
+            if isinstance(d, Slice)
+            else (d.index, d.index + 1)
+            if isinstance(d, At)
+            else (expr.const(0), d.limit)
+        )
         low, high = interval(first, ranges), interval(last, ranges)
         if not size.is_const or low is None or high is None or (low[0] >= 0 and high[1] <= size.const):
             return
         at = high[1] - 1 if high[1] > size.const else low[0]
         values = {"tensor": root, "index": d.start if isinstance(d, Slice) else d.index}
-        raise BoundsError("PTO163", f"element {at} of dimension {k}, which has {size}, is reached", values=values, loc=loc, fix="make the axis shorter, or the tensor larger")
+        raise BoundsError(
+            "PTO163",
+            f"element {at} of dimension {k}, which has {size}, is reached",
+            values=values,
+            loc=loc,
+            fix="make the axis shorter, or the tensor larger",
+        )
 
     def finish(self) -> Wir:
         tensors = tuple(Var(n, TensorType(t.dtype, t.dims(self))) for n, t in self.tensors.items())
@@ -250,7 +360,13 @@ def _as_view(x: Any, what: str) -> TensorView:
         return x
     if isinstance(x, TensorSpec):
         return TensorView(x)
-    raise TypeCheckError("PTO142", f"{what} is a tile, but got {type(x).__name__}", values={"got": repr(x)[:80]}, loc=here(), fix="give a view of a Tensor, such as X[b, t]")
+    raise TypeCheckError(
+        "PTO142",
+        f"{what} is a tile, but got {type(x).__name__}",
+        values={"got": repr(x)[:80]},
+        loc=here(),
+        fix="give a view of a Tensor, such as X[b, t]",
+    )
 
 
 def _bare_type(x: Any, what: str) -> TileType:
@@ -258,17 +374,35 @@ def _bare_type(x: Any, what: str) -> TileType:
     shape: list[int] = []
     for p, size in zip(view.parts, view.root.shape, strict=True):
         if p.kind == "all" and not isinstance(size, int):
-            raise TypeCheckError("PTO162", f"{what}: a dimension of unknown size", values={"tensor": view.root}, loc=here(), fix="iterate x.tiles(16) and index with the tile index, or slice")
+            raise TypeCheckError(
+                "PTO162",
+                f"{what}: a dimension of unknown size",
+                values={"tensor": view.root},
+                loc=here(),
+                fix="iterate x.tiles(16) and index with the tile index, or slice",
+            )
         if p.kind != "at":
             shape.append(size if p.kind == "all" and isinstance(size, int) else p.size)
     if len(shape) != 2 or not math.prod(shape):
-        raise TypeCheckError("PTO144", f"{what} has shape {shape}, but a tile is two-dimensional", values={"tensor": view.root}, loc=here(), fix="index so that two non-empty dimensions remain: X[b, i:i+1, :] keeps the second as one row")
+        raise TypeCheckError(
+            "PTO144",
+            f"{what} has shape {shape}, but a tile is two-dimensional",
+            values={"tensor": view.root},
+            loc=here(),
+            fix="index so that two non-empty dimensions remain: X[b, i:i+1, :] keeps the second as one row",
+        )
     return TileType(view.dtype, *shape)
 
 
 def _constant(x: Any, spec: ConstexprParam, what: str) -> Any:
     if isinstance(x, Scalar64) or not isinstance(x, spec.type) or (isinstance(x, bool) and spec.type is int):
-        raise TypeCheckError("PTO146", f"{what} is a Constexpr[{spec.type.__name__}], but got {type(x).__name__}", values={"got": repr(x)[:80]}, loc=here(), fix="give a Python constant; declare Scalar[DType...] for values known later")
+        raise TypeCheckError(
+            "PTO146",
+            f"{what} is a Constexpr[{spec.type.__name__}], but got {type(x).__name__}",
+            values={"got": repr(x)[:80]},
+            loc=here(),
+            fix="give a Python constant; declare Scalar[DType...] for values known later",
+        )
     return x
 
 
@@ -283,7 +417,9 @@ def current_workload(what: str) -> WorkloadBuilder:
     """The workload under trace in this thread; `what` is used in the error when there is none."""
     if not _current.stack:
         code = "PTO152" if what.startswith("P") else "PTO129"
-        raise TraceError(code, f"{what} outside of a workload", loc=here(), fix="use it inside a function decorated with @workload")
+        raise TraceError(
+            code, f"{what} outside of a workload", loc=here(), fix="use it inside a function decorated with @workload"
+        )
     return _current.stack[-1]
 
 
@@ -295,7 +431,12 @@ class tracing_workload:  # noqa: N801 - used as a context manager
 
     def __enter__(self) -> WorkloadBuilder:
         if _current.stack:
-            raise TraceError("PTO155", "a workload called inside a workload", loc=here(), fix="combine(...) or sequential(...) the workloads outside")
+            raise TraceError(
+                "PTO155",
+                "a workload called inside a workload",
+                loc=here(),
+                fix="combine(...) or sequential(...) the workloads outside",
+            )
         _current.stack = (*_current.stack, self._builder)
         return self._builder
 
@@ -303,7 +444,9 @@ class tracing_workload:  # noqa: N801 - used as a context manager
         _current.stack = _current.stack[:-1]
 
 
-def loop_iterator(builder: WorkloadBuilder, axes: list[LoopAxis], mode: str, labels: tuple[str | None, ...], loc: Location) -> Iterator[Any]:
+def loop_iterator(
+    builder: WorkloadBuilder, axes: list[LoopAxis], mode: str, labels: tuple[str | None, ...], loc: Location
+) -> Iterator[Any]:
     """One pass over nested loops: opens them, gives the loop variables once, and closes them when the body is traced."""
     indices = [builder.open_loop(a, mode, n, loc) for a, n in zip(axes, labels, strict=True)]
     done = False

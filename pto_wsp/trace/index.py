@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn, Union
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -29,9 +29,20 @@ class Scalar64(ABC):
         x, y = as_expr(a), as_expr(b)
         if x is None or y is None:
             bad = a if x is None else b
-            raise TraceError("PTO161", f"an integer expression with {type(bad).__name__}", values={"operand": repr(bad)[:80]}, loc=here(), fix="combine loop variables and symbols with Python integers")
+            raise TraceError(
+                "PTO161",
+                f"an integer expression with {type(bad).__name__}",
+                values={"operand": repr(bad)[:80]},
+                loc=here(),
+                fix="combine loop variables and symbols with Python integers",
+            )
         builder = next((i.builder for i in (a, b) if isinstance(i, Index) and i.builder is not None), None)
-        return Index({"add": x.__add__, "sub": x.__sub__, "mul": x.__mul__}[kind](y) if kind in ("add", "sub", "mul") else expr.apply(kind, x, y), builder)
+        return Index(
+            {"add": x.__add__, "sub": x.__sub__, "mul": x.__mul__}[kind](y)
+            if kind in ("add", "sub", "mul")
+            else expr.apply(kind, x, y),
+            builder,
+        )
 
     def __add__(self, o: object) -> Index:
         return self._combine("add", self, o)
@@ -67,9 +78,15 @@ class Scalar64(ABC):
         return self._combine("sub", 0, self)
 
     def _flow(self, what: str) -> NoReturn:
-        raise TraceError("PTO128", f"{what} a traced integer", values={"expression": self}, loc=here(), fix="it has no number while tracing: put it into an extent (P(n), P.seq(n)), an index or a kernel argument; Python's if, and, or, not, min, max, range and comparisons need numbers now")
+        raise TraceError(
+            "PTO128",
+            f"{what} a traced integer",
+            values={"expression": self},
+            loc=here(),
+            fix="it has no number while tracing: put it into an extent (P(n), P.seq(n)), an index or a kernel argument; Python's if, and, or, not, min, max, range and comparisons need numbers now",
+        )
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> NoReturn:
         self._flow("the truth of")
 
     def __lt__(self, o: object) -> bool:
@@ -92,7 +109,13 @@ class Scalar64(ABC):
         self._flow("the number of")
 
     def __iter__(self) -> NoReturn:
-        raise TraceError("PTO154", "unpacking one loop variable", values={"variable": self}, loc=here(), fix="P(...) gives as many loop variables as it has axes")
+        raise TraceError(
+            "PTO154",
+            "unpacking one loop variable",
+            values={"variable": self},
+            loc=here(),
+            fix="P(...) gives as many loop variables as it has axes",
+        )
 
 
 class Symbol(Scalar64):
@@ -102,7 +125,9 @@ class Symbol(Scalar64):
 
     def __init__(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise TraceError("PTO153", "a symbol needs a name", values={"name": repr(name)}, loc=here(), fix='write Symbol("n")')
+            raise TraceError(
+                "PTO153", "a symbol needs a name", values={"name": repr(name)}, loc=here(), fix='write Symbol("n")'
+            )
         self.name = name
 
     def to_expr(self) -> Expr:
@@ -129,7 +154,7 @@ class Index(Scalar64):
         return f"<index {self.expr}>"
 
 
-IndexLike = Union[int, Scalar64]
+IndexLike = int | Scalar64
 
 
 def as_expr(x: object) -> Expr | None:

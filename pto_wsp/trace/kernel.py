@@ -42,27 +42,55 @@ class KernelFunction:
         """Arguments by parameter name, in the order of the parameters."""
         names = list(self.specs)
         if len(args) > len(names):
-            raise TypeCheckError("PTO140", f"kernel {self.label} takes {len(names)} arguments, but got {len(args)}", values={"parameters": ", ".join(names)}, loc=here(), fix="give each parameter once")
+            raise TypeCheckError(
+                "PTO140",
+                f"kernel {self.label} takes {len(names)} arguments, but got {len(args)}",
+                values={"parameters": ", ".join(names)},
+                loc=here(),
+                fix="give each parameter once",
+            )
         given = dict(zip(names, args, strict=False))
         for name, x in kwargs.items():
             if name not in self.specs or name in given:
                 word = "twice gets" if name in given else "has no"
-                raise TypeCheckError("PTO140", f"kernel {self.label} {word} argument {name}", values={"parameters": ", ".join(names)}, loc=here(), fix="use the names of the kernel's parameters, each once")
+                raise TypeCheckError(
+                    "PTO140",
+                    f"kernel {self.label} {word} argument {name}",
+                    values={"parameters": ", ".join(names)},
+                    loc=here(),
+                    fix="use the names of the kernel's parameters, each once",
+                )
             given[name] = x
         missing = [n for n in names if n not in given]
         if missing:
-            raise TypeCheckError("PTO141", f"kernel {self.label}: missing {', '.join(missing)}", values={"parameters": ", ".join(names)}, loc=here(), fix="give every parameter an argument")
+            raise TypeCheckError(
+                "PTO141",
+                f"kernel {self.label}: missing {', '.join(missing)}",
+                values={"parameters": ", ".join(names)},
+                loc=here(),
+                fix="give every parameter an argument",
+            )
         return {n: given[n] for n in names}
 
     def trace(self, name: str, types: Mapping[str, TileType], constants: Mapping[str, Any]) -> Kernel:
         """The kernel as wir, for these types of bare tensor parameters and these Constexpr values."""
         if getattr(_depth, "busy", False):
-            raise TraceError("PTO129", f"kernel {self.label} called inside a kernel", loc=here(), fix="call kernels from a workload; share code between kernels in plain Python functions")
-        params = tuple(_kernel_param(n, spec, types) for n, spec in self.specs.items() if not isinstance(spec, ConstexprParam))
+            raise TraceError(
+                "PTO129",
+                f"kernel {self.label} called inside a kernel",
+                loc=here(),
+                fix="call kernels from a workload; share code between kernels in plain Python functions",
+            )
+        params = tuple(
+            _kernel_param(n, spec, types) for n, spec in self.specs.items() if not isinstance(spec, ConstexprParam)
+        )
         builder = KernelBuilder(self.label, params={p.name: p for p in params})
         code = self.fn.__code__
         loc = Location(code.co_filename, code.co_firstlineno, code.co_name)
-        values = {p.name: Ref(builder, p) if isinstance(p.type, TileType) else Value(builder, Var(p.name, p.type)) for p in params}
+        values = {
+            p.name: Ref(builder, p) if isinstance(p.type, TileType) else Value(builder, Var(p.name, p.type))
+            for p in params
+        }
         _depth.busy = True
         try:
             with tracing_kernel(builder):
@@ -70,10 +98,22 @@ class KernelFunction:
         finally:
             _depth.busy = False
         if result is not None:
-            raise TraceError("PTO127", f"kernel {self.label} returns a value", values={"returned": repr(result)[:80]}, loc=loc, fix="store results into Out parameters: pto.store(out, value)")
+            raise TraceError(
+                "PTO127",
+                f"kernel {self.label} returns a value",
+                values={"returned": repr(result)[:80]},
+                loc=loc,
+                fix="store results into Out parameters: pto.store(out, value)",
+            )
         for p in params:
             if p.direction is Direction.OUT and not builder.stored.get(p.name):
-                raise TraceError("PTO122", f"kernel {self.label} does not write its output {p.name}", values={p.name: f"out {p.type}"}, loc=loc, fix=f"pto.store({p.name}, value), or declare {p.name} In or InOut")
+                raise TraceError(
+                    "PTO122",
+                    f"kernel {self.label} does not write its output {p.name}",
+                    values={p.name: f"out {p.type}"},
+                    loc=loc,
+                    fix=f"pto.store({p.name}, value), or declare {p.name} In or InOut",
+                )
         return Kernel(name, self.label, params, Region((), tuple(builder.eqns)), loc)
 
 
@@ -94,4 +134,6 @@ class PlacedKernel:
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Emit one task with these arguments."""
-        current_workload(f"kernel {self._kernel.label}").task(self._kernel, self._coords, self._kernel.arguments(args, kwargs))
+        current_workload(f"kernel {self._kernel.label}").task(
+            self._kernel, self._coords, self._kernel.arguments(args, kwargs)
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.trace.axes import DenseDyn, LoopAxis, Names, Tiles
 from pto_wsp.trace.index import Index, Scalar64, as_expr
 
-ShapeDim = Union[int, Scalar64, DenseDyn]
+ShapeDim = int | Scalar64 | DenseDyn
 
 
 def array_of(data: Any, what: str) -> np.ndarray:
@@ -25,8 +25,20 @@ def array_of(data: Any, what: str) -> np.ndarray:
         try:
             return np.asarray(data) if hasattr(data, "__array_interface__") else np.from_dlpack(data)
         except (BufferError, TypeError, RuntimeError) as e:
-            raise BindError("PTO501", f"{what}: its memory cannot be used", values={"got": type(data).__name__, "because": e}, loc=here(), fix="give a numpy array in this machine's memory") from e
-    raise BindError("PTO501", f"{what} is not an array", values={"got": type(data).__name__}, loc=here(), fix="give a numpy array (numpy.asarray(...)), or an object with __dlpack__ or __array_interface__")
+            raise BindError(
+                "PTO501",
+                f"{what}: its memory cannot be used",
+                values={"got": type(data).__name__, "because": e},
+                loc=here(),
+                fix="give a numpy array in this machine's memory",
+            ) from e
+    raise BindError(
+        "PTO501",
+        f"{what} is not an array",
+        values={"got": type(data).__name__},
+        loc=here(),
+        fix="give a numpy array (numpy.asarray(...)), or an object with __dlpack__ or __array_interface__",
+    )
 
 
 def dtype_of(array: np.ndarray) -> DType | None:
@@ -44,9 +56,21 @@ def check_array(array: np.ndarray, dtype: DType, what: str) -> None:
     """Raise BindError unless `array` holds `dtype` in this machine's byte order."""
     found = dtype_of(array)
     if found is not dtype:
-        raise BindError("PTO502", f"{what} holds {array.dtype}, but is declared {dtype}", values={"array": f"{array.dtype}{list(array.shape)}"}, loc=here(), fix=f"convert the array (array.astype(...)), or declare the dtype it has: {found or 'none of ' + ', '.join(map(str, DType))}")
+        raise BindError(
+            "PTO502",
+            f"{what} holds {array.dtype}, but is declared {dtype}",
+            values={"array": f"{array.dtype}{list(array.shape)}"},
+            loc=here(),
+            fix=f"convert the array (array.astype(...)), or declare the dtype it has: {found or 'none of ' + ', '.join(map(str, DType))}",
+        )
     if not array.dtype.isnative:
-        raise BindError("PTO504", f"{what} is in another byte order", values={"array": array.dtype.str}, loc=here(), fix="array.astype(array.dtype.newbyteorder('='))")
+        raise BindError(
+            "PTO504",
+            f"{what} is in another byte order",
+            values={"array": array.dtype.str},
+            loc=here(),
+            fix="array.astype(array.dtype.newbyteorder('='))",
+        )
 
 
 class TensorSpec:
@@ -67,7 +91,13 @@ class TensorSpec:
         out = tuple(d.size_expr(names, "n") if isinstance(d, DenseDyn) else _expr(d) for d in self.spec_shape)
         for d in out:
             if any(not str(name).startswith("$") for name, _ in d.terms):
-                raise TraceError("PTO164", "a tensor dimension that is not affine in symbols", values={"tensor": self, "dimension": d}, loc=here(), fix="give the product a Symbol of its own, and no loop variables")
+                raise TraceError(
+                    "PTO164",
+                    "a tensor dimension that is not affine in symbols",
+                    values={"tensor": self, "dimension": d},
+                    loc=here(),
+                    fix="give the product a Symbol of its own, and no loop variables",
+                )
         return out
 
     @property
@@ -85,7 +115,13 @@ class TensorSpec:
         raise TraceError("PTO128", "the length of a tensor", values={"tensor": self}, loc=here(), fix="use .shape")
 
     def __iter__(self) -> Any:
-        raise TraceError("PTO150", "iteration over a tensor", values={"tensor": self}, loc=here(), fix="write `for i in P(x.tiles(16))`, or P(axis) and x[i]")
+        raise TraceError(
+            "PTO150",
+            "iteration over a tensor",
+            values={"tensor": self},
+            loc=here(),
+            fix="write `for i in P(x.tiles(16))`, or P(axis) and x[i]",
+        )
 
     def __repr__(self) -> str:
         dims = ",".join(str(d.to_expr()) if isinstance(d, Scalar64) else repr(d) for d in self.spec_shape)
@@ -100,42 +136,97 @@ class Tensor(TensorSpec):
     Indexing gives a view; a view of a tensor is a declared part of it, so both may be used in one workload.
     """
 
-    def __init__(self, data: Any = None, shape: Sequence[ShapeDim] | None = None, dtype: DType | None = None, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        data: Any = None,
+        shape: Sequence[ShapeDim] | None = None,
+        dtype: DType | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
         what = f"the data of tensor {name}" if name else "the data of a tensor"
         if data is None:
-            raise BindError("PTO507", "a Tensor without an array", loc=here(), fix="give data=, or declare TensorSpec(shape, dtype) and bind an array to the program")
+            raise BindError(
+                "PTO507",
+                "a Tensor without an array",
+                loc=here(),
+                fix="give data=, or declare TensorSpec(shape, dtype) and bind an array to the program",
+            )
         array = array_of(data, what)
         declared = dtype_of(array) if dtype is None else _check_dtype(dtype)
         if declared is None:
-            raise BindError("PTO502", f"{what} holds {array.dtype}, which is not a DType", loc=here(), fix=f"convert it to one of {', '.join(map(str, DType))}")
+            raise BindError(
+                "PTO502",
+                f"{what} holds {array.dtype}, which is not a DType",
+                loc=here(),
+                fix=f"convert it to one of {', '.join(map(str, DType))}",
+            )
         check_array(array, declared, what)
         super().__init__(array.shape if shape is None else shape, declared, name=name)
         fixed = [d if isinstance(d, (int, np.integer)) else None for d in self.spec_shape]
         if len(fixed) != array.ndim or any(d is not None and d != n for d, n in zip(fixed, array.shape, strict=True)):
-            raise BindError("PTO503", f"{what} has another shape than declared", values={"declared": list(self.spec_shape), "array": list(array.shape)}, loc=here(), fix="declare shape=array.shape, or reshape the array")
+            raise BindError(
+                "PTO503",
+                f"{what} has another shape than declared",
+                values={"declared": list(self.spec_shape), "array": list(array.shape)},
+                loc=here(),
+                fix="declare shape=array.shape, or reshape the array",
+            )
         self.data = array
 
 
 def _check_shape(shape: Any) -> tuple[ShapeDim, ...]:
     if not isinstance(shape, Sequence) or isinstance(shape, str):
-        raise TraceError("PTO164", "a tensor's shape is a tuple", values={"shape": repr(shape)[:80]}, loc=here(), fix="write shape=(4, 16, 128)")
+        raise TraceError(
+            "PTO164",
+            "a tensor's shape is a tuple",
+            values={"shape": repr(shape)[:80]},
+            loc=here(),
+            fix="write shape=(4, 16, 128)",
+        )
     for d in shape:
-        if not isinstance(d, (Scalar64, DenseDyn)) and (not isinstance(d, (int, np.integer)) or isinstance(d, bool) or d < 0):
-            raise TraceError("PTO164", "a tensor dimension is an integer >= 0, a Symbol or a DenseDyn axis", values={"dimension": repr(d)[:80]}, loc=here(), fix="write shape=(batch, 16, 128)")
+        if not isinstance(d, (Scalar64, DenseDyn)) and (
+            not isinstance(d, (int, np.integer)) or isinstance(d, bool) or d < 0
+        ):
+            raise TraceError(
+                "PTO164",
+                "a tensor dimension is an integer >= 0, a Symbol or a DenseDyn axis",
+                values={"dimension": repr(d)[:80]},
+                loc=here(),
+                fix="write shape=(batch, 16, 128)",
+            )
     if len(shape) > 8:
-        raise TraceError("PTO164", "a tensor of more than 8 dimensions", values={"shape": list(shape)}, loc=here(), fix="reshape the array")
+        raise TraceError(
+            "PTO164",
+            "a tensor of more than 8 dimensions",
+            values={"shape": list(shape)},
+            loc=here(),
+            fix="reshape the array",
+        )
     return tuple(int(d) if isinstance(d, np.integer) else d for d in shape)
 
 
 def _check_dtype(dtype: object) -> DType:
     if not isinstance(dtype, DType):
-        raise TraceError("PTO164", "a tensor's dtype is a DType", values={"dtype": repr(dtype)[:80]}, loc=here(), fix="write DType.F32, F16, BF16, I32 or BOOL")
+        raise TraceError(
+            "PTO164",
+            "a tensor's dtype is a DType",
+            values={"dtype": repr(dtype)[:80]},
+            loc=here(),
+            fix="write DType.F32, F16, BF16, I32 or BOOL",
+        )
     return dtype
 
 
 def _check_name(name: object) -> str | None:
     if name is not None and (not isinstance(name, str) or not name):
-        raise TraceError("PTO164", "a tensor's name is a non-empty string", values={"name": repr(name)[:80]}, loc=here(), fix='write name="X"')
+        raise TraceError(
+            "PTO164",
+            "a tensor's name is a non-empty string",
+            values={"name": repr(name)[:80]},
+            loc=here(),
+            fix='write name="X"',
+        )
     return name
 
 
@@ -145,12 +236,15 @@ def _expr(x: object) -> Expr:
     return e
 
 
+_FIRST = expr.const(0)
+
+
 class Part:
     """What a view takes of one dimension of its tensor: an index (dropped), a range, a tile, or everything."""
 
     __slots__ = ("kind", "limit", "size", "start")
 
-    def __init__(self, kind: str, start: Expr = expr.const(0), size: int = 0, limit: Expr | None = None) -> None:
+    def __init__(self, kind: str, start: Expr = _FIRST, size: int = 0, limit: Expr | None = None) -> None:
         self.kind = kind  # "all" | "at" | "range" | "tile"
         self.start = start  # of a tile: its index
         self.size = size
@@ -160,7 +254,9 @@ class Part:
 class TensorView:
     """A rectangular part of a tensor: made by indexing, passed to kernels."""
 
-    def __init__(self, root: TensorSpec, parts: tuple[Part, ...] | None = None, indices: tuple[Index, ...] = ()) -> None:
+    def __init__(
+        self, root: TensorSpec, parts: tuple[Part, ...] | None = None, indices: tuple[Index, ...] = ()
+    ) -> None:
         self.root = root
         self.parts = parts if parts is not None else tuple(Part("all") for _ in root.spec_shape)
         self.indices = indices  # every traced index used, so that the workload can check their scope
@@ -178,11 +274,19 @@ class TensorView:
     def tiles(self, size: int) -> Tiles:
         """Tile indices over the first remaining dimension."""
         if not self.kept:
-            raise TraceError("PTO160", "tiles of a view without dimensions", values={"view": self}, loc=here(), fix="index fewer dimensions")
+            raise TraceError(
+                "PTO160",
+                "tiles of a view without dimensions",
+                values={"view": self},
+                loc=here(),
+                fix="index fewer dimensions",
+            )
         first = self.kept[0]
         part = self.parts[first]
         if part.kind == "tile":
-            raise TraceError("PTO153", "tiles of a tile", values={"view": self}, loc=here(), fix="tile the dimension once")
+            raise TraceError(
+                "PTO153", "tiles of a tile", values={"view": self}, loc=here(), fix="tile the dimension once"
+            )
         return Tiles(_DimAxis(self.root, first, part.size if part.kind == "range" else None), size)
 
     def __getitem__(self, index: Any) -> TensorView:
@@ -190,12 +294,20 @@ class TensorView:
         kept = self.kept
         dots = [k for k, x in enumerate(items) if x is Ellipsis]
         if len(dots) > 1:
-            raise TraceError("PTO160", "more than one ... in an index", values={"view": self}, loc=here(), fix="keep one")
+            raise TraceError(
+                "PTO160", "more than one ... in an index", values={"view": self}, loc=here(), fix="keep one"
+            )
         if dots:
             k = dots[0]
             items[k : k + 1] = [slice(None)] * (len(kept) - len(items) + 1)
         if len(items) > len(kept):
-            raise TraceError("PTO160", f"{len(items)} indices for {len(kept)} dimensions", values={"view": self}, loc=here(), fix="give at most one index for each dimension")
+            raise TraceError(
+                "PTO160",
+                f"{len(items)} indices for {len(kept)} dimensions",
+                values={"view": self},
+                loc=here(),
+                fix="give at most one index for each dimension",
+            )
         parts = list(self.parts)
         used = list(self.indices)
         for dim, x in zip(kept, items, strict=False):
@@ -214,13 +326,27 @@ class TensorView:
             return self._slice(dim, x)
         if isinstance(x, Index) and x.tile is not None:
             if old.kind != "all":
-                raise TraceError("PTO161", "a tile index into a slice or a tile", values={"view": self, "index": x}, loc=here(), fix="slice with start and stop instead: X[i*16:(i+1)*16]")
+                raise TraceError(
+                    "PTO161",
+                    "a tile index into a slice or a tile",
+                    values={"view": self, "index": x},
+                    loc=here(),
+                    fix="slice with start and stop instead: X[i*16:(i+1)*16]",
+                )
             return Part("tile", x.expr, x.tile[0], x.tile[1])
         i = as_expr(x)
         if i is None:
-            raise TraceError("PTO161", f"an index of kind {type(x).__name__}", values={"index": repr(x)[:80]}, loc=here(), fix="index with integers, loop variables, expressions of them, and slices")
+            raise TraceError(
+                "PTO161",
+                f"an index of kind {type(x).__name__}",
+                values={"index": repr(x)[:80]},
+                loc=here(),
+                fix="index with integers, loop variables, expressions of them, and slices",
+            )
         if old.kind == "tile":
-            raise TraceError("PTO161", "an element of a tile", values={"view": self}, loc=here(), fix="index the tensor itself")
+            raise TraceError(
+                "PTO161", "an element of a tile", values={"view": self}, loc=here(), fix="index the tensor itself"
+            )
         return Part("at", self._inside(dim, i, 1) + old.start)
 
     def _inside(self, dim: int, start: Expr, length: int) -> Expr:
@@ -229,11 +355,23 @@ class TensorView:
         size = extent if isinstance(extent, int) else None
         if start.is_const and start.const < 0:
             if size is None:
-                raise TraceError("PTO161", "a negative index into a dimension of unknown size", values={"view": self, "index": start}, loc=here(), fix="count from the front, or write X[n - 1] with the symbol of the size")
+                raise TraceError(
+                    "PTO161",
+                    "a negative index into a dimension of unknown size",
+                    values={"view": self, "index": start},
+                    loc=here(),
+                    fix="count from the front, or write X[n - 1] with the symbol of the size",
+                )
             start = start + size
-        if start.is_const and size is not None and not (0 <= start.const and start.const + length <= size):
+        if start.is_const and size is not None and not (start.const >= 0 and start.const + length <= size):
             end = start.const + length
-            raise BoundsError("PTO163", f"{start.const}{f' .. {end}' if length != 1 else ''} lies outside of dimension {dim}", values={"tensor": self.root, "size": size}, loc=here(), fix=f"use indices in 0 .. {size}")
+            raise BoundsError(
+                "PTO163",
+                f"{start.const}{f' .. {end}' if length != 1 else ''} lies outside of dimension {dim}",
+                values={"tensor": self.root, "size": size},
+                loc=here(),
+                fix=f"use indices in 0 .. {size}",
+            )
         return start
 
     def _slice(self, dim: int, s: slice) -> Part:
@@ -241,24 +379,50 @@ class TensorView:
         if s.start is None and s.stop is None and s.step is None:
             return old
         if s.step not in (None, 1):
-            raise TraceError("PTO162", "a slice with a step", values={"step": s.step}, loc=here(), fix="bind a strided array as a tensor of its own: Tensor(data=x[::2])")
+            raise TraceError(
+                "PTO162",
+                "a slice with a step",
+                values={"step": s.step},
+                loc=here(),
+                fix="bind a strided array as a tensor of its own: Tensor(data=x[::2])",
+            )
         if old.kind == "tile":
-            raise TraceError("PTO162", "a slice of a tile", values={"view": self}, loc=here(), fix="slice the tensor itself")
+            raise TraceError(
+                "PTO162", "a slice of a tile", values={"view": self}, loc=here(), fix="slice the tensor itself"
+            )
         extent = self._extent(dim)
         end = _expr(extent) if isinstance(extent, (int, Scalar64)) else None
         ends: list[Expr] = []
         for x, default in ((s.start, expr.const(0)), (s.stop, end)):
             e = default if x is None else as_expr(x)
             if e is None:
-                raise TraceError("PTO162", "a slice whose bounds are not integers", values={"slice": repr(s)}, loc=here(), fix="slice with integers and expressions of loop variables; : alone takes all")
+                raise TraceError(
+                    "PTO162",
+                    "a slice whose bounds are not integers",
+                    values={"slice": repr(s)},
+                    loc=here(),
+                    fix="slice with integers and expressions of loop variables; : alone takes all",
+                )
             if e.is_const and e.const < 0 and isinstance(extent, int):
                 e = e + extent
             ends.append(e)
         length = ends[1] - ends[0]
         if not length.is_const:
-            raise TraceError("PTO162", "a slice of unknown length", values={"start": ends[0], "stop": ends[1]}, loc=here(), fix="tiles have static shapes: write X[i*16:(i+1)*16], or iterate axis.tiles(16)")
+            raise TraceError(
+                "PTO162",
+                "a slice of unknown length",
+                values={"start": ends[0], "stop": ends[1]},
+                loc=here(),
+                fix="tiles have static shapes: write X[i*16:(i+1)*16], or iterate axis.tiles(16)",
+            )
         if length.const < 1:
-            raise BoundsError("PTO163", "an empty slice", values={"start": ends[0], "stop": ends[1]}, loc=here(), fix="a tile has at least one row and one column")
+            raise BoundsError(
+                "PTO163",
+                "an empty slice",
+                values={"start": ends[0], "stop": ends[1]},
+                loc=here(),
+                fix="a tile has at least one row and one column",
+            )
         start = self._inside(dim, ends[0], length.const)
         return Part("range", start + old.start, length.const)
 

@@ -47,7 +47,9 @@ class _Loops:
         self._axes = [to_axis(a) for a in axes]
         self._mode = mode
         if not axes:
-            raise TraceError("PTO150", f"{word}() without an axis", loc=self._loc, fix="write P(batch), P(batch, heads) or P.seq(n)")
+            raise TraceError(
+                "PTO150", f"{word}() without an axis", loc=self._loc, fix="write P(batch), P(batch, heads) or P.seq(n)"
+            )
 
     def __iter__(self) -> Iterator[Any]:
         labels = loop_targets(user_frame(), len(self._axes))
@@ -81,11 +83,18 @@ def call_arguments(fn: Callable[..., Any], label: str, args: tuple[Any, ...], kw
     """Arguments by parameter; numpy arrays become tensors. Raises TypeCheckError where they do not fit."""
     signature = inspect.signature(fn)
     if any(p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in signature.parameters.values()):
-        raise TraceError("PTO131", f"workload {label} takes *args, **kwargs or positional-only parameters", loc=_where(fn), fix="name every parameter")
+        raise TraceError(
+            "PTO131",
+            f"workload {label} takes *args, **kwargs or positional-only parameters",
+            loc=_where(fn),
+            fix="name every parameter",
+        )
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as e:
-        raise TypeCheckError("PTO155", f"workload {label}: {e}", loc=here(), fix="give the arguments its definition names") from e
+        raise TypeCheckError(
+            "PTO155", f"workload {label}: {e}", loc=here(), fix="give the arguments its definition names"
+        ) from e
     bound.apply_defaults()
     return {n: Tensor(a, name=n) if isinstance(a, np.ndarray) else a for n, a in bound.arguments.items()}
 
@@ -97,9 +106,20 @@ def trace_workload(fn: FunctionType, label: str, args: tuple[Any, ...], kwargs: 
     with tracing_workload(builder):
         result = fn(**arguments)
     if builder.broken is not None:
-        raise TraceError("PTO151", "break, return or an exception left a traced loop", loc=builder.broken, fix="a traced loop runs its body once, for all iterations: make its extent shorter instead")
+        raise TraceError(
+            "PTO151",
+            "break, return or an exception left a traced loop",
+            loc=builder.broken,
+            fix="a traced loop runs its body once, for all iterations: make its extent shorter instead",
+        )
     if result is not None:
-        raise TraceError("PTO155", f"workload {label} returns a value", values={"returned": repr(result)[:80]}, loc=_where(fn), fix="write results into tensor arguments")
+        raise TraceError(
+            "PTO155",
+            f"workload {label} returns a value",
+            values={"returned": repr(result)[:80]},
+            loc=_where(fn),
+            fix="write results into tensor arguments",
+        )
     wir = builder.finish()
     verify(wir, "traced")
     refuse_races(wir)

@@ -39,7 +39,13 @@ def sequential(*workloads: W) -> W:
 
 def _join(prim: str, workloads: tuple[W, ...]) -> W:
     if not workloads or not all(isinstance(w, Traced) for w in workloads):
-        raise TraceError("PTO155", f"{prim} needs workloads", values={"got": ", ".join(type(w).__name__ for w in workloads)}, loc=here(), fix=f"call the workloads first: {prim}(attention(), mlp())")
+        raise TraceError(
+            "PTO155",
+            f"{prim} needs workloads",
+            values={"got": ", ".join(type(w).__name__ for w in workloads)},
+            loc=here(),
+            fix=f"call the workloads first: {prim}(attention(), mlp())",
+        )
     specs: dict[str, TensorSpec] = {}
     types: dict[str, Var] = {}
     kernels: dict[str, Kernel] = {}
@@ -49,7 +55,13 @@ def _join(prim: str, workloads: tuple[W, ...]) -> W:
     for w in workloads:
         for name, size in w.sizes.items():
             if sizes.setdefault(name, size) != size:
-                raise TraceError("PTO156", f"two sizes are called {name}", values={"values": f"{sizes[name]} and {size}"}, loc=here(), fix="give one of the axes another name")
+                raise TraceError(
+                    "PTO156",
+                    f"two sizes are called {name}",
+                    values={"values": f"{sizes[name]} and {size}"},
+                    loc=here(),
+                    fix="give one of the axes another name",
+                )
         regions.append(_renaming(w, specs, types, kernels, loops).region(w.wir.body))
     symbols = tuple(dict.fromkeys(s for w in workloads for s in w.wir.symbols))
     body = Region((), (Eqn(prim, regions=tuple(regions), loc=here()),))
@@ -59,7 +71,9 @@ def _join(prim: str, workloads: tuple[W, ...]) -> W:
     return replace(workloads[0], wir=wir, tensors=specs, sizes=sizes)
 
 
-def _renaming(w: Traced, specs: dict[str, TensorSpec], types: dict[str, Var], kernels: dict[str, Kernel], loops: set[str]) -> Renaming:
+def _renaming(
+    w: Traced, specs: dict[str, TensorSpec], types: dict[str, Var], kernels: dict[str, Kernel], loops: set[str]
+) -> Renaming:
     """New names for what of `w` clashes with what is there, and the tables extended by what `w` brings."""
     tensors: dict[str, str] = {}
     for v in w.wir.tensors:

@@ -22,5 +22,11 @@ def dispatch(policy: Policy) -> Callable[[W], W]:
     changes. Raises ScheduleError for what is no policy.
     """
     if not isinstance(policy, Policy):
-        raise ScheduleError("PTO403", "dispatch needs a policy", values={"got": repr(policy)[:80]}, loc=here(), fix="write dispatch(DispatchPolicy.round_robin(4))")
+        raise ScheduleError(
+            "PTO403",
+            "dispatch needs a policy",
+            values={"got": repr(policy)[:80]},
+            loc=here(),
+            fix="write dispatch(DispatchPolicy.round_robin(4))",
+        )
     return lambda w: w.wrapped("dispatch", policy=policy)

@@ -15,7 +15,13 @@ class _Policies(type):
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise UnsupportedNameError("PTO001", f"DispatchPolicy has no {name}", values={"there is": "round_robin"}, loc=here(), fix="use DispatchPolicy.round_robin(n)")
+        raise UnsupportedNameError(
+            "PTO001",
+            f"DispatchPolicy has no {name}",
+            values={"there is": "round_robin"},
+            loc=here(),
+            fix="use DispatchPolicy.round_robin(n)",
+        )
 
 
 class DispatchPolicy(metaclass=_Policies):
@@ -47,13 +53,31 @@ class TaskWindow:
     def __post_init__(self) -> None:
         positive("TaskWindow", "size", self.size, 2**40)
         if self.unit != "tasks":
-            raise ScheduleError("PTO403", f"a window in {self.unit!r}", values={"there is": "tasks"}, loc=here(), fix='write TaskWindow(1024, "tasks")')
+            raise ScheduleError(
+                "PTO403",
+                f"a window in {self.unit!r}",
+                values={"there is": "tasks"},
+                loc=here(),
+                fix='write TaskWindow(1024, "tasks")',
+            )
         if not isinstance(self.mode, WindowMode):
-            raise ScheduleError("PTO403", "a window's mode is a WindowMode", values={"mode": repr(self.mode)[:80]}, loc=here(), fix="write WindowMode.STALL")
+            raise ScheduleError(
+                "PTO403",
+                "a window's mode is a WindowMode",
+                values={"mode": repr(self.mode)[:80]},
+                loc=here(),
+                fix="write WindowMode.STALL",
+            )
 
 
 def positive(what: str, field: str, value: object, most: int) -> int:
     """`value` as an integer of 1 .. most. Raises ScheduleError."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 1 <= value <= most:
-        raise ScheduleError("PTO403", f"{what}: {field} is {value!r}", values={"range": f"1 .. {most}"}, loc=here(), fix="give a positive integer")
+        raise ScheduleError(
+            "PTO403",
+            f"{what}: {field} is {value!r}",
+            values={"range": f"1 .. {most}"},
+            loc=here(),
+            fix="give a positive integer",
+        )
     return int(value)

@@ -22,5 +22,11 @@ def task_graph(*, window: TaskWindow) -> Callable[[W], W]:
     Results stay the same; semantic time and the number of tasks in flight change. Raises ScheduleError for what is no window.
     """
     if not isinstance(window, TaskWindow):
-        raise ScheduleError("PTO403", "task_graph needs a TaskWindow", values={"window": repr(window)[:80]}, loc=here(), fix="write task_graph(window=TaskWindow(1024))")
+        raise ScheduleError(
+            "PTO403",
+            "task_graph needs a TaskWindow",
+            values={"window": repr(window)[:80]},
+            loc=here(),
+            fix="write task_graph(window=TaskWindow(1024))",
+        )
     return lambda w: w.wrapped("window", tasks=int(window.size), mode=window.mode.name)

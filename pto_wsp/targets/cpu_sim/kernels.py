@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from pto_wsp.arch import Arch
 from pto_wsp.errors import InternalError
-from pto_wsp.ir.core import PRIMITIVES, Check, Dim, Direction, Eqn, In, Kernel, Literal, ScalarType, TileType, Typed, Var, operand_type
+from pto_wsp.ir.core import (
+    PRIMITIVES,
+    Check,
+    Dim,
+    Direction,
+    Eqn,
+    In,
+    Kernel,
+    Literal,
+    ScalarType,
+    TileType,
+    Typed,
+    Var,
+    operand_type,
+)
 from pto_wsp.ir.expr import Expr, Op, const
 from pto_wsp.targets.cpu_sim.stream import Stream
 

@@ -37,7 +37,9 @@ def lower(wir: Wir, arch: Arch) -> Plan:
     body.block(wir.body)
     lanes = max([p.lanes for _, p in body.dispatches], default=arch.lanes)
     if lanes > MAX_LANES:
-        raise ScheduleError("PTO403", f"dispatch to {lanes} lanes", values={"most lanes": MAX_LANES}, fix="use fewer lanes")
+        raise ScheduleError(
+            "PTO403", f"dispatch to {lanes} lanes", values={"most lanes": MAX_LANES}, fix="use fewer lanes"
+        )
     s = Stream()
     s.out += b"PWPL" + VERSION.to_bytes(4, "little")
     s.u(len(wir.symbols))
@@ -99,7 +101,9 @@ class _Body:
             for atom, _ in e.terms:
                 if isinstance(atom, str) or atom in self.regs:
                     continue
-                a, b, kind = (atom.a + atom.b - 1, atom.b, "floordiv") if atom.kind == "ceildiv" else (atom.a, atom.b, atom.kind)
+                a, b, kind = (
+                    (atom.a + atom.b - 1, atom.b, "floordiv") if atom.kind == "ceildiv" else (atom.a, atom.b, atom.kind)
+                )
                 n += self._evaluate(s, a, b) + 1
                 reg = self._new_reg()
                 s.u(_EVALUATE, reg, _EVAL[kind])
@@ -151,11 +155,20 @@ class _Body:
                 exprs.append(x)
             elif isinstance(x, View):
                 for d in x.dims:
-                    exprs += [d.index] if isinstance(d, At) else [d.start] if isinstance(d, Slice) else [d.start, d.limit]
+                    exprs += (
+                        [d.index] if isinstance(d, At) else [d.start] if isinstance(d, Slice) else [d.start, d.limit]
+                    )
         n = self._evaluate(s, *exprs)
         tracked = eqn.params.get("tracked", ())
         assert isinstance(tracked, tuple)
-        s.u(_TASK, self.kernels[str(eqn.params["kernel"])], len(self.locations), self._dispatch(eqn), self._window(eqn), len(coords))
+        s.u(
+            _TASK,
+            self.kernels[str(eqn.params["kernel"])],
+            len(self.locations),
+            self._dispatch(eqn),
+            self._window(eqn),
+            len(coords),
+        )
         for c in coords:
             assert isinstance(c, Expr)
             self.affine(s, c)

@@ -1,0 +1,37 @@
+"""The code in the documents runs, block after block, and its errors would name the document's own lines."""
+
+from __future__ import annotations
+
+import re
+import types
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path) -> list[str]:
+    """Each block, preceded by as many empty lines as stand before it in the document."""
+    text = path.read_text()
+    return ["\n" * text.count("\n", 0, m.start(1)) + m.group(1) for m in BLOCK.finditer(text)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/tour.md"])
+def test_the_code_of_a_document_runs(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = types.ModuleType("document")
+    found = blocks(ROOT / name)
+    assert found
+    for code in found:
+        exec(compile(code, str(ROOT / name), "exec"), module.__dict__)  # noqa: S102
+
+
+def test_every_document_with_code_is_run() -> None:
+    with_code = {
+        str(p.relative_to(ROOT))
+        for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        if BLOCK.search(p.read_text())
+    }
+    assert with_code == {"README.md", "docs/tour.md"}
