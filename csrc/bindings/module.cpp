@@ -1,0 +1,152 @@
+// Names and types for Python; what they do is said in the headers.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "pto_wsp/instance.hpp"
+#include "pto_wsp/simulate.hpp"
+#include "pto_wsp/tile_ops.hpp"
+
+namespace py = pybind11;
+using namespace pto_wsp;
+
+namespace {
+
+Isa isa_of(const std::string& name) {
+  for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
+    if (name == name_of(isa)) return isa;
+  throw std::invalid_argument("there is no instruction set level " + name);
+}
+
+std::shared_ptr<Plan> decode(const py::bytes& bytes) {
+  char* data = nullptr;
+  py::ssize_t size = 0;
+  if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw py::error_already_set();
+  return std::make_shared<Plan>(Plan::decode({reinterpret_cast<const std::byte*>(data), static_cast<std::size_t>(size)}));
+}
+
+py::object absent_if_negative(std::int64_t v) { return v < 0 ? py::object(py::none()) : py::object(py::int_(v)); }
+
+py::object error(const Instance& instance) {
+  const std::optional<Failure> f = instance.error();
+  if (!f) return py::none();
+  py::dict d;
+  d["kind"] = name_of(f->kind);
+  d["site"] = absent_if_negative(f->site);
+  d["arg"] = absent_if_negative(f->arg);
+  d["dim"] = absent_if_negative(f->dim);
+  d["check"] = absent_if_negative(f->check);
+  d["coords"] = f->coords;
+  d["values"] = f->values;
+  return d;
+}
+
+py::dict window_stats(const WindowStats& w) {
+  py::dict d;
+  d["stalls"] = w.stalls;
+  d["stall_cycles"] = w.stall_cycles;
+  d["high_water"] = w.high_water;
+  return d;
+}
+
+py::dict stats(const Instance& instance) {
+  const RunStats s = instance.stats();
+  py::dict d = window_stats(total(s.windows));
+  py::list windows;
+  for (const WindowStats& w : s.windows) windows.append(window_stats(w));
+  d["task_count"] = s.task_count;
+  d["total_cycles"] = s.total_cycles;
+  d["windows"] = windows;
+  d["lanes"] = instance.plan().lanes();
+  d["wall_ns"] = s.wall_ns;
+  d["max_in_flight"] = s.max_in_flight;
+  d["threads"] = s.threads;
+  d["kernel_counts"] = s.kernel_counts;
+  return d;
+}
+
+py::dict simulate_dict(const std::vector<std::uint64_t>& costs, const std::vector<std::uint32_t>& lanes,
+                       const std::vector<std::uint64_t>& indptr, const std::vector<std::uint64_t>& indices, std::uint64_t window,
+                       std::uint32_t total_lanes, std::uint64_t issue_cost, std::uint64_t handover) {
+  const Simulation s = simulate({costs, lanes, indptr, indices, window, total_lanes, issue_cost, handover});
+  py::dict d = window_stats(s.window);
+  d["start"] = s.trace.start;
+  d["end"] = s.trace.end;
+  d["lane"] = s.trace.lane;
+  d["total"] = s.total;
+  return d;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The C++ core: plans, their instances, and runs.";
+#ifdef PTO_WSP_VERSION
+  m.attr("__version__") = PTO_WSP_VERSION;
+#endif
+  m.attr("VERSION_PLAN") = plan_version;
+  py::register_exception<PlanError>(m, "PlanError");
+
+  m.def("opcodes", [] {
+    py::dict d;
+    for (const OpName& o : op_names) d[o.name] = static_cast<int>(o.op);
+    return d;
+  });
+  m.def("dtypes", [] {
+    py::dict d;
+    for (std::uint32_t i = 0; i < dtype_count; ++i) d[name_of(static_cast<DType>(i))] = i;
+    return d;
+  });
+  m.def("isa", [] { return std::string(name_of(active_isa())); });
+  m.def("set_isa", [](const std::string& name) { set_isa(isa_of(name)); });
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
+      if (supports(isa)) names.emplace_back(name_of(isa));
+    return names;
+  });
+  m.def("simulate", &simulate_dict, py::arg("costs"), py::arg("lanes"), py::arg("deps_indptr"), py::arg("deps_indices"),
+        py::arg("window"), py::arg("total_lanes"), py::arg("issue_cost") = 0, py::arg("handover") = 0,
+        "Semantic time of a task graph. lanes: home lanes, or empty for round robin.");
+
+  py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
+      .def(py::init(&decode), py::arg("data"))
+      .def("tensors",
+           [](const Plan& p) {
+             std::vector<std::tuple<std::string, int, int, std::size_t>> out;
+             for (const TensorInfo& t : p.tensors())
+               out.emplace_back(t.name, static_cast<int>(t.dtype), (t.read ? 1 : 0) | (t.written ? 2 : 0), t.dims.size());
+             return out;
+           })
+      .def("symbols", &Plan::symbols)
+      .def("kernels", [](const Plan& p) {
+        std::vector<std::string> names;
+        for (const Kernel& k : p.kernels()) names.push_back(k.name());
+        return names;
+      });
+
+  py::class_<Instance>(m, "Instance")
+      .def(py::init([](std::shared_ptr<Plan> plan, std::uint32_t threads) {
+             return std::make_unique<Instance>(std::move(plan), threads);
+           }),
+           py::arg("plan"), py::arg("threads"))
+      .def("set_symbols", [](Instance& i, const std::vector<std::int64_t>& values) { i.set_symbols(values); }, py::arg("values"))
+      .def(
+          "bind",
+          [](Instance& i, std::size_t tensor, std::uintptr_t address, const std::vector<std::int64_t>& shape,
+             const std::vector<std::int64_t>& strides, std::uint32_t dtype, bool writable) {
+            i.bind(tensor, reinterpret_cast<std::byte*>(address), shape, strides, dtype, writable);
+          },
+          py::arg("i"), py::arg("address"), py::arg("shape"), py::arg("strides"), py::arg("dtype_code"), py::arg("writable"))
+      .def("start", &Instance::start, py::call_guard<py::gil_scoped_release>())
+      .def("wait", &Instance::wait, py::arg("seconds"), py::call_guard<py::gil_scoped_release>())
+      .def("cancel", &Instance::cancel)
+      .def("is_running", &Instance::is_running)
+      .def("error", &error)
+      .def("stats", &stats);
+}

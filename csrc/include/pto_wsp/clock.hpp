@@ -1,0 +1,211 @@
+// Semantic time: an event simulation of the architecture model, fed one task at a time in program order.
+// The steps of one cycle repeat until nothing more happens: finished tasks complete; the rings retire;
+// the orchestrator issues; ready tasks are queued; idle lanes take work.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace pto_wsp {
+
+/// Cycles stay below this; a run that would go beyond is marked as overflowed.
+inline constexpr std::uint64_t end_of_time = std::uint64_t{1} << 62;
+
+struct ClockOptions {
+  std::uint32_t lanes = 1;
+  std::uint64_t issue_cost = 0, handover = 0;
+  std::vector<std::uint64_t> windows{65536};  // tasks in flight of each ring
+};
+
+struct WindowStats {
+  std::uint64_t stalls = 0, stall_cycles = 0, high_water = 0;
+};
+
+/// What a task waits for: an earlier task or a join. Stays valid after that has completed.
+struct ClockRef {
+  static constexpr std::uint32_t join_bit = 0x80000000u;
+  std::uint64_t serial = 0;   // 0: nothing, always complete
+  std::uint32_t index = 0;
+};
+
+/// Memory is proportional to the tasks in flight and the edges between them. Not for several threads.
+class Clock {
+ public:
+  explicit Clock(ClockOptions options);
+
+  /// Issues the next task in program order, letting time pass as needed. `lane` is its home lane, `window` its
+  /// ring, `deps` what it waits for.
+  ClockRef issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps);
+
+  /// A join completes when it is sealed and all its members are complete.
+  ClockRef open_join();
+  void add_member(ClockRef join, ClockRef member);
+  void seal(ClockRef join);
+
+  bool complete(ClockRef ref) const {
+    if ((ref.index & ClockRef::join_bit) != 0) return joins_[ref.index & ~ClockRef::join_bit].serial != ref.serial;
+    return ref.serial == 0 || slots_[ref.index].serial != ref.serial || slots_[ref.index].done;
+  }
+
+  /// Lets everything issued run to its end. No task may be issued afterwards.
+  void finish();
+
+  std::uint64_t total_cycles() const { return last_completion_; }
+  bool overflowed() const { return overflowed_; }
+  std::uint64_t task_count() const { return issued_; }
+  const std::vector<WindowStats>& windows() const { return stats_; }
+
+  /// Where and when each task ran, by position in program order.
+  struct Trace {
+    std::vector<std::uint64_t> start, end;
+    std::vector<std::uint32_t> lane;
+  };
+  /// From now on tasks are recorded; `trace` must outlive the clock.
+  void record(Trace* trace) { trace_ = trace; }
+
+ private:
+  static constexpr std::uint32_t nil = 0xffffffffu;
+
+  struct Slot {
+    std::uint64_t serial = 0;  // position in program order + 1
+    std::uint64_t cost = 0;
+    std::uint64_t start = 0;
+    std::uint32_t lane = 0, window = 0;
+    std::uint32_t pending = 0;
+    std::uint32_t edges = nil;
+    std::uint32_t next_queued = nil, next_issued = nil;
+    bool done = false;
+  };
+  struct Join {
+    std::uint64_t serial = 0;  // 0 while free
+    std::uint32_t pending = 0;
+    std::uint32_t edges = nil;
+  };
+  struct Edge {
+    std::uint32_t target, next;  // target: a slot, or a join with join_bit
+  };
+  struct Key {
+    std::uint64_t time, serial;
+    std::uint32_t slot;
+    friend bool operator<(const Key& a, const Key& b) {
+      return a.time != b.time ? a.time < b.time : a.serial < b.serial;
+    }
+    friend bool operator>(const Key& a, const Key& b) { return b < a; }
+  };
+  // A queue in order of (time ready, program order): nearly always appended to, else the entry goes to `late`.
+  struct Lane {
+    std::uint32_t head = nil, tail = nil;
+    std::uint64_t tail_time = 0;
+    bool busy = false, marked = false;
+    std::vector<Key> late;  // a heap, smallest first
+  };
+  struct Ring {
+    std::uint64_t limit = 0, count = 0;
+    std::uint32_t head = nil, tail = nil;
+    bool stalled = false, marked = false;
+    std::uint64_t stalled_since = 0;
+  };
+
+  std::uint32_t new_slot();
+  void add_edge(ClockRef from, std::uint32_t target);
+  bool queue_and_take();
+  void enqueue(std::uint32_t slot);
+  void take(std::uint32_t lane);
+  void advance();
+  void pop_completions();
+  void complete_task(std::uint32_t slot);
+  void resolve(std::uint32_t edges);
+  void retire();
+  void mark(std::uint32_t lane);
+  std::uint64_t sum(std::uint64_t a, std::uint64_t b);
+
+  ClockOptions options_;
+  std::uint64_t now_ = 0, next_issue_ = 0, last_completion_ = 0;
+  std::uint64_t issued_ = 0, joins_opened_ = 0;
+  bool overflowed_ = false;
+
+  std::vector<Slot> slots_;
+  std::vector<Join> joins_;
+  std::vector<Edge> edges_;
+  std::uint32_t free_slot_ = nil, free_join_ = nil, free_edge_ = nil;
+  std::vector<Lane> lanes_;
+  std::vector<Ring> rings_;
+  std::vector<WindowStats> stats_;
+
+  std::vector<Key> running_;                   // a heap by (completion, program order)
+  std::vector<std::uint32_t> unblocked_;       // nothing left to wait for, not yet seen by the queue step
+  std::vector<Key> handed_;                    // on their way to a queue, in order of arrival
+  std::size_t handed_first_ = 0;
+  std::vector<std::uint32_t> marked_lanes_, marked_rings_;
+  std::vector<std::uint32_t> resolving_;       // joins that have just completed
+  Trace* trace_ = nullptr;
+};
+
+/// The same figures for independent tasks of nonzero cost, by a recurrence per lane:
+///   issue[k] = max(issue[k-1] + issue_cost, retire[k-W]),  start = max(issue + handover, lane free).
+class LaneClock {
+ public:
+  explicit LaneClock(const ClockOptions& options);
+
+  /// Needs cost > 0.
+  void issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window);
+
+  std::uint64_t total_cycles() const { return total_; }
+  bool overflowed() const { return overflowed_; }
+  const std::vector<WindowStats>& windows() const { return stats_; }
+
+ private:
+  struct Ring {
+    std::uint64_t limit = 0;
+    std::uint64_t issued = 0, retired = 0;       // retired: those known to be at the last issue
+    std::uint64_t last_retire = 0;
+    std::vector<std::uint64_t> retire;           // by position, modulo its size (a power of two)
+  };
+  void grow(Ring& ring);
+
+  std::uint64_t step_, handover_;
+  std::uint64_t next_issue_ = 0, total_ = 0;
+  bool overflowed_ = false;
+  std::vector<std::uint64_t> free_;
+  std::vector<Ring> rings_;
+  std::vector<WindowStats> stats_;
+};
+
+inline void LaneClock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window) {
+  Ring& ring = rings_[window];
+  WindowStats& stats = stats_[window];
+  std::uint64_t now = next_issue_;
+  const std::uint64_t k = ring.issued++;
+  if (k >= ring.retire.size()) [[unlikely]] {
+    if (ring.retire.size() < ring.limit) grow(ring);
+  }
+  std::uint64_t* const retire = ring.retire.data();
+  const std::uint64_t mask = ring.retire.size() - 1;
+  if (k >= ring.limit) {
+    const std::uint64_t room = retire[(k - ring.limit) & mask];
+    if (room > now) {
+      ++stats.stalls;
+      stats.stall_cycles += room - now;
+      now = room;
+    }
+  }
+  next_issue_ = now + step_;
+  const std::uint64_t ready = now + handover_;
+  const std::uint64_t start = ready > free_[lane] ? ready : free_[lane];
+  std::uint64_t end = start + cost;
+  if (end >= end_of_time) [[unlikely]] {
+    overflowed_ = true;
+    end = end_of_time;
+    next_issue_ = next_issue_ < end_of_time ? next_issue_ : end_of_time;
+  }
+  free_[lane] = end;
+  if (end > total_) total_ = end;
+  if (end > ring.last_retire) ring.last_retire = end;
+  while (ring.retired < k && retire[ring.retired & mask] <= now) ++ring.retired;
+  retire[k & mask] = ring.last_retire;  // where that of task k - limit may have been
+  const std::uint64_t in_flight = k - ring.retired + 1;
+  if (in_flight > stats.high_water) stats.high_water = in_flight;
+}
+
+}  // namespace pto_wsp

@@ -1,0 +1,113 @@
+// What the parts of a run share: cancelling, deadlines, the memory a working thread needs.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <optional>
+#include <vector>
+
+#include "pto_wsp/bound.hpp"
+#include "pto_wsp/clock.hpp"
+
+namespace pto_wsp {
+
+using SteadyClock = std::chrono::steady_clock;
+
+/// When a thread that helps must stop. Asked between tasks; reads the clock rarely when tasks are short.
+class Deadline {
+ public:
+  Deadline() = default;
+  explicit Deadline(SteadyClock::time_point at) : at_(at) {}
+
+  bool passed() {
+    if (!at_ || --countdown_ > 0) return false;
+    const auto now = SteadyClock::now();
+    const bool quick = now - last_ < std::chrono::microseconds(20);
+    interval_ = quick ? (interval_ < 256 ? interval_ * 2 : interval_) : 1;
+    countdown_ = interval_;
+    last_ = now;
+    return now >= *at_;
+  }
+
+  /// Whatever was asked before.
+  bool passed_now() const { return at_ && SteadyClock::now() >= *at_; }
+
+ private:
+  std::optional<SteadyClock::time_point> at_;
+  SteadyClock::time_point last_{};
+  int countdown_ = 1, interval_ = 1;
+};
+
+/// For tests: called around every task.
+struct TaskHook {
+  void (*call)(void* context, bool begin, std::uint32_t site, const std::int64_t* coords, std::size_t n) = nullptr;
+  void* context = nullptr;
+};
+
+/// Set before a run, read by every thread of it.
+struct Control {
+  std::atomic<bool> cancelled{false};
+  std::uint32_t threads = 1;
+  TaskHook hook;
+};
+
+/// Memory for kernels that a thread keeps from run to run.
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { release(); }
+
+  /// At least `bytes`, 64-byte aligned, or more. Throws bad_alloc.
+  std::byte* get(std::size_t bytes) {
+    if (bytes > size_) {
+      release();
+      data_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64}));
+      size_ = bytes;
+    }
+    return data_;
+  }
+
+  static Scratch& of_this_thread() {
+    thread_local Scratch scratch;
+    return scratch;
+  }
+
+ private:
+  void release() {
+    if (data_ != nullptr) ::operator delete(data_, std::align_val_t{64});
+    data_ = nullptr;
+    size_ = 0;
+  }
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// The figures of a run.
+struct RunStats {
+  std::uint64_t task_count = 0, total_cycles = 0;
+  std::vector<WindowStats> windows;
+  std::vector<std::uint64_t> kernel_counts;
+  std::uint64_t max_in_flight = 0;   // really, not in semantic time
+  std::uint64_t threads = 0;         // most that worked at once
+  bool time_overflowed = false;       // total_cycles is beyond what the clock can count
+  std::uint64_t wall_ns = 0;
+};
+
+inline void run_kernel(const BoundPlan& plan, const Control& control, const BoundTask& task, const Arg* args,
+                       std::byte* scratch, const std::int64_t* regs) {
+  if (control.hook.call == nullptr) [[likely]] {
+    task.kernel->run(std::span(args, task.n_args), scratch);
+    return;
+  }
+  const std::vector<std::int64_t> coords = plan.coords(*task.spec, regs);
+  control.hook.call(control.hook.context, true, task.spec->site, coords.data(), coords.size());
+  task.kernel->run(std::span(args, task.n_args), scratch);
+  control.hook.call(control.hook.context, false, task.spec->site, coords.data(), coords.size());
+}
+
+}  // namespace pto_wsp

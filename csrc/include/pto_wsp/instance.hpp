@@ -1,0 +1,63 @@
+// A plan with the tensors and symbols of its runs. One run at a time; not for several threads at once, except that
+// `cancel` and `is_running` may be called from any.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "pto_wsp/plan.hpp"
+#include "pto_wsp/run.hpp"
+
+namespace pto_wsp {
+
+class Instance {
+ public:
+  /// At most `threads` threads work on a run at once, 1 to 1024. Throws invalid_argument.
+  Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads);
+  /// Cancels what runs and waits for the kernels that have started.
+  ~Instance();
+  Instance(const Instance&) = delete;
+  Instance& operator=(const Instance&) = delete;
+
+  /// All symbols, in the plan's order. Throws invalid_argument; logic_error while running.
+  void set_symbols(std::span<const std::int64_t> values);
+
+  /// Memory for tensor `i`: every element of `shape` at `data` + index * strides (bytes) must stay valid while runs use
+  /// it. Throws invalid_argument when dtype, number of dimensions or writability are not the plan's; logic_error while running.
+  void bind(std::size_t i, std::byte* data, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+            std::uint32_t dtype, bool writable);
+
+  /// Checks the plan against what is bound and starts. A failed check ends the run at once, with nothing run.
+  /// Throws logic_error while running or when something is not bound.
+  void start();
+
+  /// Works on the run until it is over (true) or `seconds` have passed.
+  bool wait(double seconds);
+  void cancel();
+  bool is_running() const;
+
+  /// Of the last run, once over.
+  std::optional<Failure> error() const;
+  RunStats stats() const;
+
+  const Plan& plan() const { return *plan_; }
+  std::uint32_t threads() const { return threads_; }
+  void set_hook(TaskHook hook) { hook_ = hook; }
+
+ private:
+  void must_be_idle() const;
+
+  std::shared_ptr<const Plan> plan_;
+  std::uint32_t threads_;
+  std::vector<std::int64_t> symbols_;
+  bool symbols_set_;
+  std::vector<Buffer> buffers_;
+  std::vector<bool> bound_;
+  std::shared_ptr<Run> run_;
+  TaskHook hook_;
+};
+
+}  // namespace pto_wsp

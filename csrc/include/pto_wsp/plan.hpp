@@ -1,0 +1,130 @@
+// A lowered workload: tables and a tree of loops and tasks. Immutable after decoding, shared by runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pto_wsp/dtype.hpp"
+#include "pto_wsp/kernel.hpp"
+
+namespace pto_wsp {
+
+inline constexpr std::uint32_t plan_version = 1;
+inline constexpr std::uint32_t max_dims = 8;
+inline constexpr std::uint32_t max_depth = 64;
+inline constexpr std::uint32_t none = 0xffffffffu;
+
+struct Term {
+  std::uint32_t reg;
+  std::int64_t coef;
+};
+
+/// constant + sum of coef * register; each register at most once, no zero coefficient.
+struct Affine {
+  std::int64_t constant = 0;
+  std::vector<Term> terms;
+};
+
+struct TensorInfo {
+  std::string name;
+  DType dtype;
+  bool read, written;
+  std::vector<Affine> dims;  // over symbols
+};
+
+enum class DimKind : std::uint8_t { index, slice, tile };
+
+/// How a view uses one dimension of its tensor: a plain index (dropped), a slice of static length, or
+/// a tile of static size cut off at `limit`.
+struct ViewDim {
+  DimKind kind;
+  std::int32_t size;  // 1, or the parameter's static rows or columns
+  Affine start, limit;
+};
+
+struct ArgSpec {
+  bool is_scalar = false;
+  // tile
+  std::uint32_t tensor = 0;
+  bool tracked = false;
+  std::vector<ViewDim> dims;
+  std::uint32_t row_dim = 0, col_dim = 0;
+  // scalar
+  bool constant = true;
+  double value = 0;
+  Affine affine;
+};
+
+struct TaskSpec {
+  std::uint32_t kernel, site, dispatch /* none or an index */, window;
+  std::vector<Affine> coords;
+  std::vector<ArgSpec> args;
+};
+
+enum class NodeKind : std::uint8_t { block, seq, loop, eval, task };
+enum class EvalOp : std::uint8_t { mul, floordiv, mod, min, max };
+
+struct Node {
+  NodeKind kind = NodeKind::block;
+  bool sequential = false;            // loop
+  EvalOp op = EvalOp::mul;            // eval
+  std::uint32_t reg = 0;              // loop, eval
+  std::uint32_t id = 0;               // loop: its id; task: index into tasks()
+  std::uint32_t site = none;          // the first task at or after this node, for messages
+  Affine a, b;                        // loop: extent; eval: operands
+  std::vector<std::uint32_t> children;
+};
+
+/// Policy round_robin(n).
+struct Dispatch {
+  std::uint32_t lanes;
+};
+
+struct Window {
+  std::uint64_t tasks;
+};
+
+class Plan {
+ public:
+  /// Decodes and verifies. What it returns can be run safely with any tensors of the right number of
+  /// dimensions. Throws PlanError.
+  static Plan decode(std::span<const std::byte> bytes);
+
+  const std::vector<std::string>& symbols() const { return symbols_; }
+  std::uint32_t n_regs() const { return n_regs_; }
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const std::vector<Kernel>& kernels() const { return kernels_; }
+  const std::vector<Dispatch>& dispatches() const { return dispatches_; }
+  const std::vector<Window>& windows() const { return windows_; }
+  const std::vector<TaskSpec>& tasks() const { return tasks_; }
+  const std::vector<Node>& nodes() const { return nodes_; }
+  std::uint32_t root() const { return root_; }
+  std::uint32_t lanes() const { return lanes_; }
+  std::uint64_t issue_cost() const { return issue_cost_; }
+  std::uint64_t handover() const { return handover_; }
+
+  /// No tracked view, no sequential(), no sequential loop: all tasks are independent.
+  bool independent() const { return independent_; }
+
+ private:
+  friend class PlanReader;
+  Plan() = default;
+
+  std::vector<std::string> symbols_;
+  std::uint32_t n_regs_ = 0;
+  std::vector<TensorInfo> tensors_;
+  std::vector<Kernel> kernels_;
+  std::vector<Dispatch> dispatches_;
+  std::vector<Window> windows_;
+  std::vector<TaskSpec> tasks_;
+  std::vector<Node> nodes_;
+  std::uint32_t root_ = 0;
+  std::uint32_t lanes_ = 1;
+  std::uint64_t issue_cost_ = 0, handover_ = 0;
+  bool independent_ = true;
+};
+
+}  // namespace pto_wsp

@@ -1,0 +1,56 @@
+// Program order, one step at a time: the loops of a bound plan as a resumable iterator.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "pto_wsp/bound.hpp"
+
+namespace pto_wsp {
+
+class Walker {
+ public:
+  enum class Event : std::uint8_t {
+    task,        // task() at regs()
+    seq_enter,   // sequential() or a sequential loop begins,
+    seq_next,    //   one part or iteration of it has ended,
+    seq_leave,   //   it has ended
+    pause,       // many steps without a task: look at the clock, then call again
+    end,
+    failed       // failure()
+  };
+
+  /// From the beginning of `node`, with these registers.
+  void reset(const BoundPlan& plan, std::uint32_t node, const std::vector<std::int64_t>& regs);
+
+  Event next();
+
+  std::uint32_t task() const { return task_; }
+  const std::int64_t* regs() const { return regs_.data(); }
+  Failure& failure() { return failure_; }
+
+  /// After a task that is all there is in its loop: skips up to `most` further iterations, gives how many.
+  std::uint64_t skip(std::uint64_t most);
+
+ private:
+  struct Frame {
+    const BoundNode* node;
+    std::uint64_t i, n;
+    bool inside;  // a part of something sequential is being walked
+  };
+
+  bool start(std::uint32_t node, Event& event);
+  bool evaluate_node(const BoundNode& n);
+  bool extent(const BoundNode& n, std::uint64_t& out);
+
+  const BoundPlan* plan_ = nullptr;
+  std::vector<std::int64_t> regs_;
+  std::array<Frame, max_depth + 1> stack_;
+  std::uint32_t depth_ = 0;
+  std::uint32_t first_ = none;
+  std::uint32_t task_ = none;
+  Failure failure_;
+};
+
+}  // namespace pto_wsp

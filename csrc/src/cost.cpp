@@ -1,0 +1,62 @@
+#include "pto_wsp/cost.hpp"
+
+#include <algorithm>
+
+namespace pto_wsp {
+namespace {
+
+constexpr std::size_t max_shapes = 16;
+
+}  // namespace
+
+void CostTable::prepare(const BoundPlan& plan) {
+  plan_ = &plan;
+  entries_.assign(plan.n_tasks(), {});
+}
+
+bool CostTable::cost(std::uint32_t id, const Arg* args, std::uint64_t& out) {
+  const BoundTask& task = plan_->task(id);
+  if (!task.shaped) {
+    out = static_cast<std::uint64_t>(task.cost.value_or(0));
+    return task.cost.has_value();
+  }
+  shape_.clear();
+  const std::span<const BoundArg> bound = plan_->args(task);
+  for (std::size_t i = 0; i < bound.size(); ++i) {
+    if (bound[i].is_scalar) continue;
+    if (bound[i].rows.tail) shape_.push_back(args[i].tile.rows);
+    if (bound[i].cols.tail) shape_.push_back(args[i].tile.cols);
+  }
+  std::vector<Entry>& known = entries_[id];
+  for (const Entry& e : known) {
+    if (e.shape != shape_) continue;
+    out = e.cost;
+    return true;
+  }
+  try {
+    out = static_cast<std::uint64_t>(task.kernel->cost(std::span(args, task.n_args)));
+  } catch (const CostError&) {
+    return false;
+  }
+  if (known.size() < max_shapes) known.push_back({shape_, out});
+  return true;
+}
+
+void LanePicker::prepare(const Plan& plan) {
+  lanes_.clear();
+  for (const Dispatch& d : plan.dispatches()) lanes_.push_back(d.lanes);
+  lanes_.push_back(plan.lanes());
+  next_.assign(lanes_.size(), 0);
+}
+
+ClockOptions clock_options(const Plan& plan) {
+  ClockOptions o;
+  o.lanes = plan.lanes();
+  o.issue_cost = plan.issue_cost();
+  o.handover = plan.handover();
+  o.windows.clear();
+  for (const Window& w : plan.windows()) o.windows.push_back(w.tasks);
+  return o;
+}
+
+}  // namespace pto_wsp

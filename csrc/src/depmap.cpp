@@ -1,0 +1,329 @@
+#include "pto_wsp/depmap.hpp"
+
+#include <algorithm>
+#include <new>
+#include <numeric>
+
+namespace pto_wsp {
+namespace {
+
+constexpr std::uint64_t max_cells = std::uint64_t{1} << 22;
+constexpr std::uint64_t max_cells_per_view = 4096;
+
+std::int64_t signed_(std::uint64_t v) { return static_cast<std::int64_t>(v); }
+
+// |v| where it exists; the most negative number shares every power of two with anything.
+std::int64_t gcd(std::int64_t g, std::uint64_t v) {
+  const std::int64_t s = signed_(v);
+  return s == INT64_MIN ? std::gcd(g, std::int64_t{1} << 62) : std::gcd(g, s);
+}
+
+std::uint64_t cells_in(std::int64_t length, std::int64_t step) {
+  return static_cast<std::uint64_t>(length / step) + (length % step != 0 ? 1 : 0);
+}
+
+// What every start and end in dimension `dim` is a multiple of, unless it is the end of the tensor.
+std::int64_t common_step(const BoundPlan& plan, const TrackedDim& dim, std::int64_t g) {
+  g = gcd(g, dim.start.constant);
+  for (const LinearTerm& t : plan.terms(dim.start)) g = gcd(g, t.coef);
+  if (!dim.length.tail) {
+    const bool to_the_end = dim.start.count == 0 && signed_(dim.start.constant) == dim.extent - dim.length.size;
+    return to_the_end ? g : std::gcd(g, std::int64_t{dim.length.size});
+  }
+  g = std::gcd(g, std::int64_t{dim.length.size});
+  // limit = room + start
+  std::vector<LinearTerm> limit(plan.terms(dim.length.room).begin(), plan.terms(dim.length.room).end());
+  for (const LinearTerm& t : plan.terms(dim.start)) {
+    const auto same = std::ranges::find(limit, t.reg, &LinearTerm::reg);
+    if (same == limit.end())
+      limit.push_back(t);
+    else
+      same->coef += t.coef;
+  }
+  std::erase_if(limit, [](const LinearTerm& t) { return t.coef == 0; });
+  const std::uint64_t constant = dim.length.room.constant + dim.start.constant;
+  if (limit.empty() && signed_(constant) == dim.extent) return g;
+  g = gcd(g, constant);
+  for (const LinearTerm& t : limit) g = gcd(g, t.coef);
+  return g;
+}
+
+}  // namespace
+
+void DepMap::prepare(const BoundPlan& plan) {
+  plan_ = &plan;
+  readers_.clear();
+  free_reader_ = none;
+  live_readers_ = 0;
+  boxed_ = 0;
+  views_.clear();
+  terms_.clear();
+  const std::size_t n = plan.plan().tensors().size();
+  tensors_.resize(n);
+  if (++epoch_ == 0) {  // epochs have come round: nothing may look current
+    for (Tensor& t : tensors_) t.capacity = 0;
+    epoch_ = 1;
+  }
+  std::uint64_t total = 0;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    Tensor& t = tensors_[i];
+    t.used = false;
+    t.boxes.clear();
+    t.prune_at = 64;
+  }
+  for (std::uint32_t i = 0; i < plan.n_tasks(); ++i)
+    if (plan.task(i).reachable)
+      for (const TrackedView& v : plan.views(plan.task(i))) tensors_[v.tensor].used = true;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    Tensor& t = tensors_[i];
+    if (!t.used) continue;
+    t.grid = find_grid(plan, i);
+    if (!t.grid) {
+      ++boxed_;
+      t.cell.reset();
+      t.capacity = 0;
+      continue;
+    }
+    total += t.n_cells;
+    if (t.capacity >= t.n_cells) continue;
+    // Zeroed pages come from the system as they are touched.
+    t.cell.reset(static_cast<Cell*>(std::calloc(t.n_cells, sizeof(Cell))));
+    if (t.cell == nullptr) throw std::bad_alloc();
+    t.capacity = t.n_cells;
+  }
+  sweep_at_ = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(total, 65536, 1u << 28));
+  for (std::uint32_t i = 0; i < plan.n_tasks(); ++i) {
+    const BoundTask& task = plan.task(i);
+    if (!task.reachable) continue;
+    if (views_.size() < task.first_view + task.n_views) views_.resize(task.first_view + task.n_views);
+    std::uint32_t at = task.first_view;
+    for (const TrackedView& v : plan.views(task)) grid_view(plan, v, views_[at++]);
+  }
+}
+
+bool DepMap::find_grid(const BoundPlan& plan, std::uint32_t tensor) {
+  Tensor& t = tensors_[tensor];
+  std::array<std::int64_t, max_dims> extent{};
+  t.step.fill(0);
+  const auto each_view = [&](auto&& f) {
+    for (std::uint32_t i = 0; i < plan.n_tasks(); ++i)
+      if (plan.task(i).reachable)
+        for (const TrackedView& v : plan.views(plan.task(i)))
+          if (v.tensor == tensor) f(v);
+  };
+  each_view([&](const TrackedView& v) {
+    t.n_dims = v.n_dims;
+    for (std::uint32_t d = 0; d < v.n_dims; ++d) {
+      extent[d] = plan.dims(v)[d].extent;
+      t.step[d] = common_step(plan, plan.dims(v)[d], t.step[d]);
+    }
+  });
+  t.n_cells = 1;
+  for (std::uint32_t d = 0; d < t.n_dims; ++d) {
+    if (t.step[d] == 0) t.step[d] = std::max<std::int64_t>(extent[d], 1);
+    t.cells[d] = static_cast<std::int64_t>(cells_in(extent[d], t.step[d]));
+    if (static_cast<std::uint64_t>(t.cells[d]) > max_cells) return false;
+    t.n_cells *= static_cast<std::uint64_t>(t.cells[d]);
+    if (t.n_cells > max_cells) return false;
+  }
+  bool coarse = true;
+  each_view([&](const TrackedView& v) {
+    std::uint64_t cells = 1;
+    for (std::uint32_t d = 0; d < v.n_dims; ++d) cells *= cells_in(plan.dims(v)[d].length.size, t.step[d]);
+    coarse = coarse && cells <= max_cells_per_view;
+  });
+  t.n_cells = std::max<std::uint64_t>(t.n_cells, 1);
+  return coarse;
+}
+
+void DepMap::grid_view(const BoundPlan& plan, const TrackedView& view, GridView& out) {
+  out = {};
+  const Tensor& t = tensors_[view.tensor];
+  if (!t.grid) return;
+  out.first = static_cast<std::uint32_t>(terms_.size());
+  std::int64_t stride = 1;
+  bool full = true;
+  out.simple = true;
+  std::vector<LinearTerm> terms;
+  for (std::uint32_t d = view.n_dims; d-- > 0;) {
+    const TrackedDim& dim = plan.dims(view)[d];
+    const std::int64_t step = t.step[d];
+    out.constant += static_cast<std::uint64_t>(signed_(dim.start.constant) / step) * static_cast<std::uint64_t>(stride);
+    for (const LinearTerm& term : plan.terms(dim.start)) {
+      const std::uint64_t coef = static_cast<std::uint64_t>(signed_(term.coef) / step) * static_cast<std::uint64_t>(stride);
+      const auto same = std::ranges::find(terms, term.reg, &LinearTerm::reg);
+      if (same == terms.end())
+        terms.push_back({coef, term.reg});
+      else
+        same->coef += coef;
+    }
+    const std::uint64_t cells = cells_in(dim.length.size, step);
+    if (dim.length.tail && dim.length.size > step) out.simple = false;
+    if (cells > 1 && !full) out.simple = false;
+    full = full && cells == static_cast<std::uint64_t>(t.cells[d]);
+    out.cells *= static_cast<std::uint32_t>(cells);
+    stride *= t.cells[d];
+  }
+  out.count = static_cast<std::uint32_t>(terms.size());
+  terms_.insert(terms_.end(), terms.begin(), terms.end());
+}
+
+DepMap::Cell& DepMap::at(Tensor& t, std::uint64_t i) {
+  Cell& cell = t.cell.get()[i];
+  if (cell.epoch != epoch_) cell = {0, 0, 0, epoch_};
+  return cell;
+}
+
+template <class F>
+void DepMap::each_cell(const TrackedView& view, std::uint32_t index, const std::int64_t* regs, F&& f) {
+  Tensor& t = tensors_[view.tensor];
+  const GridView& g = views_[index];
+  std::uint64_t base = g.constant;
+  for (std::uint32_t i = 0; i < g.count; ++i)
+    base += terms_[g.first + i].coef * static_cast<std::uint64_t>(regs[terms_[g.first + i].reg]);
+  if (g.simple) {
+    for (std::uint32_t i = 0; i < g.cells; ++i) f(at(t, base + i));
+    return;
+  }
+  std::array<std::uint64_t, max_dims> n{}, i{}, stride{};
+  std::uint64_t s = 1;
+  for (std::uint32_t d = view.n_dims; d-- > 0;) {
+    n[d] = cells_in(plan_->length(plan_->dims(view)[d].length, regs), t.step[d]);
+    stride[d] = s;
+    s *= static_cast<std::uint64_t>(t.cells[d]);
+  }
+  while (true) {
+    std::uint64_t cell = base;
+    for (std::uint32_t d = 0; d < view.n_dims; ++d) cell += i[d] * stride[d];
+    f(at(t, cell));
+    std::uint32_t d = view.n_dims;
+    while (d > 0 && ++i[d - 1] == n[d - 1]) i[--d] = 0;
+    if (d == 0) return;
+  }
+}
+
+void DepMap::collect(const BoundTask& task, const std::int64_t* regs, std::vector<ClockRef>& deps) {
+  std::uint32_t index = task.first_view;
+  for (const TrackedView& view : plan_->views(task)) {
+    const Tensor& t = tensors_[view.tensor];
+    if (t.grid) {
+      each_cell(view, index, regs, [&](Cell& cell) { collect_cell(cell, view.write, deps); });
+    } else {
+      const Box box = box_of(view, regs);
+      for (const Box& b : t.boxes)
+        if ((b.write || view.write) && overlap(b, box, view.n_dims)) deps.push_back(b.task);
+    }
+    ++index;
+  }
+}
+
+void DepMap::record(const BoundTask& task, const std::int64_t* regs, ClockRef self, const Liveness& live) {
+  std::uint32_t index = task.first_view;
+  for (const TrackedView& view : plan_->views(task)) {
+    Tensor& t = tensors_[view.tensor];
+    if (t.grid) {
+      each_cell(view, index, regs, [&](Cell& cell) { record_cell(cell, view.write, self, live); });
+    } else {
+      Box box = box_of(view, regs);
+      box.task = self;
+      record_box(t, box, live);
+    }
+    ++index;
+  }
+}
+
+// The readers since the last write already waited for it.
+void DepMap::collect_cell(const Cell& cell, bool write, std::vector<ClockRef>& deps) const {
+  if (write && cell.readers != 0) {
+    for (std::uint32_t r = cell.readers; r != 0; r = readers_[r - 1].next) deps.push_back(readers_[r - 1].task);
+  } else if (cell.writer != 0 && (deps.empty() || deps.back().serial != cell.writer)) {
+    deps.push_back({cell.writer, cell.writer_index});
+  }
+}
+
+void DepMap::record_cell(Cell& cell, bool write, ClockRef self, const Liveness& live) {
+  const auto drop_first = [&] {
+    const std::uint32_t r = cell.readers;
+    cell.readers = readers_[r - 1].next;
+    readers_[r - 1].next = free_reader_;
+    free_reader_ = r - 1;
+    --live_readers_;
+  };
+  if (write) {
+    while (cell.readers != 0) drop_first();
+    cell.writer = self.serial;
+    cell.writer_index = self.index;
+    return;
+  }
+  while (cell.readers != 0 && live.finished(readers_[cell.readers - 1].task)) drop_first();
+  if (cell.readers != 0 && readers_[cell.readers - 1].task.serial == self.serial) return;
+  if (live_readers_ >= sweep_at_) sweep(live);
+  std::uint32_t r = free_reader_;
+  if (r == none) {
+    readers_.push_back({});
+    r = static_cast<std::uint32_t>(readers_.size() - 1);
+  } else {
+    free_reader_ = readers_[r].next;
+  }
+  readers_[r] = {self, cell.readers};
+  cell.readers = r + 1;
+  ++live_readers_;
+}
+
+// Drops the finished readers of every cell.
+void DepMap::sweep(const Liveness& live) {
+  for (Tensor& t : tensors_) {
+    if (!t.used || !t.grid) continue;
+    for (std::uint64_t i = 0; i < t.n_cells; ++i) {
+      Cell& cell = at(t, i);
+      std::uint32_t* link = &cell.readers;
+      while (*link != 0) {
+        const std::uint32_t r = *link - 1;
+        if (!live.finished(readers_[r].task)) {
+          link = &readers_[r].next;
+          continue;
+        }
+        *link = readers_[r].next;
+        readers_[r].next = free_reader_;
+        free_reader_ = r;
+        --live_readers_;
+      }
+    }
+  }
+  sweep_at_ = std::max(sweep_at_, live_readers_ * 2);
+}
+
+DepMap::Box DepMap::box_of(const TrackedView& view, const std::int64_t* regs) const {
+  Box box{};
+  box.write = view.write;
+  for (std::uint32_t d = 0; d < view.n_dims; ++d) {
+    const TrackedDim& dim = plan_->dims(view)[d];
+    box.lo[d] = signed_(plan_->value(dim.start, regs));
+    box.hi[d] = box.lo[d] + plan_->length(dim.length, regs);
+  }
+  return box;
+}
+
+bool DepMap::overlap(const Box& a, const Box& b, std::uint32_t n) {
+  for (std::uint32_t d = 0; d < n; ++d)
+    if (a.lo[d] >= b.hi[d] || b.lo[d] >= a.hi[d]) return false;
+  return true;
+}
+
+bool DepMap::covers(const Box& outer, const Box& inner, std::uint32_t n) {
+  for (std::uint32_t d = 0; d < n; ++d)
+    if (outer.lo[d] > inner.lo[d] || outer.hi[d] < inner.hi[d]) return false;
+  return true;
+}
+
+void DepMap::record_box(Tensor& t, Box box, const Liveness& live) {
+  // Whoever conflicts with what a write covers conflicts with the write, which has waited for it.
+  if (box.write) std::erase_if(t.boxes, [&](const Box& b) { return covers(box, b, max_dims); });
+  if (t.boxes.size() >= t.prune_at) {
+    std::erase_if(t.boxes, [&](const Box& b) { return live.finished(b.task); });
+    t.prune_at = 2 * t.boxes.size() + 64;
+  }
+  t.boxes.push_back(box);
+}
+
+}  // namespace pto_wsp

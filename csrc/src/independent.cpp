@@ -1,0 +1,227 @@
+#include "pto_wsp/independent.hpp"
+
+#include <algorithm>
+
+namespace pto_wsp {
+namespace {
+
+constexpr std::uint64_t picoseconds_per_chunk = 20'000'000;
+constexpr std::uint64_t first_chunk = 64;
+
+}  // namespace
+
+void Independent::prepare(const BoundPlan& plan, Control& control) {
+  plan_ = &plan;
+  control_ = &control;
+  nests_ = nests_of(plan);
+  total_ = nests_.empty() ? 0 : nests_.back().first + nests_.back().size;
+  next_ = 0;
+  done_ = 0;
+  picoseconds_each_ = 0;
+  cut_short_ = false;
+  failure_.reset();
+  time_.prepare(plan, nests_);
+  timing_ = false;
+  timed_ = false;
+  for (auto& chunk : parked_) spare_.push_back(std::move(chunk));
+  parked_.clear();
+  n_parked_ = 0;
+}
+
+bool Independent::over() const {
+  return timed_.load(std::memory_order_acquire) && done_.load(std::memory_order_acquire) == total_;
+}
+
+bool Independent::has_work() const {
+  return next_.load() < total_ || n_parked_.load() > 0 || (!timed_.load() && !timing_.load());
+}
+
+void Independent::work(std::byte* scratch, Deadline& deadline) {
+  keep_time(deadline);
+  std::unique_ptr<Chunk> chunk;
+  while (!deadline.passed_now()) {
+    if (!chunk) chunk = take();
+    if (chunk->at == chunk->end && !claim(*chunk)) break;
+    if (!run(*chunk, scratch, deadline)) {
+      const std::lock_guard lock(mutex_);
+      parked_.push_back(std::move(chunk));
+      n_parked_.fetch_add(1);
+      return;
+    }
+    done_.fetch_add(chunk->size, std::memory_order_release);
+    if (n_parked_.load(std::memory_order_relaxed) > 0) {
+      const std::lock_guard lock(mutex_);
+      spare_.push_back(std::move(chunk));
+    }
+  }
+  if (!chunk) return;
+  const std::lock_guard lock(mutex_);
+  spare_.push_back(std::move(chunk));
+}
+
+std::unique_ptr<Independent::Chunk> Independent::take() {
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<Chunk> chunk;
+  if (!parked_.empty()) {
+    chunk = std::move(parked_.back());
+    parked_.pop_back();
+    n_parked_.fetch_sub(1);
+    return chunk;
+  }
+  if (!spare_.empty()) {
+    chunk = std::move(spare_.back());
+    spare_.pop_back();
+  } else {
+    chunk = std::make_unique<Chunk>();
+  }
+  chunk->at = chunk->end = chunk->size = 0;
+  chunk->in_body = false;
+  // Whatever a chunk needs is there before it claims anything.
+  chunk->args.resize(plan_->max_args());
+  chunk->regs = plan_->initial_regs();
+  chunk->walker.reset(*plan_, plan_->root(), chunk->regs);
+  return chunk;
+}
+
+bool Independent::claim(Chunk& chunk) {
+  const std::uint64_t seen = next_.load(std::memory_order_relaxed);
+  if (seen >= total_) return false;
+  if (control_->cancelled.load(std::memory_order_relaxed)) cut_short_ = true;
+  if (cut_short_.load() || failure_.before(seen)) {
+    drop_rest();
+    return false;
+  }
+  const std::uint64_t remaining = total_ - seen, each = picoseconds_each_.load(std::memory_order_relaxed);
+  const std::uint64_t share = std::max<std::uint64_t>(remaining / (4 * std::uint64_t{control_->threads}), 1);
+  const std::uint64_t size = each == 0 ? std::min(first_chunk, share) : std::max(picoseconds_per_chunk / each, share);
+  chunk.at = next_.fetch_add(size);
+  if (chunk.at >= total_) {
+    chunk.at = chunk.end = 0;
+    return false;
+  }
+  chunk.end = std::min(chunk.at + size, total_);
+  chunk.size = chunk.end - chunk.at;
+  const auto after = std::ranges::upper_bound(nests_, chunk.at, {}, &Nest::first);
+  chunk.nest = static_cast<std::size_t>(after - nests_.begin()) - 1;
+  const Nest& nest = nests_[chunk.nest];
+  chunk.regs = nest.regs;
+  nest.seek(chunk.at - nest.first, chunk.regs.data());
+  return true;
+}
+
+// Nobody will claim what is left.
+void Independent::drop_rest() {
+  const std::uint64_t seen = next_.exchange(total_);
+  if (seen < total_) done_.fetch_add(total_ - seen, std::memory_order_release);
+}
+
+// False: the deadline came first.
+bool Independent::run(Chunk& chunk, std::byte* scratch, Deadline& deadline) {
+  const auto began = SteadyClock::now();
+  const std::uint64_t count = chunk.end - chunk.at;
+  while (chunk.at < chunk.end) {
+    const Nest* nest = &nests_[chunk.nest];
+    if (chunk.at == nest->first + nest->size) {
+      nest = &nests_[++chunk.nest];
+      chunk.regs = nest->regs;
+      nest->seek(0, chunk.regs.data());
+    }
+    if (!run_body(chunk, *nest, scratch, deadline)) return false;
+  }
+  const auto spent = std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - began).count();
+  picoseconds_each_.store(std::max<std::uint64_t>(static_cast<std::uint64_t>(spent) * 1000 / std::max<std::uint64_t>(count, 1), 1),
+                          std::memory_order_relaxed);
+  return true;
+}
+
+// As far as the chunk goes in this nest. A chunk that need not go on is emptied.
+bool Independent::run_body(Chunk& chunk, const Nest& nest, std::byte* scratch, Deadline& deadline) {
+  const std::uint64_t end = std::min(chunk.end, nest.first + nest.size);
+  const auto fail = [&](Failure& f, std::uint64_t ordinal) {
+    failure_.tell({chunk.at, ordinal}, std::move(f), true);
+    chunk.at = chunk.end;
+    chunk.in_body = false;
+    return true;
+  };
+  const auto stop = [&] {
+    if (control_->cancelled.load(std::memory_order_relaxed)) [[unlikely]] {
+      cut_short_ = true;
+    } else if (!failure_.before(chunk.at)) [[likely]] {
+      return false;
+    }
+    chunk.at = chunk.end;
+    chunk.in_body = false;
+    return true;
+  };
+  Failure failure;
+  if (nest.task != none) {
+    const BoundTask& task = plan_->task(nest.task);
+    while (chunk.at < end) {
+      if (stop()) return true;
+      if (deadline.passed()) return false;
+      if (!plan_->prepare(task, chunk.regs.data(), chunk.args.data(), failure)) return fail(failure, 0);
+      run_kernel(*plan_, *control_, task, chunk.args.data(), scratch, chunk.regs.data());
+      nest.step(chunk.regs.data());
+      ++chunk.at;
+    }
+    return true;
+  }
+  while (chunk.at < end) {
+    if (!chunk.in_body) {
+      chunk.walker.reset(*plan_, nest.body, chunk.regs);
+      chunk.ordinal = 0;
+      chunk.in_body = true;
+    }
+    if (stop()) return true;
+    if (deadline.passed()) return false;
+    switch (chunk.walker.next()) {
+      case Walker::Event::task: {
+        const BoundTask& task = plan_->task(chunk.walker.task());
+        if (!plan_->prepare(task, chunk.walker.regs(), chunk.args.data(), failure)) return fail(failure, chunk.ordinal);
+        run_kernel(*plan_, *control_, task, chunk.args.data(), scratch, chunk.walker.regs());
+        ++chunk.ordinal;
+        break;
+      }
+      case Walker::Event::end:
+        chunk.in_body = false;
+        nest.step(chunk.regs.data());
+        ++chunk.at;
+        break;
+      case Walker::Event::failed:
+        return fail(chunk.walker.failure(), chunk.ordinal);
+      default:
+        break;
+    }
+  }
+  return true;
+}
+
+void Independent::keep_time(Deadline& deadline) {
+  if (timed_.load(std::memory_order_relaxed) || timing_.exchange(true)) return;
+  bool finished = timed_.load(std::memory_order_relaxed);
+  while (!finished && !deadline.passed_now()) {
+    if (control_->cancelled.load(std::memory_order_relaxed)) {
+      cut_short_ = true;
+      finished = true;
+    } else {
+      try {
+        finished = time_.advance(failure_);
+      } catch (const std::bad_alloc&) {
+        failure_.tell({0, 0}, Failure{.kind = ErrorKind::memory}, true);
+        finished = true;
+      }
+    }
+  }
+  if (finished) timed_.store(true, std::memory_order_release);
+  timing_.store(false);
+}
+
+std::optional<Failure> Independent::failure() {
+  if (std::optional<Failure> f = failure_.take()) return f;
+  if (cut_short_.load()) return Failure{.kind = ErrorKind::cancelled};
+  return std::nullopt;
+}
+
+void Independent::stats(RunStats& stats) const { time_.result(stats); }
+
+}  // namespace pto_wsp

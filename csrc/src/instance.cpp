@@ -1,0 +1,82 @@
+#include "pto_wsp/instance.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace pto_wsp {
+
+Instance::Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads)
+    : plan_(std::move(plan)), threads_(threads), symbols_set_(plan_->symbols().empty()), buffers_(plan_->tensors().size()),
+      bound_(plan_->tensors().size(), false) {
+  if (threads < 1 || threads > 1024) throw std::invalid_argument("the number of threads must be 1 to 1024");
+}
+
+Instance::~Instance() {
+  if (!is_running()) return;
+  run_->cancel();
+  while (!wait(3600)) {
+  }
+}
+
+void Instance::must_be_idle() const {
+  if (is_running()) throw std::logic_error("a run is in progress");
+}
+
+void Instance::set_symbols(std::span<const std::int64_t> values) {
+  must_be_idle();
+  if (values.size() != plan_->symbols().size())
+    throw std::invalid_argument("the plan has " + std::to_string(plan_->symbols().size()) + " symbols, not " + std::to_string(values.size()));
+  symbols_.assign(values.begin(), values.end());
+  symbols_set_ = true;
+}
+
+void Instance::bind(std::size_t i, std::byte* data, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
+                    std::uint32_t dtype, bool writable) {
+  must_be_idle();
+  if (i >= buffers_.size()) throw std::invalid_argument("there is no tensor " + std::to_string(i));
+  const TensorInfo& t = plan_->tensors()[i];
+  if (dtype != static_cast<std::uint32_t>(t.dtype)) throw std::invalid_argument("tensor " + t.name + " has another dtype");
+  if (shape.size() != t.dims.size() || strides.size() != t.dims.size())
+    throw std::invalid_argument("tensor " + t.name + " has " + std::to_string(t.dims.size()) + " dimensions");
+  if (t.written && !writable) throw std::invalid_argument("tensor " + t.name + " is written and must be writable");
+  if (std::ranges::any_of(shape, [](std::int64_t n) { return n < 0; }))
+    throw std::invalid_argument("tensor " + t.name + " has a negative dimension");
+  buffers_[i] = {data, {shape.begin(), shape.end()}, {strides.begin(), strides.end()}};
+  bound_[i] = true;
+}
+
+void Instance::start() {
+  must_be_idle();
+  if (!symbols_set_) throw std::logic_error("the symbols have no values");
+  for (std::size_t i = 0; i < bound_.size(); ++i)
+    if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
+  // A thread may still be on its way out of the last run.
+  if (!run_ || !run_->idle()) run_ = std::make_shared<Run>();
+  run_->start(plan_, symbols_, buffers_, threads_, hook_);
+}
+
+bool Instance::wait(double seconds) {
+  if (!run_) return true;
+  const double bounded = std::isnan(seconds) ? 0 : std::clamp(seconds, 0.0, 1e9);
+  return run_->wait(SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(bounded)));
+}
+
+void Instance::cancel() {
+  if (run_) run_->cancel();
+}
+
+bool Instance::is_running() const { return run_ && !run_->over(); }
+
+std::optional<Failure> Instance::error() const {
+  if (!run_ || is_running()) return std::nullopt;
+  return run_->failure();
+}
+
+RunStats Instance::stats() const {
+  if (!run_ || is_running()) return {};
+  return run_->stats();
+}
+
+}  // namespace pto_wsp

@@ -1,0 +1,123 @@
+#include <algorithm>
+
+#include "pto_wsp/independent.hpp"
+
+namespace pto_wsp {
+namespace {
+
+constexpr std::uint64_t max_nest_size = std::uint64_t{1} << 40;
+constexpr std::uint64_t few_iterations = 64;
+constexpr std::size_t max_nests = 4096;
+constexpr std::size_t max_saved_regs = std::size_t{1} << 20;
+
+class Unroller {
+ public:
+  explicit Unroller(const BoundPlan& plan) : plan_(plan), regs_(plan.initial_regs()) {
+    budget_ = std::min(max_nests, max_saved_regs / std::max<std::size_t>(regs_.size(), 1));
+  }
+
+  std::vector<Nest> nests() {
+    expand(plan_.root());
+    return std::move(nests_);
+  }
+
+ private:
+  // False: an error was left to a nest, nothing after it will run.
+  bool expand(std::uint32_t id) {
+    const BoundNode& n = plan_.node(id);
+    if (n.kind == NodeKind::eval) return evaluate_here(id, n);
+    if (n.kind == NodeKind::loop) return expand_loop(id, n);
+    if (n.kind == NodeKind::task || !n.loops) {
+      emit(id, {}, 1);
+      return true;
+    }
+    for (std::uint32_t c = 0; c < n.n_children; ++c)
+      if (!expand(plan_.child(n, c))) return false;
+    return true;
+  }
+
+  bool evaluate_here(std::uint32_t id, const BoundNode& n) {
+    std::int64_t a = 0, b = 0;
+    if (evaluate(n.plan->a, regs_, a) && evaluate(n.plan->b, regs_, b) &&
+        evaluate(n.plan->op, a, b, regs_[n.reg]) == EvalStatus::ok)
+      return true;
+    emit(id, {}, 1);
+    return false;
+  }
+
+  bool expand_loop(std::uint32_t id, const BoundNode& n) {
+    std::int64_t checked = 0;
+    if (n.checked && !(evaluate(n.plan->a, regs_, checked) && checked >= 0)) {
+      emit(id, {}, 1);
+      return false;
+    }
+    std::vector<Nest::Level> levels;
+    std::uint64_t size = 1;
+    std::uint32_t body = id;
+    while (true) {
+      const BoundNode& b = plan_.node(body);
+      if (b.kind != NodeKind::loop || (b.checked && !levels.empty()) || depends_on(b.extent, levels)) break;
+      const std::uint64_t extent = b.checked ? static_cast<std::uint64_t>(checked) : plan_.value(b.extent, regs_.data());
+      if (extent == 0 || b.n_children == 0) return true;
+      if (extent > max_nest_size / size) break;
+      size *= extent;
+      levels.push_back({b.reg, extent});
+      body = plan_.child(b, 0);
+    }
+    const bool unroll = !levels.empty() && plan_.node(body).loops && size <= few_iterations && nests_.size() < budget_;
+    if (!unroll) {
+      emit(body, std::move(levels), size);
+      return true;
+    }
+    Nest around;
+    around.levels = std::move(levels);
+    for (std::uint64_t i = 0; i < size; ++i) {
+      around.seek(i, regs_.data());
+      if (!expand(body)) return false;
+    }
+    return true;
+  }
+
+  bool depends_on(const Linear& extent, const std::vector<Nest::Level>& levels) const {
+    return std::ranges::any_of(plan_.terms(extent), [&](const LinearTerm& t) {
+      return std::ranges::any_of(levels, [&](const Nest::Level& l) { return l.reg == t.reg; });
+    });
+  }
+
+  void emit(std::uint32_t body, std::vector<Nest::Level> levels, std::uint64_t size) {
+    Nest nest;
+    nest.body = body;
+    if (plan_.node(body).kind == NodeKind::task) nest.task = plan_.node(body).task;
+    nest.first = nests_.empty() ? 0 : nests_.back().first + nests_.back().size;
+    nest.size = size;
+    nest.levels = std::move(levels);
+    nest.regs = regs_;
+    nests_.push_back(std::move(nest));
+  }
+
+  const BoundPlan& plan_;
+  std::vector<std::int64_t> regs_;
+  std::vector<Nest> nests_;
+  std::size_t budget_ = 0;
+};
+
+}  // namespace
+
+void Nest::seek(std::uint64_t i, std::int64_t* at) const {
+  for (std::size_t l = levels.size(); l-- > 0;) {
+    at[levels[l].reg] = static_cast<std::int64_t>(i % levels[l].extent);
+    i /= levels[l].extent;
+  }
+}
+
+void Nest::step(std::int64_t* at) const {
+  for (std::size_t l = levels.size(); l-- > 0;) {
+    std::int64_t& r = at[levels[l].reg];
+    if (static_cast<std::uint64_t>(++r) < levels[l].extent) return;
+    r = 0;
+  }
+}
+
+std::vector<Nest> nests_of(const BoundPlan& plan) { return Unroller(plan).nests(); }
+
+}  // namespace pto_wsp

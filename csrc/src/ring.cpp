@@ -1,0 +1,212 @@
+#include "pto_wsp/ring.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace pto_wsp {
+namespace {
+
+constexpr std::uint64_t max_capacity = 4096;
+constexpr std::size_t max_saved_args = std::size_t{1} << 20;
+
+}  // namespace
+
+void Ring::prepare(const BoundPlan& plan, bool keep_regs) {
+  std::uint64_t widest = 1;
+  window_limit_.clear();
+  for (const Window& w : plan.plan().windows()) {
+    window_limit_.push_back(w.tasks);
+    widest = std::max(widest, w.tasks);
+  }
+  window_count_.assign(window_limit_.size(), 0);
+  const std::uint64_t by_memory = std::bit_floor(std::max<std::uint64_t>(max_saved_args / std::max<std::size_t>(plan.max_args(), 1), 1));
+  const std::uint64_t capacity = std::min({std::bit_ceil(std::min(widest, max_capacity)), max_capacity, by_memory});
+  if (capacity != capacity_ || max_args_ < plan.max_args()) {
+    nodes_ = std::make_unique<Node[]>(capacity);
+    queue_ = std::make_unique<Cell[]>(capacity);
+    max_args_ = plan.max_args();
+    args_.resize(capacity * max_args_);
+    for (std::uint64_t i = 0; i < capacity; ++i) nodes_[i].args = args_.data() + i * max_args_;
+    capacity_ = capacity;
+    mask_ = capacity - 1;
+  }
+  for (std::uint64_t i = 0; i < capacity_; ++i) {
+    nodes_[i].done.store(true, std::memory_order_relaxed);
+    nodes_[i].serial = 0;
+    queue_[i].turn.store(i, std::memory_order_relaxed);
+  }
+  keep_regs_ = keep_regs;
+  n_regs_ = plan.plan().n_regs();
+  issued_ = retired_ = max_in_flight_ = 0;
+  head_ = 0;
+  tail_ = 0;
+  n_ready_ = 0;
+  completed_ = 0;
+  joins_.clear();
+  released_.clear();
+}
+
+Ring::Edge* Ring::closed() {
+  static Edge mark;
+  return &mark;
+}
+
+// False: the list is closed, what it belongs to is complete.
+bool Ring::link(std::atomic<Edge*>& list, Edge* edge) {
+  Edge* head = list.load(std::memory_order_acquire);
+  do {
+    if (head == closed()) return false;
+    edge->next = head;
+  } while (!list.compare_exchange_weak(head, edge, std::memory_order_acq_rel, std::memory_order_acquire));
+  return true;
+}
+
+bool Ring::room(std::uint32_t window) {
+  while (retired_ < issued_) {
+    const Node* first = node_of(retired_ + 1);
+    if (!first->done.load(std::memory_order_acquire)) break;
+    --window_count_[first->task->spec->window];
+    ++retired_;
+  }
+  return issued_ - retired_ < capacity_ && window_count_[window] < window_limit_[window];
+}
+
+bool Ring::finished(std::uint64_t serial) const {
+  if (serial <= retired_) return true;
+  return serial <= issued_ && node_of(serial)->done.load(std::memory_order_acquire);
+}
+
+Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t* regs, std::span<const ClockRef> before,
+                      Ref join) {
+  const std::uint64_t serial = ++issued_;
+  Node* node = node_of(serial);
+  ++window_count_[task.spec->window];
+  max_in_flight_ = std::max(max_in_flight_, issued_ - retired_);
+  node->serial = serial;
+  node->task = &task;
+  std::copy_n(args, task.n_args, node->args);
+  if (keep_regs_) node->regs.assign(regs, regs + n_regs_);
+  node->edges.resize(before.size() + 1);
+  node->done.store(false, std::memory_order_relaxed);
+  node->successors.store(nullptr, std::memory_order_relaxed);
+  // Counted in full first, so that nothing brings it to zero while it is being linked.
+  node->pending.store(static_cast<std::uint32_t>(before.size()) + 2, std::memory_order_relaxed);
+  std::uint32_t met = 1;
+  Edge* edge = node->edges.data();
+  const auto wait_for = [&](std::atomic<Edge*>& list) {
+    edge->node = node;
+    edge->join = nullptr;
+    if (link(list, edge))
+      ++edge;
+    else
+      ++met;
+  };
+  for (const ClockRef& dep : before) {
+    if (finished(dep.serial))
+      ++met;
+    else
+      wait_for(node_of(dep.serial)->successors);
+  }
+  if (join.join != nullptr) {
+    wait_for(join.join->successors);
+  } else if (join.serial != 0 && !finished(join.serial)) {
+    wait_for(node_of(join.serial)->successors);
+  } else {
+    ++met;
+  }
+  if (node->pending.fetch_sub(met, std::memory_order_acq_rel) == met) push(node);
+  return {serial, nullptr};
+}
+
+Ring::Join* Ring::open_join() {
+  Join* join = nullptr;
+  if (!released_.empty() && released_.front()->done.load(std::memory_order_acquire)) {
+    join = released_.front();
+    released_.pop_front();
+  } else {
+    join = &joins_.emplace_back();
+  }
+  join->pending.store(1, std::memory_order_relaxed);
+  join->successors.store(nullptr, std::memory_order_relaxed);
+  join->done.store(false, std::memory_order_relaxed);
+  return join;
+}
+
+void Ring::add_member(Join* join, Ref member) {
+  if (member.join == nullptr && finished(member.serial)) return;
+  Node* node = member.join == nullptr ? node_of(member.serial) : nullptr;
+  Edge& edge = member.join == nullptr ? node->member : member.join->member;
+  edge.node = nullptr;
+  edge.join = join;
+  join->pending.fetch_add(1, std::memory_order_relaxed);
+  if (!link(member.join == nullptr ? node->successors : member.join->successors, &edge))
+    join->pending.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Ring::seal(Join* join) {
+  Node* keep = nullptr;
+  if (join->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) complete_join(join, keep);
+  if (keep != nullptr) push(keep);
+}
+
+Ring::Node* Ring::complete(Node* node) {
+  Node* keep = nullptr;
+  Edge* edges = node->successors.exchange(closed(), std::memory_order_acq_rel);
+  resolve(edges, keep);
+  node->done.store(true, std::memory_order_release);
+  completed_.fetch_add(1, std::memory_order_acq_rel);
+  return keep;
+}
+
+void Ring::complete_join(Join* join, Node*& keep) {
+  resolve(join->successors.exchange(closed(), std::memory_order_acq_rel), keep);
+  join->done.store(true, std::memory_order_release);
+}
+
+void Ring::resolve(Edge* edge, Node*& keep) {
+  while (edge != nullptr) {
+    Edge* const next = edge->next;  // before the successor can run and its edges be used again
+    if (edge->join != nullptr) {
+      Join* const join = edge->join;
+      if (join->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) complete_join(join, keep);
+    } else {
+      Node* const node = edge->node;
+      if (node->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        if (keep != nullptr) push(keep);
+        keep = node;
+      }
+    }
+    edge = next;
+  }
+}
+
+// There are never more ready tasks than nodes, so there is always room.
+void Ring::push(Node* node) {
+  const std::uint64_t at = tail_.fetch_add(1, std::memory_order_relaxed);
+  Cell& cell = queue_[at & mask_];
+  while (cell.turn.load(std::memory_order_acquire) != at) {
+  }
+  cell.node = node;
+  cell.turn.store(at + 1, std::memory_order_release);
+  n_ready_.fetch_add(1);
+}
+
+Ring::Node* Ring::take() {
+  if (n_ready_.load(std::memory_order_relaxed) == 0) return nullptr;
+  std::uint64_t at = head_.load(std::memory_order_relaxed);
+  while (true) {
+    Cell& cell = queue_[at & mask_];
+    const std::uint64_t turn = cell.turn.load(std::memory_order_acquire);
+    if (turn < at + 1) return nullptr;
+    if (turn == at + 1) {
+      if (!head_.compare_exchange_weak(at, at + 1, std::memory_order_relaxed)) continue;
+      Node* const node = cell.node;
+      cell.turn.store(at + capacity_, std::memory_order_release);
+      n_ready_.fetch_sub(1);
+      return node;
+    }
+    at = head_.load(std::memory_order_relaxed);
+  }
+}
+
+}  // namespace pto_wsp

@@ -1,0 +1,169 @@
+#include <algorithm>
+
+#include "pto_wsp/independent.hpp"
+
+namespace pto_wsp {
+namespace {
+
+constexpr std::uint64_t tasks_at_once = 16384;
+
+}  // namespace
+
+void EarliestFailure::reset() {
+  flat_.store(~std::uint64_t{0});
+  at_ = {};
+  failure_.reset();
+}
+
+void EarliestFailure::tell(Position at, Failure failure, bool stronger) {
+  const std::lock_guard lock(mutex_);
+  if (failure_ && (at_ < at || (at_ == at && !stronger))) return;
+  at_ = at;
+  failure_ = std::move(failure);
+  flat_.store(at.flat, std::memory_order_relaxed);
+}
+
+std::optional<Failure> EarliestFailure::take() {
+  const std::lock_guard lock(mutex_);
+  return failure_;
+}
+
+void TimeWalk::prepare(const BoundPlan& plan, const std::vector<Nest>& nests) {
+  plan_ = &plan;
+  nests_ = &nests;
+  shapes_.resize(plan.max_args());
+  costs_.prepare(plan);
+  zero_cost_ = false;
+  exact_.reset();
+  quick_ = std::make_unique<LaneClock>(clock_options(plan.plan()));
+  nest_ = 0;
+  in_nest_ = 0;
+  in_body_ = false;
+  count_ = 0;
+  lanes_.prepare(plan.plan());
+  kernel_counts_.assign(plan.plan().kernels().size(), 0);
+}
+
+// The recurrence holds for costs above zero only; the first other one begins the walk anew.
+bool TimeWalk::restart_with_general_clock() {
+  quick_.reset();
+  exact_ = std::make_unique<Clock>(clock_options(plan_->plan()));
+  zero_cost_ = false;
+  nest_ = 0;
+  in_nest_ = 0;
+  in_body_ = false;
+  count_ = 0;
+  lanes_.prepare(plan_->plan());
+  std::ranges::fill(kernel_counts_, 0);
+  return false;
+}
+
+bool TimeWalk::advance(EarliestFailure& failure) {
+  if (nest_ == nests_->size()) {
+    if (exact_) exact_->finish();
+    return true;
+  }
+  const Nest& nest = (*nests_)[nest_];
+  if (in_nest_ == nest.size) {
+    ++nest_;
+    in_nest_ = 0;
+    return false;
+  }
+  if (failure.before(nest.first + in_nest_)) return true;
+  const bool failed = nest.task != none ? !nest_tasks(nest, failure) : !walk_body(nest, failure);
+  if (zero_cost_) return restart_with_general_clock();
+  return failed;
+}
+
+bool TimeWalk::nest_tasks(const Nest& nest, EarliestFailure& failure) {
+  const BoundTask& t = plan_->task(nest.task);
+  const std::uint64_t count = std::min(nest.size - in_nest_, tasks_at_once);
+  if (!t.shaped && t.cost.value_or(0) > 0 && quick_) {
+    const auto cost = static_cast<std::uint64_t>(*t.cost);
+    for (std::uint64_t i = 0; i < count; ++i) quick_->issue(cost, lanes_.next(t.spec->dispatch), t.spec->window);
+    count_ += count;
+    kernel_counts_[t.spec->kernel] += count;
+    in_nest_ += count;
+    return true;
+  }
+  regs_ = nest.regs;
+  nest.seek(in_nest_, regs_.data());
+  for (std::uint64_t i = 0; i < count; ++i) {
+    if (!task(nest.task, regs_.data(), {nest.first + in_nest_, 0}, failure)) return false;
+    nest.step(regs_.data());
+    ++in_nest_;
+  }
+  return true;
+}
+
+bool TimeWalk::walk_body(const Nest& nest, EarliestFailure& failure) {
+  for (std::uint64_t tasks = 0; tasks < tasks_at_once;) {
+    if (!in_body_) {
+      if (in_nest_ == nest.size) return true;
+      regs_ = nest.regs;
+      nest.seek(in_nest_, regs_.data());
+      walker_.reset(*plan_, nest.body, regs_);
+      in_body_ = true;
+      ordinal_ = 0;
+    }
+    switch (walker_.next()) {
+      case Walker::Event::task:
+        if (!task(walker_.task(), walker_.regs(), {nest.first + in_nest_, ordinal_}, failure)) return false;
+        ++ordinal_;
+        ++tasks;
+        break;
+      case Walker::Event::end:
+        in_body_ = false;
+        ++in_nest_;
+        ++tasks;
+        break;
+      case Walker::Event::failed:
+        return false;  // told by whoever runs the tasks
+      case Walker::Event::pause:
+        return true;
+      default:
+        break;
+    }
+  }
+  return true;
+}
+
+bool TimeWalk::task(std::uint32_t id, const std::int64_t* regs, Position at, EarliestFailure& failure) {
+  const BoundTask& t = plan_->task(id);
+  if (t.shaped) plan_->shapes(t, regs, shapes_.data());
+  std::uint64_t cost = 0;
+  if (!costs_.cost(id, shapes_.data(), cost)) {
+    Failure f{.kind = ErrorKind::cost};
+    f.site = t.spec->site;
+    f.coords = plan_->coords(*t.spec, regs);
+    failure.tell(at, std::move(f), false);
+    return false;
+  }
+  if (cost == 0 && quick_) {
+    zero_cost_ = true;
+    return false;
+  }
+  issue(id, cost);
+  return true;
+}
+
+void TimeWalk::issue(std::uint32_t id, std::uint64_t cost) {
+  const TaskSpec& spec = *plan_->task(id).spec;
+  const std::uint32_t lane = lanes_.next(spec.dispatch);
+  if (quick_)
+    quick_->issue(cost, lane, spec.window);
+  else
+    exact_->issue(cost, lane, spec.window, {});
+  ++count_;
+  ++kernel_counts_[spec.kernel];
+}
+
+void TimeWalk::result(RunStats& stats) const {
+  stats.task_count = count_;
+  stats.kernel_counts = kernel_counts_;
+  stats.total_cycles = quick_ ? quick_->total_cycles() : exact_->total_cycles();
+  stats.windows = quick_ ? quick_->windows() : exact_->windows();
+  stats.time_overflowed = quick_ ? quick_->overflowed() : exact_->overflowed();
+}
+
+}  // namespace pto_wsp

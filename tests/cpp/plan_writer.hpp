@@ -1,0 +1,191 @@
+// Writes plans in the byte format, for tests that have no compiler at hand.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace writer {
+
+using Bytes = std::vector<std::byte>;
+
+struct Out {
+  Bytes bytes;
+
+  Out& u(std::uint64_t v) {
+    while (v >= 0x80) {
+      bytes.push_back(static_cast<std::byte>(v | 0x80));
+      v >>= 7;
+    }
+    bytes.push_back(static_cast<std::byte>(v));
+    return *this;
+  }
+  Out& s(std::int64_t v) { return u((static_cast<std::uint64_t>(v) << 1) ^ (v < 0 ? ~std::uint64_t{0} : 0)); }
+  Out& d(double v) {
+    const auto bits = std::bit_cast<std::uint64_t>(v);
+    for (int i = 0; i < 8; ++i) bytes.push_back(static_cast<std::byte>(bits >> (8 * i)));
+    return *this;
+  }
+  Out& str(const std::string& v) {
+    u(v.size());
+    for (const char c : v) bytes.push_back(static_cast<std::byte>(c));
+    return *this;
+  }
+  Out& raw(const Bytes& b) {
+    bytes.insert(bytes.end(), b.begin(), b.end());
+    return *this;
+  }
+};
+
+struct Affine {
+  std::int64_t constant = 0;
+  std::vector<std::pair<std::uint64_t, std::int64_t>> terms;  // register, coefficient
+
+  Affine(std::int64_t c = 0) : constant(c) {}
+  Affine(std::int64_t c, std::vector<std::pair<std::uint64_t, std::int64_t>> t) : constant(c), terms(std::move(t)) {}
+};
+
+/// coef * register + constant
+inline Affine reg(std::uint64_t r, std::int64_t coef = 1, std::int64_t constant = 0) { return {constant, {{r, coef}}}; }
+
+inline void put(Out& o, const Affine& a) {
+  o.s(a.constant).u(a.terms.size());
+  for (const auto& [r, c] : a.terms) o.u(r).s(c);
+}
+
+struct Dim {
+  int kind;
+  Affine start, limit;
+};
+inline Dim at(Affine start) { return {0, std::move(start), {}}; }
+inline Dim slice(Affine start) { return {1, std::move(start), {}}; }
+inline Dim tile(Affine start, Affine limit) { return {2, std::move(start), std::move(limit)}; }
+
+inline Bytes view(std::uint64_t tensor, bool tracked, const std::vector<Dim>& dims) {
+  Out o;
+  o.u(tensor).u(tracked ? 1 : 0);
+  for (const Dim& d : dims) {
+    o.u(static_cast<std::uint64_t>(d.kind));
+    put(o, d.start);
+    if (d.kind == 2) put(o, d.limit);
+  }
+  return o.bytes;
+}
+inline Bytes scalar(double v) { return Out().u(0).d(v).bytes; }
+inline Bytes scalar(const Affine& a) {
+  Out o;
+  o.u(1);
+  put(o, a);
+  return o.bytes;
+}
+
+struct Task {
+  std::uint64_t kernel = 0, site = 0, dispatch = 0, window = 0;
+  std::vector<Affine> coords;
+  std::vector<Bytes> args;
+};
+
+inline Bytes task(const Task& t) {
+  Out o;
+  o.u(4).u(t.kernel).u(t.site).u(t.dispatch).u(t.window).u(t.coords.size());
+  for (const Affine& c : t.coords) put(o, c);
+  for (const Bytes& a : t.args) o.raw(a);
+  return o.bytes;
+}
+inline Bytes list(std::uint64_t kind, const std::vector<Bytes>& nodes) {
+  Out o;
+  o.u(kind).u(nodes.size());
+  for (const Bytes& n : nodes) o.raw(n);
+  return o.bytes;
+}
+inline Bytes block(const std::vector<Bytes>& nodes) { return list(0, nodes); }
+inline Bytes seq(const std::vector<Bytes>& nodes) { return list(1, nodes); }
+inline Bytes loop(std::uint64_t r, const Affine& extent, const Bytes& child, bool sequential = false) {
+  Out o;
+  o.u(2).u(sequential ? 1 : 0).u(r);
+  put(o, extent);
+  o.u(r).raw(child);
+  return o.bytes;
+}
+inline Bytes eval(std::uint64_t r, std::uint64_t op, const Affine& a, const Affine& b) {
+  Out o;
+  o.u(3).u(r).u(op);
+  put(o, a);
+  put(o, b);
+  return o.bytes;
+}
+
+constexpr std::uint64_t f32 = 0, i32 = 3;
+
+/// y = x (binary op) x, one input tile, one output tile; costs `cost` cycles plus `per_row` for each valid row.
+inline Bytes kernel(std::uint64_t opcode, std::uint64_t rows, std::uint64_t cols, std::int64_t cost, std::int64_t per_row = 0,
+                    std::uint64_t dtype = f32) {
+  Out o;
+  o.str("k").u(2);
+  for (std::uint64_t dir = 0; dir < 2; ++dir) o.u(0).u(dir).u(dtype).u(rows).u(cols);
+  o.u(2);  // requirements: same valid rows and columns
+  for (std::uint64_t which : {1, 2}) o.u(0).u(which).u(0).u(which).u(1);
+  o.u(2);  // values
+  for (int i = 0; i < 2; ++i) o.u(dtype).u(rows).u(cols).u(1).u(0).u(2).u(0);
+  o.u(3);
+  o.u(1).u(1).u(1).u(2).u(0).u(0);                     // load param 0 -> value 0
+  o.u(opcode).u(2).u(2).u(0).u(0).u(0).u(0).u(0);      // value 1 = value 0 op value 0
+  o.u(2).u(0).u(2).u(2).u(1).u(0).u(1).u(0);           // store param 1, value 1
+  o.u(5).u(0).s(cost).u(0).s(per_row).u(1).u(1).u(0).u(4).u(2);
+  return o.bytes;
+}
+
+/// x = x + x over an InOut tile.
+inline Bytes inout_kernel(std::uint64_t rows, std::uint64_t cols, std::int64_t cost, std::uint64_t dtype = f32) {
+  Out o;
+  o.str("acc").u(1).u(0).u(2).u(dtype).u(rows).u(cols).u(0).u(2);
+  for (int i = 0; i < 2; ++i) o.u(dtype).u(rows).u(cols).u(1).u(0).u(2).u(0);
+  o.u(3);
+  o.u(1).u(1).u(1).u(2).u(0).u(0);
+  o.u(30).u(2).u(2).u(0).u(0).u(0).u(0).u(0);
+  o.u(2).u(0).u(2).u(2).u(0).u(0).u(1).u(0);
+  o.u(1).u(0).s(cost);
+  return o.bytes;
+}
+
+struct Tensor {
+  std::vector<Affine> dims;
+  std::uint64_t flags = 3, dtype = f32;
+};
+
+struct Plan {
+  std::vector<std::string> symbols;
+  std::uint64_t regs = 0;
+  std::vector<Tensor> tensors;
+  std::vector<Bytes> kernels;
+  std::uint64_t lanes = 4, issue_cost = 0, handover = 0;
+  std::vector<std::uint64_t> dispatches;
+  std::vector<std::uint64_t> windows{65536};
+  Bytes root;
+
+  Bytes bytes() const {
+    Out o;
+    for (const char c : {'P', 'W', 'P', 'L', '\1', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
+    o.u(symbols.size());
+    for (const auto& s : symbols) o.str(s);
+    o.u(regs).u(tensors.size());
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      o.str("t" + std::to_string(i)).u(tensors[i].dtype).u(tensors[i].flags).u(tensors[i].dims.size());
+      for (const Affine& d : tensors[i].dims) put(o, d);
+    }
+    o.u(kernels.size());
+    for (const Bytes& k : kernels) o.raw(k);
+    o.u(lanes).u(issue_cost).u(handover).u(0).u(dispatches.size());
+    for (const std::uint64_t n : dispatches) o.u(0).u(n);
+    o.u(windows.size());
+    for (const std::uint64_t w : windows) o.u(w).u(0);
+    o.raw(root);
+    return o.bytes;
+  }
+};
+
+}  // namespace writer
