@@ -274,6 +274,15 @@ class _Parser:
             self.fail("expected an integer")
         return int(self.take())
 
+    def number(self) -> int | float:
+        if re.fullmatch(r"-?\d+", self.token):
+            return self.integer()
+        value = float(self.token)
+        if math.isinf(value):
+            self.fail("expected a finite number")
+        self.take()
+        return value
+
     def dtype(self) -> DType:
         if self.token not in SHORT_DTYPES:
             self.fail("expected a dtype")
@@ -374,7 +383,7 @@ class _Parser:
             self.fail("too deeply nested")
         try:
             if self.kind == "number":
-                return self.integer()
+                return self.number()
             if self.kind == "string":
                 return self.string()
             if self.accept("["):

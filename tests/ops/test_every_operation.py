@@ -1,0 +1,75 @@
+"""Every public operation in every dtype, as a whole kernel on tails: traced, expanded, evaluated, priced, shown and parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pto_wsp import arch
+from pto_wsp import ops as pto
+from pto_wsp.ir.core import PRIMITIVES, Direction, DType, Kernel, Region, TileType, Wir, operand_type
+from pto_wsp.ir.evaluate import round_to, run_kernel
+from pto_wsp.ir.text import parse, show
+from pto_wsp.ops.table import Row, rows
+from pto_wsp.ops.value import Value
+from pto_wsp.passes.expand import expand_kernel
+
+NEEDS_SHAPE = ("load", "store", "full", "full_like", "iota")
+M, N, VALID = 8, 8, 5  # static size of long dimensions, and their valid size
+CASES = [(row, dtype) for row in rows() if row.name not in NEEDS_SHAPE for dtype in row.dtypes]
+
+
+def operands(row: Row, dtype: DType) -> Iterator[tuple[DType, int, int]]:
+    """Dtype and static shape of each operand that the table says, optional ones included."""
+    text = row.shapes.split(" -> ")[0].replace(" (,", ",").replace("f32 or i32 [m, n])", "[m, n] acc").replace(")", "")
+    for part in text.split("], "):
+        own = DType.BOOL if part.startswith("bool") else dtype
+        if part.endswith("acc"):
+            own = DType.I32 if dtype is DType.I32 else DType.F32
+        first = part.replace("bool ", "").replace(" acc", "").split(" or ")[0].strip("[]")
+        rows_, cols = (1 if side == "1" else M for side in first.split(", "))
+        yield own, rows_, cols
+
+
+def call(row: Row, tiles: list[Value]) -> Value:
+    if row.name == "broadcast":
+        return pto.broadcast(tiles[0], (M, N))
+    if row.name == "cast":
+        return pto.cast(tiles[0], DType.F16)
+    return getattr(pto, row.name)(*tiles)
+
+
+@pytest.mark.parametrize(("row", "dtype"), CASES, ids=[f"{row.name}-{dtype}" for row, dtype in CASES])
+def test_as_a_whole_kernel(k: Any, row: Row, dtype: DType) -> None:
+    rng = np.random.default_rng(4)
+    tiles: list[Value] = []
+    arrays: dict[str, np.ndarray] = {}
+    for i, (own, rows_, cols) in enumerate(operands(row, dtype)):
+        tiles.append(k.tile(f"p{i}", rows_, cols, own))
+        numbers = rng.uniform(0.5, 4.0, (min(rows_, VALID), min(cols, VALID)))
+        arrays[f"p{i}"] = numbers > 2 if own is DType.BOOL else round_to(own, numbers)
+    result = call(row, tiles)
+    assert isinstance(result.type, TileType)
+    pto.store(k.tile("out", *result.type.shape, result.dtype, Direction.OUT), result)
+    kernel = Kernel("kernel", "kernel", tuple(k.builder.params.values()), Region((), tuple(k.builder.eqns)))
+    valid = {
+        f"{name}.{side}": n for name, a in arrays.items() for side, n in zip(("rows", "cols"), a.shape, strict=True)
+    }
+    out_shape = [d if isinstance(d, int) else valid[d] for d in (result.type.vrows, result.type.vcols)]
+    arrays["out"] = np.zeros(out_shape, result.dtype.numpy)
+    valid |= {"out.rows": out_shape[0], "out.cols": out_shape[1]}
+
+    leaves = expand_kernel(kernel)
+    run_kernel(leaves, arrays)
+
+    assert np.isfinite(arrays["out"].astype(np.float64)).all()
+    for eqn in leaves.body.eqns:
+        cost = PRIMITIVES[eqn.prim].cost
+        assert cost is not None
+        out = eqn.outs[0].type if eqn.outs else None
+        assert cost(arch.get(), eqn.params, out, *map(operand_type, eqn.ins)).value(valid) >= 1
+    wir = Wir("w", (), (), (kernel,), Region((), ()))
+    assert parse(show(wir)) == wir
