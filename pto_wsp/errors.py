@@ -282,6 +282,7 @@ PTO508 an unknown tensor name
 PTO509 an axis size is not bound
 PTO510 an unknown axis or symbol name
 PTO511 an axis size that is negative or not an integer
+PTO512 an output array whose own elements share storage
 PTO601 an artifact that is damaged or not one
 PTO602 an artifact of a newer version, or with unknown required parts
 PTO603 an artifact that cannot be read or written

@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from pto_wsp import arch as archs
 from pto_wsp.errors import TraceError, here, user_frame
-from pto_wsp.ir.core import Axis, Eqn, Policy, Region, Wir
+from pto_wsp.ir.core import Axis, Eqn, Kernel, Policy, Region, Wir
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
 from pto_wsp.targets.cpu_sim import target as cpu_sim
@@ -137,20 +137,24 @@ def _label(what: str, name: object, f: Callable[..., Any]) -> str:
     return name or f.__name__
 
 
-def make_wir(f: WorkloadFunction) -> Callable[..., Wir]:
-    """`make_wir(f)(*types)`: the wir of a workload for arguments given as `TensorSpec`s, tensors, axes or Python values.
+def make_wir(f: WorkloadFunction | KernelFunction) -> Callable[..., Wir | Kernel]:
+    """`make_wir(f)(*types)`: the wir of a workload or a kernel, as `jax.make_jaxpr` shows a function's.
 
-    Shows what is traced, as `jax.make_jaxpr` does: `print(make_wir(attention)(TensorSpec((4, 16, 128), DType.F32)))`.
+    Of a workload: give `TensorSpec`s, tensors, axes or Python values for its parameters,
+    `print(make_wir(attention)(TensorSpec((4, 16, 128), DType.F32)))`. Of a kernel: give, by name, a `Tile[...]` for each bare
+    tensor parameter and a value for each `Constexpr`. Raises as tracing does.
     """
-    if not isinstance(f, WorkloadFunction):
-        raise TraceError(
-            "PTO155",
-            "make_wir needs a workload",
-            values={"got": repr(f)[:80]},
-            loc=here(),
-            fix="give a function decorated with @workload",
-        )
-    return lambda *args, **kwargs: f(*args, **kwargs).wir
+    if isinstance(f, WorkloadFunction):
+        return lambda *args, **kwargs: f(*args, **kwargs).wir
+    if isinstance(f, KernelFunction):
+        return f.wir
+    raise TraceError(
+        "PTO155",
+        "make_wir needs a kernel or a workload",
+        values={"got": repr(f)[:80]},
+        loc=here(),
+        fix="give a decorated function",
+    )
 
 
 def workload_type(wir: Wir) -> str:

@@ -314,8 +314,10 @@ class Kernel:
     body: Region
     loc: Location | None = field(default=None, compare=False, repr=False)
 
-    def param(self, name: str) -> KernelParam:
-        return next(p for p in self.params if p.name == name)
+    def __str__(self) -> str:
+        from pto_wsp.ir.text import show_kernel
+
+        return show_kernel(self)
 
 
 @dataclass(frozen=True, slots=True)

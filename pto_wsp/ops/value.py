@@ -55,28 +55,30 @@ class Value:
 
     __hash__ = object.__hash__
 
-    def _flow(self, what: str, fix: str) -> NoReturn:
-        raise TraceError("PTO128", f"{what} of a traced value", values={self._var.name: self.type}, loc=here(), fix=fix)
+    def _flow(self, what: str, fix: str) -> TraceError:
+        return TraceError(
+            "PTO128", f"{what} of a traced value", values={self._var.name: self.type}, loc=here(), fix=fix
+        )
 
-    def __bool__(self) -> NoReturn:
-        self._flow(
+    def __bool__(self) -> bool:
+        raise self._flow(
             "the truth",
             "select with pto.where(mask, a, b); `if`, `and`, `or`, `not`, chained comparisons, min and max of Python run while tracing, before there are numbers",
         )
 
-    def __len__(self) -> NoReturn:
-        self._flow("the length", "use .shape")
+    def __len__(self) -> int:
+        raise self._flow("the length", "use .shape")
 
     def __iter__(self) -> Any:
-        self._flow("iteration", "operate on the whole tile")
+        raise self._flow("iteration", "operate on the whole tile")
 
     def __float__(self) -> float:
-        self._flow("the number", "keep it a traced value: its number is known only when the program runs")
+        raise self._flow("the number", "keep it a traced value: its number is known only when the program runs")
 
     __int__ = __index__ = __float__  # type: ignore[assignment]
 
     def __getitem__(self, _: object) -> NoReturn:
-        self._flow("an element or part", "slice the tensor where the workload calls the kernel")
+        raise self._flow("an element or part", "slice the tensor where the workload calls the kernel")
 
     def __add__(self, o: Operand) -> Value:
         return _op("add", self, o)

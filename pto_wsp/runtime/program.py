@@ -118,6 +118,14 @@ class Program:
                 loc=here(),
                 fix="give an array of the declared shape",
             )
+        if name in self._written and _overlaps_itself(array):
+            raise BindError(
+                "PTO512",
+                f"tensor {name} is written, but elements of its array share storage",
+                values={"shape": list(array.shape), "strides": list(array.strides)},
+                loc=here(),
+                fix="give an array whose elements are distinct, such as array.copy()",
+            )
         if name in self._written and not array.flags.writeable:
             raise BindError(
                 "PTO505",
@@ -375,6 +383,23 @@ def _size(name: str, size: object) -> int:
     if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or not 0 <= size < 2**63:
         raise BindError("PTO511", f"the size of {name} is {size!r}", loc=here(), fix="give an integer of 0 or more")
     return int(size)
+
+
+def _overlaps_itself(a: np.ndarray) -> bool:
+    """Whether two indices of `a` mean a common byte."""
+    if a.size <= 1:
+        return False
+    reach = a.itemsize
+    for stride, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1):
+        if not stride:
+            return True
+        if stride < reach:
+            # not nested dimensions: decide by looking at every element's address
+            grids = np.indices(a.shape, dtype=np.int64).reshape(a.ndim, -1)
+            offsets = np.sort(np.asarray(a.strides, dtype=np.int64) @ grids)
+            return bool((np.diff(offsets) < a.itemsize).any())
+        reach += stride * (n - 1)
+    return False
 
 
 def _share(a: np.ndarray, b: np.ndarray) -> bool:

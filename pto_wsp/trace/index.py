@@ -77,8 +77,8 @@ class Scalar64(ABC):
     def __neg__(self) -> Index:
         return self._combine("sub", 0, self)
 
-    def _flow(self, what: str) -> NoReturn:
-        raise TraceError(
+    def _flow(self, what: str) -> TraceError:
+        return TraceError(
             "PTO128",
             f"{what} a traced integer",
             values={"expression": self},
@@ -86,27 +86,27 @@ class Scalar64(ABC):
             fix="it has no number while tracing: put it into an extent (P(n), P.seq(n)), an index or a kernel argument; Python's if, and, or, not, min, max, range and comparisons need numbers now",
         )
 
-    def __bool__(self) -> NoReturn:
-        self._flow("the truth of")
+    def __bool__(self) -> bool:
+        raise self._flow("the truth of")
 
     def __lt__(self, o: object) -> bool:
-        self._flow("comparing")
+        raise self._flow("comparing")
 
     __le__ = __gt__ = __ge__ = __lt__
 
     def __eq__(self, o: object) -> bool:
-        self._flow("comparing")
+        raise self._flow("comparing")
 
     __ne__ = __eq__
     __hash__ = object.__hash__
 
     def __int__(self) -> int:
-        self._flow("the number of")
+        raise self._flow("the number of")
 
     __index__ = __int__
 
     def __float__(self) -> float:
-        self._flow("the number of")
+        raise self._flow("the number of")
 
     def __iter__(self) -> NoReturn:
         raise TraceError(

@@ -72,6 +72,21 @@ class KernelFunction:
             )
         return {n: given[n] for n in names}
 
+    def wir(self, **arguments: Any) -> Kernel:
+        """The kernel as wir. arguments: a `Tile[...]` for each bare tensor parameter, a value for each Constexpr."""
+        bare = [n for n, s in self.specs.items() if isinstance(s, TileParam) and s.type is None]
+        constants = [n for n, s in self.specs.items() if isinstance(s, ConstexprParam)]
+        if set(arguments) != {*bare, *constants} or not all(isinstance(arguments[n], TileType) for n in bare):
+            values = {"tiles": ", ".join(bare) or "none", "constants": ", ".join(constants) or "none"}
+            raise TypeCheckError(
+                "PTO141",
+                f"kernel {self.label}: its wir needs other arguments",
+                values=values,
+                loc=here(),
+                fix="give, by name, a Tile[...] for each bare tensor parameter and a value for each Constexpr",
+            )
+        return self.trace(self.label, {n: arguments[n] for n in bare}, {n: arguments[n] for n in constants})
+
     def trace(self, name: str, types: Mapping[str, TileType], constants: Mapping[str, Any]) -> Kernel:
         """The kernel as wir, for these types of bare tensor parameters and these Constexpr values."""
         if getattr(_depth, "busy", False):

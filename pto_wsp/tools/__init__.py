@@ -1,0 +1,1 @@
+"""Programs that use pto_wsp as anybody would, and what they and the examples share."""
