@@ -198,13 +198,11 @@ def without_address_randomization() -> tuple[str, ...]:
 
 
 def cpp_address() -> None:
-    cpp(
-        "address", "PTO_WSP_SANITIZE=address", "PTO_WSP_PYTHON=OFF", "PTO_WSP_FEW_TILES=ON", "PTO_WSP_FUZZ_COUNT=100000"
-    )
+    cpp("address", "PTO_WSP_SANITIZE=address", "PTO_WSP_PYTHON=OFF", "PTO_WSP_FUZZ_COUNT=100000")
 
 
 def cpp_thread() -> None:
-    options = ("PTO_WSP_SANITIZE=thread", "PTO_WSP_PYTHON=OFF", "PTO_WSP_FEW_TILES=ON", "PTO_WSP_FUZZ_COUNT=500")
+    options = ("PTO_WSP_SANITIZE=thread", "PTO_WSP_PYTHON=OFF", "PTO_WSP_FUZZ_COUNT=500")
     cpp("thread", *options, launcher=without_address_randomization())
 
 
