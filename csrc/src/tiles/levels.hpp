@@ -1,0 +1,18 @@
+#pragma once
+// One table a level; isa.cpp asks only for those the build has.
+
+#include "pto_wsp/tile_ops.hpp"
+
+namespace pto_wsp::tiles {
+
+// matmul works on pieces of at most piece_m x piece_n outputs and piece_k products; b's panels are `panel` columns wide.
+inline constexpr int panel = 32;
+inline constexpr int piece_k = 256;
+inline constexpr int piece_n = 1024;
+inline constexpr int piece_m = 128;
+
+OpFn find_portable(Op op, DType src, DType dst) noexcept;
+OpFn find_avx2(Op op, DType src, DType dst) noexcept;
+OpFn find_avx512(Op op, DType src, DType dst) noexcept;
+
+}  // namespace pto_wsp::tiles

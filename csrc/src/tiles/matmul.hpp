@@ -1,0 +1,289 @@
+#pragma once
+// c[i, j] = acc[i, j] + sum over k of a[i, k] b[k, j], in two orders the flags choose between.
+//
+// chain: one fused multiply-add after the other, k ascending, from the accumulator. Blocks of `tile_rows` x 32 outputs stay in
+// registers; k is cut into pieces of `piece_k`, between which the f32 partial sums lie in c itself (exact). b is packed into
+// panels of 32 columns, a into panels of `tile_rows` rows where it is not readable as it is.
+// dots (transpose_b alone): both operands lie along k; 16 accumulators, the tree, then the accumulator is added once.
+
+#include "levels.hpp"
+#include "math.hpp"
+#include "types.hpp"
+
+namespace pto_wsp::tiles::PTO_WSP_LEVEL {
+namespace {
+
+// A matrix whose element (r, c) is at p + r * down + c * right bytes.
+struct Matrix {
+  const std::byte* p;
+  std::ptrdiff_t down, right;
+  PTO_WSP_INLINE const std::byte* at(std::ptrdiff_t r, std::ptrdiff_t c) const { return p + r * down + c * right; }
+};
+
+PTO_WSP_INLINE F repeat(const std::byte* p, F) { return F32::repeat(p); }
+PTO_WSP_INLINE I repeat(const std::byte* p, I) { return I32::repeat(p); }
+PTO_WSP_INLINE F load4(const std::byte* p, F) { return load_f32(p); }
+PTO_WSP_INLINE I load4(const std::byte* p, I) { return load_i32(p); }
+PTO_WSP_INLINE F load4(const std::byte* p, int n, F) { return load_f32(p, n); }
+PTO_WSP_INLINE I load4(const std::byte* p, int n, I) { return load_i32(p, n); }
+PTO_WSP_INLINE void store4(std::byte* p, F x) { store_f32(p, x); }
+PTO_WSP_INLINE void store4(std::byte* p, I x) { store_i32(p, x); }
+PTO_WSP_INLINE void store4(std::byte* p, F x, int n) { store_f32(p, x, n); }
+PTO_WSP_INLINE void store4(std::byte* p, I x, int n) { store_i32(p, x, n); }
+
+struct Block {
+  Matrix a;                  // 4-byte elements
+  const std::byte* b;        // rows of at least `vectors` * 16 elements, b_down bytes apart
+  std::ptrdiff_t b_down;
+  const std::byte* acc;      // nullptr: from +0
+  std::ptrdiff_t acc_rs;
+  std::byte* c;
+  std::ptrdiff_t c_rs;
+  int k, cols;
+};
+
+// `rows` x `vectors` * 16 outputs, of which `cols` columns exist.
+template <class V, int rows, int vectors> void block(const Block& t) {
+  V sum[rows][vectors];
+  for (int i = 0; i < rows; ++i)
+    for (int v = 0; v < vectors; ++v) {
+      const int left = t.cols - 16 * v;
+      if (t.acc == nullptr) {
+        sum[i][v] = V{};
+      } else {
+        const std::byte* p = t.acc + i * t.acc_rs + 64 * v;
+        sum[i][v] = left >= 16 ? load4(p, V{}) : load4(p, left, V{});
+      }
+    }
+  const std::byte* b = t.b;
+  const std::byte* a = t.a.p;
+  for (int k = 0; k < t.k; ++k) {
+    V column[vectors];
+    for (int v = 0; v < vectors; ++v) column[v] = load4(b + 64 * v, V{});
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; ++i) {
+      const V x = repeat(a + i * t.a.down, V{});
+      for (int v = 0; v < vectors; ++v) sum[i][v] = fma(x, column[v], sum[i][v]);
+    }
+    b += t.b_down;
+    a += t.a.right;
+  }
+  for (int i = 0; i < rows; ++i)
+    for (int v = 0; v < vectors; ++v) {
+      const int left = t.cols - 16 * v;
+      std::byte* p = t.c + i * t.c_rs + 64 * v;
+      if (left >= 16) store4(p, sum[i][v]);
+      else store4(p, sum[i][v], left);
+    }
+}
+
+template <class V, int rows> PTO_WSP_INLINE void block_of(const Block& t) {
+  if (t.cols > 16) block<V, rows, 2>(t);
+  else block<V, rows, 1>(t);
+}
+
+template <class V> void block_rows(const Block& t, int rows) {
+  static_assert(tile_rows <= 8);
+  switch (rows) {
+    case 1: return block_of<V, 1>(t);
+    case 2: return block_of<V, 2>(t);
+    case 3: return block_of<V, 3>(t);
+    case 4: return block_of<V, 4>(t);
+    default: break;
+  }
+  if constexpr (tile_rows > 4) {
+    switch (rows) {
+      case 5: return block_of<V, 5>(t);
+      case 6: return block_of<V, 6>(t);
+      case 7: return block_of<V, 7>(t);
+      default: return block_of<V, 8>(t);
+    }
+  }
+}
+
+// `count` elements from p on, `stride` bytes apart, widened to four bytes each; as many zeros as make `width`.
+template <class T> PTO_WSP_INLINE void widen_row(std::byte* out, const std::byte* p, std::ptrdiff_t stride, int count, int width) {
+  using V = typename T::V;
+  if (stride == T::size) {
+    int i = 0;
+    for (; i + 16 <= count; i += 16) store4(out + 4 * i, T::load(p + i * T::size));
+    if (i < count) store4(out + 4 * i, T::load(p + i * T::size, count - i), width - i < 16 ? width - i : 16);
+  } else {
+    for (int i = 0; i < count; ++i) store4(out + 4 * i, T::repeat(p + i * stride), 1);
+  }
+  const int zero_from = stride == T::size ? (count + 15) / 16 * 16 : count;
+  for (int i = zero_from; i < width; ++i) store4(out + 4 * i, V{}, 1);
+}
+
+// 16 x 16 elements whose rows are contiguous, turned: out[c][r] = in[r][c], out's rows `width` elements apart.
+template <class T> void turn(std::byte* out, int width, const Matrix& in, int rows, int cols) {
+  std::byte line[16][64];
+  for (int r = 0; r < rows; ++r) {
+    if (cols == 16) store4(line[r], T::load(in.at(r, 0)));
+    else store4(line[r], T::load(in.at(r, 0), cols));
+  }
+  for (int c = 0; c < cols; ++c) {
+    std::byte* to = out + std::ptrdiff_t{4} * c * width;
+    for (int r = 0; r < rows; ++r) std::memcpy(to + 4 * r, line[r] + 4 * c, 4);
+  }
+}
+
+// Element (k, i) of a panel is in(i, k): panels of `width` rows of `in`, each [depth][width], rows that do not exist are zeros.
+template <class T> void pack(std::byte* out, int width, const Matrix& in, int rows, int depth) {
+  for (int r = 0; r < rows; r += width, out += std::ptrdiff_t{4} * width * depth) {
+    const int count = rows - r < width ? rows - r : width;
+    if (in.right != T::size || in.down == T::size) {
+      for (int k = 0; k < depth; ++k) widen_row<T>(out + std::ptrdiff_t{4} * k * width, in.at(r, k), in.down, count, width);
+      continue;
+    }
+    for (int k = 0; k < depth && count < width; ++k)
+      for (int i = count; i < width; ++i) std::memset(out + std::ptrdiff_t{4} * (k * width + i), 0, 4);
+    for (int k = 0; k < depth; k += 16)
+      for (int i = 0; i < count; i += 16)
+        turn<T>(out + std::ptrdiff_t{4} * (k * width + i), width, Matrix{in.at(r + i, k), in.down, in.right},
+                count - i < 16 ? count - i : 16, depth - k < 16 ? depth - k : 16);
+  }
+}
+
+PTO_WSP_INLINE int least(int a, int b) { return a < b ? a : b; }
+
+// One piece: c[0:m, 0:n] over k, with b packed when `packed_b` is set.
+template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const Matrix& b, const std::byte* acc, std::ptrdiff_t acc_rs,
+                                    std::byte* c, int m, int n, int k) {
+  using V = typename T::V;
+  std::byte* packed_b = call.work;
+  std::byte* packed_a = call.work + std::ptrdiff_t{4} * ((least(call.cols, piece_n) + panel - 1) / panel * panel) * least(call.inner, piece_k);
+  // b as it is: rows that hold whole panels, read by few rows of a.
+  const bool direct_b = T::size == 4 && b.right == 4 && m <= 2 * tile_rows;
+  const int whole = direct_b ? n / panel * panel : 0;
+  const Matrix columns = {b.p + whole * b.right, b.right, b.down};
+  if (whole < n) pack<T>(packed_b, panel, columns, n - whole, k);
+  const bool direct_a = T::size == 4 && (a.right == 4 || n <= panel);
+
+  for (int i0 = 0; i0 < m; i0 += piece_m) {
+    const int rows = least(piece_m, m - i0);
+    if (!direct_a) pack<T>(packed_a, tile_rows, Matrix{a.at(i0, 0), a.down, a.right}, rows, k);
+    for (int j = 0; j < n; j += panel) {
+      Block t = {};
+      t.b = j < whole ? b.at(0, j) : packed_b + std::ptrdiff_t{4} * (j - whole) * k;
+      t.b_down = j < whole ? b.down : 4 * panel;
+      t.acc_rs = acc_rs;
+      t.c_rs = call.dst_rs;
+      t.k = k;
+      t.cols = least(panel, n - j);
+      for (int i = 0; i < rows; i += tile_rows) {
+        t.a = direct_a ? Matrix{a.at(i0 + i, 0), a.down, a.right}
+                       : Matrix{packed_a + std::ptrdiff_t{4} * i * k, 4, std::ptrdiff_t{4} * tile_rows};
+        t.acc = acc == nullptr ? nullptr : acc + (i0 + i) * acc_rs + 4 * j;
+        t.c = c + (i0 + i) * call.dst_rs + 4 * j;
+        block_rows<V>(t, least(tile_rows, rows - i));
+      }
+    }
+  }
+}
+
+template <class T> void chain(const OpArgs& call, const Matrix& a, const Matrix& b, const std::byte* acc) {
+  for (int j = 0; j < call.cols; j += piece_n)
+    for (int k = 0; k < call.inner; k += piece_k) {
+      const bool first = k == 0;
+      std::byte* c = call.dst + 4 * std::ptrdiff_t{j};
+      const std::byte* from = !first ? c : acc == nullptr ? nullptr : acc + 4 * std::ptrdiff_t{j};
+      chain_piece<T>(call, Matrix{a.at(0, k), a.down, a.right}, Matrix{b.at(k, j), b.down, b.right}, from,
+                     first ? call.src_rs[2] : call.dst_rs, c, call.rows, least(piece_n, call.cols - j), least(piece_k, call.inner - k));
+    }
+}
+
+// rows x cols dot products along k.
+template <class T, int rows, int cols> PTO_WSP_INLINE void dot_block(const Matrix& a, const Matrix& b, int depth, F (&sum)[16]) {
+  F s[rows][cols];
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < cols; ++j) s[i][j] = F{};
+  int k = 0;
+  for (; k + 16 <= depth; k += 16) {
+    F y[cols];
+    for (int j = 0; j < cols; ++j) y[j] = T::load(b.p + j * b.down + k * T::size);
+    for (int i = 0; i < rows; ++i) {
+      const F x = T::load(a.p + i * a.down + k * T::size);
+      for (int j = 0; j < cols; ++j) s[i][j] = fma(x, y[j], s[i][j]);
+    }
+  }
+  if (k < depth) {  // lanes past the end keep their sums, a -0 from a product that underflowed included
+    const M exist = first_lanes(depth - k);
+    F y[cols];
+    for (int j = 0; j < cols; ++j) y[j] = T::load(b.p + j * b.down + k * T::size, depth - k);
+    for (int i = 0; i < rows; ++i) {
+      const F x = T::load(a.p + i * a.down + k * T::size, depth - k);
+      for (int j = 0; j < cols; ++j) s[i][j] = select(exist, fma(x, y[j], s[i][j]), s[i][j]);
+    }
+  }
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < cols; ++j) sum[4 * i + j] = s[i][j];
+}
+
+// Up to 4 x 4 outputs.
+template <class T> void dots_tile(const OpArgs& call, const std::byte* acc, int i0, int j0, int rows, int cols) {
+  F sum[16];
+  for (F& s : sum) s = F{};
+  const Matrix a = {call.src[0] + i0 * call.src_rs[0], call.src_rs[0], T::size};
+  const Matrix b = {call.src[1] + j0 * call.src_rs[1], call.src_rs[1], T::size};
+  const auto shifted = [](const Matrix& m, int by) { return Matrix{m.p + by * m.down, m.down, m.right}; };
+  if (rows == 4 && cols == 4) {
+    if constexpr (dots_by_four) {
+      dot_block<T, 4, 4>(a, b, call.inner, sum);
+    } else {
+      for (int i = 0; i < 4; i += 2)
+        for (int j = 0; j < 4; j += 2) {
+          F part[16];
+          dot_block<T, 2, 2>(shifted(a, i), shifted(b, j), call.inner, part);
+          for (int x = 0; x < 2; ++x)
+            for (int y = 0; y < 2; ++y) sum[4 * (i + x) + j + y] = part[4 * x + y];
+        }
+    }
+  } else {
+    for (int i = 0; i < rows; ++i) {
+      F part[16];
+      if (cols == 4) {
+        dot_block<T, 1, 4>(shifted(a, i), b, call.inner, part);
+        for (int j = 0; j < 4; ++j) sum[4 * i + j] = part[j];
+        continue;
+      }
+      for (int j = 0; j < cols; ++j) {
+        dot_block<T, 1, 1>(shifted(a, i), shifted(b, j), call.inner, part);
+        sum[4 * i + j] = part[0];
+      }
+    }
+  }
+  alignas(64) std::byte trees[64];
+  store_f32(trees, tree_sums(sum));
+  for (int i = 0; i < rows; ++i) {
+    const F s = load_f32(trees + 16 * i, cols);
+    const std::ptrdiff_t column = 4 * std::ptrdiff_t{j0};
+    std::byte* d = call.dst + (i0 + i) * call.dst_rs + column;
+    store_f32(d, acc == nullptr ? s : add(s, load_f32(acc + (i0 + i) * call.src_rs[2] + column, cols)), cols);
+  }
+}
+
+template <class T> void dots(const OpArgs& call, const std::byte* acc) {
+  // A few rows of b at a time, so that they stay in the nearest cache while all rows of a pass.
+  const int fits = 16384 / (call.inner * T::size) / 4 * 4;
+  const int stripe = fits < 4 ? 4 : fits;
+  for (int j0 = 0; j0 < call.cols; j0 += stripe) {
+    const int end = least(call.cols, j0 + stripe);
+    for (int i = 0; i < call.rows; i += 4)
+      for (int j = j0; j < end; j += 4) dots_tile<T>(call, acc, i, j, least(4, call.rows - i), least(4, end - j));
+  }
+}
+
+template <class T> void matmul(const OpArgs& call) {
+  const bool transpose_a = (call.imm & 1) != 0, transpose_b = (call.imm & 2) != 0;
+  const std::byte* acc = (call.imm & 4) != 0 ? call.src[2] : nullptr;
+  if constexpr (T::is_float) {
+    if (transpose_b && !transpose_a) return dots<T>(call, acc);
+  }
+  const Matrix a = {call.src[0], transpose_a ? T::size : call.src_rs[0], transpose_a ? call.src_rs[0] : T::size};
+  const Matrix b = {call.src[1], transpose_b ? T::size : call.src_rs[1], transpose_b ? call.src_rs[1] : T::size};
+  chain<T>(call, a, b, acc);
+}
+
+}  // namespace
+}  // namespace pto_wsp::tiles::PTO_WSP_LEVEL

@@ -1,0 +1,121 @@
+// Puts a kernel together instruction by instruction, for tests that have no compiler at hand.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plan_writer.hpp"
+#include "pto_wsp/kernel.hpp"
+#include "pto_wsp/tile_ops.hpp"
+
+namespace builder {
+
+using pto_wsp::Dir;
+using pto_wsp::DType;
+using pto_wsp::Op;
+
+struct Dim {
+  std::uint64_t kind, number;  // 0 constant, 1 rows of a parameter, 2 its columns
+};
+inline Dim fixed(int n) { return {0, static_cast<std::uint64_t>(n)}; }
+inline Dim rows_of(int p) { return {1, static_cast<std::uint64_t>(p)}; }
+inline Dim cols_of(int p) { return {2, static_cast<std::uint64_t>(p)}; }
+
+struct Src {
+  int kind;  // 0 value, 1 literal, 2 parameter
+  int index;
+  double literal;
+};
+inline Src val(int v) { return {0, v, 0}; }
+inline Src lit(double x) { return {1, 0, x}; }
+inline Src par(int p) { return {2, p, 0}; }
+
+struct ValueType {
+  DType dtype;
+  int rows, cols;
+  Dim valid_rows, valid_cols;
+};
+struct Instruction {
+  Op op;
+  int dst;
+  std::vector<Src> src;
+  std::vector<int> imm;
+};
+
+struct KernelBuilder {
+  std::vector<pto_wsp::Param> params;
+  std::vector<ValueType> values;
+  std::vector<Instruction> instrs;
+  std::vector<std::vector<std::int64_t>> checks;  // relation, kind, number, kind, number
+  writer::Bytes cost = writer::Out().u(1).u(0).s(1).bytes;
+
+  int tile(Dir dir, DType t, int rows, int cols) {
+    params.push_back({false, dir, t, rows, cols});
+    return static_cast<int>(params.size()) - 1;
+  }
+  int scalar(DType t) {
+    params.push_back({true, Dir::in, t, 0, 0});
+    return static_cast<int>(params.size()) - 1;
+  }
+  void check(int relation, Dim a, Dim b) {
+    const auto i = [](std::uint64_t x) { return static_cast<std::int64_t>(x); };
+    checks.push_back({relation, i(a.kind), i(a.number), i(b.kind), i(b.number)});
+  }
+  int value(DType t, int rows, int cols, Dim valid_rows, Dim valid_cols) {
+    values.push_back({t, rows, cols, valid_rows, valid_cols});
+    return static_cast<int>(values.size()) - 1;
+  }
+  int make(Op op, DType t, int rows, int cols, Dim valid_rows, Dim valid_cols, std::vector<Src> src, std::vector<int> imm = {}) {
+    const int v = value(t, rows, cols, valid_rows, valid_cols);
+    instrs.push_back({op, v, std::move(src), std::move(imm)});
+    return v;
+  }
+  // A value of a's type and valid shape.
+  int like(Op op, int a, std::vector<Src> src) {
+    const ValueType t = values[static_cast<std::size_t>(a)];
+    return make(op, t.dtype, t.rows, t.cols, t.valid_rows, t.valid_cols, std::move(src));
+  }
+  int load(int p) {
+    const pto_wsp::Param& t = params[static_cast<std::size_t>(p)];
+    return make(Op::load, t.dtype, t.rows, t.cols, rows_of(p), cols_of(p), {par(p)});
+  }
+  void store(int p, int v) { instrs.push_back({Op::store, -1, {par(p), val(v)}, {}}); }
+
+  writer::Bytes bytes() const {
+    const auto n = [](auto x) { return static_cast<std::uint64_t>(x); };
+    writer::Out o;
+    o.str("k").u(params.size());
+    for (const auto& p : params) {
+      o.u(p.is_scalar ? 1 : 0);
+      if (!p.is_scalar) o.u(n(p.dir));
+      o.u(n(p.dtype));
+      if (!p.is_scalar) o.u(n(p.rows)).u(n(p.cols));
+    }
+    o.u(checks.size());
+    for (const auto& c : checks)
+      for (const std::int64_t x : c) o.u(n(x));
+    o.u(values.size());
+    for (const auto& v : values)
+      o.u(n(v.dtype)).u(n(v.rows)).u(n(v.cols)).u(v.valid_rows.kind).u(v.valid_rows.number).u(v.valid_cols.kind).u(v.valid_cols.number);
+    o.u(instrs.size());
+    for (const auto& i : instrs) {
+      o.u(n(i.op)).u(n(i.dst + 1)).u(i.src.size());
+      for (const Src& s : i.src) {
+        o.u(n(s.kind));
+        if (s.kind == 1) o.d(s.literal);
+        else o.u(n(s.index));
+      }
+      o.u(i.imm.size());
+      for (const int k : i.imm) o.s(k);
+    }
+    o.raw(cost);
+    return o.bytes;
+  }
+  pto_wsp::Kernel decode() const {
+    const writer::Bytes b = bytes();
+    pto_wsp::Cursor in(b);
+    return pto_wsp::Kernel::decode(in);
+  }
+};
+
+}  // namespace builder
