@@ -20,10 +20,9 @@ import linecache
 import sys
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
 from types import CodeType, FrameType
 
-_PACKAGE = str(Path(__file__).resolve().parent) + "/"
+_PACKAGE = __name__.partition(".")[0]
 
 
 class Location:
@@ -57,8 +56,10 @@ class Location:
             self._code = None
             if position is not None:
                 line, end_line, col, end_col = position
-                if line == self.line == end_line and col is not None and end_col is not None:
-                    self._cols = (col, end_col)
+                if line == self.line and col is not None and end_col is not None:
+                    # of an expression over several lines, the rest of its first one
+                    first = linecache.getline(self.file, self.line).rstrip().encode()
+                    self._cols = (col, end_col if line == end_line else max(len(first), col + 1))
         return self._cols
 
     def __str__(self) -> str:
@@ -82,7 +83,8 @@ class Location:
 def user_frame() -> FrameType:
     """The innermost frame that does not belong to pto_wsp."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    # by module, not by file: code that dataclasses generate has no file, and a file may have several paths
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
         frame = frame.f_back
     return frame
 
@@ -184,6 +186,15 @@ class UnsupportedNameError(UnsupportedError, AttributeError):
     """A public name that is not there: an `UnsupportedError` that `getattr` and `hasattr` understand."""
 
 
+def no_attribute(owner: str, name: str, there_is: str) -> AttributeError:
+    """What `owner.name` raises where there is no such name."""
+    if name.startswith("_"):
+        return AttributeError(name)
+    return UnsupportedNameError(
+        "PTO001", f"{owner} has no {name}", values={"there is": there_is}, loc=here(), fix="use one of these"
+    )
+
+
 class BindError(PtoError):
     """Arrays, sizes or values that do not fit the program."""
 
@@ -261,15 +272,12 @@ PTO161 an index of an unknown kind
 PTO162 a slice with a step, or of unknown length
 PTO163 an index outside of its dimension
 PTO164 a tensor declared wrongly
-PTO165 an index that is not affine
 PTO201 iterations of a P loop conflict
 PTO301 text that is not wir
 PTO302 wir that breaks its rules
 PTO401 an unknown target
 PTO402 an unknown arch, or an arch file that breaks the schema
 PTO403 a schedule directive with a wrong value
-PTO404 contradictory schedule directives
-PTO405 a workload without tasks or of a shape the target cannot take
 PTO406 a wrong number of threads
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration

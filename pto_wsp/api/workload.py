@@ -9,7 +9,7 @@ from types import FunctionType
 from typing import Any, overload
 
 from pto_wsp import arch as archs
-from pto_wsp.errors import TraceError, here, user_frame
+from pto_wsp.errors import TraceError, here, no_attribute, user_frame
 from pto_wsp.ir.core import Axis, Eqn, Kernel, Policy, Region, Wir
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
@@ -57,6 +57,9 @@ class Workload(Traced):
 
     def __str__(self) -> str:
         return str(self.wir)
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute("a workload", name, "dispatch, task_graph, compile, type, wir")
 
 
 class WorkloadFunction:

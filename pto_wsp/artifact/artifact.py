@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +73,7 @@ class Artifact:
             )
             tasks = tuple(_location(x) for x in places["tasks"])
             checks = tuple(tuple(_location(x) for x in row) for row in places["checks"])
-        except (ValueError, TypeError, KeyError, RecursionError) as e:
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as e:
             raise damaged(f"its tables cannot be read ({type(e).__name__})") from e
         others = tuple(s for s in parts if s.name not in ("manifest", "wir", "plan", "locations"))
         artifact = Artifact(manifest, text, by_name["plan"].data, tasks, checks, others)
@@ -110,20 +110,17 @@ class Artifact:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artifact, whole or not at all. Raises ArtifactError where it cannot be written."""
         target = Path(path)
-        temporary: str | None = None
+        temporary = target.parent / f".{secrets.token_hex(8)}.part"
         try:
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-            with os.fdopen(handle, "wb") as f:
-                f.write(self.to_bytes())
-                f.flush()
-                os.fsync(f.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(target)
-        except OSError as e:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+            try:
+                with temporary.open("xb") as f:
+                    f.write(self.to_bytes())
+                    f.flush()
+                    os.fsync(f.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except (OSError, ValueError) as e:
             raise ArtifactError(
                 "PTO603",
                 f"cannot write {target}",
@@ -137,7 +134,7 @@ class Artifact:
         """Read what `save` wrote. Raises ArtifactError."""
         try:
             data = Path(path).read_bytes()
-        except OSError as e:
+        except (OSError, ValueError) as e:
             raise ArtifactError(
                 "PTO603",
                 f"cannot read {path}",

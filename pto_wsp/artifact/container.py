@@ -13,7 +13,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
-from pto_wsp.errors import ArtifactError
+from pto_wsp.errors import ArtifactError, here
 
 MAGIC = b"PTOWSPAR"
 SCHEMA = 1
@@ -55,7 +55,7 @@ def pack(sections: list[Section]) -> bytes:
 
 def damaged(why: str) -> ArtifactError:
     """The error for bytes that no version of pto_wsp wrote."""
-    return ArtifactError("PTO601", f"the artifact is damaged, or none: {why}", fix="save the program again")
+    return ArtifactError("PTO601", f"the artifact is damaged, or none: {why}", loc=here(), fix="save the program again")
 
 
 def unpack(data: bytes) -> list[Section]:
@@ -70,6 +70,7 @@ def unpack(data: bytes) -> list[Section]:
                 "PTO602",
                 f"the artifact has schema {schema}",
                 values={"this version reads": SCHEMA},
+                loc=here(),
                 fix="use the version of pto_wsp that wrote it, or save the program again",
             )
         if count > _MAX_SECTIONS:
@@ -95,7 +96,10 @@ def unpack(data: bytes) -> list[Section]:
             raise damaged(f"section {name!r} does not match its hash")
         if name not in KNOWN and required:
             raise ArtifactError(
-                "PTO602", f"the artifact needs a part called {name!r}", fix="use the version of pto_wsp that wrote it"
+                "PTO602",
+                f"the artifact needs a part called {name!r}",
+                loc=here(),
+                fix="use the version of pto_wsp that wrote it",
             )
         out.append(Section(name, part, required))
     if pos != len(data):

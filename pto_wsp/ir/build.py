@@ -73,6 +73,11 @@ def current_kernel(what: str) -> KernelBuilder:
     return _current.kernel
 
 
+def in_kernel() -> bool:
+    """Whether a kernel is under trace in this thread."""
+    return _current.kernel is not None
+
+
 class tracing_kernel:  # noqa: N801 - used as a context manager
     """`with tracing_kernel(builder):` makes it the current one of this thread."""
 

@@ -170,12 +170,23 @@ def _in_loops(system: _System, loops: list[Eqn], rename: dict[str, str]) -> None
     for eqn in loops:
         axis = eqn.params["axis"]
         assert isinstance(axis, Axis)
-        v = Linear.of({rename[eqn.regions[0].params[0].name]: 1}, 0)
-        system.at_least.append(v)
-        if axis.tile == 1:
-            system.less(v, system.linear(axis.size, rename))
-        else:  # v < ceil(size / tile), that is v * tile < size
-            system.less(Linear(((v.coefs[0][0], axis.tile),), 0), system.linear(axis.size, rename))
+        _in_loop(system, rename[eqn.regions[0].params[0].name], axis, rename)
+
+
+def _in_loop(system: _System, name: str, axis: Axis, rename: Mapping[str, str]) -> None:
+    """0 <= name < the axis's extent; tile indices are those with name * tile < size."""
+    system.at_least.append(Linear.of({name: 1}, 0))
+    system.less(Linear.of({name: axis.tile}, 0), system.linear(axis.size, rename))
+
+
+def reachable(loops: Mapping[str, Axis], at_least_0: Expr) -> bool:
+    """Whether for some sizes there is certainly an iteration of these nested loops, by variable, with `at_least_0` >= 0."""
+    system = _System({})
+    rename = {v: v for v in loops}
+    for v, axis in loops.items():
+        _in_loop(system, v, axis, rename)
+    system.at_least.append(system.linear(at_least_0, rename))
+    return system.verdict() in (Verdict.SOME_SIZES, Verdict.ALWAYS)
 
 
 def _overlap(system: _System, a: View, b: View, names_a: dict[str, str], names_b: dict[str, str]) -> None:

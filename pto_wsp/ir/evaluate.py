@@ -30,6 +30,7 @@ from pto_wsp.ir.core import (
     operand_type,
 )
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.tasks import LOOPS, PARTS, SCOPES
 
 Array = np.ndarray[Any, Any]
 
@@ -98,9 +99,9 @@ def _task(wir: Wir, eqn: Eqn, env: dict[str, int], arrays: Mapping[str, Array]) 
     run_kernel(kernel, args)
 
 
-for _name in ("parallel_for", "seq_for"):
+for _name in LOOPS:
     PRIMITIVES[_name].def_reference(_loop)
-for _name in ("combine", "sequential", "dispatch", "window"):
+for _name in (*PARTS, *SCOPES):
     PRIMITIVES[_name].def_reference(_parts)
 PRIMITIVES["task"].def_reference(_task)
 

@@ -98,6 +98,14 @@ class Expr:
     def is_affine(self) -> bool:
         return all(isinstance(atom, str) for atom, _ in self.terms)
 
+    @property
+    def fits_64_bits(self) -> bool:
+        """Whether every number in it is a signed integer of 64 bits."""
+        inside = (x for atom, _ in self.terms if isinstance(atom, Op) for x in (atom.a, atom.b))
+        return all(-(2**63) <= n < 2**63 for n in (self.const, *(c for _, c in self.terms))) and all(
+            x.fits_64_bits for x in inside
+        )
+
     def names(self) -> frozenset[str]:
         """Every variable that occurs."""
         out: set[str] = set()
@@ -144,7 +152,7 @@ def show_name(name: str) -> str:
         return "$" + show_name(name[1:])
     if _PLAIN.fullmatch(name) and name not in RESERVED:
         return name
-    body = "".join(_escape(c) for c in name)
+    body = "".join(map(escape, name))
     return f'"{body}"'
 
 
@@ -153,7 +161,7 @@ RESERVED = frozenset({*OPS, "tile", "inf", "nan", "true", "false"})
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
 
-def _escape(c: str) -> str:
+def escape(c: str) -> str:
     if c in '"\\':
         return "\\" + c
     if c.isprintable():

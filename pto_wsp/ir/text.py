@@ -49,7 +49,7 @@ from pto_wsp.ir.core import (
     ViewDim,
     Wir,
 )
-from pto_wsp.ir.expr import OPS, RESERVED, Expr, show_name
+from pto_wsp.ir.expr import OPS, RESERVED, Expr, escape, show_name
 
 # ---- showing
 
@@ -84,8 +84,7 @@ def _show_param(p: KernelParam) -> str:
 
 
 def _quote(text: str) -> str:
-    shown = show_name(text)
-    return shown if shown.startswith('"') else f'"{shown}"'
+    return f'"{"".join(map(escape, text))}"'
 
 
 def _number(value: float | int | bool) -> str:

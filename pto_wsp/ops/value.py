@@ -10,6 +10,7 @@ import numpy as np
 from pto_wsp.errors import InternalError, TraceError, TypeCheckError, here
 from pto_wsp.ir.build import KernelBuilder, current_kernel
 from pto_wsp.ir.core import Direction, DType, In, KernelParam, Literal, Param, ScalarType, TileType, Type, Var
+from pto_wsp.ir.evaluate import round_to
 
 
 class Value:
@@ -218,8 +219,7 @@ def literal(x: object, dtype: DType, what: str) -> Literal:
         wide = float(value)
     except OverflowError:
         raise bad from None
-    with np.errstate(over="ignore"):
-        rounded = float(np.asarray(wide).astype(dtype.numpy))
+    rounded = float(round_to(dtype, np.asarray(wide)))
     if math.isinf(rounded) and not math.isinf(wide):
         raise bad
     return Literal(rounded, dtype)

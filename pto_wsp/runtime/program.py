@@ -13,7 +13,7 @@ import numpy as np
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
-from pto_wsp.errors import BindError, CompileError, ExecutionError, here
+from pto_wsp.errors import BindError, CompileError, ExecutionError, here, no_attribute
 from pto_wsp.ir.core import written_tensors
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.runtime.core import core
@@ -65,6 +65,10 @@ class Program:
         self._ready = False  # whether the core has the bindings as they are now, checked
         self._started = False
         self._lock = threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        public = [n for n in dir(type(self)) if not n.startswith("_")]
+        raise no_attribute("a program", name, ", ".join(public))
 
     # bindings
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import numpy as np
 
-from pto_wsp.errors import Location, TraceError, here
+from pto_wsp.errors import Location, PtoError, TraceError, here
 from pto_wsp.ir.core import Direction, DType, TileType
 from pto_wsp.ops.value import Value
 from pto_wsp.trace.tensor import Tensor
@@ -149,17 +149,7 @@ def kernel_parameters(fn: Callable[..., Any], frame: FrameType) -> dict[str, Par
             )
         note = p.annotation
         if isinstance(note, str):
-            closure = {n: c.cell_contents for n, c in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)}
-            try:
-                note = eval(note, fn.__globals__, {**frame.f_locals, **closure})  # the user's own code
-            except NameError as e:
-                raise TraceError(
-                    "PTO120",
-                    f"kernel {fn.__name__}: the annotation of {p.name} names something unknown",
-                    values={"annotation": p.annotation, "because": e},
-                    loc=loc,
-                    fix="define the names where the kernel is defined",
-                ) from e
+            note = _evaluated(note, fn, p.name, frame, loc)
         spec = (
             next((a for a in get_args(note)[1:] if isinstance(a, (TileParam, ScalarParam, ConstexprParam))), None)
             if get_origin(note) is Annotated
@@ -176,3 +166,39 @@ def kernel_parameters(fn: Callable[..., Any], frame: FrameType) -> dict[str, Par
             )
         specs[p.name] = spec
     return specs
+
+
+def _evaluated(note: str, fn: Callable[..., Any], parameter: str, frame: FrameType, loc: Location) -> object:
+    """The value of the annotation `note`, with the names that the function itself would see."""
+    try:
+        return eval(note, fn.__globals__, _names_at(fn, frame))  # the user's own code
+    except PtoError as e:
+        e.loc = loc
+        raise
+    except Exception as e:
+        raise TraceError(
+            "PTO120",
+            f"kernel {fn.__name__}: the annotation of {parameter} cannot be evaluated",
+            values={"annotation": note, "because": f"{type(e).__name__}: {e}"},
+            loc=loc,
+            fix="define its names before the kernel, where the kernel is defined",
+        ) from e
+
+
+def _names_at(fn: Callable[..., Any], frame: FrameType | None) -> dict[str, object]:
+    """Local names of the function that `frame` runs, and of the functions around it that are still running."""
+    scopes = [frame.f_locals] if frame is not None else []
+    while frame is not None:
+        inner, frame = frame.f_code, frame.f_back
+        while frame is not None and inner not in frame.f_code.co_consts:
+            frame = frame.f_back
+        scopes += [frame.f_locals] if frame is not None else []
+    names: dict[str, object] = {}
+    for scope in reversed(scopes):
+        names |= scope
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # assigned later
+            continue
+    return names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -57,6 +57,15 @@ class LoopAxis(ABC):
     def tiles(self, size: int) -> Tiles:
         """The tile indices of this axis: tile k covers elements k*size .. min((k+1)*size, extent). size >= 1."""
         return Tiles(self, size)
+
+    def __iter__(self) -> NoReturn:
+        raise TraceError(
+            "PTO150",
+            "iteration over an axis itself",
+            values={"axis": self},
+            loc=here(),
+            fix="write `for b in P(batch)`",
+        )
 
     @abstractmethod
     def resolve(self, names: Names, loop: str) -> Axis:

@@ -14,6 +14,7 @@ import numpy as np
 from pto_wsp.errors import BoundsError, Location, TraceError, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.bounds import interval
+from pto_wsp.ir.build import in_kernel
 from pto_wsp.ir.core import (
     At,
     Axis,
@@ -33,6 +34,7 @@ from pto_wsp.ir.core import (
     ViewDim,
     Wir,
 )
+from pto_wsp.ir.dependence import reachable
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.value import is_number, literal
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
@@ -144,6 +146,14 @@ class WorkloadBuilder:
         (self.loops[-1].eqns if self.loops else self.top).append(eqn)
 
     def _check_scope(self, e: Expr, loc: Location) -> None:
+        if not e.fits_64_bits:
+            raise BoundsError(
+                "PTO712",
+                "an integer expression beyond 64 bits",
+                values={"expression": e},
+                loc=loc,
+                fix="use integers of -2^63 .. 2^63 - 1",
+            )
         open_names = {loop.var.name for loop in self.loops}
         for name in e.names():
             if not name.startswith("$") and name not in open_names:
@@ -182,7 +192,7 @@ class WorkloadBuilder:
 
     def _kernel(self, kernel: KernelFunction, types: dict[str, TileType], constants: dict[str, Any]) -> Kernel:
         try:
-            key = (id(kernel), tuple(types.items()), tuple((n, type(v), v) for n, v in constants.items()))
+            key = (id(kernel), tuple(types.items()), tuple((n, _exactly(v)) for n, v in constants.items()))
             hash(key)
         except TypeError as e:
             raise TypeCheckError(
@@ -275,7 +285,7 @@ class WorkloadBuilder:
                 fix="declare the parameter with the tensor's dtype, and cast inside the kernel",
             )
         for i in view.indices:
-            self._use(i, i.expr, loc)
+            self._use(i, i.to_expr(), loc)
         tensor = self.tensor(view.root)
         shape = view.root.dims(self)
         dims: list[ViewDim] = []
@@ -312,7 +322,7 @@ class WorkloadBuilder:
         return out
 
     def _check_bounds(self, d: ViewDim, size: Expr, k: int, root: TensorSpec, loc: Location) -> None:
-        """Refuse an access that leaves the tensor in a reachable iteration, where sizes are known now."""
+        """Refuse an access that leaves the tensor in an iteration that some sizes reach, where this is known now."""
         ranges: dict[str, tuple[int, int]] = {}
         for loop in self.loops:
             extent = loop.axis.extent
@@ -328,8 +338,13 @@ class WorkloadBuilder:
             if isinstance(d, At)
             else (expr.const(0), d.limit)
         )
+        self._check_scope(first, loc)
+        self._check_scope(last, loc)
         low, high = interval(first, ranges), interval(last, ranges)
         if not size.is_const or low is None or high is None or (low[0] >= 0 and high[1] <= size.const):
+            return
+        around = {loop.var.name: loop.axis for loop in self.loops}
+        if not (reachable(around, -first - 1) or reachable(around, last - size - 1)):
             return
         at = high[1] - 1 if high[1] > size.const else low[0]
         values = {"tensor": root, "index": d.start if isinstance(d, Slice) else d.index}
@@ -406,6 +421,13 @@ def _constant(x: Any, spec: ConstexprParam, what: str) -> Any:
     return x
 
 
+def _exactly(x: Any) -> object:
+    """x as a key that tells 1 from True and 1.0, and 0.0 from -0.0."""
+    if isinstance(x, (tuple, frozenset)):
+        return type(x), type(x)(_exactly(v) for v in x) if type(x) in (tuple, frozenset) else x
+    return type(x), repr(x) if isinstance(x, (float, complex)) else x
+
+
 class _Current(threading.local):
     stack: tuple[WorkloadBuilder, ...] = ()
 
@@ -415,8 +437,15 @@ _current = _Current()
 
 def current_workload(what: str) -> WorkloadBuilder:
     """The workload under trace in this thread; `what` is used in the error when there is none."""
+    code = "PTO129" if what.startswith("kernel") else "PTO152"
+    if in_kernel():
+        raise TraceError(
+            code,
+            f"{what} inside of a kernel",
+            loc=here(),
+            fix="loop over axes and call kernels in a workload; kernels share code in plain Python functions",
+        )
     if not _current.stack:
-        code = "PTO152" if what.startswith("P") else "PTO129"
         raise TraceError(
             code, f"{what} outside of a workload", loc=here(), fix="use it inside a function decorated with @workload"
         )
@@ -448,6 +477,13 @@ def loop_iterator(
     builder: WorkloadBuilder, axes: list[LoopAxis], mode: str, labels: tuple[str | None, ...], loc: Location
 ) -> Iterator[Any]:
     """One pass over nested loops: opens them, gives the loop variables once, and closes them when the body is traced."""
+    if _current.stack[-1:] != (builder,):
+        raise TraceError(
+            "PTO158",
+            "a P loop made in another workload",
+            loc=here(),
+            fix="write `for b in P(batch)` in the workload that runs the loop",
+        )
     indices = [builder.open_loop(a, mode, n, loc) for a, n in zip(axes, labels, strict=True)]
     done = False
     try:

@@ -6,7 +6,7 @@ import dis
 from functools import lru_cache
 from types import CodeType, FrameType, FunctionType
 
-from pto_wsp.errors import user_frame
+from pto_wsp.errors import Location, TraceError, user_frame
 
 
 def variable_name(obj: object) -> str | None:
@@ -30,23 +30,43 @@ def held_by(fn: FunctionType, obj: object) -> str | None:
     return next((n for n in fn.__code__.co_names if fn.__globals__.get(n) is obj), None)
 
 
+_NOTHING = ("CACHE", "EXTENDED_ARG", "NOP")
+# what stands between the start of an inlined comprehension's loop and the loop (Python 3.12 and later)
+_INLINED = (*_NOTHING, "LOAD_FAST_AND_CLEAR", "SWAP", "BUILD_LIST", "BUILD_SET", "BUILD_MAP")
+
+
 @lru_cache(maxsize=1024)
 def _targets(code: CodeType, offset: int) -> tuple[str, ...] | None:
-    """What the loop whose GET_ITER stands at or after `offset` assigns to; None where Python does not say."""
-    instructions = iter(dis.get_instructions(code))
-    for ins in instructions:
-        if ins.offset > offset and ins.opname.startswith("FOR_ITER"):
-            break
+    """What the loop that starts with the GET_ITER at `offset` assigns to; None where Python does not say."""
+    instructions = list(dis.get_instructions(code))
+    start = next((k for k, ins in enumerate(instructions) if ins.offset == offset and ins.opname == "GET_ITER"), None)
+    if start is None:
+        return None
+    after = next((k for k in range(start + 1, len(instructions)) if instructions[k].opname not in _INLINED), start)
+    if instructions[after].opname.startswith("FOR_ITER"):
+        return _stored(instructions[after + 1 :])
+    # a comprehension is a function of its own, made by an instruction that belongs to the same expression
+    whole = instructions[start].positions
+    for ins in reversed(instructions[:start]):
+        if isinstance(ins.argval, CodeType) and ins.positions == whole:
+            inner = list(dis.get_instructions(ins.argval))
+            loop = next(k for k, x in enumerate(inner) if x.opname.startswith("FOR_ITER"))
+            return _stored(inner[loop + 1 :])
+    return None
+
+
+def _stored(instructions: list[dis.Instruction]) -> tuple[str, ...] | None:
+    """The variables that the first instructions of a loop's body assign to; None for other targets."""
     names: list[str] = []
     left = 1
     for ins in instructions:
-        if ins.opname in ("UNPACK_SEQUENCE", "UNPACK_EX"):
+        if ins.opname == "UNPACK_SEQUENCE":
             left += int(ins.arg or 0) - 1
         elif ins.opname.startswith("STORE_") and isinstance(ins.argval, (str, tuple)):
             stored = ins.argval if isinstance(ins.argval, tuple) else (ins.argval,)
             # STORE_FAST_LOAD_FAST pairs a store with the load that follows it
             names += stored[:1] if ins.opname == "STORE_FAST_LOAD_FAST" else stored
-        elif ins.opname not in ("CACHE", "EXTENDED_ARG", "NOP"):
+        elif ins.opname not in _NOTHING:
             return None
         if len(names) >= left:
             return tuple(names[:left])
@@ -54,6 +74,17 @@ def _targets(code: CodeType, offset: int) -> tuple[str, ...] | None:
 
 
 def loop_targets(frame: FrameType, count: int) -> tuple[str | None, ...]:
-    """The variables of the `for` statement that `frame` is entering, or None for each where Python offers no name."""
+    """The variables of the `for` statement that `frame` is entering, or None for each where Python offers no name.
+
+    Raises TraceError where the statement unpacks into another number of variables than `count`.
+    """
     names = _targets(frame.f_code, frame.f_lasti)
+    if names is not None and len(names) not in (1, count):
+        raise TraceError(
+            "PTO154",
+            f"{count} axes, but {len(names)} loop variables",
+            values={"variables": ", ".join(names)},
+            loc=Location.of_frame(frame),
+            fix="P(...) gives as many loop variables as it has axes",
+        )
     return names if names is not None and len(names) == count else (None,) * count

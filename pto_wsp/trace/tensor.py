@@ -98,6 +98,8 @@ class TensorSpec:
                     loc=here(),
                     fix="give the product a Symbol of its own, and no loop variables",
                 )
+            for name in d.names():
+                names.symbol(name[1:], None)
         return out
 
     @property
@@ -255,7 +257,7 @@ class TensorView:
     """A rectangular part of a tensor: made by indexing, passed to kernels."""
 
     def __init__(
-        self, root: TensorSpec, parts: tuple[Part, ...] | None = None, indices: tuple[Index, ...] = ()
+        self, root: TensorSpec, parts: tuple[Part, ...] | None = None, indices: tuple[Scalar64, ...] = ()
     ) -> None:
         self.root = root
         self.parts = parts if parts is not None else tuple(Part("all") for _ in root.spec_shape)
@@ -312,7 +314,7 @@ class TensorView:
         used = list(self.indices)
         for dim, x in zip(kept, items, strict=False):
             parts[dim] = self._part(dim, x)
-            used += [i for i in ((x.start, x.stop) if isinstance(x, slice) else (x,)) if isinstance(i, Index)]
+            used += [i for i in ((x.start, x.stop) if isinstance(x, slice) else (x,)) if isinstance(i, Scalar64)]
         return TensorView(self.root, tuple(parts), tuple(used))
 
     def _extent(self, dim: int) -> ShapeDim:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pto_wsp.errors import Location, TraceError, TypeCheckError, here, user_frame
+from pto_wsp.errors import Location, TraceError, TypeCheckError, here, no_attribute, user_frame
 from pto_wsp.ir.core import Eqn, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.verify import verify
@@ -75,6 +75,9 @@ class _P:
         """A sequential loop: all tasks of one iteration complete before any of the next starts."""
         return _Loops(axes, "seq_for", "P.seq")
 
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute("P", name, "P(...), P.grid(...), P.seq(...)")
+
 
 P = _P()
 
@@ -96,7 +99,14 @@ def call_arguments(fn: Callable[..., Any], label: str, args: tuple[Any, ...], kw
             "PTO155", f"workload {label}: {e}", loc=here(), fix="give the arguments its definition names"
         ) from e
     bound.apply_defaults()
-    return {n: Tensor(a, name=n) if isinstance(a, np.ndarray) else a for n, a in bound.arguments.items()}
+    return {n: _argument(a, n) if isinstance(a, np.ndarray) else a for n, a in bound.arguments.items()}
+
+
+def _argument(array: np.ndarray[Any, Any], name: str) -> Tensor:
+    """The tensor of an array that is passed to a workload. Like any tensor's, its name is that of the parameter."""
+    tensor = Tensor(array, name=name)
+    tensor.given_name = None
+    return tensor
 
 
 def trace_workload(fn: FunctionType, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
@@ -105,11 +115,12 @@ def trace_workload(fn: FunctionType, label: str, args: tuple[Any, ...], kwargs: 
     builder = WorkloadBuilder(fn, label, arguments)
     with tracing_workload(builder):
         result = fn(**arguments)
-    if builder.broken is not None:
+    left = builder.broken or (builder.loops[0].loc if builder.loops else None)
+    if left is not None:
         raise TraceError(
             "PTO151",
             "break, return or an exception left a traced loop",
-            loc=builder.broken,
+            loc=left,
             fix="a traced loop runs its body once, for all iterations: make its extent shorter instead",
         )
     if result is not None:
