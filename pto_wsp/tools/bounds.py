@@ -7,6 +7,7 @@ holds for each term, so the bound is gamma(n) times the sum of absolute values. 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,17 @@ def transposed_matmul_roundings(k: int) -> int:
     return rowsum_roundings(k) + 1
 
 
-def of_bound(got: Array, want: Array, bound: Array) -> float:
-    """The largest |got - want| / bound; NaN where one is NaN, infinite for an error where the bound is 0."""
+def compare(got: Array, want: Array, bound: Array) -> tuple[float, float]:
+    """The largest |got - want|, and the largest |got - want| / bound: infinite for an error where the bound is 0.
+
+    Both are NaN where one side is.
+    """
     error = np.abs(got.astype(np.float64) - want)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.where(error == 0, 0.0, error / bound).max())
+        return float(error.max()), float(np.where(error == 0, 0.0, error / bound).max())
+
+
+def worst(errors: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """The largest of several answers of `compare`."""
+    absolute, relative = np.array(list(errors)).max(axis=0)
+    return float(absolute), float(relative)

@@ -90,11 +90,10 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name} is {size}, but must be at least 1")
 
 
-def _positive(text: str) -> int:
-    size = int(text)
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return size
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
 
 
 def command_line(run: Callable[..., Result], description: str | None, arguments: Sequence[str] | None = None) -> int:
@@ -106,5 +105,5 @@ def command_line(run: Callable[..., Result], description: str | None, arguments:
             parser.add_argument(option, action=argparse.BooleanOptionalAction, default=p.default)
         else:
             shown = "all processors" if p.default is None else p.default
-            parser.add_argument(option, type=_positive, default=p.default, metavar="N", help=f"default: {shown}")
+            parser.add_argument(option, type=_count, default=p.default, metavar="N", help=f"default: {shown}")
     return show([run(**vars(parser.parse_args(arguments)))])

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 
 import numpy as np
 
@@ -84,28 +84,35 @@ def _direction(direction: Direction, item: Any) -> Any:
     )
 
 
-class In:
+T = TypeVar("T")
+if TYPE_CHECKING:
+    Parameter = Value  # inside the kernel a parameter is a value, and that is what type checkers shall see
+else:
+    Parameter = object
+
+
+class In(Parameter):
     """An input of a kernel: `In[Tile[16, 128, DType.F32]]`, or `In[Tensor]` for the shape and dtype of each call's view."""
 
     def __class_getitem__(cls, item: Any) -> Any:
         return _direction(Direction.IN, item)
 
 
-class Out:
+class Out(Parameter):
     """An output of a kernel. The kernel must write it; its elements before are not read."""
 
     def __class_getitem__(cls, item: Any) -> Any:
         return _direction(Direction.OUT, item)
 
 
-class InOut:
+class InOut(Parameter):
     """A parameter that a kernel reads and may write: an accumulator, a state."""
 
     def __class_getitem__(cls, item: Any) -> Any:
         return _direction(Direction.INOUT, item)
 
 
-class Scalar:
+class Scalar(Parameter):
     """A scalar parameter: `Scalar[DType.F32]`. Arguments are Python numbers, loop variables, symbols, expressions of them."""
 
     def __class_getitem__(cls, item: Any) -> Any:
@@ -120,19 +127,23 @@ class Scalar:
         return Annotated[Value, ScalarParam(item)]
 
 
-class Constexpr:
-    """A Python constant known while tracing: `Constexpr[int]`. Each value makes a kernel of its own."""
+if TYPE_CHECKING:
+    Constexpr = Annotated[T, "a Python constant"]  # inside the kernel it is one
+else:
 
-    def __class_getitem__(cls, item: Any) -> Any:
-        if not isinstance(item, type):
-            raise TraceError(
-                "PTO121",
-                "Constexpr[type] needs a Python type",
-                values={"got": repr(item)[:80]},
-                loc=here(),
-                fix="write Constexpr[int]",
-            )
-        return Annotated[item, ConstexprParam(item)]
+    class Constexpr:
+        """A Python constant known while tracing: `Constexpr[int]`. Each value makes a kernel of its own."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            if not isinstance(item, type):
+                raise TraceError(
+                    "PTO121",
+                    "Constexpr[type] needs a Python type",
+                    values={"got": repr(item)[:80]},
+                    loc=here(),
+                    fix="write Constexpr[int]",
+                )
+            return Annotated[item, ConstexprParam(item)]
 
 
 def kernel_parameters(fn: Callable[..., Any], frame: FrameType) -> dict[str, ParamSpec]:
