@@ -246,7 +246,7 @@ class Decoder {
       static_cast<void>(value(i.src[0]));
     } else if ((code >= 30 && code <= 37) || (code >= 40 && code <= 45)) {
       sources(2);
-    } else if (code >= 50 && code <= 57) {
+    } else if (code >= 50 && code <= 59) {
       sources(1);
       return reduction(i);
     } else {
@@ -295,7 +295,7 @@ class Decoder {
     const Value& r = result(i);
     i.operand = v.dtype;
     require(find_op(Isa::portable, i.op, v.dtype, r.dtype) != nullptr, "an operation does not exist for its dtypes");
-    if (static_cast<int>(i.op) < 54) {
+    if (static_cast<int>(i.op) < 54 || i.op == Op::count_cols) {
       require(r.cols == 1 && r.rows == v.rows && covers(v.valid_rows, r.valid_rows), "a row reduction's result does not fit");
       i.inner = v.valid_cols;
     } else {

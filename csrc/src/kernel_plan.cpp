@@ -29,7 +29,7 @@ std::int64_t row_bytes(std::int32_t cols, DType t) {
   return bytes < 64 ? bytes : up64(bytes);
 }
 
-bool is_whole(Op op) { return op == Op::matmul || static_cast<int>(op) >= 54; }
+bool is_whole(Op op) { return op == Op::matmul || (static_cast<int>(op) >= 54 && op != Op::count_cols); }
 bool is_elementwise(Op op) { return !is_whole(op) && static_cast<int>(op) < 50 && op != Op::load && op != Op::store; }
 
 // Space for things alive from `begin` to `end` (both included), first fit by beginning.

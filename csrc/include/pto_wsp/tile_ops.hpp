@@ -25,6 +25,7 @@ enum class Op : std::uint8_t {
   add = 30, sub = 31, mul = 32, div = 33, maximum = 34, minimum = 35, logical_and = 36, logical_or = 37,
   eq = 40, ne = 41, lt = 42, le = 43, gt = 44, ge = 45,
   rowsum = 50, rowmax = 51, rowmin = 52, rowprod = 53, colsum = 54, colmax = 55, colmin = 56, colprod = 57,
+  count_cols = 58, count_rows = 59,
 };
 
 struct OpName {
@@ -42,6 +43,7 @@ inline constexpr OpName op_names[] = {
     {Op::logical_or, "logical_or"}, {Op::eq, "eq"}, {Op::ne, "ne"}, {Op::lt, "lt"}, {Op::le, "le"}, {Op::gt, "gt"},
     {Op::ge, "ge"}, {Op::rowsum, "rowsum"}, {Op::rowmax, "rowmax"}, {Op::rowmin, "rowmin"}, {Op::rowprod, "rowprod"},
     {Op::colsum, "colsum"}, {Op::colmax, "colmax"}, {Op::colmin, "colmin"}, {Op::colprod, "colprod"},
+    {Op::count_cols, "count_cols"}, {Op::count_rows, "count_rows"},
 };
 
 // What one call of an operation works on. Columns of every tile lie side by side; rows are `*_rs` bytes apart (0 repeats a

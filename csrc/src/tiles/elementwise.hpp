@@ -127,6 +127,17 @@ inline void iota(const OpArgs& a) {
   }
 }
 
+// How many valid columns (rows) the operand has; its elements are not read.
+inline void count(const OpArgs& a) {
+  const F n = splat(static_cast<float>(a.inner));
+  for (int r = 0; r < a.rows; ++r) {
+    std::byte* d = a.dst + r * a.dst_rs;
+    int c = 0;
+    for (; c + 16 <= a.cols; c += 16) store_f32(d + c * 4, n);
+    if (c < a.cols) store_f32(d + c * 4, n, a.cols - c);
+  }
+}
+
 #define PTO_WSP_MAP(name, params, result) \
   struct name {                           \
     PTO_WSP_INLINE auto operator() params const { return result; } \

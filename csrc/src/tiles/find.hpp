@@ -187,6 +187,8 @@ inline OpFn reduction_of(Op op, DType t) {
     case Op::colmax: return cols_of<MaximumOf>(t);
     case Op::colmin: return cols_of<MinimumOf>(t);
     case Op::colprod: return cols_of<ProductOf>(t);
+    case Op::count_cols:
+    case Op::count_rows: return t == DType::f32 ? count : nullptr;
     default: return nullptr;
   }
 }
