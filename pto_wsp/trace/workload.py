@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import Any, Self
@@ -99,14 +100,16 @@ def call_arguments(fn: Callable[..., Any], label: str, args: tuple[Any, ...], kw
             "PTO155", f"workload {label}: {e}", loc=here(), fix="give the arguments its definition names"
         ) from e
     bound.apply_defaults()
-    return {n: _argument(a, n) if isinstance(a, np.ndarray) else a for n, a in bound.arguments.items()}
+    return {n: _argument(a, n) for n, a in bound.arguments.items()}
 
 
-def _argument(array: np.ndarray[Any, Any], name: str) -> Tensor:
-    """The tensor of an array that is passed to a workload. Like any tensor's, its name is that of the parameter."""
-    tensor = Tensor(array, name=name)
-    tensor.given_name = None
-    return tensor
+def _argument(x: Any, name: str) -> Any:
+    """Arrays become tensors, named like the parameter. A TensorSpec is a type: each parameter given one is a tensor of its own."""
+    if isinstance(x, np.ndarray):
+        tensor = Tensor(x, name=name)
+        tensor.given_name = None
+        return tensor
+    return copy(x) if type(x) is TensorSpec else x
 
 
 def trace_workload(fn: FunctionType, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
