@@ -61,6 +61,8 @@ template <class A, class B>
 bool equal(const A& a, const B& b) {
   if constexpr (Integer<A> && Integer<B>) {
     return std::cmp_equal(a, b);  // 3 equals 3u, -1 equals no unsigned number
+  } else if constexpr (std::is_arithmetic_v<A> && std::is_arithmetic_v<B>) {
+    return static_cast<double>(a) == static_cast<double>(b);
   } else {
     return a == b;
   }
