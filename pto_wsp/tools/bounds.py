@@ -20,7 +20,12 @@ EXP = RSQRT = 3  # one unit in the last place is at most two U, and one rounding
 
 def gamma(roundings: float) -> float:
     """The largest relative change that this many roundings make."""
-    return roundings * U / (1 - roundings * U)
+    return relative(roundings * U)
+
+
+def relative(exponent: Any) -> Any:
+    """A bound of exp(exponent) - 1 for 0 <= exponent < 1: the relative change by a factor exp(exponent)."""
+    return exponent / (1 - exponent)
 
 
 def rowsum_roundings(cols: int) -> int:

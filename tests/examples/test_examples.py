@@ -1,0 +1,137 @@
+"""Every example agrees with its golden reference, at odd sizes and at the sizes it has by default."""
+
+import importlib.util
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from project import ROOT
+from pto_wsp.tools.report import command_line
+
+EXAMPLES = {path.parent.name: path for path in sorted((ROOT / "examples").glob("*/*_example.py"))}
+
+SMALL: list[tuple[str, dict[str, Any]]] = [
+    ("quick_start", {"batch": 3, "tiles": 5}),
+    ("validated_matmul", {"m": 1, "n": 1, "k": 1}),
+    ("validated_matmul", {"m": 257, "n": 100, "k": 391}),
+    ("validated_matmul", {"m": 128, "n": 129, "k": 256}),
+    ("tensor_data", {"batch": 1, "rows": 1, "cols": 1}),
+    ("tensor_data", {"batch": 2, "rows": 37, "cols": 130}),
+    ("tensor_data", {"batch": 3, "rows": 32, "cols": 64}),
+    ("rmsnorm", {"rows": 1, "cols": 1}),
+    ("rmsnorm", {"rows": 300, "cols": 77}),
+    ("bgemm", {"batch": 3, "m": 131, "n": 57, "k": 300}),
+    ("bgemm", {"batch": 1, "m": 128, "n": 256, "k": 1}),
+    ("softmax", {"rows": 1, "cols": 1}),
+    ("softmax", {"rows": 13, "cols": 4099}),
+    ("attention", {"heads": 3, "seq": 1, "dim": 7, "causal": True}),
+    ("attention", {"heads": 3, "seq": 193, "dim": 40, "causal": True}),
+    ("attention", {"heads": 2, "seq": 192, "dim": 64, "causal": True}),
+    ("attention", {"heads": 1, "seq": 63, "dim": 64, "causal": False}),
+    ("attention", {"heads": 3, "seq": 200, "dim": 33, "causal": False}),
+]
+DEFAULTS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in EXAMPLES] + [("attention", {"causal": True})]
+
+each_small = pytest.mark.parametrize(("name", "sizes"), SMALL)
+
+
+@cache
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES[name])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_here() -> None:
+    assert {name for name, _ in SMALL} == set(EXAMPLES)
+    assert all(path.name == f"{name}_example.py" for name, path in EXAMPLES.items())
+
+
+@each_small
+def test_small_sizes_agree_with_the_golden_reference(name: str, sizes: dict[str, Any]) -> None:
+    result = example(name).run(**sizes)
+    assert not result.failures
+    assert result.tasks > 0
+    assert result.cycles > 0
+
+
+@each_small
+def test_the_number_of_threads_changes_no_bit(name: str, sizes: dict[str, Any]) -> None:
+    one, *others = (example(name).run(**sizes, threads=threads) for threads in (1, 2, 8))
+    for other in others:
+        assert [x.tobytes() for x in other.outputs] == [x.tobytes() for x in one.outputs]
+        assert (other.tasks, other.cycles) == (one.tasks, one.cycles)
+
+
+@pytest.mark.parametrize(("name", "options"), DEFAULTS)
+def test_default_sizes_take_the_stated_cycles(name: str, options: dict[str, Any]) -> None:
+    result = example(name).run(**options)
+    assert result.expected_cycles is not None
+    assert not result.failures
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_wrong_number_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = next(sizes for n, sizes in reversed(SMALL) if n == name)
+    golden = example(name).golden
+
+    def wrong_somewhere(*inputs: Any) -> np.ndarray:
+        want = golden(*inputs)
+        want.flat[want.size // 2] += 0.01 * np.abs(want).max()
+        return want
+
+    monkeypatch.setattr(example(name), "golden", wrong_somewhere)
+    assert "of its bound" in "".join(example(name).run(**sizes).failures)
+
+
+def test_nan_and_other_cycles_are_failures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    softmax = example("softmax")
+    monkeypatch.setattr(softmax, "ROWS", 5)
+    monkeypatch.setattr(softmax, "COLS", 6)
+    monkeypatch.setattr(softmax, "golden", lambda x: np.full(x.shape, np.nan))
+    assert command_line(softmax.run, softmax.__doc__, ["--rows", "5", "--cols", "6"]) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED softmax 5x6: the error is nan of its bound" in printed
+    assert f"but {softmax.CYCLES} are expected" in printed
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_sizes_are_positive(size: int) -> None:
+    with pytest.raises(ValueError, match=f"cols is {size}, but must be at least 1"):
+        example("rmsnorm").run(rows=4, cols=size)
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "1.5", "four"])
+def test_the_command_line_refuses_what_is_no_size(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rmsnorm = example("rmsnorm")
+    with pytest.raises(SystemExit) as status:
+        command_line(rmsnorm.run, rmsnorm.__doc__, [f"--rows={text}"])
+    assert status.value.code == 2
+    assert "is not a positive integer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_runs_from_any_directory(name: str, tmp_path: Path) -> None:
+    sizes = next(sizes for n, sizes in SMALL if n == name)
+    options = [f"--{key}={value}" for key, value in sizes.items() if not isinstance(value, bool)]
+    done = subprocess.run(
+        [sys.executable, EXAMPLES[name], *options, "--threads=2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    head, row = done.stdout.splitlines()
+    assert head.startswith("workload")
+    assert row.startswith(name)
+    assert max(len(head), len(row)) <= 100
