@@ -16,6 +16,7 @@ def core() -> Any:
             "PTO002",
             "pto_wsp has no compiled core",
             values={"because": e},
-            fix="install it: pip install . (needs a C++20 compiler and cmake), or install a wheel",
+            fix="install it: pip install . (needs a C++20 compiler and cmake), or a wheel. In the source tree its folder "
+            "pto_wsp hides an installed one: run python -P, or elsewhere",
         ) from e
     return _core

@@ -371,9 +371,10 @@ class Program:
 
 def _load_plan(artifact: Artifact) -> Any:
     """The plan, verified by the core and equal in its tables to the wir."""
+    compiled = core()
     try:
-        plan = core().Plan(artifact.plan)
-    except core().PlanError as e:
+        plan = compiled.Plan(artifact.plan)
+    except compiled.PlanError as e:
         raise damaged(f"its plan: {e}") from e
     wir = artifact.wir
     tensors = [(v.name, wir.tensor_type(v.name).dtype.code, len(wir.tensor_type(v.name).shape)) for v in wir.tensors]
