@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from project import ROOT
+from pto_wsp import DenseDyn, DType, TensorSpec
+from pto_wsp.tools.bounds import compare
 from pto_wsp.tools.report import command_line
 
 EXAMPLES = {path.parent.name: path for path in sorted((ROOT / "examples").glob("*/*_example.py"))}
@@ -135,3 +137,21 @@ def test_it_runs_from_any_directory(name: str, tmp_path: Path) -> None:
     assert head.startswith("workload")
     assert row.startswith(name)
     assert max(len(head), len(row)) <= 100
+
+
+def test_one_artifact_attends_over_any_length() -> None:
+    attention = example("attention")
+    heads, dim, seq = 2, 24, DenseDyn(name="seq")
+    widths = {"q": dim, "k": dim, "v": dim, "peak": 1, "total": 1, "out": dim}
+    specs = {name: TensorSpec((heads, seq, n), DType.F32) for name, n in widths.items()}
+    program = attention.attention(**specs, heads=heads, causal=True).compile()
+    random = np.random.default_rng(0)
+    for length in (130, 64, 1, 0, 257):
+        arrays = {name: random.standard_normal((heads, length, n), dtype=np.float32) for name, n in widths.items()}
+        program.set_axis_sizes({"seq": length}).bind(arrays).run()
+        tiles = -(-length // attention.TILE)
+        assert program.stats.task_count == heads * (3 * tiles + tiles * (tiles - 1) // 2)
+        for h in range(heads if length else 0):
+            inputs = [arrays[name][h] for name in "qkv"]
+            want, bound = attention.golden(*inputs, True), attention.bound(*inputs, True)
+            assert compare(arrays["out"][h], want, bound)[1] <= 1
