@@ -68,8 +68,8 @@ std::size_t matmul_work_bytes(std::int32_t m, std::int32_t n, std::int32_t k) no
   const auto up = [](std::int32_t x, std::int32_t limit, std::int32_t multiple) {
     return static_cast<std::size_t>(((x < limit ? x : limit) + multiple - 1) / multiple * multiple);
   };
-  const std::size_t depth = up(k, tiles::piece_k, 1);
-  return (4 * depth * (up(n, tiles::piece_n, tiles::panel) + up(m, tiles::piece_m, 8)) + 63) / 64 * 64;
+  const std::size_t depth = up(k, tiles::piece_k, 1), rows = up(m, tiles::piece_m, 1), gap = tiles::line_gap;
+  return (4 * (depth * up(n, tiles::piece_n, tiles::panel) + (depth + gap) * (rows + gap)) + 63) / 64 * 64;
 }
 
 // The control word with all exceptions masked, rounding to nearest, no flushing.

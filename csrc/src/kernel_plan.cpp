@@ -16,7 +16,7 @@
 namespace pto_wsp {
 namespace {
 
-constexpr std::int64_t strip_bytes = 24 * 1024;
+constexpr std::int64_t strip_bytes = 32 * 1024;
 constexpr std::int64_t max_scratch = std::int64_t{1} << 34;
 constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 

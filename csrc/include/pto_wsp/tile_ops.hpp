@@ -8,7 +8,7 @@
 // accumulator. maximum and minimum propagate NaN; max(-0,+0) = +0, min(-0,+0) = -0. i32 wraps.
 //
 // Largest errors of the f32 functions over all inputs, in units in the last place of the exact result:
-//   exp 1, log 1, tanh 1.5, erf 1, sin 2, cos 2, rsqrt 1.5; reciprocal, sqrt, div, fma, rounding functions: correctly rounded.
+//   exp 1.1, log 1, tanh 1.5, erf 1.1, sin 2, cos 2, rsqrt 1.5; reciprocal, sqrt, div, fma, rounding functions: correctly rounded.
 
 #include <cstddef>
 #include <cstdint>

@@ -5,11 +5,13 @@
 
 namespace pto_wsp::tiles {
 
-// matmul works on pieces of at most piece_m x piece_n outputs and piece_k products; b's panels are `panel` columns wide.
+// matmul works on pieces of at most piece_m x piece_n outputs and piece_k products; b's panels are `panel` columns wide,
+// copied lines of a end in a gap.
 inline constexpr int panel = 32;
 inline constexpr int piece_k = 256;
 inline constexpr int piece_n = 1024;
 inline constexpr int piece_m = 128;
+inline constexpr int line_gap = 16;
 
 OpFn find_portable(Op op, DType src, DType dst) noexcept;
 OpFn find_avx2(Op op, DType src, DType dst) noexcept;

@@ -3,7 +3,8 @@
 //
 // chain: one fused multiply-add after the other, k ascending, from the accumulator. Blocks of `tile_rows` x 32 outputs stay in
 // registers; k is cut into pieces of `piece_k`, between which the f32 partial sums lie in c itself (exact). b is packed into
-// panels of 32 columns, a into panels of `tile_rows` rows where it is not readable as it is.
+// panels of 32 columns; a is copied where it is not f32, or where many columns make up for it (rows far apart share few cache
+// sets, copies do not).
 // dots (transpose_b alone): both operands lie along k; 16 accumulators, the tree, then the accumulator is added once.
 
 #include "levels.hpp"
@@ -147,6 +148,15 @@ template <class T> void pack(std::byte* out, int width, const Matrix& in, int ro
 
 PTO_WSP_INLINE int least(int a, int b) { return a < b ? a : b; }
 
+// rows x depth elements of a, widened, in the direction they have; each line a little longer than needed.
+template <class T> Matrix copy_lines(std::byte* out, const Matrix& in, int rows, int depth) {
+  const bool along_k = in.right == T::size;
+  const int lines = along_k ? rows : depth, length = along_k ? depth : rows;
+  const std::ptrdiff_t stride = 4 * (std::ptrdiff_t{length} + line_gap);
+  for (int i = 0; i < lines; ++i) widen_row<T>(out + i * stride, along_k ? in.at(i, 0) : in.at(0, i), T::size, length, length);
+  return along_k ? Matrix{out, stride, 4} : Matrix{out, 4, stride};
+}
+
 // One piece: c[0:m, 0:n] over k, with b packed when `packed_b` is set.
 template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const Matrix& b, const std::byte* acc, std::ptrdiff_t acc_rs,
                                     std::byte* c, int m, int n, int k) {
@@ -158,11 +168,12 @@ template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const M
   const int whole = direct_b ? n / panel * panel : 0;
   const Matrix columns = {b.p + whole * b.right, b.right, b.down};
   if (whole < n) pack<T>(packed_b, panel, columns, n - whole, k);
-  const bool direct_a = T::size == 4 && (a.right == 4 || n <= panel);
+  const bool direct_a = T::size == 4 && (a.right == 4 ? n <= 8 * panel : n <= panel);
 
   for (int i0 = 0; i0 < m; i0 += piece_m) {
     const int rows = least(piece_m, m - i0);
-    if (!direct_a) pack<T>(packed_a, tile_rows, Matrix{a.at(i0, 0), a.down, a.right}, rows, k);
+    const Matrix piece = {a.at(i0, 0), a.down, a.right};
+    const Matrix lines = direct_a ? piece : copy_lines<T>(packed_a, piece, rows, k);
     for (int j = 0; j < n; j += panel) {
       Block t = {};
       t.b = j < whole ? b.at(0, j) : packed_b + std::ptrdiff_t{4} * (j - whole) * k;
@@ -172,8 +183,7 @@ template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const M
       t.k = k;
       t.cols = least(panel, n - j);
       for (int i = 0; i < rows; i += tile_rows) {
-        t.a = direct_a ? Matrix{a.at(i0 + i, 0), a.down, a.right}
-                       : Matrix{packed_a + std::ptrdiff_t{4} * i * k, 4, std::ptrdiff_t{4} * tile_rows};
+        t.a = {lines.at(i, 0), lines.down, lines.right};
         t.acc = acc == nullptr ? nullptr : acc + (i0 + i) * acc_rs + 4 * j;
         t.c = c + (i0 + i) * call.dst_rs + 4 * j;
         block_rows<V>(t, least(tile_rows, rows - i));
@@ -196,76 +206,93 @@ template <class T> void chain(const OpArgs& call, const Matrix& a, const Matrix&
 // rows x cols dot products along k.
 template <class T, int rows, int cols> PTO_WSP_INLINE void dot_block(const Matrix& a, const Matrix& b, int depth, F (&sum)[16]) {
   F s[rows][cols];
+#pragma GCC unroll 4
   for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 4
     for (int j = 0; j < cols; ++j) s[i][j] = F{};
   int k = 0;
   for (; k + 16 <= depth; k += 16) {
     F y[cols];
+#pragma GCC unroll 4
     for (int j = 0; j < cols; ++j) y[j] = T::load(b.p + j * b.down + k * T::size);
+#pragma GCC unroll 4
     for (int i = 0; i < rows; ++i) {
       const F x = T::load(a.p + i * a.down + k * T::size);
+#pragma GCC unroll 4
       for (int j = 0; j < cols; ++j) s[i][j] = fma(x, y[j], s[i][j]);
     }
   }
   if (k < depth) {  // lanes past the end keep their sums, a -0 from a product that underflowed included
     const M exist = first_lanes(depth - k);
     F y[cols];
+#pragma GCC unroll 4
     for (int j = 0; j < cols; ++j) y[j] = T::load(b.p + j * b.down + k * T::size, depth - k);
+#pragma GCC unroll 4
     for (int i = 0; i < rows; ++i) {
       const F x = T::load(a.p + i * a.down + k * T::size, depth - k);
+#pragma GCC unroll 4
       for (int j = 0; j < cols; ++j) s[i][j] = select(exist, fma(x, y[j], s[i][j]), s[i][j]);
     }
   }
+#pragma GCC unroll 4
   for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 4
     for (int j = 0; j < cols; ++j) sum[4 * i + j] = s[i][j];
+}
+
+PTO_WSP_INLINE Matrix below(const Matrix& m, int rows) { return {m.p + rows * m.down, m.down, m.right}; }
+
+template <class T> PTO_WSP_INLINE void sixteen_dots(const Matrix& a, const Matrix& b, int depth, F (&sum)[16]) {
+  if constexpr (dots_by_four) {
+    dot_block<T, 4, 4>(a, b, depth, sum);
+  } else {
+    for (int i = 0; i < 4; i += 2)
+      for (int j = 0; j < 4; j += 2) {
+        F part[16];
+        dot_block<T, 2, 2>(below(a, i), below(b, j), depth, part);
+        for (int x = 0; x < 2; ++x)
+          for (int y = 0; y < 2; ++y) sum[4 * (i + x) + j + y] = part[4 * x + y];
+      }
+  }
+}
+
+// At an edge: rows or cols below 4.
+template <class T> void fewer_dots(const Matrix& a, const Matrix& b, int depth, F (&sum)[16], int rows, int cols) {
+  for (F& s : sum) s = F{};
+  for (int i = 0; i < rows; ++i) {
+    F part[16];
+    if (cols == 4) {
+      dot_block<T, 1, 4>(below(a, i), b, depth, part);
+      for (int j = 0; j < 4; ++j) sum[4 * i + j] = part[j];
+      continue;
+    }
+    for (int j = 0; j < cols; ++j) {
+      dot_block<T, 1, 1>(below(a, i), below(b, j), depth, part);
+      sum[4 * i + j] = part[0];
+    }
+  }
 }
 
 // Up to 4 x 4 outputs.
 template <class T> void dots_tile(const OpArgs& call, const std::byte* acc, int i0, int j0, int rows, int cols) {
-  F sum[16];
-  for (F& s : sum) s = F{};
   const Matrix a = {call.src[0] + i0 * call.src_rs[0], call.src_rs[0], T::size};
   const Matrix b = {call.src[1] + j0 * call.src_rs[1], call.src_rs[1], T::size};
-  const auto shifted = [](const Matrix& m, int by) { return Matrix{m.p + by * m.down, m.down, m.right}; };
-  if (rows == 4 && cols == 4) {
-    if constexpr (dots_by_four) {
-      dot_block<T, 4, 4>(a, b, call.inner, sum);
-    } else {
-      for (int i = 0; i < 4; i += 2)
-        for (int j = 0; j < 4; j += 2) {
-          F part[16];
-          dot_block<T, 2, 2>(shifted(a, i), shifted(b, j), call.inner, part);
-          for (int x = 0; x < 2; ++x)
-            for (int y = 0; y < 2; ++y) sum[4 * (i + x) + j + y] = part[4 * x + y];
-        }
-    }
-  } else {
-    for (int i = 0; i < rows; ++i) {
-      F part[16];
-      if (cols == 4) {
-        dot_block<T, 1, 4>(shifted(a, i), b, call.inner, part);
-        for (int j = 0; j < 4; ++j) sum[4 * i + j] = part[j];
-        continue;
-      }
-      for (int j = 0; j < cols; ++j) {
-        dot_block<T, 1, 1>(shifted(a, i), shifted(b, j), call.inner, part);
-        sum[4 * i + j] = part[0];
-      }
-    }
-  }
+  F sum[16];
+  if (rows == 4 && cols == 4) sixteen_dots<T>(a, b, call.inner, sum);
+  else fewer_dots<T>(a, b, call.inner, sum, rows, cols);
   alignas(64) std::byte trees[64];
   store_f32(trees, tree_sums(sum));
+  const std::ptrdiff_t column = 4 * std::ptrdiff_t{j0};
   for (int i = 0; i < rows; ++i) {
-    const F s = load_f32(trees + 16 * i, cols);
-    const std::ptrdiff_t column = 4 * std::ptrdiff_t{j0};
     std::byte* d = call.dst + (i0 + i) * call.dst_rs + column;
+    const F s = load_f32(trees + 16 * i, cols);
     store_f32(d, acc == nullptr ? s : add(s, load_f32(acc + (i0 + i) * call.src_rs[2] + column, cols)), cols);
   }
 }
 
 template <class T> void dots(const OpArgs& call, const std::byte* acc) {
-  // A few rows of b at a time, so that they stay in the nearest cache while all rows of a pass.
-  const int fits = 16384 / (call.inner * T::size) / 4 * 4;
+  // A few rows of b at a time, so that they stay in the second cache while all rows of a pass.
+  const int fits = 262144 / (call.inner * T::size) / 4 * 4;
   const int stripe = fits < 4 ? 4 : fits;
   for (int j0 = 0; j0 < call.cols; j0 += stripe) {
     const int end = least(call.cols, j0 + stripe);

@@ -61,6 +61,7 @@ template <class T> void sum_rows(const OpArgs& a) {
   if (a.dst_rs == T::size) {
     for (; rest.rows >= 16; rest.rows -= 16) {
       F x[16];
+#pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) x[i] = accumulate<T, SumOf>(rest.src[0] + i * a.src_rs[0], a.inner);
       T::store(rest.dst, tree_sums(x));
       rest.dst += 16 * a.dst_rs;

@@ -199,9 +199,12 @@ PTO_WSP_INLINE float lane0(F a) { return _mm256_cvtss_f32(a.lo); }
 // Eight trees: lane i of the result is the tree sum of x[i].
 PTO_WSP_INLINE __m256 eight_sums(const F* x) {
   __m256 s8[8], s4[4], s2[2];
+#pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) s8[i] = _mm256_add_ps(x[i].lo, x[i].hi);
+#pragma GCC unroll 8
   for (int i = 0; i < 4; ++i)  // i in the lower half, i+4 in the upper
     s4[i] = _mm256_add_ps(_mm256_permute2f128_ps(s8[i], s8[i + 4], 0x20), _mm256_permute2f128_ps(s8[i], s8[i + 4], 0x31));
+#pragma GCC unroll 8
   for (int i = 0; i < 2; ++i)
     s2[i] = _mm256_add_ps(_mm256_shuffle_ps(s4[i], s4[i + 2], 0x44), _mm256_shuffle_ps(s4[i], s4[i + 2], 0xee));
   const __m256 s1 = _mm256_add_ps(_mm256_shuffle_ps(s2[0], s2[1], 0x88), _mm256_shuffle_ps(s2[0], s2[1], 0xdd));

@@ -126,11 +126,15 @@ PTO_WSP_INLINE float lane0(F a) { return _mm512_cvtss_f32(a.v); }
 // Lane i of the result is the tree sum of x[i].
 PTO_WSP_INLINE F tree_sums(const F (&x)[16]) {
   F s8[8], s4[4], s2[2];
+#pragma GCC unroll 8
   for (int i = 0; i < 8; ++i)  // x[i] in the lower half, x[i+8] in the upper
     s8[i] = add(F{_mm512_shuffle_f32x4(x[i].v, x[i + 8].v, 0x44)}, F{_mm512_shuffle_f32x4(x[i].v, x[i + 8].v, 0xee)});
+#pragma GCC unroll 8
   for (int i = 0; i < 4; ++i)  // quarters: i, i+4, i+8, i+12
     s4[i] = add(F{_mm512_shuffle_f32x4(s8[i].v, s8[i + 4].v, 0x88)}, F{_mm512_shuffle_f32x4(s8[i].v, s8[i + 4].v, 0xdd)});
+#pragma GCC unroll 8
   for (int q = 0; q < 4; ++q) s4[q] = F{_mm512_shuffle_f32x4(s4[q].v, s4[q].v, 0xd8)};
+#pragma GCC unroll 8
   for (int i = 0; i < 2; ++i)  // pairs: lanes 0,1 of a quarter from i, lanes 2,3 from i+2
     s2[i] = add(F{_mm512_shuffle_ps(s4[i].v, s4[i + 2].v, 0x44)}, F{_mm512_shuffle_ps(s4[i].v, s4[i + 2].v, 0xee)});
   // even lanes of s2[0] and s2[1]: within a quarter 0, 2, 1, 3
