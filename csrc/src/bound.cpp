@@ -67,7 +67,7 @@ class Binder {
       case NodeKind::block:
       case NodeKind::seq: children(b, n, certain); break;
       case NodeKind::loop: loop(b, n, certain); break;
-      case NodeKind::eval: eval(n); break;
+      case NodeKind::eval: eval(b, n); break;
       case NodeKind::task:
         b.task = n.id;
         task(n.id, certain);
@@ -85,7 +85,11 @@ class Binder {
     }
     b.first_child = static_cast<std::uint32_t>(out_.children_.size());
     b.n_children = static_cast<std::uint32_t>(ids.size());
-    for (const std::uint32_t c : ids) b.loops = b.loops || out_.nodes_[c].loops;
+    b.empty = true;
+    for (const std::uint32_t c : ids) {
+      b.loops = b.loops || out_.nodes_[c].loops;
+      b.empty = b.empty && out_.nodes_[c].empty;
+    }
     out_.children_.insert(out_.children_.end(), ids.begin(), ids.end());
   }
 
@@ -104,21 +108,25 @@ class Binder {
     b.loops = true;
     b.checked = extent.lo < 0 || !extent.fits();
     b.extent = fold(n.a);
+    b.empty = true;
     const Wide top = std::clamp<Wide>(extent.hi, 0, INT64_MAX);
     // Where no iteration can be reached there is nothing to prove, and nothing runs.
     if (top > 0) {
       ranges_[n.reg] = {0, static_cast<std::int64_t>(top - 1), extent.is_point() && !b.checked};
       children(b, n, certain && extent.lo >= 1);
     }
+    b.empty = b.empty && !b.checked;
+    if (b.empty) b.extent = {};  // however often nothing is repeated
   }
 
-  void eval(const Node& n) {
+  void eval(BoundNode& out, const Node& n) {
     const Interval a = interval_of(n.a, ranges_), b = interval_of(n.b, ranges_);
     Range& r = ranges_[n.reg];
     std::int64_t value = 0;
     if (a.is_point() && b.is_point() && a.fits() && b.fits()) {
       if (evaluate(n.op, static_cast<std::int64_t>(a.lo), static_cast<std::int64_t>(b.lo), value) == EvalStatus::ok) {
         r = {value, value, true};
+        out.empty = true;
         return;
       }
     }

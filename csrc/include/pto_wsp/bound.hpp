@@ -104,6 +104,7 @@ struct BoundNode {
   bool sequential = false;
   bool checked = false;                  // loop: the extent was not proved to be a number >= 0
   bool loops = false;                    // there is a loop at or below this node
+  bool empty = false;                    // there is neither a task nor a possible failure
   std::uint32_t reg = 0, task = 0;
   Linear extent;
   std::uint32_t first_child = 0, n_children = 0;

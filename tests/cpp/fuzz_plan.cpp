@@ -1,0 +1,199 @@
+// Damages plans in many ways. Each is refused, or runs on buffers of exactly the size it states, with whatever
+// outcome but a touch outside them (built with sanitizers) or a run that cannot be stopped.
+//
+//   fuzz_plan [mutations] [first seed] [plan files]
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <random>
+
+#include "check.hpp"
+#include "run_helpers.hpp"
+
+using namespace helpers;
+
+namespace {
+
+constexpr std::int64_t max_bytes = 1 << 20;
+
+struct Rng {
+  std::mt19937_64 engine;
+  std::size_t below(std::size_t n) { return static_cast<std::size_t>(engine() % n); }
+};
+
+// Tiles with tails, evaluated registers, windows, dispatch scopes, tracked and sequential parts.
+writer::Plan rich(bool tracked) {
+  writer::Plan p;
+  p.symbols = {"n", "m"};
+  p.regs = 7;
+  p.tensors.assign(2, {{reg(0), reg(1)}, 3, f32});
+  p.tensors.push_back({{Affine(2), reg(0), Affine(4)}, 3, f32});
+  p.kernels = {kernel(add, 4, 2, 1, 3), kernel(mul, 2, 4, 5), inout_kernel(1, 4, 2)};
+  p.dispatches = {2, 3};
+  p.windows = {8, 2};
+  p.handover = 1;
+  Task a{0, 0, 1, 0, {reg(3), reg(4)}, {}}, b{1, 1, 0, 1, {reg(5)}, {}}, c{2, 2, 2, 0, {reg(6)}, {}};
+  const std::vector<Dim> dims{tile(reg(3, 4), reg(0)), tile(reg(4, 2), reg(1))};
+  a.args = {view(0, tracked, dims), view(1, tracked, dims)};
+  b.args = {view(1, tracked, {slice(reg(5, 2)), slice(0)}), view(2, tracked, {at(1), slice(reg(5)), slice(0)})};
+  c.args = {view(2, tracked, {at(0), slice(reg(6)), slice(0)})};
+  const Bytes first = loop(3, reg(2), loop(4, 2, task(a)));
+  const Bytes second = loop(5, reg(2), task(b)), third = loop(6, reg(2, 2), task(c), tracked);
+  p.root = block({eval(2, 1, reg(0, 1, 3), 4), tracked ? seq({first, second, third}) : block({first, second, third})});
+  return p;
+}
+
+writer::Plan scattered() {
+  writer::Plan p = one_loop(40);
+  p.regs = 3;
+  Task t;
+  t.coords = {reg(0)};
+  t.args = {view(0, true, {slice(reg(2)), slice(0)}), view(1, true, {slice(reg(1)), slice(0)})};
+  p.root = loop(0, 6, block({eval(1, 0, reg(0), reg(0)), eval(2, 2, reg(0, 7), 11), task(t)}));
+  return p;
+}
+
+std::vector<Bytes> seeds(int argc, char** argv) {
+  std::vector<Bytes> out{one_loop(9).bytes(), two_loops(6).bytes(), chain(5, true).bytes(), chain(5, false).bytes(),
+                         rich(false).bytes(), rich(true).bytes(), scattered().bytes()};
+  for (int i = 3; i < argc; ++i) {
+    std::ifstream file(argv[i], std::ios::binary);
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
+    const auto* data = reinterpret_cast<const std::byte*>(text.data());
+    out.emplace_back(data, data + text.size());
+  }
+  return out;
+}
+
+// A number as it may be found in a stream: small, or at an edge.
+std::uint64_t interesting(Rng& rng) {
+  constexpr std::uint64_t edges[] = {0, 1, 2, 3, 4, 7, 8, 63, 64, 127, 128, 255, 65535, 65536, (1ull << 31) - 1, 1ull << 31, (1ull << 32) - 1,
+                                     1ull << 32, 1ull << 52, (1ull << 62), (1ull << 63) - 1, 1ull << 63, ~0ull, ~0ull - 1};
+  return rng.below(2) == 0 ? rng.below(12) : edges[rng.below(std::size(edges))];
+}
+
+void mutate(Bytes& b, Rng& rng) {
+  if (b.size() < 12) return;
+  // Past the magic, mostly.
+  const std::size_t at = rng.below(50) == 0 ? rng.below(b.size()) : 8 + rng.below(b.size() - 8);
+  const auto i = b.begin() + static_cast<std::ptrdiff_t>(at);
+  const std::size_t length = std::min(1 + rng.below(24), b.size() - at);
+  const auto j = i + static_cast<std::ptrdiff_t>(length);
+  switch (rng.below(8)) {
+    case 0: *i = static_cast<std::byte>(rng.below(256)); break;
+    case 1: *i ^= static_cast<std::byte>(1u << rng.below(8)); break;
+    case 2: *i = static_cast<std::byte>(static_cast<std::uint8_t>(*i) + (rng.below(2) == 0 ? 1 : 2)); break;
+    case 3: {  // another number in place of one
+      auto end = i;
+      while (end != b.end() && static_cast<std::uint8_t>(*end) >= 0x80) ++end;
+      if (end != b.end()) ++end;
+      const auto place = b.erase(i, end);
+      const Bytes number = Out().u(interesting(rng)).bytes;
+      b.insert(place, number.begin(), number.end());
+      break;
+    }
+    case 4: {  // a part twice
+      const Bytes part(i, j);
+      b.insert(i, part.begin(), part.end());
+      break;
+    }
+    case 5: b.erase(i, j); break;
+    case 6: {  // two parts exchanged
+      const std::size_t other = 8 + rng.below(b.size() - 8);
+      for (std::size_t k = 0; k < length && other + k < b.size() && at + k < b.size(); ++k) std::swap(b[at + k], b[other + k]);
+      break;
+    }
+    default: b.resize(rng.below(20) == 0 ? at : b.size()); break;
+  }
+}
+
+struct Counts {
+  std::uint64_t refused = 0, too_large = 0, failed = 0, ran = 0, stopped = 0;
+};
+
+void try_plan(const Bytes& bytes, Rng& rng, Counts& counts) {
+  std::shared_ptr<const pto_wsp::Plan> plan;
+  try {
+    plan = decode(bytes);
+  } catch (const pto_wsp::PlanError&) {
+    ++counts.refused;
+    return;
+  }
+  std::size_t scratch = 0;
+  for (const pto_wsp::Kernel& k : plan->kernels()) scratch = std::max(scratch, k.scratch_bytes());
+  if (scratch > static_cast<std::size_t>(16 * max_bytes)) {
+    ++counts.too_large;
+    return;
+  }
+  pto_wsp::Instance instance(plan, rng.below(8) == 0 ? 2 : 1);
+  std::vector<std::int64_t> symbols;
+  for (std::size_t i = 0; i < plan->symbols().size(); ++i) symbols.push_back(static_cast<std::int64_t>(4 + rng.below(9)));
+  instance.set_symbols(symbols);
+  std::vector<std::unique_ptr<std::byte[]>> memory;
+  for (std::size_t i = 0; i < plan->tensors().size(); ++i) {
+    const pto_wsp::TensorInfo& t = plan->tensors()[i];
+    std::vector<std::int64_t> shape, strides;
+    auto size = static_cast<std::int64_t>(size_of(t.dtype));
+    for (const pto_wsp::Affine& d : t.dims) {
+      std::int64_t n = 0;
+      if (!pto_wsp::evaluate(d, symbols, n) || n < 0 || n > max_bytes || size * n > max_bytes) {
+        ++counts.too_large;
+        return;
+      }
+      shape.push_back(n);
+      strides.push_back(size);
+      size *= n;
+    }
+    memory.push_back(std::make_unique<std::byte[]>(static_cast<std::size_t>(size)));
+    std::byte* data = memory.back().get();
+    for (std::size_t d = 0; d < shape.size(); ++d) {
+      if (shape[d] == 0 || rng.below(4) != 0) continue;
+      data += strides[d] * (shape[d] - 1);  // backwards
+      strides[d] = -strides[d];
+    }
+    instance.bind(i, size == 0 ? nullptr : data, shape, strides, static_cast<std::uint32_t>(t.dtype), true);
+  }
+  try {
+    instance.start();
+  } catch (const std::bad_alloc&) {
+    ++counts.too_large;
+    return;
+  }
+  if (!instance.wait(0.02)) {
+    ++counts.stopped;
+    instance.cancel();
+    CHECK(instance.wait(60));
+  } else if (instance.error()) {
+    ++counts.failed;
+  } else {
+    ++counts.ran;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::uint64_t mutations = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 2000;
+  const std::uint64_t first = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1;
+  const std::vector<Bytes> plans = seeds(argc, argv);
+  Counts counts;
+  {
+    Rng rng{std::mt19937_64(first)};
+    Counts whole;
+    for (const Bytes& p : plans) try_plan(p, rng, whole);
+    CHECK_EQ(whole.refused, 0);
+    CHECK_EQ(whole.ran, plans.size());
+  }
+  for (std::uint64_t i = 0; i < mutations; ++i) {
+    Rng rng{std::mt19937_64(first + i)};
+    Bytes b = plans[rng.below(plans.size())];
+    for (std::size_t k = 0, n = rng.below(3) == 0 ? 1 + rng.below(4) : 1; k < n; ++k) mutate(b, rng);
+    if (std::getenv("FUZZ_TRACE") != nullptr) std::fprintf(stderr, "mutation %llu\n", static_cast<unsigned long long>(first + i));
+    try_plan(b, rng, counts);
+  }
+  std::printf("%llu mutations: %llu refused, %llu too large, %llu failed, %llu ran, %llu stopped\n",
+              static_cast<unsigned long long>(mutations), static_cast<unsigned long long>(counts.refused),
+              static_cast<unsigned long long>(counts.too_large), static_cast<unsigned long long>(counts.failed),
+              static_cast<unsigned long long>(counts.ran), static_cast<unsigned long long>(counts.stopped));
+  return check::result();
+}
