@@ -103,7 +103,7 @@ class Dense:
     def __class_getitem__(cls, size: int) -> _DenseOf:
         return _DenseOf(_check_size("Dense", size))
 
-    def __init__(self) -> None:
+    def __new__(cls, *size: object, name: str | None = None) -> DenseAxis:  # what `Dense[8]` is called like
         raise TraceError(
             "PTO153", "Dense without a size", loc=here(), fix="write Dense[8](), or DenseDyn() for a size known later"
         )
