@@ -13,6 +13,7 @@ from typing import Any
 from pto_wsp.artifact.container import Section, content_hash, damaged, pack, unpack
 from pto_wsp.errors import ArtifactError, Location, PtoError, here
 from pto_wsp.ir.core import Axis, Wir
+from pto_wsp.ir.dependence import analyse
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ir.verify import verify
 
@@ -97,15 +98,15 @@ class Artifact:
         wrong = [k for k, v in want.items() if m[k] != v]
         if wrong:
             raise damaged(f"its manifest and its wir differ in {', '.join(wrong)}")
-        if any(
-            not isinstance(k, str)
-            or k not in self.wir.symbols
-            or not isinstance(v, int)
-            or isinstance(v, bool)
-            or v < 0
-            for k, v in m["sizes"].items()
-        ):
+        sizes: dict[str, Any] = m["sizes"]
+        if any(n not in self.wir.symbols or not _is_count(v, 0) for n, v in sizes.items()):
             raise damaged("its manifest has wrong sizes")
+        if not all(_is_count(m[k], 1) for k in ("lanes", "clock_khz")):
+            raise damaged("its manifest has wrong numbers")
+        if not all(isinstance(v, str) for v in m["capabilities"].values()):
+            raise damaged("its manifest has wrong capabilities")
+        if m["race_checks"] is not analyse(self.wir).depends_on_sizes:
+            raise damaged("its manifest and its wir differ in what sizes decide")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artifact, whole or not at all. Raises ArtifactError where it cannot be written."""
@@ -197,6 +198,10 @@ def make(
 ) -> Artifact:
     """The artifact of a lowered workload; `manifest` gives the fields that do not follow from the wir."""
     return Artifact({**manifest, **tables_of(wir)}, show(wir), plan, task_locations, check_locations)
+
+
+def _is_count(x: object, least: int) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool) and least <= x < 2**63
 
 
 def _json(data: Any) -> bytes:

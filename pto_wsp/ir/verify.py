@@ -108,7 +108,7 @@ def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], written: s
         elif known.get(x.name) != x:
             raise broken(eqn, f"{x.name} is not defined here as {x.type}")
     if memory:
-        name = eqn.ins[0].name if isinstance(eqn.ins[0], Var) else ""
+        name = eqn.ins[0].name if eqn.ins and isinstance(eqn.ins[0], Var) else ""
         if name not in params:
             raise broken(eqn, "needs a parameter")
         if eqn.prim == "store":
@@ -117,7 +117,10 @@ def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], written: s
             written.add(name)
         elif params[name].direction is Direction.OUT and name not in written:
             raise broken(eqn, f"{name} is read before it is written")
-    typed = prim.type(dict(eqn.params), *(operand_type(x) for x in eqn.ins))
+    try:
+        typed = prim.type(dict(eqn.params), *(operand_type(x) for x in eqn.ins))
+    except (LookupError, TypeError, ValueError, AttributeError) as e:  # wir read from a file may lack anything
+        raise broken(eqn, f"its operands or parameters are not those it has: {e}") from e
     want = () if typed.type is None else (typed.type,)
     if tuple(v.type for v in eqn.outs) != want:
         raise broken(eqn, f"its type is {', '.join(map(str, want)) or 'nothing'}")

@@ -13,12 +13,13 @@ import numpy as np
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
-from pto_wsp.errors import BindError, CompileError, ExecutionError, here, no_attribute
+from pto_wsp.errors import ArtifactError, BindError, CompileError, ExecutionError, here, no_attribute
 from pto_wsp.ir.core import written_tensors
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.runtime.stats import ProgramStats, WindowStats
+from pto_wsp.targets.base import TARGETS
 from pto_wsp.trace.tensor import Tensor, array_of, check_array
 
 _SLICE = 0.05  # seconds between looks at signals while waiting
@@ -371,6 +372,15 @@ class Program:
 
 def _load_plan(artifact: Artifact) -> Any:
     """The plan, verified by the core and equal in its tables to the wir."""
+    target = artifact.manifest["target"]
+    if target not in TARGETS:
+        raise ArtifactError(
+            "PTO602",
+            f"the artifact is for target {target!r}",
+            values={"this version has": ", ".join(sorted(TARGETS))},
+            loc=here(),
+            fix="use the version of pto_wsp that wrote it, or compile for another target",
+        )
     compiled = core()
     try:
         plan = compiled.Plan(artifact.plan)
