@@ -62,6 +62,7 @@ class Planner {
   explicit Planner(KernelImpl& kernel) : k_(kernel), p_(kernel.program) {}
 
   void run() {
+    join_equal_sizes();
     find_uses();
     alias_loads();
     make_groups();
@@ -95,6 +96,22 @@ class Planner {
   template <class Fn> void each_value(const Instr& in, Fn fn) const {
     for (unsigned s = 0; s < in.n_src; ++s)
       if (in.src[s].kind == Source::Kind::value) fn(in.src[s].index, s);
+  }
+
+  // Sizes of parameters that the checks make equal are told by one of them.
+  void join_equal_sizes() {
+    same_size_.resize(2 * p_.params.size());
+    for (std::size_t i = 0; i < same_size_.size(); ++i) same_size_[i] = i;
+    for (const Check& c : p_.checks)
+      if (!c.at_least && c.a.param >= 0 && c.b.param >= 0) same_size_[representative(c.a)] = representative(c.b);
+  }
+  std::size_t representative(const DimRef& d) const {
+    std::size_t at = 2 * static_cast<std::size_t>(d.param) + (d.is_cols ? 1 : 0);
+    while (same_size_[at] != at) at = same_size_[at];
+    return at;
+  }
+  bool always_equal(const DimRef& a, const DimRef& b) const {
+    return a == b || (a.param >= 0 && b.param >= 0 && representative(a) == representative(b));
   }
 
   void find_uses() {
@@ -201,7 +218,7 @@ class Planner {
       ValueInfo& v = info_[instr(s).src[1].index];
       if (v.alias >= 0 || is_load(v.def)) continue;
       const DimRef rows = param_dim(param, false), cols = param_dim(param, true);
-      const bool same_region = v.rows == rows && v.cols == cols;
+      const bool same_region = always_equal(v.rows, rows) && always_equal(v.cols, cols);
       if ((!same_region && v.users.size() > 1) || !unseen(s, param, v)) continue;
       v.alias = static_cast<std::int32_t>(param);
       v.rows = rows;
@@ -421,6 +438,7 @@ class Planner {
 
   KernelImpl& k_;
   const Program& p_;
+  std::vector<std::size_t> same_size_;       // of 2 * parameter + is_cols
   std::vector<ValueInfo> info_;
   std::vector<PlanGroup> groups_;
   std::vector<std::size_t> positions_;       // group ids in order
