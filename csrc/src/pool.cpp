@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <system_error>
 #include <thread>
 
@@ -13,11 +14,11 @@ namespace {
 constexpr std::chrono::microseconds spin_time{20};
 
 std::atomic<Pool*> the_pool{nullptr};
-std::mutex* making = new std::mutex;
+std::mutex making;
 
 // Only the forking thread lives on in the child, and locks may be held by those that do not.
 void after_fork() {
-  making = new std::mutex;
+  new (&making) std::mutex;
   the_pool.store(nullptr);
 }
 
@@ -26,7 +27,7 @@ void after_fork() {
 Pool& Pool::instance() {
   Pool* pool = the_pool.load(std::memory_order_acquire);
   if (pool != nullptr) return *pool;
-  const std::lock_guard lock(*making);
+  const std::lock_guard lock(making);
   static const int hooked = pthread_atfork(nullptr, nullptr, after_fork);
   static_cast<void>(hooked);
   pool = the_pool.load(std::memory_order_acquire);
