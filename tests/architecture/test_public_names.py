@@ -21,7 +21,7 @@ def documented(name: str, value: object) -> Iterator[tuple[str, object]]:
     members = vars(value).items() if inspect.isclass(value) or inspect.ismodule(value) else ()
     for member, inner in members:
         function = inner.fget if isinstance(inner, property) else getattr(inner, "__func__", inner)
-        is_own = getattr(function, "__module__", "").partition(".")[0] == "pto_wsp"
+        is_own = str(getattr(function, "__module__", "")).partition(".")[0] == "pto_wsp"
         if not member.startswith("_") and is_own and inspect.isroutine(function):
             yield f"{name}.{member}", function
 
