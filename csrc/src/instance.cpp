@@ -47,14 +47,14 @@ void Instance::bind(std::size_t i, std::byte* data, std::span<const std::int64_t
   bound_[i] = true;
 }
 
-void Instance::start() {
+bool Instance::start() {
   must_be_idle();
   if (!symbols_set_) throw std::logic_error("the symbols have no values");
   for (std::size_t i = 0; i < bound_.size(); ++i)
     if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
   // A thread may still be on its way out of the last run.
   if (!run_ || !run_->idle()) run_ = std::make_shared<Run>();
-  run_->start(plan_, symbols_, buffers_, threads_, hook_);
+  return run_->start(plan_, symbols_, buffers_, threads_, hook_);
 }
 
 bool Instance::wait(double seconds) {

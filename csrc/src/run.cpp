@@ -17,7 +17,7 @@ std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads) {
 
 }  // namespace
 
-void Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers,
+bool Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers,
                 std::uint32_t threads, TaskHook hook) {
   began_ = SteadyClock::now();
   source_ = std::move(source);
@@ -29,7 +29,7 @@ void Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t
   failure_ = plan_.bind(plan, symbols, buffers);
   if (failure_) {
     over_.store(true);
-    return;
+    return false;
   }
   Scratch::of_this_thread().get(plan_.scratch_bytes());  // too much is told here
   control_.cancelled = false;
@@ -46,6 +46,7 @@ void Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t
   over_.store(false);
   pool_->grow(threads);
   pool_->add(shared_from_this());
+  return true;
 }
 
 bool Run::engine_has_work() const { return independent_ ? loose_.has_work() : ordered_.has_work(); }

@@ -9,7 +9,7 @@ from types import FunctionType
 from typing import Any, overload
 
 from pto_wsp import arch as archs
-from pto_wsp.errors import TraceError, here, no_attribute, user_frame
+from pto_wsp.errors import ArtifactError, CompileError, TraceError, here, no_attribute, user_frame
 from pto_wsp.ir.core import Axis, Eqn, Kernel, Policy, Region, Wir
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
@@ -46,7 +46,16 @@ class Workload(Traced):
         count = thread_count(threads)
         begin = time.perf_counter()
         artifact = base.get(target).compile(self.wir, archs.get(arch), self.sizes)
-        program = Program(artifact, count)
+        try:
+            program = Program(artifact, count)
+        except ArtifactError as e:  # what the runtime refuses of a plan just made is a limit of the runtime
+            raise CompileError(
+                "PTO405",
+                f"the runtime cannot take workload {self.wir.name}",
+                values={"because": e.what},
+                loc=here(),
+                fix="make kernels shorter, or loops less deeply nested",
+            ) from e
         program.compile_time_ms = (time.perf_counter() - begin) * 1e3
         return program.bind({n: t for n, t in self.tensors.items() if isinstance(t, Tensor)})
 

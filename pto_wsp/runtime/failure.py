@@ -6,7 +6,7 @@ from typing import Any
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
-from pto_wsp.ir.core import At, Axis, Eqn, Kernel, TileAt, View
+from pto_wsp.ir.core import At, Kernel, TileAt, View
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks
@@ -19,14 +19,14 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
         return Cancelled("PTO703", "the run was cancelled", fix="execute() runs the program again")
     if kind == "memory":
         return ExecutionError("PTO715", "there is no memory for the run", fix="use smaller tiles, or fewer threads")
-    if kind == "extent":
-        return _extent(artifact, failure)
     if failure["site"] is None:
-        return ExecutionError("PTO712", f"{_KINDS[kind]}, outside of any task", fix=_FIXES[kind])
+        return ExecutionError("PTO714", "semantic time is beyond 2^62 cycles", fix="use smaller sizes")
     eqn = list(artifact.wir.tasks())[failure["site"]]
     kernel = artifact.wir.kernel(str(eqn.params["kernel"]))
     loc = _at(artifact.task_locations, failure["site"])
-    values: dict[str, object] = {"task": f"{kernel.label}[{', '.join(map(str, failure['coords']))}]"}
+    values: dict[str, object] = {}
+    if failure["coords"]:
+        values["task"] = f"{kernel.label}[{', '.join(map(str, failure['coords']))}]"
     name = "" if failure["arg"] is None else kernel.params[failure["arg"]].name
     if kind == "bounds":
         view = eqn.ins[failure["arg"]]
@@ -40,6 +40,7 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     if kind == "valid_shape":
         return _valid_shape(artifact, failure, kernel, values, loc)
     codes = {
+        "extent": ("PTO511", BoundsError),
         "scalar_range": ("PTO713", BoundsError),
         "zero_divisor": ("PTO711", ExecutionError),
         "overflow": ("PTO712", BoundsError),
@@ -54,12 +55,14 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
 
 
 _KINDS = {
+    "extent": "a loop around it has a negative extent",
     "scalar_range": "a scalar does not fit its parameter",
     "zero_divisor": "an index expression divides by zero",
     "overflow": "an integer beyond 64 bits",
     "cost": "a cost that is negative or beyond 64 bits",
 }
 _FIXES = {
+    "extent": "extents are 0 or more",
     "bounds": "make the axis shorter, or the tensor larger",
     "scalar_range": "give an integer that the parameter's dtype holds",
     "zero_divisor": "bind the divisor to something else than 0",
@@ -90,20 +93,4 @@ def _valid_shape(
         values=values,
         loc=loc,
         fix="pass tiles of equal valid shape: tile both tensors by the same axis, or pad them to whole tiles",
-    )
-
-
-def _extent(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
-    loops: list[Eqn] = []
-    for top in artifact.wir.body.eqns:
-        loops += [e for e in top.walk() if isinstance(e.params.get("axis"), Axis)]
-    loop = loops[failure["site"]]
-    axis = loop.params["axis"]
-    assert isinstance(axis, Axis)
-    shown = f" {failure['values'][0]}" if failure["values"] else ""
-    return BoundsError(
-        "PTO511",
-        f"the loop over {loop.params['loop']} has a negative extent{shown}",
-        values={"axis": axis.name, "extent": axis.extent},
-        fix="extents are 0 or more",
     )

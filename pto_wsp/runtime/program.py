@@ -13,7 +13,7 @@ import numpy as np
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
-from pto_wsp.errors import ArtifactError, BindError, CompileError, ExecutionError, here, no_attribute
+from pto_wsp.errors import ArtifactError, BindError, CompileError, ExecutionError, PtoError, here, no_attribute
 from pto_wsp.ir.core import written_tensors
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.runtime.core import core
@@ -263,8 +263,10 @@ class Program:
             self._not_running("execute()")
             if not self._ready:
                 self._prepare()
-            self._run.start()
+            ran = self._run.start()
             self._started = True
+        if not ran:
+            raise self._failure()
         return self
 
     def synchronize(self, timeout: float | None = None) -> None:
@@ -289,11 +291,14 @@ class Program:
             while not self._run.wait(_SLICE):
                 pass
             raise
-        failure = self._run.error()
-        if failure is not None:
-            error = to_error(self._artifact, failure)
-            error.loc = error.loc or here()
-            raise error
+        if self._run.error() is not None:
+            raise self._failure()
+
+    def _failure(self) -> PtoError:
+        """What went wrong in the last run."""
+        error = to_error(self._artifact, self._run.error())
+        error.loc = error.loc or here()
+        return error
 
     def run(self) -> Self:
         """execute() and synchronize()."""

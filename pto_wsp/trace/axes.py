@@ -11,8 +11,7 @@ from pto_wsp.errors import BoundsError, TraceError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import Axis
 from pto_wsp.ir.expr import Expr
-from pto_wsp.trace.index import Scalar64, Symbol, as_expr
-from pto_wsp.trace.names import variable_name
+from pto_wsp.trace.index import Symbol, as_expr
 
 
 def _check_name(name: object) -> str | None:
@@ -190,4 +189,4 @@ def to_axis(x: Any) -> LoopAxis:
         raise BoundsError(
             "PTO511", "a loop of negative extent", values={"extent": extent}, loc=here(), fix="extents are 0 or more"
         )
-    return Range(extent, variable_name(x) if isinstance(x, Scalar64) else None)
+    return Range(extent, x.name if isinstance(x, Symbol) else None)

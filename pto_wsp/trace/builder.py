@@ -318,10 +318,10 @@ class WorkloadBuilder:
                 fix="a tile is two-dimensional: X[b, t] drops two dimensions, X[b, i:i+1, :] keeps the second as one row",
             )
         for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
-            self._check_bounds(d, size, k, view.root, loc)
+            self._check_bounds(d, size, k, f"{what}: tensor {tensor}", loc)
         return out
 
-    def _check_bounds(self, d: ViewDim, size: Expr, k: int, root: TensorSpec, loc: Location) -> None:
+    def _check_bounds(self, d: ViewDim, size: Expr, k: int, what: str, loc: Location) -> None:
         """Refuse an access that leaves the tensor in an iteration that some sizes reach, where this is known now."""
         ranges: dict[str, tuple[int, int]] = {}
         for loop in self.loops:
@@ -347,13 +347,15 @@ class WorkloadBuilder:
         if not (reachable(around, -first - 1) or reachable(around, last - size - 1)):
             return
         at = high[1] - 1 if high[1] > size.const else low[0]
-        values = {"tensor": root, "index": d.start if isinstance(d, Slice) else d.index}
+        fix = "make the axis shorter, or the tensor larger"
+        if isinstance(d, Slice):
+            fix += "; where the last piece is shorter, iterate x.tiles(n) and index with the tile index"
         raise BoundsError(
             "PTO163",
-            f"element {at} of dimension {k}, which has {size}, is reached",
-            values=values,
+            f"{what} has {size} elements in dimension {k}, but element {at} is reached",
+            values={"index": d.start if isinstance(d, Slice) else d.index},
             loc=loc,
-            fix="make the axis shorter, or the tensor larger",
+            fix=fix,
         )
 
     def finish(self) -> Wir:

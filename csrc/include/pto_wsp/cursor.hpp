@@ -45,7 +45,12 @@ class Cursor {
   }
 
   // A number of items that follow, each at least `bytes_each` long.
-  std::size_t count(const char* what, std::size_t bytes_each = 1) { return static_cast<std::size_t>(u(remaining() / bytes_each, what)); }
+  std::size_t count(const char* what, std::size_t bytes_each = 1) {
+    const std::uint64_t value = u();
+    const std::uint64_t most = remaining() / bytes_each;  // what is left behind the number itself
+    if (value > most) throw PlanError(std::string(what) + " is " + std::to_string(value) + ", at most " + std::to_string(most) + " is possible");
+    return static_cast<std::size_t>(value);
+  }
 
   // Signed: zigzag over LEB128.
   std::int64_t s() {

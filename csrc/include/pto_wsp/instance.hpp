@@ -30,9 +30,9 @@ class Instance {
   void bind(std::size_t i, std::byte* data, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
             std::uint32_t dtype, bool writable);
 
-  /// Checks the plan against what is bound and starts. A failed check ends the run at once, with nothing run.
+  /// Checks the plan against what is bound and starts. A failed check ends the run at once, with nothing run: false.
   /// Throws logic_error while running or when something is not bound.
-  void start();
+  bool start();
 
   /// Works on the run until it is over (true) or `seconds` have passed.
   bool wait(double seconds);

@@ -21,8 +21,9 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
  public:
   Run() = default;
 
-  /// Checks the plan against buffers and symbols and puts the run up. When a check fails the run is over at once.
-  void start(std::shared_ptr<const Plan> plan, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers, std::uint32_t threads,
+  /// Checks the plan against buffers and symbols and puts the run up. When a check fails, the run is over at once with nothing
+  /// run, and the answer is false.
+  bool start(std::shared_ptr<const Plan> plan, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers, std::uint32_t threads,
              TaskHook hook);
 
   /// Helps until the run is over or the deadline has come; true when it is over.
