@@ -1,7 +1,5 @@
 """pto_wsp: a traced staging framework for workloads of tile kernels, with a C++ runtime and exact semantic time."""
 
-from typing import Any
-
 from pto_wsp import ops as pto
 from pto_wsp.api.workload import Workload, kernel, make_wir, workload
 from pto_wsp.errors import (
@@ -83,7 +81,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     from pto_wsp.errors import UnsupportedNameError, here
 
     if name.startswith("_"):

@@ -62,6 +62,7 @@ class DType(Choice):
 
     @property
     def is_float(self) -> bool:
+        """Whether it is a floating-point type."""
         return self in (DType.F32, DType.F16, DType.BF16)
 
     @property

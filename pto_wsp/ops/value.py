@@ -29,6 +29,7 @@ class Value:
 
     @property
     def type(self) -> Type:
+        """Type in the wir: dtype, static shape and valid shape."""
         return self._var.type
 
     @property
@@ -49,6 +50,7 @@ class Value:
 
     @property
     def builder(self) -> KernelBuilder:
+        """The trace it belongs to."""
         return self._builder
 
     def __repr__(self) -> str:

@@ -104,6 +104,7 @@ class TensorSpec:
 
     @property
     def rank(self) -> int:
+        """Number of dimensions."""
         return len(self.spec_shape)
 
     def __getitem__(self, index: Any) -> TensorView:

@@ -24,7 +24,10 @@ def expressible(case: dict[str, Any]) -> bool:
     return (
         not any(options.get(name) for name in ("pools", "window_bytes", "interleave"))
         and not any(task.get("wait") for task in tasks)
-        and (options["ready"] == "fifo" or (options["ready"] == "priority" and not any("priority" in task for task in tasks)))
+        and (
+            options["ready"] == "fifo"
+            or (options["ready"] == "priority" and not any("priority" in task for task in tasks))
+        )
         and options["batch"] == 1
         and options["start"] in (0, 1)
         and "abort" not in case["expect"]
