@@ -8,7 +8,7 @@ Numbers are small integers and stay so: every operation is exact, whatever its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -45,13 +45,13 @@ Env = dict[str, Any]
 Index = Callable[[Env], Any]
 
 
-@dataclass(frozen=True)
 class Case:
     """A workload, arrays by tensor name, and the sizes of its dynamic axes."""
 
-    workload: Workload
-    arrays: dict[str, np.ndarray[Any, Any]]
-    sizes: dict[str, int] = field(default_factory=dict)
+    def __init__(self, workload: Workload, arrays: dict[str, np.ndarray[Any, Any]], sizes: dict[str, int]) -> None:
+        self.workload = workload
+        self.arrays = arrays
+        self.sizes = sizes
 
     def fresh(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the arrays."""
@@ -386,9 +386,3 @@ def cases(draw: Callable[[Any], Any], *, windows: str = "anywhere") -> Case:
     if windows == "root" and draw(st.booleans()):
         w = w.task_graph(window=TaskWindow(draw(st.integers(1, 6))))
     return Case(w, d.arrays, {n: v for n, v in d.sizes.items() if n in w.wir.symbols})
-
-
-def bodies(case: Case) -> Iterator[Any]:
-    """Every equation of the workload, in program order."""
-    for top in case.workload.wir.body.eqns:
-        yield from top.walk()

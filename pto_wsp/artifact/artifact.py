@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pto_wsp.artifact.container import Section, content_hash, damaged, pack, unpack
 from pto_wsp.errors import ArtifactError, Location, PtoError, here
-from pto_wsp.ir.core import Axis, Wir
+from pto_wsp.ir.core import Axis, Eqn, Region, Wir
 from pto_wsp.ir.dependence import analyse
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ir.verify import verify
@@ -31,8 +31,8 @@ class Artifact:
 
     @cached_property
     def wir(self) -> Wir:
-        """The workload as it was scheduled."""
-        return parse(self.wir_text)
+        """The workload as it was scheduled; its tasks know where the user wrote them."""
+        return _located(parse(self.wir_text), self.task_locations)
 
     def sections(self) -> list[Section]:
         places = {
@@ -198,6 +198,18 @@ def make(
 ) -> Artifact:
     """The artifact of a lowered workload; `manifest` gives the fields that do not follow from the wir."""
     return Artifact({**manifest, **tables_of(wir)}, show(wir), plan, task_locations, check_locations)
+
+
+def _located(wir: Wir, places: tuple[Location | None, ...]) -> Wir:
+    """wir with these locations on its tasks, in program order."""
+    left = iter(places)
+
+    def visit(eqn: Eqn) -> Eqn:
+        if eqn.prim == "task":
+            return replace(eqn, loc=next(left, None))
+        return replace(eqn, regions=tuple(Region(r.params, tuple(visit(e) for e in r.eqns)) for r in eqn.regions))
+
+    return wir.with_body(*(visit(e) for e in wir.body.eqns))
 
 
 def _is_count(x: object, least: int) -> bool:

@@ -21,7 +21,7 @@ import math
 import re
 from typing import Any, NoReturn
 
-from pto_wsp.errors import IRConversionError
+from pto_wsp.errors import IRConversionError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import (
     PRIMITIVES,
@@ -215,7 +215,10 @@ class _Parser:
         line = self.text.count("\n", 0, self.start) + 1
         col = self.start - (self.text.rfind("\n", 0, self.start) + 1) + 1
         raise IRConversionError(
-            "PTO301", f"line {line}, column {col}: {why}, at {self.token!r}", fix="give text as make_wir prints it"
+            "PTO301",
+            f"line {line}, column {col}: {why}, at {self.token!r}",
+            loc=here(),
+            fix="give text as make_wir prints it",
         )
 
     def take(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pto_wsp.errors import InternalError, IRConversionError, PtoError
+from pto_wsp.errors import InternalError, IRConversionError, PtoError, here
 from pto_wsp.ir import tasks
 from pto_wsp.ir.core import PRIMITIVES, Dialect, Direction, Eqn, Kernel, Literal, Region, Var, Wir, operand_type
 from pto_wsp.ir.tasks import Scope, broken
@@ -20,6 +20,7 @@ def verify(wir: Wir, stage: str = "traced", *, after: str | None = None) -> None
         _verify(wir, stage)
     except PtoError as e:
         if after is None:
+            e.loc = e.loc or here()
             raise
         raise InternalError(f"pass {after} gave wir that breaks a rule:\n{e}") from e
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pto_wsp.errors import CompileError
+from pto_wsp.errors import CompileError, here
 
 
 def core() -> Any:
@@ -16,6 +16,7 @@ def core() -> Any:
             "PTO002",
             "pto_wsp has no compiled core",
             values={"because": e},
+            loc=here(),
             fix="install it: pip install . (needs a C++20 compiler and cmake), or a wheel. In the source tree its folder "
             "pto_wsp hides an installed one: run python -P, or elsewhere",
         ) from e

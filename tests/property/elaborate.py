@@ -117,7 +117,7 @@ def model_tasks(wir: Wir, sizes: Mapping[str, int], arch: Arch) -> tuple[list[di
     lowered = canonicalize(expand(wir))
     costs = {k.name: kernel_cost(k, arch) for k in lowered.kernels}
     run = instances(wir, sizes)
-    lanes = max((e.params["policy"].lanes for e in scopes(wir, "dispatch")), default=arch.lanes)
+    lanes = max((p.lanes for p in policies(wir.body, None)), default=arch.lanes)
     counts: dict[int, int] = {}
     tasks: list[dict[str, Any]] = []
     for i, task in enumerate(run):
@@ -130,13 +130,17 @@ def model_tasks(wir: Wir, sizes: Mapping[str, int], arch: Arch) -> tuple[list[di
             counts[id(scope)] = counts.get(id(scope), 0) + 1
         cost = costs[str(task.eqn.params["kernel"])].value(task.valid)
         tasks.append({"cost": cost, "deps": [j for j in range(i) if ordered(run[j], task)], "lane": lane})
-    windows = [e.params["tasks"] for e in scopes(wir, "window")]
+    windows = [e.params["tasks"] for top in wir.body.eqns for e in top.walk() if e.prim == "window"]
     options = {"lanes": lanes, "issue_cost": arch.issue_cost, "handover": arch.handover}
     return tasks, {**options, "window": windows[0] if windows else 65_536}
 
 
-def scopes(wir: Wir, prim: str) -> list[Eqn]:
-    """The scopes of one kind that have tasks inside."""
-    return [
-        e for top in wir.body.eqns for e in top.walk() if e.prim == prim and any(x.prim == "task" for x in e.walk())
-    ]
+def policies(region: Region, around: Policy | None) -> Iterator[Policy]:
+    """The policies that give some task of the workload its lane: the innermost ones."""
+    for eqn in region.eqns:
+        own = eqn.params["policy"] if eqn.prim == "dispatch" else around
+        assert own is None or isinstance(own, Policy)
+        if eqn.prim == "task" and own is not None:
+            yield own
+        for inner in eqn.regions:
+            yield from policies(inner, own)

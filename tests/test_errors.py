@@ -1,0 +1,1114 @@
+"""Each mistake of a user: its code, its class, the user's own line, and a fix.
+
+A mistake is a function that makes it; the comment `# <-- PTOnnn` stands on the line that the message must show.
+"""
+
+import re
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pto_wsp
+from pto_wsp import (
+    ArtifactError,
+    BindError,
+    BoundsError,
+    Cancelled,
+    CompileError,
+    Constexpr,
+    Dense,
+    DenseDyn,
+    DispatchPolicy,
+    DType,
+    ExecutionError,
+    In,
+    InOut,
+    IRConversionError,
+    KernelError,
+    Out,
+    P,
+    Program,
+    PtoError,
+    RaceError,
+    Scalar,
+    ScheduleError,
+    Symbol,
+    TaskWindow,
+    Tensor,
+    TensorSpec,
+    Tile,
+    TraceError,
+    TypeCheckError,
+    UnsupportedError,
+    WindowMode,
+    combine,
+    dispatch,
+    kernel,
+    make_wir,
+    pto,
+    sequential,
+    task_graph,
+    workload,
+)
+from pto_wsp.errors import CODES
+from pto_wsp.ir.text import parse
+from pto_wsp.ir.verify import verify
+from pto_wsp.runtime.failure import to_error
+
+F32, F16, I32, BOOL = DType.F32, DType.F16, DType.I32, DType.BOOL
+Mistake = Callable[[], object]
+MISTAKES: list[tuple[str, type[PtoError], Mistake]] = []
+
+
+def mistake(code: str, cls: type[PtoError]) -> Callable[[Mistake], Mistake]:
+    def add(make: Mistake) -> Mistake:
+        MISTAKES.append((code, cls, make))
+        return make
+
+    return add
+
+
+def zeros(*shape: int, dtype: Any = np.float32) -> np.ndarray[Any, Any]:
+    return np.zeros(shape, dtype)
+
+
+@kernel
+def copy(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+    pto.store(y, x)
+
+
+@kernel
+def add(x: In[Tile[4, 4, F32]], z: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+    pto.store(y, x + z)
+
+
+@kernel
+def accumulate(x: In[Tile[4, 4, F32]], y: InOut[Tile[4, 4, F32]]):
+    pto.store(y, y + x)
+
+
+@kernel
+def scaled(x: In[Tile[4, 4, I32]], s: Scalar[I32], y: Out[Tile[4, 4, I32]]):
+    pto.store(y, x * s)
+
+
+@kernel
+def power(x: In[Tile[4, 4, F32]], n: Constexpr[int], y: Out[Tile[4, 4, F32]]):
+    pto.store(y, x * n)
+
+
+@workload
+def copied(x, y, n):
+    for b in P(n):
+        copy(x=x[b], y=y[b])
+
+
+def in_kernel(body: Callable[..., object]) -> None:
+    """Trace `body(x, y)` as a kernel's: x is f32<4x8>, y is an output like it, h is f16, n is i32, m is bool."""
+
+    @kernel
+    def k(x: In[Tile[4, 8, F32]], h: In[Tile[4, 8, F16]], n: In[Tile[4, 8, I32]], y: Out[Tile[4, 8, F32]]):
+        pto.store(y, x)
+        body(x, y, h, n)
+
+    arrays = (zeros(4, 8), zeros(4, 8, dtype=np.float16), zeros(4, 8, dtype=np.int32), zeros(4, 8))
+
+    @workload
+    def w(x, h, n, y):
+        k(x=x, h=h, n=n, y=y)
+
+    w(*arrays)
+
+
+def in_workload(body: Callable[..., object]) -> Any:
+    """Trace `body(x, y)` as a workload's: two tensors f32[8,4,4]."""
+
+    @workload
+    def w(x, y):
+        body(x, y)
+
+    return w(zeros(8, 4, 4), zeros(8, 4, 4))
+
+
+def program(n: int = 8, **options: Any) -> Program:
+    return copied(zeros(n, 4, 4), zeros(n, 4, 4), DenseDyn(n, name="n")).compile(**options)
+
+
+def endless() -> Program:
+    """A program that runs for as long as a test may take."""
+
+    @workload
+    def w(x, y):
+        for _ in P.seq(10**12):
+            accumulate(x=x, y=y)
+
+    return w(zeros(4, 4), zeros(4, 4)).compile(threads=2)
+
+
+# ---- names
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    pto_wsp.Channel  # noqa: B018 # <-- PTO001
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    pto.sort32  # noqa: B018 # <-- PTO001
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    DispatchPolicy.affinity(lambda t: 0)  # <-- PTO001
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    WindowMode.ABORT  # noqa: B018 # <-- PTO001
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    DType.F64  # noqa: B018 # <-- PTO001
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    P.sel([1, 2])  # <-- PTO001
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0])).streams(2)  # <-- PTO001
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    program().set_slot("a", 1)  # <-- PTO001
+
+
+@mistake("PTO002", CompileError)
+def _() -> None:
+    w = in_workload(lambda x, y: copy(x[0], y[0]))
+    hidden = {n: sys.modules.pop(n) for n in list(sys.modules) if n == "pto_wsp._core"}
+    core = vars(pto_wsp).pop("_core", None)
+    sys.modules["pto_wsp._core"] = None  # type: ignore[assignment]
+    try:
+        w.compile()  # <-- PTO002
+    finally:
+        del sys.modules["pto_wsp._core"]
+        sys.modules.update(hidden)
+        if core is not None:
+            pto_wsp._core = core  # type: ignore[attr-defined]
+
+
+# ---- operations
+
+
+@mistake("PTO101", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.matmul(x, x))  # <-- PTO101
+
+
+@mistake("PTO102", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: x + h)  # <-- PTO102
+
+
+@mistake("PTO103", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: x + pto.full((4, 4), 1.0))  # <-- PTO103
+
+
+@mistake("PTO104", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.exp(n))  # <-- PTO104
+
+
+@mistake("PTO105", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: x + "one")  # <-- PTO105
+
+
+@mistake("PTO105", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: x + np.ones((4, 8), np.float32))  # <-- PTO105
+
+
+@mistake("PTO106", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.full((4, 0), 1.0))  # <-- PTO106
+
+
+@mistake("PTO107", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.matmul(x, x, h, transpose_b=True))  # <-- PTO107
+
+
+@mistake("PTO108", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.rowmul(x, x))  # <-- PTO108
+
+
+@mistake("PTO109", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: n + 0.5)  # <-- PTO109
+
+
+@mistake("PTO109", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: h * 1e6)  # <-- PTO109
+
+
+# ---- kernels
+
+
+@mistake("PTO120", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO120
+    def k(x, y: Out[Tile[4, 4, F32]]):
+        pto.store(y, x)
+
+
+@mistake("PTO120", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO120
+    def k(x: "In[Tile[4, missing, F32]]"):  # noqa: F821
+        pass
+
+
+@mistake("PTO121", TraceError)
+def _() -> None:
+    Tile[4, -1, F32]  # <-- PTO121
+
+
+@mistake("PTO121", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO121
+    def k(x: "In[Tile[4, 0, F32]]"):
+        pass
+
+
+@mistake("PTO122", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO122
+    def k(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        pto.exp(x)
+
+    in_workload(lambda x, y: k(x=x[0], y=y[0]))
+
+
+@mistake("PTO123", TraceError)
+def _() -> None:
+    @kernel
+    def k(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, x + y)  # <-- PTO123
+
+    in_workload(lambda x, y: k(x=x[0], y=y[0]))
+
+
+@mistake("PTO124", TraceError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.store(x, y))  # <-- PTO124
+
+
+@mistake("PTO125", TypeCheckError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.store(y, h))  # <-- PTO125
+
+
+@mistake("PTO126", TraceError)
+def _() -> None:
+    pto.full((4, 4), 1.0)  # <-- PTO126
+
+
+@mistake("PTO127", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO127
+    def k(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, x)
+        return x
+
+    in_workload(lambda x, y: k(x=x[0], y=y[0]))
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: 1 if x > 0.0 else 2)  # <-- PTO128
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: max(x, x * 2))  # <-- PTO128
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: 0.0 < x < 1.0)  # <-- PTO128
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):
+            if b == 0:  # <-- PTO128
+                copy(x=x[b], y=y[b])
+
+    in_workload(body)
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):
+            for _ in range(b):  # <-- PTO128
+                copy(x=x[b], y=y[b])
+
+    in_workload(body)
+
+
+@mistake("PTO129", TraceError)
+def _() -> None:
+    copy[0](x=Tensor(zeros(4, 4)), y=Tensor(zeros(4, 4)))  # <-- PTO129
+
+
+@mistake("PTO129", TraceError)
+def _() -> None:
+    a, b = Tensor(zeros(4, 4)), Tensor(zeros(4, 4))
+    in_kernel(lambda x, y, h, n: copy(a, b))  # <-- PTO129
+
+
+@mistake("PTO130", TraceError)
+def _() -> None:
+    kept: list[Any] = []
+    in_kernel(lambda x, y, h, n: kept.append(x * 2))
+    in_kernel(lambda x, y, h, n: x + kept[0])  # <-- PTO130
+
+
+@mistake("PTO131", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO131
+    def k(*x: In[Tile[4, 4, F32]]):
+        pass
+
+
+@mistake("PTO131", TraceError)
+def _() -> None:
+    @workload  # <-- PTO131
+    def w(*x):
+        pass
+
+    w(1)
+
+
+# ---- calls of kernels
+
+
+@mistake("PTO140", TypeCheckError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x=x[0], y=y[0], z=x[1]))  # <-- PTO140
+
+
+@mistake("PTO140", TypeCheckError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0], y=y[1]))  # <-- PTO140
+
+
+@mistake("PTO140", TypeCheckError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0], y[1]))  # <-- PTO140
+
+
+@mistake("PTO141", TypeCheckError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x=x[0]))  # <-- PTO141
+
+
+@mistake("PTO142", TypeCheckError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x=zeros(4, 4), y=y[0]))  # <-- PTO142
+
+
+@mistake("PTO142", TypeCheckError)
+def _() -> None:
+    a, b = Tensor(zeros(4, 4, dtype=np.int32)), Tensor(zeros(4, 4, dtype=np.int32))
+    in_workload(lambda x, y: scaled(x=a, s=x[0], y=b))  # <-- PTO142
+
+
+@mistake("PTO143", TypeCheckError)
+def _() -> None:
+    half = Tensor(zeros(4, 4, dtype=np.float16))
+    in_workload(lambda x, y: copy(x=half, y=y[0]))  # <-- PTO143
+
+
+@mistake("PTO144", TypeCheckError)
+def _() -> None:
+    small = Tensor(zeros(8, 8))
+    in_workload(lambda x, y: copy(x=small, y=y[0]))  # <-- PTO144
+
+
+@mistake("PTO144", TypeCheckError)
+def _() -> None:
+    @kernel
+    def k(x: In[Tensor], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, 0.0)
+
+    in_workload(lambda x, y: k(x=x, y=y[0]))  # <-- PTO144
+
+
+@mistake("PTO145", TypeCheckError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x=y[0], y=y[0]))  # <-- PTO145
+
+
+@mistake("PTO145", TypeCheckError)
+def _() -> None:
+    a = Tensor(zeros(6, 4))
+    in_workload(lambda x, y: copy(x=a[0:4], y=a[2:6]))  # <-- PTO145
+
+
+@mistake("PTO146", TypeCheckError)
+def _() -> None:
+    in_workload(lambda x, y: power(x=x[0], n=2.0, y=y[0]))  # <-- PTO146
+
+
+@mistake("PTO146", TypeCheckError)
+def _() -> None:
+    @kernel
+    def k(n: Constexpr[list], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, 0.0)
+
+    in_workload(lambda x, y: k(n=[1], y=y[0]))  # <-- PTO146
+
+
+# ---- loops
+
+
+@mistake("PTO150", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[b], y[b]) for b in P(Dense)])  # <-- PTO150
+
+
+@mistake("PTO150", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[b], y[b]) for b in P()])  # <-- PTO150
+
+
+@mistake("PTO150", TraceError)
+def _() -> None:
+    batch = Dense[4]()
+    in_workload(lambda x, y: [copy(x[b], y[b]) for b in batch])  # <-- PTO150
+
+
+@mistake("PTO151", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):  # <-- PTO151
+            copy(x=x[b], y=y[b])
+            break
+
+    in_workload(body)
+
+
+@mistake("PTO151", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):  # <-- PTO151
+            copy(x=x[b], y=y[b])
+            return
+
+    in_workload(body)
+
+
+@mistake("PTO151", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        try:
+            for _ in P(4):  # <-- PTO151
+                raise ValueError
+        except ValueError:
+            copy(x=x[0], y=y[0])
+
+    in_workload(body)
+
+
+@mistake("PTO151", TraceError)
+def _() -> None:
+    kept: list[Any] = []
+
+    def body(x: Any, y: Any) -> None:
+        kept.append(iter(P(4)))  # <-- PTO151
+        b = next(kept[0])
+        copy(x=x[b], y=y[b])
+
+    in_workload(body)
+
+
+@mistake("PTO152", TraceError)
+def _() -> None:
+    P(4)  # <-- PTO152
+
+
+@mistake("PTO152", TraceError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: [x for _ in P(4)])  # <-- PTO152
+
+
+@mistake("PTO153", TraceError)
+def _() -> None:
+    Dense["four"]  # <-- PTO153
+
+
+@mistake("PTO153", TraceError)
+def _() -> None:
+    Dense[4]().tiles(0)  # <-- PTO153
+
+
+@mistake("PTO154", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b, c in P(4):  # <-- PTO154
+            copy(x=x[b], y=y[c])
+
+    in_workload(body)
+
+
+@mistake("PTO154", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b, c, _ in P(4, 2):  # <-- PTO154
+            copy(x=x[b], y=y[c])
+
+    in_workload(body)
+
+
+@mistake("PTO155", TypeCheckError)
+def _() -> None:
+    copied(zeros(8, 4, 4))  # <-- PTO155
+
+
+@mistake("PTO155", TraceError)
+def _() -> None:
+    @workload  # <-- PTO155
+    def w(x):
+        return x
+
+    w(1)
+
+
+@mistake("PTO155", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: copied(x, y, 4))  # <-- PTO155
+
+
+@mistake("PTO155", TraceError)
+def _() -> None:
+    combine(copied)  # <-- PTO155
+
+
+@mistake("PTO155", TraceError)
+def _() -> None:
+    make_wir(abs)  # type: ignore[arg-type] # <-- PTO155
+
+
+@mistake("PTO156", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(DenseDyn(4, name="n")):
+            copy(x=x[b], y=y[b])
+        for b in P(DenseDyn(5, name="n")):  # <-- PTO156
+            copy(x=x[b], y=y[b])
+
+    in_workload(body)
+
+
+@mistake("PTO156", TraceError)
+def _() -> None:
+    a, b = Tensor(zeros(4, 4), name="A"), Tensor(zeros(4, 4), name="A")
+    in_workload(lambda x, y: copy(x=a, y=b))  # <-- PTO156
+
+
+@mistake("PTO156", TraceError)
+def _() -> None:
+    parts = [copied(zeros(4, 4, 4), zeros(4, 4, 4), DenseDyn(n, name="n")) for n in (3, 4)]
+    sequential(*parts)  # <-- PTO156
+
+
+@mistake("PTO157", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):
+            copy(x=x[b], y=y[b])
+        copy(x=x[b], y=y[7])  # <-- PTO157
+
+    in_workload(body)
+
+
+@mistake("PTO158", TraceError)
+def _() -> None:
+    kept: list[Any] = []
+
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):
+            kept.append(b)
+            copy(x=x[kept[0]], y=y[b])  # <-- PTO158
+
+    in_workload(body)
+    in_workload(body)
+
+
+@mistake("PTO158", TraceError)
+def _() -> None:
+    kept: list[Any] = []
+    in_workload(lambda x, y: [kept.append(P(4)), copy(x[0], y[0])])
+    in_workload(lambda x, y: [copy(x[0], y[b]) for b in kept[0]])  # <-- PTO158
+
+
+# ---- views
+
+
+@mistake("PTO160", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x=x[0, 0, 0, 0], y=y[0]))  # <-- PTO160
+
+
+@mistake("PTO161", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x=x["first"], y=y[0]))  # <-- PTO161
+
+
+@mistake("PTO161", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[b], y[b + 0.5]) for b in P(4)])  # <-- PTO161
+
+
+@mistake("PTO162", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x=x[0, ::2], y=y[0]))  # <-- PTO162
+
+
+@mistake("PTO162", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[0, 0:b], y[0]) for b in P(4)])  # <-- PTO162
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[b], y[b]) for b in P(9)])  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x=x[-9], y=y[0]))  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    tall = Dense[20]()
+    in_workload(lambda x, y: [copy(x[0, i], y[0, i]) for i in P(tall.tiles(4))])  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    @workload
+    def w(x, y):
+        for b in P(DenseDyn(name="n")):
+            copy(x=x[b], y=y[b])  # <-- PTO163
+
+    w(zeros(8, 4, 4), zeros(8, 4, 4)).compile().set_axis_sizes({"n": 9}).run()
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    @workload
+    def w(x, y):
+        for b in P(8):
+            copy(x=x[b * b % 16], y=y[b])  # <-- PTO163
+
+    w(zeros(8, 4, 4), zeros(8, 4, 4)).compile().run()
+
+
+@mistake("PTO164", TraceError)
+def _() -> None:
+    TensorSpec((4, -1), F32)  # <-- PTO164
+
+
+@mistake("PTO164", TraceError)
+def _() -> None:
+    TensorSpec((4, 4), np.float32)  # type: ignore[arg-type] # <-- PTO164
+
+
+@mistake("PTO201", RaceError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[b], y[0]) for b in P(4)])  # <-- PTO201
+
+
+@mistake("PTO201", RaceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):
+            copy(x=y[b], y=x[b + 1])  # <-- PTO201
+            copy(x=x[b], y=y[b + 4])
+
+    in_workload(body)
+
+
+@mistake("PTO201", RaceError)
+def _() -> None:
+    @workload
+    def w(x, y, n):
+        for b in P(n):
+            copy(x=x[b], y=y[0])  # <-- PTO201
+
+    w(zeros(8, 4, 4), zeros(8, 4, 4), DenseDyn(2)).compile().run()
+
+
+# ---- wir, targets, schedules
+
+
+@mistake("PTO301", IRConversionError)
+def _() -> None:
+    parse("workload w { loop }")  # <-- PTO301
+
+
+@mistake("PTO302", IRConversionError)
+def _() -> None:
+    verify(parse("workload w { parallel_for b in b: Dense($n) { } }"))  # <-- PTO302
+
+
+@mistake("PTO401", CompileError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0])).compile(target="gpu")  # <-- PTO401
+
+
+@mistake("PTO402", CompileError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0])).compile(arch="abacus")  # <-- PTO402
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    DispatchPolicy.round_robin(0)  # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    dispatch(4)  # type: ignore[arg-type] # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    task_graph(window=8)  # type: ignore[arg-type] # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    TaskWindow(0)  # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    TaskWindow(8, "bytes")  # <-- PTO403
+
+
+@mistake("PTO406", CompileError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0])).compile(threads=0)  # <-- PTO406
+
+
+# ---- binding
+
+
+@mistake("PTO501", BindError)
+def _() -> None:
+    Tensor(data=[[1.0, 2.0]])  # <-- PTO501
+
+
+@mistake("PTO501", BindError)
+def _() -> None:
+    program().bind({"x": [1.0]})  # <-- PTO501
+
+
+@mistake("PTO502", BindError)
+def _() -> None:
+    Tensor(data=zeros(4, 4, dtype=np.float64), dtype=F32)  # <-- PTO502
+
+
+@mistake("PTO502", BindError)
+def _() -> None:
+    Tensor(data=zeros(4, 4, dtype=np.int32), dtype=F32)  # <-- PTO502
+
+
+@mistake("PTO502", BindError)
+def _() -> None:
+    program().bind({"x": zeros(8, 4, 4, dtype=np.float16)})  # <-- PTO502
+
+
+@mistake("PTO503", BindError)
+def _() -> None:
+    Tensor(data=zeros(8, 8), shape=(16, 16), dtype=F32)  # <-- PTO503
+
+
+@mistake("PTO503", BindError)
+def _() -> None:
+    program().bind({"x": zeros(7, 4, 4)})  # <-- PTO503
+
+
+@mistake("PTO503", BindError)
+def _() -> None:
+    n = Symbol("n")
+
+    @workload
+    def w(x, y):
+        for b in P(n):
+            copy(x=x[b], y=y[b])
+
+    p = w(TensorSpec((n, 4, 4), F32), TensorSpec((n, 4, 4), F32)).compile()
+    p.bind({"x": zeros(3, 4, 4), "y": zeros(4, 4, 4)}).set_symbol_u64("n", 3)
+    p.execute()  # <-- PTO503
+
+
+@mistake("PTO504", BindError)
+def _() -> None:
+    Tensor(data=zeros(4, 4).astype(">f4"))  # <-- PTO504
+
+
+@mistake("PTO505", BindError)
+def _() -> None:
+    out = zeros(8, 4, 4)
+    out.flags.writeable = False
+    program().bind({"y": out})  # <-- PTO505
+
+
+@mistake("PTO506", BindError)
+def _() -> None:
+    both = zeros(9, 4, 4)
+    program().bind({"x": both[:8], "y": both[1:]}).execute()  # <-- PTO506
+
+
+@mistake("PTO507", BindError)
+def _() -> None:
+    copied(TensorSpec((8, 4, 4), F32), Tensor(zeros(8, 4, 4)), 8).compile().execute()  # <-- PTO507
+
+
+@mistake("PTO508", BindError)
+def _() -> None:
+    program().bind({"z": zeros(8, 4, 4)})  # <-- PTO508
+
+
+@mistake("PTO509", BindError)
+def _() -> None:
+    copied(zeros(8, 4, 4), zeros(8, 4, 4), DenseDyn()).compile().execute()  # <-- PTO509
+
+
+@mistake("PTO510", BindError)
+def _() -> None:
+    program().set_axis_sizes({"m": 4})  # <-- PTO510
+
+
+@mistake("PTO510", BindError)
+def _() -> None:
+    program().set_symbol_u64("m", 4)  # <-- PTO510
+
+
+@mistake("PTO510", BindError)
+def _() -> None:
+    copied(zeros(8, 4, 4), zeros(8, 4, 4), Dense[4]()).compile().set_axis_sizes({"n": 8})  # <-- PTO510
+
+
+@mistake("PTO511", BoundsError)
+def _() -> None:
+    Dense[-1]()  # <-- PTO511
+
+
+@mistake("PTO511", BindError)
+def _() -> None:
+    program().set_axis_sizes({"n": -1})  # <-- PTO511
+
+
+@mistake("PTO511", BoundsError)
+def _() -> None:
+    n = Symbol("n")
+    p = in_workload(lambda x, y: [copy(x[b], y[b]) for b in P(n - 2)]).compile()  # <-- PTO511
+    p.set_symbol_u64("n", 1).run()
+
+
+@mistake("PTO512", BindError)
+def _() -> None:
+    one = np.lib.stride_tricks.as_strided(zeros(4, 4), (8, 4, 4), (0, 16, 4))
+    program().bind({"y": one})  # <-- PTO512
+
+
+# ---- artifacts
+
+
+@mistake("PTO601", ArtifactError)
+def _() -> None:
+    Program.from_bytes(b"nothing")  # <-- PTO601
+
+
+@mistake("PTO602", ArtifactError)
+def _() -> None:
+    data = bytearray(program().to_bytes())
+    data[8] += 1
+    Program.from_bytes(bytes(data))  # <-- PTO602
+
+
+@mistake("PTO603", ArtifactError)
+def _() -> None:
+    program().save("/proc/no/such/place")  # <-- PTO603
+
+
+@mistake("PTO603", ArtifactError)
+def _() -> None:
+    Program.load("/proc/no/such/place")  # <-- PTO603
+
+
+# ---- running
+
+
+@mistake("PTO701", ExecutionError)
+def _() -> None:
+    program().synchronize()  # <-- PTO701
+
+
+@mistake("PTO702", ExecutionError)
+def _() -> None:
+    p = endless().execute()
+    try:
+        p.execute()  # <-- PTO702
+    finally:
+        stop(p)
+
+
+@mistake("PTO702", ExecutionError)
+def _() -> None:
+    p = endless().execute()
+    try:
+        p.bind({"x": zeros(4, 4)})  # <-- PTO702
+    finally:
+        stop(p)
+
+
+@mistake("PTO703", Cancelled)
+def _() -> None:
+    p = endless().execute()
+    p.cancel()
+    p.synchronize()  # <-- PTO703
+
+
+@mistake("PTO704", ExecutionError)
+def _() -> None:
+    p = endless().execute()
+    try:
+        p.synchronize(timeout=0.01)  # <-- PTO704
+    finally:
+        stop(p)
+
+
+def stop(p: Program) -> None:
+    p.cancel()
+    with pytest.raises(Cancelled):
+        p.synchronize()
+
+
+@mistake("PTO710", KernelError)
+def _() -> None:
+    @workload
+    def w(x, z, y):
+        for i in P(x.tiles(4)):
+            for j in P.seq(z.tiles(4)):
+                add(x=x[i], z=z[j], y=y[i])  # <-- PTO710
+
+    w(zeros(6, 4), zeros(5, 4), zeros(6, 4)).compile().run()
+
+
+@mistake("PTO711", ExecutionError)
+def _() -> None:
+    n = Symbol("n")
+    p = in_workload(lambda x, y: [copy(x[b // n], y[b]) for b in P(4)]).compile()  # <-- PTO711
+    p.set_symbol_u64("n", 0).run()
+
+
+@mistake("PTO712", BoundsError)
+def _() -> None:
+    n = Symbol("n")
+    p = in_workload(lambda x, y: [copy(x[n * n], y[b]) for b in P(4)]).compile()  # <-- PTO712
+    p.set_symbol_u64("n", 2**40).run()
+
+
+@mistake("PTO712", BoundsError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[0], y[0]) for _ in P(2**64)])  # <-- PTO712
+
+
+@mistake("PTO713", BoundsError)
+def _() -> None:
+    a, b = Tensor(zeros(4, 4, dtype=np.int32)), Tensor(zeros(4, 4, dtype=np.int32))
+    in_workload(lambda x, y: scaled(x=a, s=2**31, y=b))  # <-- PTO713
+
+
+@mistake("PTO713", BoundsError)
+def _() -> None:
+    a, b, n = Tensor(zeros(4, 4, dtype=np.int32)), Tensor(zeros(4, 4, dtype=np.int32)), Symbol("n")
+    p = in_workload(lambda x, y: scaled(x=a, s=n, y=b)).compile()  # <-- PTO713
+    p.set_symbol_u64("n", 2**40).run()
+
+
+@pytest.mark.parametrize(("kind", "site", "code"), [("cost", 0, "PTO714"), ("memory", None, "PTO715")])
+def test_what_only_the_core_can_find(kind: str, site: int | None, code: str) -> None:
+    """Tiles that take gigabytes are needed to bring these about."""
+    record = {"kind": kind, "site": site, "arg": None, "dim": None, "check": None, "coords": [0], "values": []}
+    error = to_error(program()._artifact, record)
+    assert type(error) is ExecutionError
+    assert error.code == code
+    assert error.fix
+
+
+def check(code: str, cls: type[PtoError], make: Mistake) -> PtoError:
+    """Make the mistake and look at its message."""
+    with pytest.raises(PtoError) as caught:
+        make()
+    error, text = caught.value, str(caught.value)
+    assert (error.code, text.splitlines()[0]) == (code, f"[{code}] {error.what}")
+    assert isinstance(error, cls)
+    assert type(error).__name__ in (cls.__name__, "UnsupportedNameError")
+    assert error.what
+    assert error.fix
+    assert text.splitlines()[-1] == f"fix: {error.fix}"
+    assert error.loc is not None
+    assert Path(error.loc.file) == Path(__file__), text
+    shown = Path(__file__).read_text().splitlines()[error.loc.line - 1]
+    assert f"# <-- {code}" in shown, text
+    assert f"--> {error.loc.file}:{error.loc.line} in " in text
+    assert f"{error.loc.line} | {shown}" in text
+    if not shown.lstrip().startswith("@"):
+        assert re.search(r"^ +\| +\^+$", text, re.MULTILINE), text
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "cls", "make"), MISTAKES, ids=[f"{c}-{m.__code__.co_firstlineno}" for c, _, m in MISTAKES]
+)
+def test_a_mistake_is_a_clear_error(code: str, cls: type[PtoError], make: Mistake) -> None:
+    error = check(code, cls, make)
+    assert (code == "PTO001") == isinstance(error, AttributeError)
+
+
+def test_every_code_has_a_test() -> None:
+    tested = {code for code, _, _ in MISTAKES} | {"PTO714", "PTO715"}
+    assert tested == set(CODES)
+
+
+def test_a_mistake_leaves_nothing_behind() -> None:
+    for _, _, make in MISTAKES[:40]:
+        with pytest.raises(PtoError):
+            make()
+    assert threading.active_count() >= 1
+    in_workload(lambda x, y: copy(x=x[0], y=y[0])).compile().run()
