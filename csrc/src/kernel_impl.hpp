@@ -101,6 +101,8 @@ struct ScalarSlot {
 // A tile argument whose columns do not lie side by side is copied here before, and from here after.
 struct Staging {
   std::uint32_t param;
+  std::int32_t rows, cols;     // of the parameter
+  std::int64_t element_bytes;
   std::int64_t offset;
   std::int64_t stride;
   bool read, written;

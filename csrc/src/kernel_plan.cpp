@@ -359,7 +359,7 @@ class Planner {
     for (std::uint32_t i = 0; i < p_.params.size(); ++i) {
       const Param& param = p_.params[i];
       if (param.is_scalar) continue;
-      Staging staging = {i, 0, row_bytes(param.cols, param.dtype), false, false};
+      Staging staging = {i, param.rows, param.cols, esize(param.dtype), 0, row_bytes(param.cols, param.dtype), false, false};
       for (const Instr& in : p_.instrs) {
         if ((in.op != Op::load && in.op != Op::store) || in.src[0].index != i) continue;
         (in.op == Op::load ? staging.read : staging.written) = true;

@@ -425,7 +425,7 @@ void damaged_kernels() {
     }());
   }
   for (std::size_t n = 0; n < whole.size(); ++n)
-    for (int value = 0; value < 256; value += value < 64 ? 1 : 17) {
+    for (int value = 0; value < 256; value += value < 12 ? 1 : 61) {
       writer::Bytes changed = whole;
       changed[n] = static_cast<std::byte>(value);
       try {
@@ -462,6 +462,6 @@ int main(int argc, char** argv) {
   stores_wait_where_they_must();
   costs_and_checks();
   damaged_kernels();
-  random_kernels(argc > 1 ? std::atoi(argv[1]) : 400);
+  random_kernels(argc > 1 ? std::atoi(argv[1]) : 240);
   return check::result();
 }
