@@ -102,11 +102,6 @@ class TensorSpec:
                 names.symbol(name[1:], None)
         return out
 
-    @property
-    def rank(self) -> int:
-        """Number of dimensions."""
-        return len(self.spec_shape)
-
     def __getitem__(self, index: Any) -> TensorView:
         return TensorView(self)[index]
 
