@@ -41,7 +41,7 @@ trunc_p = elementwise("trunc", 24, FLOATS, np.trunc)
 def exp(x: Operand) -> Value:
     """e to the power x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TEXP; 1 ulp of f32, then one rounding
+    [m, n] -> [m, n]; f32 f16 bf16; TEXP; 1.1 ulp of f32, then one rounding
     """
     return bind("exp", x)
 
@@ -65,7 +65,7 @@ def sqrt(x: Operand) -> Value:
 def rsqrt(x: Operand) -> Value:
     """1 / sqrt(x); infinite of zeros, with their sign.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TRSQRT; 1 ulp of f32, then one rounding
+    [m, n] -> [m, n]; f32 f16 bf16; TRSQRT; 1.5 ulp of f32, then one rounding
     """
     return bind("rsqrt", x)
 
@@ -81,7 +81,7 @@ def reciprocal(x: Operand) -> Value:
 def tanh(x: Operand) -> Value:
     """The hyperbolic tangent of x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TMULS, TEXP, TADDS, TDIV; 2 ulp of f32, then one rounding
+    [m, n] -> [m, n]; f32 f16 bf16; TMULS, TEXP, TADDS, TDIV; 1.5 ulp of f32, then one rounding
     """
     return bind("tanh", x)
 
@@ -89,7 +89,7 @@ def tanh(x: Operand) -> Value:
 def erf(x: Operand) -> Value:
     """The error function of x, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TMAXS, TMINS, TMUL, TADDS, TDIV; 2 ulp of f32, then one rounding
+    [m, n] -> [m, n]; f32 f16 bf16; TMAXS, TMINS, TMUL, TADDS, TDIV; 1.1 ulp of f32, then one rounding
     """
     return bind("erf", x)
 

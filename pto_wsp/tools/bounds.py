@@ -15,7 +15,7 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 U = 2.0**-24  # half the distance from 1 to the next f32
-EXP = RSQRT = 3  # one unit in the last place is at most two U, and one rounding
+EXP = RSQRT = 3  # at most 1.5 units in the last place, each of at most two U
 
 
 def gamma(roundings: float) -> float:
