@@ -278,6 +278,7 @@ PTO302 wir that breaks its rules
 PTO401 an unknown target
 PTO402 an unknown arch, or an arch file that breaks the schema
 PTO403 a schedule directive with a wrong value
+PTO405 a workload beyond a limit of the runtime
 PTO406 a wrong number of threads
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration

@@ -817,6 +817,48 @@ def _() -> None:
     TaskWindow(8, "bytes")  # <-- PTO403
 
 
+@mistake("PTO405", CompileError)
+def _() -> None:
+    def nest(x: Any, y: Any, depth: int) -> None:
+        if not depth:
+            copy(x=x[0], y=y[0])
+        for _ in P(1) if depth else ():  # <-- PTO405
+            nest(x, y, depth - 1)
+
+    in_workload(lambda x, y: nest(x, y, 500))
+
+
+@mistake("PTO405", CompileError)
+def _() -> None:
+    w = in_workload(lambda x, y: copy(x[0], y[0]))
+    for _ in range(100):
+        w = w.dispatch(DispatchPolicy.round_robin(2))  # <-- PTO405
+
+
+@mistake("PTO405", CompileError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):
+            i = b
+            for _ in range(100):
+                i = (i * 3 + 1) // 2  # <-- PTO405
+            copy(x=x[i % 8], y=y[b])
+
+    in_workload(body)
+
+
+@mistake("PTO405", CompileError)
+def _() -> None:
+    @kernel
+    def long(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        v = x
+        for _ in range(5000):
+            v = v + x
+        pto.store(y, v)
+
+    in_workload(lambda x, y: long(x=x[0], y=y[0])).compile()  # <-- PTO405
+
+
 @mistake("PTO406", CompileError)
 def _() -> None:
     in_workload(lambda x, y: copy(x[0], y[0])).compile(threads=0)  # <-- PTO406

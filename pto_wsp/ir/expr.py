@@ -99,6 +99,11 @@ class Expr:
         return all(isinstance(atom, str) for atom, _ in self.terms)
 
     @property
+    def depth(self) -> int:
+        """How deeply operations stand inside of operations."""
+        return max((1 + max(a.a.depth, a.b.depth) for a, _ in self.terms if isinstance(a, Op)), default=0)
+
+    @property
     def fits_64_bits(self) -> bool:
         """Whether every number in it is a signed integer of 64 bits."""
         inside = (x for atom, _ in self.terms if isinstance(atom, Op) for x in (atom.a, atom.b))

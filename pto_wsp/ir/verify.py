@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pto_wsp.errors import InternalError, IRConversionError, PtoError, here
+from pto_wsp.errors import CompileError, InternalError, IRConversionError, PtoError, here
 from pto_wsp.ir import tasks
 from pto_wsp.ir.core import PRIMITIVES, Dialect, Direction, Eqn, Kernel, Literal, Region, Var, Wir, operand_type
 from pto_wsp.ir.tasks import Scope, broken
+
+MAX_NESTING = 30
 
 STAGES: dict[str, tuple[str, ...]] = {
     # what a task dialect equation may be, at each stage of the way to the plan
@@ -50,8 +52,23 @@ def _verify(wir: Wir, stage: str) -> None:
                 )
     for k in wir.kernels:
         verify_kernel(k)
+    check_nesting(wir.body)
     seen: set[str] = set()
     _verify_body(wir, wir.body, {}, STAGES[stage], seen)
+
+
+def check_nesting(body: Region) -> None:
+    """Refuse loops, parts and scopes nested deeper than text and plans can be. Raises CompileError."""
+    level = [e for e in body.eqns if e.regions]
+    for _ in range(MAX_NESTING):
+        level = [e for outer in level for r in outer.regions for e in r.eqns if e.regions]
+    if level:
+        raise CompileError(
+            "PTO405",
+            f"loops, parts and schedules nested deeper than {MAX_NESTING}",
+            loc=level[0].loc or here(),
+            fix="write several axes as one loop over their product",
+        )
 
 
 def _verify_body(wir: Wir, region: Region, scope: Scope, allowed: tuple[str, ...], seen: set[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pto_wsp.errors import BoundsError, Location, TraceError, TypeCheckError, here
+from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.bounds import interval
 from pto_wsp.ir.build import in_kernel
@@ -36,6 +36,7 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.dependence import reachable
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.verify import MAX_NESTING
 from pto_wsp.ops.value import is_number, literal
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
 from pto_wsp.trace.index import Index, Scalar64, as_expr
@@ -120,6 +121,13 @@ class WorkloadBuilder:
     # loops
 
     def open_loop(self, axis: LoopAxis, mode: str, label: str | None, loc: Location) -> Index:
+        if len(self.loops) >= MAX_NESTING:
+            raise CompileError(
+                "PTO405",
+                f"loops nested deeper than {MAX_NESTING}",
+                loc=loc,
+                fix="write several axes as one loop over their product",
+            )
         label = label or f"i{len(self.loops)}"
         resolved = axis.resolve(self, label)
         self._check_scope(resolved.size, loc)

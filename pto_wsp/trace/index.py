@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from pto_wsp.errors import TraceError, here
+from pto_wsp.errors import CompileError, TraceError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.expr import Expr
 
 if TYPE_CHECKING:
     from pto_wsp.trace.builder import WorkloadBuilder
+
+
+_MAX_DEPTH = 24  # products, quotients and remainders inside each other
 
 
 class Scalar64(ABC):
@@ -37,12 +40,18 @@ class Scalar64(ABC):
                 fix="combine loop variables and symbols with Python integers",
             )
         builder = next((i.builder for i in (a, b) if isinstance(i, Index) and i.builder is not None), None)
-        return Index(
-            {"add": x.__add__, "sub": x.__sub__, "mul": x.__mul__}[kind](y)
-            if kind in ("add", "sub", "mul")
-            else expr.apply(kind, x, y),
-            builder,
-        )
+        if kind in ("add", "sub", "mul"):
+            value = {"add": x.__add__, "sub": x.__sub__, "mul": x.__mul__}[kind](y)
+        else:
+            value = expr.apply(kind, x, y)
+        if value.depth > _MAX_DEPTH:
+            raise CompileError(
+                "PTO405",
+                f"an integer expression of more than {_MAX_DEPTH} operations inside each other",
+                loc=here(),
+                fix="compute it in fewer steps",
+            )
+        return Index(value, builder)
 
     def __add__(self, o: object) -> Index:
         return self._combine("add", self, o)

@@ -12,9 +12,9 @@ from typing import Any, Self
 import numpy as np
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here, no_attribute, user_frame
-from pto_wsp.ir.core import Eqn, Wir
+from pto_wsp.ir.core import Eqn, Region, Wir
 from pto_wsp.ir.dependence import refuse_races
-from pto_wsp.ir.verify import verify
+from pto_wsp.ir.verify import check_nesting, verify
 from pto_wsp.trace.axes import to_axis
 from pto_wsp.trace.builder import WorkloadBuilder, current_workload, loop_iterator, tracing_workload
 from pto_wsp.trace.names import loop_targets
@@ -36,6 +36,7 @@ class Traced:
     def wrapped(self, prim: str, **params: Any) -> Self:
         """The whole body inside one equation `prim[params] { ... }`."""
         eqn = Eqn(prim, params=params, regions=(self.wir.body,), loc=here())
+        check_nesting(Region((), (eqn,)))
         return self.with_wir(self.wir.with_body(eqn))
 
 
