@@ -6,7 +6,8 @@ from typing import Any
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
-from pto_wsp.ir.core import At, Kernel, TileAt, View
+from pto_wsp.ir.core import At, Eqn, Kernel, TileAt, View, Wir
+from pto_wsp.ir.expr import var
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks
@@ -26,7 +27,7 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     loc = _at(artifact.task_locations, failure["site"])
     values: dict[str, object] = {}
     if failure["coords"]:
-        values["task"] = f"{kernel.label}[{', '.join(map(str, failure['coords']))}]"
+        values["task"] = f"{kernel.label}[{', '.join(_coordinates(artifact.wir, eqn, failure['coords']))}]"
     name = "" if failure["arg"] is None else kernel.params[failure["arg"]].name
     if kind == "bounds":
         view = eqn.ins[failure["arg"]]
@@ -69,6 +70,19 @@ _FIXES = {
     "overflow": "use smaller sizes",
     "cost": "correct the cost tables of the arch",
 }
+
+
+def _coordinates(wir: Wir, task: Eqn, numbers: list[int]) -> list[str]:
+    """`b=3` where a coordinate is a loop variable, else its number."""
+    labels: dict[str, str] = {}
+    for top in wir.body.eqns:
+        for loop in top.walk():
+            for v in (v for r in loop.regions for v in r.params):
+                labels[v.name] = str(loop.params["loop"])
+    coords = task.params["coords"]
+    assert isinstance(coords, tuple)
+    names = [next((label for name, label in labels.items() if c == var(name)), None) for c in coords]
+    return [str(x) if name is None else f"{name}={x}" for name, x in zip(names, numbers, strict=True)]
 
 
 def _at(table: tuple[Location | None, ...], k: int) -> Location | None:
