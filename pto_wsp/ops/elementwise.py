@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,12 @@ def elementwise(
     reference: function of float64, int64 or bool arrays; integers may leave 32 bits, they are wrapped here.
     """
     p = Primitive(name, opcode=opcode)
+    arity = reference.nin if isinstance(reference, np.ufunc) else len(signature(reference).parameters)
 
     @p.def_type
     def _(params: dict[str, Any], *operands: Type) -> Typed:
+        if len(operands) != arity:  # only wir read from a file can have another number
+            raise TypeError(f"{name} takes {arity} operands")
         dtype = same_dtype(name, operands)
         need_dtype(name, dtype, dtypes)
         (rows, cols), (vrows, vcols), checks = broadcast(name, operands)

@@ -1,0 +1,187 @@
+from passes.check import check_pass
+from pto_wsp.passes.canonicalize import canonicalize
+from pto_wsp.passes.expand import expand
+from pto_wsp.passes.infer_dependences import infer_dependences
+from pto_wsp.passes.resolve_schedules import resolve_schedules
+
+
+def in_kernel(body: str, params: str = "x: in f32<8x8>, y: out f32<8x8>") -> str:
+    rows = "\n".join("    " + r.strip() for r in body.strip().splitlines())
+    args = ", ".join(
+        f"{p.split(':')[0].strip()}={p.split(':')[0].strip().upper()}[0 :+ 8, 0 :+ 8]" for p in params.split(",")
+    )
+    names = [p.split(":")[0].strip() for p in params.split(",")]
+    tensors = "\n".join(f"  tensor {n.upper()}: f32[8,8]" for n in names)
+    return f'workload w {{\n{tensors}\n  kernel k "k" ({params}) {{\n{rows}\n  }}\n  task k[]({args})\n}}'
+
+
+T = "f32<8x8 of x.rows x x.cols>"
+
+
+def test_equal_operations_are_computed_once_and_unused_ones_not_at_all() -> None:
+    check_pass(
+        canonicalize,
+        in_kernel(
+            f"a: {T} = load x\nb: {T} = load x\nc: {T} = mul a b\nd: {T} = mul b a\ne: {T} = exp c\nf: {T} = add c d\nstore y f"
+        ),
+        in_kernel(f"a: {T} = load x\nc: {T} = mul a a\nf: {T} = add c c\nstore y f"),
+    )
+
+
+def test_a_load_after_a_store_is_another_one() -> None:
+    u = "f32<8x8 of y.rows x y.cols>"
+    text = in_kernel(
+        f"a: {u} = load y\nb: {u} = add a a\nstore y b\nc: {u} = load y\nd: {u} = add a c\nstore y d",
+        "y: inout f32<8x8>",
+    )
+    check_pass(canonicalize, text, text)
+
+
+def test_zeros_of_either_sign_and_numbers_of_either_dtype_stay_apart() -> None:
+    text = in_kernel(f"a: {T} = load x\nb: {T} = add a 0.0:f32\nc: {T} = add a -0.0:f32\nd: {T} = div b c\nstore y d")
+    check_pass(canonicalize, text, text)
+
+
+def test_equal_nans_are_one() -> None:
+    check_pass(
+        canonicalize,
+        in_kernel(f"a: {T} = load x\nb: {T} = add a nan:f32\nc: {T} = add a nan:f32\nd: {T} = add b c\nstore y d"),
+        in_kernel(f"a: {T} = load x\nb: {T} = add a nan:f32\nd: {T} = add b b\nstore y d"),
+    )
+
+
+WORK = """workload w {{
+  tensor X: f32[4,8,8]
+  kernel k "k" (y: out f32<8x8>) {{
+    a: f32<8x8> = full[cols=8, rows=8] 1.0:f32
+    store y a
+  }}
+{body}
+}}"""
+
+
+def work(body: str) -> str:
+    return WORK.format(body=body.strip("\n"))
+
+
+def test_loops_scopes_and_parts_without_tasks_disappear() -> None:
+    check_pass(
+        canonicalize,
+        work("""
+  parallel_for i in i: Dense(0) {
+    task k[i](y=X[i, 0 :+ 8, 0 :+ 8])
+  }
+  window[mode="STALL", tasks=2] {
+    dispatch[policy=round_robin(2)] {
+      seq_for j in j: Dense(4) {
+      }
+    }
+  }
+  sequential {
+    part {
+    }
+    part {
+      task k[](y=X[0, 0 :+ 8, 0 :+ 8])
+    }
+  }
+"""),
+        work("""
+  sequential {
+    part {
+    }
+    part {
+      task k[](y=X[0, 0 :+ 8, 0 :+ 8])
+    }
+  }
+"""),
+    )
+
+
+def test_kernels_that_nothing_calls_disappear() -> None:
+    check_pass(
+        canonicalize,
+        work("  parallel_for i in i: Dense(0) {\n    task k[i](y=X[i, 0 :+ 8, 0 :+ 8])\n  }"),
+        "workload w {\n  tensor X: f32[4,8,8]\n}",
+    )
+
+
+def test_compositions_expand_to_leaves() -> None:
+    row = "f32<8x1 of x.rows x 1>"
+    check_pass(
+        expand,
+        in_kernel(f"p: {T} = load x\nq: {row} = rowmean p\nr: {T} = mul p q\nstore y r"),
+        in_kernel(
+            f"a: {T} = load x\nb: {row} = rowsum a\nc: {row} = count_cols a\nd: {row} = div b c\n"
+            f"e: {T} = mul a d\nstore y e"
+        ),
+    )
+
+
+def test_a_kernel_of_leaves_stays() -> None:
+    text = in_kernel(f"p: {T} = load x\nstore y p")
+    check_pass(expand, text, text)
+
+
+def test_the_innermost_scope_wins_and_scopes_are_numbered() -> None:
+    check_pass(
+        resolve_schedules,
+        work("""
+  window[mode="STALL", tasks=8] {
+    dispatch[policy=round_robin(4)] {
+      combine {
+        part {
+          dispatch[policy=round_robin(2)] {
+            task k[](y=X[0, 0 :+ 8, 0 :+ 8])
+          }
+        }
+        part {
+          task k[](y=X[1, 0 :+ 8, 0 :+ 8])
+        }
+      }
+    }
+  }
+  task k[](y=X[2, 0 :+ 8, 0 :+ 8])
+"""),
+        work("""
+  combine {
+    part {
+      task[dispatch=[1 round_robin(2)], window=[0 8 "STALL"]] k[](y=X[0, 0 :+ 8, 0 :+ 8])
+    }
+    part {
+      task[dispatch=[0 round_robin(4)], window=[0 8 "STALL"]] k[](y=X[1, 0 :+ 8, 0 :+ 8])
+    }
+  }
+  task k[](y=X[2, 0 :+ 8, 0 :+ 8])
+"""),
+        stage="resolved",
+    )
+
+
+def test_proofs_are_written_down() -> None:
+    check_pass(
+        infer_dependences,
+        work("""
+  parallel_for i in i: Dense(4) {
+    task k[i](y=X[i, 0 :+ 8, 0 :+ 8])
+  }
+  parallel_for j in j: Dense(4) {
+    task k[j](y=X[mod(mul(j, j), 4), 0 :+ 8, 0 :+ 8])
+  }
+"""),
+        work("""
+  parallel_for[proof="independent"] i in i: Dense(4) {
+    task[tracked=[0]] k[i](y=X[i, 0 :+ 8, 0 :+ 8])
+  }
+  parallel_for[proof="unknown"] j in j: Dense(4) {
+    task[tracked=[0]] k[j](y=X[mod(mul(j, j), 4), 0 :+ 8, 0 :+ 8])
+  }
+"""),
+    )
+
+
+def test_what_nothing_conflicts_with_is_not_tracked() -> None:
+    check_pass(
+        infer_dependences,
+        work("  seq_for i in i: Dense(4) {\n    task k[i](y=X[0, 0 :+ 8, 0 :+ 8])\n  }"),
+        work("  seq_for i in i: Dense(4) {\n    task k[i](y=X[0, 0 :+ 8, 0 :+ 8])\n  }"),
+    )
