@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, TypeCheckError, here
 from pto_wsp.ir import expr
-from pto_wsp.ir.bounds import interval
 from pto_wsp.ir.build import in_kernel
 from pto_wsp.ir.core import (
-    At,
     Axis,
-    DType,
     Eqn,
     In,
     IndexType,
     Kernel,
-    Literal,
     Region,
-    Slice,
     TensorType,
-    TileAt,
     TileType,
     Var,
-    View,
-    ViewDim,
     Wir,
 )
-from pto_wsp.ir.dependence import reachable
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.verify import MAX_NESTING
-from pto_wsp.ops.value import is_number, literal
+from pto_wsp.trace import arguments
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
-from pto_wsp.trace.index import Index, Scalar64, as_expr
+from pto_wsp.trace.index import Index, as_expr
 from pto_wsp.trace.names import held_by, variable_name
-from pto_wsp.trace.tensor import TensorSpec, TensorView
+from pto_wsp.trace.tensor import TensorSpec
 
 if TYPE_CHECKING:
     from pto_wsp.trace.axes import LoopAxis
@@ -130,7 +118,7 @@ class WorkloadBuilder:
             )
         label = label or f"i{len(self.loops)}"
         resolved = axis.resolve(self, label)
-        self._check_scope(resolved.size, loc)
+        self.check_scope(resolved.size, loc)
         for e in resolved.size.names():
             if e.startswith("$"):
                 self.symbol(e[1:], None)
@@ -153,7 +141,7 @@ class WorkloadBuilder:
     def append(self, eqn: Eqn) -> None:
         (self.loops[-1].eqns if self.loops else self.top).append(eqn)
 
-    def _check_scope(self, e: Expr, loc: Location) -> None:
+    def check_scope(self, e: Expr, loc: Location) -> None:
         if not e.fits_64_bits:
             raise BoundsError(
                 "PTO712",
@@ -175,32 +163,32 @@ class WorkloadBuilder:
 
     # tasks
 
-    def task(self, kernel: KernelFunction, coords: tuple[Any, ...] | None, arguments: dict[str, Any]) -> None:
+    def task(self, kernel: KernelFunction, coords: tuple[Any, ...] | None, given: dict[str, Any]) -> None:
         loc = here()
         types: dict[str, TileType] = {}
         constants: dict[str, Any] = {}
         for name, spec in kernel.specs.items():
-            x = arguments[name]
+            x = given[name]
             what = f"kernel {kernel.label}, argument {name}"
             if isinstance(spec, ConstexprParam):
-                constants[name] = _constant(x, spec, what)
+                constants[name] = arguments.constant(x, spec, what)
             elif isinstance(spec, TileParam) and spec.type is None:
-                types[name] = _bare_type(x, what)
+                types[name] = arguments.bare_type(x, what)
         traced = self._kernel(kernel, types, constants)
         ins: list[In] = []
         for param in traced.params:
-            x = arguments[param.name]
+            x = given[param.name]
             what = f"kernel {kernel.label}, argument {param.name}"
             ins.append(
-                self._view(x, param.type, what, loc)
+                arguments.view(self, x, param.type, what, loc)
                 if isinstance(param.type, TileType)
-                else self._scalar(x, param.type.dtype, what, loc)
+                else arguments.scalar(self, x, param.type.dtype, what, loc)
             )
         self.append(Eqn("task", (), tuple(ins), {"kernel": traced.name, "coords": self._coords(coords, loc)}, (), loc))
 
     def _kernel(self, kernel: KernelFunction, types: dict[str, TileType], constants: dict[str, Any]) -> Kernel:
         try:
-            key = (id(kernel), tuple(types.items()), tuple((n, _exactly(v)) for n, v in constants.items()))
+            key = (id(kernel), tuple(types.items()), tuple((n, arguments.exactly(v)) for n, v in constants.items()))
             hash(key)
         except TypeError as e:
             raise TypeCheckError(
@@ -231,11 +219,11 @@ class WorkloadBuilder:
                     loc=loc,
                     fix="write kernel[b, t](...) with loop variables, integers, or expressions of them",
                 )
-            self._use(c, e, loc)
+            self.use(c, e, loc)
             out.append(e)
         return tuple(out)
 
-    def _use(self, x: object, e: Expr, loc: Location) -> None:
+    def use(self, x: object, e: Expr, loc: Location) -> None:
         """Check that a traced integer belongs to this trace and is in scope; declare its symbols."""
         if isinstance(x, Index) and x.builder is not None and x.builder is not self:
             raise TraceError(
@@ -245,126 +233,10 @@ class WorkloadBuilder:
                 loc=loc,
                 fix="use the loop variables of the workload being traced",
             )
-        self._check_scope(e, loc)
+        self.check_scope(e, loc)
         for name in e.names():
             if name.startswith("$"):
                 self.symbol(name[1:], None)
-
-    def _scalar(self, x: Any, dtype: DType, what: str, loc: Location) -> In:
-        if isinstance(x, Scalar64):
-            e = x.to_expr()
-            self._use(x, e, loc)
-            if dtype is DType.BOOL:
-                raise TypeCheckError(
-                    "PTO142",
-                    f"{what} is a bool, but got an integer expression",
-                    values={"expression": e},
-                    loc=loc,
-                    fix="declare it Scalar[DType.I32]",
-                )
-            return e
-        if not is_number(x):
-            raise TypeCheckError(
-                "PTO142",
-                f"{what} is a scalar, but got {type(x).__name__}",
-                values={"got": repr(x)[:80]},
-                loc=loc,
-                fix="give a Python number, a loop variable, a symbol, or an expression of them",
-            )
-        value = x.item() if isinstance(x, (np.number, np.bool_)) else x
-        if (
-            dtype is DType.I32
-            and isinstance(value, int)
-            and not isinstance(value, bool)
-            and not -(2**31) <= value < 2**31
-        ):
-            raise BoundsError("PTO713", f"{what}: {value} does not fit i32", loc=loc, fix="give an integer of 32 bits")
-        lit = literal(value, dtype, what)
-        return Literal(float(lit.value), dtype) if dtype.is_float else lit
-
-    def _view(self, x: Any, param: TileType, what: str, loc: Location) -> View:
-        view = _as_view(x, what)
-        if view.dtype is not param.dtype:
-            raise TypeCheckError(
-                "PTO143",
-                f"{what} holds {view.dtype}, but the kernel takes {param.dtype}",
-                values={"tensor": view.root, "parameter": param},
-                loc=loc,
-                fix="declare the parameter with the tensor's dtype, and cast inside the kernel",
-            )
-        for i in view.indices:
-            self._use(i, i.to_expr(), loc)
-        tensor = self.tensor(view.root)
-        shape = view.root.dims(self)
-        dims: list[ViewDim] = []
-        for part, size in zip(view.parts, shape, strict=True):
-            if part.kind == "at":
-                dims.append(At(part.start))
-            elif part.kind == "range":
-                dims.append(Slice(part.start, part.size))
-            elif part.kind == "tile":
-                assert part.limit is not None
-                dims.append(TileAt(part.start, part.size, part.limit))
-            elif size.is_const:
-                dims.append(Slice(expr.const(0), size.const))
-            else:
-                raise TypeCheckError(
-                    "PTO162",
-                    f"{what}: a dimension of unknown size",
-                    values={"tensor": view.root, "size": size},
-                    loc=loc,
-                    fix="a tile has a static shape: iterate x.tiles(16) and index with the tile index, or slice",
-                )
-        out = View(tensor, tuple(dims))
-        if out.shape != param.shape:
-            got = "x".join(map(str, out.shape)) or "one element"
-            raise TypeCheckError(
-                "PTO144",
-                f"{what} is {got}, but the kernel takes {param.rows}x{param.cols}",
-                values={"tensor": view.root, "parameter": param},
-                loc=loc,
-                fix="a tile is two-dimensional: X[b, t] drops two dimensions, X[b, i:i+1, :] keeps the second as one row",
-            )
-        for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
-            self._check_bounds(d, size, k, f"{what}: tensor {tensor}", loc)
-        return out
-
-    def _check_bounds(self, d: ViewDim, size: Expr, k: int, what: str, loc: Location) -> None:
-        """Refuse an access that leaves the tensor in an iteration that some sizes reach, where this is known now."""
-        ranges: dict[str, tuple[int, int]] = {}
-        for loop in self.loops:
-            extent = loop.axis.extent
-            if not extent.is_const:
-                continue
-            if extent.const == 0:
-                return
-            ranges[loop.var.name] = (0, extent.const - 1)
-        first, last = (
-            (d.start, d.start + d.length)
-            if isinstance(d, Slice)
-            else (d.index, d.index + 1)
-            if isinstance(d, At)
-            else (expr.const(0), d.limit)
-        )
-        self._check_scope(first, loc)
-        self._check_scope(last, loc)
-        low, high = interval(first, ranges), interval(last, ranges)
-        if not size.is_const or low is None or high is None or (low[0] >= 0 and high[1] <= size.const):
-            return
-        around = {loop.var.name: loop.axis for loop in self.loops}
-        if not (reachable(around, -first - 1) or reachable(around, last - size - 1)):
-            return
-        at = high[1] - 1 if high[1] > size.const else low[0]
-        fix = "make the axis shorter, or the tensor larger"
-        if isinstance(d, Slice):
-            fix += "; where the last piece is shorter, iterate x.tiles(n) and index with the tile index"
-        raise BoundsError(
-            "PTO163",
-            f"{what} has {size} elements in dimension {k}, but element {at} is reached",
-            values={"index": d.start if isinstance(d, Slice) else d.index},
-            loc=loc,
-            fix=fix,
-        )
 
     def finish(self) -> Wir:
         tensors = tuple(Var(n, TensorType(t.dtype, t.dims(self))) for n, t in self.tensors.items())
@@ -378,64 +250,6 @@ def unique_name(name: str, taken: Any) -> str:
     while f"{name}.{k}" in taken:
         k += 1
     return f"{name}.{k}"
-
-
-def _as_view(x: Any, what: str) -> TensorView:
-    if isinstance(x, TensorView):
-        return x
-    if isinstance(x, TensorSpec):
-        return TensorView(x)
-    raise TypeCheckError(
-        "PTO142",
-        f"{what} is a tile, but got {type(x).__name__}",
-        values={"got": repr(x)[:80]},
-        loc=here(),
-        fix="give a view of a Tensor, such as X[b, t]",
-    )
-
-
-def _bare_type(x: Any, what: str) -> TileType:
-    view = _as_view(x, what)
-    shape: list[int] = []
-    for p, size in zip(view.parts, view.root.shape, strict=True):
-        if p.kind == "all" and not isinstance(size, int):
-            raise TypeCheckError(
-                "PTO162",
-                f"{what}: a dimension of unknown size",
-                values={"tensor": view.root},
-                loc=here(),
-                fix="iterate x.tiles(16) and index with the tile index, or slice",
-            )
-        if p.kind != "at":
-            shape.append(size if p.kind == "all" and isinstance(size, int) else p.size)
-    if len(shape) != 2 or not math.prod(shape):
-        raise TypeCheckError(
-            "PTO144",
-            f"{what} has shape {shape}, but a tile is two-dimensional",
-            values={"tensor": view.root},
-            loc=here(),
-            fix="index so that two non-empty dimensions remain: X[b, i:i+1, :] keeps the second as one row",
-        )
-    return TileType(view.dtype, *shape)
-
-
-def _constant(x: Any, spec: ConstexprParam, what: str) -> Any:
-    if isinstance(x, Scalar64) or not isinstance(x, spec.type) or (isinstance(x, bool) and spec.type is int):
-        raise TypeCheckError(
-            "PTO146",
-            f"{what} is a Constexpr[{spec.type.__name__}], but got {type(x).__name__}",
-            values={"got": repr(x)[:80]},
-            loc=here(),
-            fix="give a Python constant; declare Scalar[DType...] for values known later",
-        )
-    return x
-
-
-def _exactly(x: Any) -> object:
-    """x as a key that tells 1 from True and 1.0, and 0.0 from -0.0."""
-    if isinstance(x, (tuple, frozenset)):
-        return type(x), type(x)(_exactly(v) for v in x) if type(x) in (tuple, frozenset) else x
-    return type(x), repr(x) if isinstance(x, (float, complex)) else x
 
 
 class _Current(threading.local):
