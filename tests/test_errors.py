@@ -561,6 +561,18 @@ def _() -> None:
 
 
 @mistake("PTO153", TraceError)
+def a_dynamic_axis_without_a_name_in_a_shape() -> None:
+    spec = TensorSpec((DenseDyn(), 4, 4), DType.F32)
+
+    @workload
+    def w(X):
+        for i in P(2):
+            copy[i](x=X[i], y=X[i + 2])  # <-- PTO153
+
+    w(spec)
+
+
+@mistake("PTO153", TraceError)
 def _() -> None:
     Dense["four"]  # <-- PTO153
 

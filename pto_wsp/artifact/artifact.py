@@ -167,22 +167,22 @@ _MANIFEST: dict[str, type] = {
 def tables_of(wir: Wir) -> dict[str, Any]:
     """The tables of the manifest that follow from the wir."""
     axes: dict[str, str | int] = {}
+    ambiguous: set[str] = set()  # one name for two sizes: only the symbols' own names tell them apart
     schedules: list[str] = []
     for top in wir.body.eqns:
         for eqn in top.walk():
             axis = eqn.params.get("axis")
             if isinstance(axis, Axis) and axis.kind in ("Dense", "DenseDyn", "Tiles"):
                 single = len(axis.size.terms) == 1 and axis.size.const == 0 and axis.size.terms[0][1] == 1
-                if axis.size.is_const:
-                    axes.setdefault(axis.name, axis.size.const)
-                elif single and isinstance(axis.size.terms[0][0], str):
-                    axes[axis.name] = axis.size.terms[0][0]
+                size = axis.size.const if axis.size.is_const else axis.size.terms[0][0] if single else None
+                if isinstance(size, (int, str)) and axes.setdefault(axis.name, size) != size:
+                    ambiguous.add(axis.name)
             if eqn.prim in ("dispatch", "window"):
                 schedules.append(eqn.prim + ":" + ",".join(f"{k}={v}" for k, v in sorted(eqn.params.items())))
     return {
         "name": wir.name,
         "symbols": list(wir.symbols),
-        "axes": axes,
+        "axes": {name: size for name, size in axes.items() if name not in ambiguous},
         "tensors": [[v.name, str(v.type)] for v in wir.tensors],
         "kernels": [[k.name, k.label] for k in wir.kernels],
         "schedules": schedules,

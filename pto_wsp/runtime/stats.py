@@ -26,7 +26,7 @@ class ProgramStats:
     high_water            most tasks issued and not retired, in semantic time
     windows               the same for each window
     lanes, arch           of the model that the cycles belong to
-    threads               most threads that could work on the run
+    threads               most threads that worked on the run at once, measured
     max_in_flight         most tasks that were really running or waiting to run, measured
     kernel_counts         tasks by kernel
     """

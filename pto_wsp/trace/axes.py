@@ -122,11 +122,16 @@ class DenseDyn(LoopAxis):
         self.default = None if size is None or isinstance(size, Symbol) else _check_size("DenseDyn", size)
         self.given_name = _check_name(name)
 
-    def size_expr(self, names: Names, loop: str) -> Expr:
-        """The symbol that holds this axis's size."""
+    def size_expr(self, names: Names, loop: str | None) -> Expr:
+        """The symbol that holds this axis's size, called like the axis; `loop` is what to call it where nothing names it."""
         if self.symbol is not None:
             return names.symbol(self.symbol.name, None)
-        return names.symbol(names.name(self, self.given_name) or loop, self.default)
+        name = names.name(self, self.given_name) or loop
+        if name is None:
+            raise TraceError(
+                "PTO153", "a dynamic axis without a name in a shape", loc=here(), fix='write DenseDyn(name="batch")'
+            )
+        return names.symbol(name, self.default)
 
     def resolve(self, names: Names, loop: str) -> Axis:
         return Axis("DenseDyn", names.name(self, self.given_name) or loop, self.size_expr(names, loop))

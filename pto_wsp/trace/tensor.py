@@ -88,7 +88,7 @@ class TensorSpec:
 
     def dims(self, names: Names) -> tuple[Expr, ...]:
         """Dimensions as expressions, under the names of the workload being traced."""
-        out = tuple(d.size_expr(names, "n") if isinstance(d, DenseDyn) else _expr(d) for d in self.spec_shape)
+        out = tuple(d.size_expr(names, None) if isinstance(d, DenseDyn) else _expr(d) for d in self.spec_shape)
         for d in out:
             if any(not str(name).startswith("$") for name, _ in d.terms):
                 raise TraceError(

@@ -117,7 +117,7 @@ def model_tasks(wir: Wir, sizes: Mapping[str, int], arch: Arch) -> tuple[list[di
     lowered = canonicalize(expand(wir))
     costs = {k.name: kernel_cost(k, arch) for k in lowered.kernels}
     run = instances(wir, sizes)
-    lanes = max((p.lanes for p in policies(wir.body, None)), default=arch.lanes)
+    lanes = max((p.lanes for p in policies(wir)), default=arch.lanes)
     counts: dict[int, int] = {}
     tasks: list[dict[str, Any]] = []
     for i, task in enumerate(run):
@@ -135,12 +135,10 @@ def model_tasks(wir: Wir, sizes: Mapping[str, int], arch: Arch) -> tuple[list[di
     return tasks, {**options, "window": windows[0] if windows else 65_536}
 
 
-def policies(region: Region, around: Policy | None) -> Iterator[Policy]:
-    """The policies that give some task of the workload its lane: the innermost ones."""
-    for eqn in region.eqns:
-        own = eqn.params["policy"] if eqn.prim == "dispatch" else around
-        assert own is None or isinstance(own, Policy)
-        if eqn.prim == "task" and own is not None:
-            yield own
-        for inner in eqn.regions:
-            yield from policies(inner, own)
+def policies(wir: Wir) -> Iterator[Policy]:
+    """The policies of every dispatch scope of the workload, whether it gives some task its lane or not."""
+    for top in wir.body.eqns:
+        for eqn in top.walk():
+            policy = eqn.params.get("policy")
+            if isinstance(policy, Policy):
+                yield policy

@@ -31,11 +31,16 @@ class Plan:
     check_locations: tuple[tuple[Location | None, ...], ...]
 
 
-def lower(wir: Wir, arch: Arch) -> Plan:
-    """The plan of resolved, expanded wir on `arch`. Raises ScheduleError for more lanes than the runtime has."""
+def lanes_of(wir: Wir, arch: Arch) -> int:
+    """As many lanes as the largest of the workload's dispatch scopes says, innermost or not; without any, the arch's."""
+    policies = [e.params["policy"] for top in wir.body.eqns for e in top.walk() if e.prim == "dispatch"]
+    return max((p.lanes for p in policies if isinstance(p, Policy)), default=arch.lanes)
+
+
+def lower(wir: Wir, arch: Arch, lanes: int) -> Plan:
+    """The plan of resolved, expanded wir on `arch` with `lanes` lanes. Raises ScheduleError for more than the runtime has."""
     body = _Body(wir)
     body.block(wir.body)
-    lanes = max([p.lanes for _, p in body.dispatches], default=arch.lanes)
     if lanes > MAX_LANES:
         raise ScheduleError(
             "PTO403", f"dispatch to {lanes} lanes", values={"most lanes": MAX_LANES}, fix="use fewer lanes"

@@ -13,7 +13,7 @@ from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
 from pto_wsp.passes.resolve_schedules import resolve_schedules
 from pto_wsp.targets.base import Pass, register, run_passes
-from pto_wsp.targets.cpu_sim.lower import lower
+from pto_wsp.targets.cpu_sim.lower import lanes_of, lower
 
 # what the artifact keeps as its wir
 KEPT: tuple[tuple[Pass, str], ...] = ((canonicalize, "traced"),)
@@ -38,7 +38,7 @@ class CpuSim:
     def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact:
         """The artifact of a traced and scheduled workload. Nothing here depends on the sizes of axes."""
         kept = run_passes(wir, KEPT)
-        plan = lower(run_passes(kept, LOWERING), arch)
+        plan = lower(run_passes(kept, LOWERING), arch, lanes_of(kept, arch))
         return make(
             kept,
             plan.data,
