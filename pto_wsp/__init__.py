@@ -82,10 +82,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    from pto_wsp.errors import UnsupportedNameError, here
+    if name == "__version__":
+        from importlib.metadata import version  # costs a tenth of the import time
 
-    if name.startswith("_"):
-        raise AttributeError(f"module 'pto_wsp' has no attribute {name!r}")
-    raise UnsupportedNameError(
-        "PTO001", f"pto_wsp has no {name}", loc=here(), fix="see pto_wsp.__all__ for what there is"
-    )
+        return version("pto_wsp")
+    from pto_wsp.errors import missing_public_name
+
+    raise missing_public_name("pto_wsp", name)

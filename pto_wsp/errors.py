@@ -16,11 +16,13 @@ A fault of pto_wsp itself is an `InternalError`, which is not a `PtoError`.
 
 from __future__ import annotations
 
+import dis
 import linecache
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from types import CodeType, FrameType
+from typing import TypeVar
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -186,6 +188,66 @@ class UnsupportedNameError(UnsupportedError, AttributeError):
     """A public name that is not there: an `UnsupportedError` that `getattr` and `hasattr` understand."""
 
 
+class UnsupportedImportError(UnsupportedError, ImportError):
+    """A public name that is not there, asked for by `from pto_wsp import name`."""
+
+
+def missing_public_name(module: str, name: str) -> Exception:
+    """What a module raises for a public name that is not there, whether it is asked for by attribute or by import."""
+    if name.startswith("_"):
+        return AttributeError(f"module {module!r} has no attribute {name!r}")
+    frame = user_frame()
+    importing = dis.opname[frame.f_code.co_code[frame.f_lasti]] == "IMPORT_FROM"
+    cls = UnsupportedImportError if importing else UnsupportedNameError
+    return cls("PTO001", f"{module} has no {name}", loc=here(), fix=f"see {module}.__all__ for what there is")
+
+
+def no_options(what: str, given: Mapping[str, object], there_is: str) -> None:
+    """Raise UnsupportedError for keyword arguments that `what` does not have."""
+    if given:
+        names = ", ".join(given)
+        raise UnsupportedError(
+            "PTO003", f"{what} has no option {names}", values={"there is": there_is}, loc=here(), fix="leave it out"
+        )
+
+
+C = TypeVar("C", bound=type)
+
+
+def _refusing(names: str, error: Callable[[str, object], PtoError]) -> Callable[[C], C]:
+    def decorate(cls: C) -> C:
+        for name in names.split():
+
+            def refuse(self: object, *_: object, name: str = name) -> object:
+                raise error(name, self)
+
+            setattr(cls, f"__{name}__", refuse)
+        return cls
+
+    return decorate
+
+
+def without_operators(names: str, what: str, fix: str) -> Callable[[C], C]:
+    """Class decorator: these operators (method names without underscores) are an UnsupportedError with a way out."""
+
+    def error(name: str, x: object) -> PtoError:
+        values = {"operand": repr(x)[:80]}
+        return UnsupportedError("PTO003", f"{what} has no operator {name}", values=values, loc=here(), fix=fix)
+
+    return _refusing(names, error)
+
+
+def without_control(names: str, what: str) -> Callable[[C], C]:
+    """Class decorator: Python asks for a truth or a comparison of what has no number while tracing: a TraceError."""
+    fix = "keep Python's if, and, or, not and comparisons to Python values: this has no number while tracing"
+
+    def error(name: str, x: object) -> PtoError:
+        asked = "the truth" if name == "bool" else "a comparison"
+        return TraceError("PTO128", f"{asked} of {what}", values={"operand": repr(x)[:80]}, loc=here(), fix=fix)
+
+    return _refusing(names, error)
+
+
 def no_attribute(owner: str, name: str, there_is: str) -> AttributeError:
     """What `owner.name` raises where there is no such name."""
     if name.startswith("_"):
@@ -230,6 +292,7 @@ def _codes(text: str) -> None:
 _codes("""
 PTO001 a public name that does not exist (yet)
 PTO002 the installed package lacks its compiled core
+PTO003 an operator or option that does not exist (yet)
 PTO101 matmul: inner dimensions differ
 PTO102 operands of an operation have different dtypes
 PTO103 operand shapes do not broadcast
@@ -280,6 +343,7 @@ PTO402 an unknown arch, or an arch file that breaks the schema
 PTO403 a schedule directive with a wrong value
 PTO405 a workload beyond a limit of the runtime
 PTO406 a wrong number of threads
+PTO407 a folder that the wir cannot be dumped to
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration
 PTO503 an array's shape differs from its declaration
@@ -299,6 +363,7 @@ PTO701 synchronize() before execute()
 PTO702 execute() or a change of bindings while the program runs
 PTO703 the run was cancelled
 PTO704 a time-out while waiting
+PTO705 an argument of the wrong kind for a program
 PTO710 a task's tiles have valid shapes its kernel cannot take
 PTO711 division by zero in an index expression
 PTO712 an index expression overflows 64 bits

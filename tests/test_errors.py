@@ -1115,6 +1115,197 @@ def _() -> None:
     p.set_symbol_u64("n", 2**40).run()
 
 
+# What has no number or no operator is told so, wherever Python would decide for itself.
+
+
+@pytest.mark.parametrize(
+    "op", ["x**2", "x // 2", "x % 2", "x << 1", "np.exp(x)", "n ^ n", "2**x", "y.__setitem__(0, x)"]
+)
+def test_operators_that_tiles_do_not_have(op: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        in_kernel(lambda x, y, h, n: eval(op, {"np": np}, {"x": x, "y": y, "h": h, "n": n}))
+    assert caught.value.code == "PTO003"
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        "b / 2",
+        "b**2",
+        "abs(b)",
+        "~b",
+        "b ^ 1",
+        "X + 1",
+        "X[0] * 2",
+        "-X",
+        "X.__setitem__(0, X)",
+        "axis + 1",
+        "3 - axis",
+    ],
+)
+def test_operators_that_indices_tensors_and_axes_do_not_have(op: str) -> None:
+    names = {"X": Tensor(zeros(4, 4, 4)), "axis": DenseDyn("axis")}
+    with pytest.raises(UnsupportedError) as caught:
+        in_workload(lambda x, y: [eval(op, {}, {**names, "b": b}) for b in P(4)])
+    assert caught.value.code == "PTO003"
+
+
+@pytest.mark.parametrize(
+    "op", ["bool(X)", "not X[0, 0]", "X[0] == 0", "X != 0", "X[0, 0] > 0", "bool(axis)", "axis == 3", "axis < 3"]
+)
+def test_python_decides_nothing_about_traced_things(op: str) -> None:
+    names = {"X": Tensor(zeros(4, 4, 4)), "axis": DenseDyn("axis")}
+    with pytest.raises(TraceError) as caught:
+        in_workload(lambda x, y: eval(op, {}, names))
+    assert caught.value.code == "PTO128"
+
+
+@pytest.mark.parametrize("code", ["x.T", "x.sum()"])
+def test_names_that_tiles_do_not_have(code: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        in_kernel(lambda x, y, h, n: eval(code, {}, {"x": x}))
+    assert caught.value.code == "PTO001" and isinstance(caught.value, AttributeError)
+
+
+@mistake("PTO003", UnsupportedError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: x**2)  # <-- PTO003
+
+
+@mistake("PTO003", UnsupportedError)
+def _() -> None:
+    in_workload(lambda x, y: [b / 2 for b in P(4)])  # <-- PTO003
+
+
+@mistake("PTO003", UnsupportedError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0])).compile(native=True)  # <-- PTO003
+
+
+@mistake("PTO003", UnsupportedError)
+def _() -> None:
+    program().execute(on_error="continue")  # <-- PTO003
+
+
+@mistake("PTO003", UnsupportedError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[0], y[0]) for _ in P.seq(3, while_=None)])  # <-- PTO003
+
+
+@mistake("PTO003", UnsupportedError)
+def _() -> None:
+    kernel(cpp_src="int main() {}")  # <-- PTO003
+
+
+@mistake("PTO122", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO122
+    def k(x: In[Tile[4, 4, F32]], out: InOut[Tile[4, 4, F32]]):
+        out += x
+
+    in_workload(lambda x, y: k(x=x[0], out=y[0]))
+
+
+@mistake("PTO155", TraceError)
+def _() -> None:
+    @workload
+    def w(x):
+        copy(x=x[0], y=x[1])
+
+    dispatch(DispatchPolicy.round_robin(2))(w)  # <-- PTO155
+
+
+@mistake("PTO001", UnsupportedError)
+def _() -> None:
+    @workload
+    def w(x):
+        copy(x=x[0], y=x[1])
+
+    w.compile()  # <-- PTO001
+
+
+@mistake("PTO131", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO131
+    def k(x: In[Tile[4, 4, F32]], /, y: Out[Tile[4, 4, F32]]):
+        pto.store(y, x)
+
+
+@mistake("PTO142", TypeCheckError)
+def _() -> None:
+    a, b = Tensor(zeros(4, 4, dtype=np.int32)), Tensor(zeros(4, 4, dtype=np.int32))
+    in_workload(lambda x, y: scaled(x=a, s=2.0, y=b))  # <-- PTO142
+
+
+@mistake("PTO150", TraceError)
+def _() -> None:
+    in_workload(lambda x, y: [1 for _ in x[0]])  # <-- PTO150
+
+
+@mistake("PTO711", ExecutionError)
+def _() -> None:
+    in_workload(lambda x, y: [copy(x[b // 0], y[b]) for b in P(4)])  # <-- PTO711
+
+
+@mistake("PTO407", CompileError)
+def _() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTO_WSP_DUMP", __file__)
+        in_workload(lambda x, y: copy(x[0], y[0])).compile()  # <-- PTO407
+
+
+@mistake("PTO505", BindError)
+def _() -> None:
+    y = zeros(4, 4, 4)
+    p = in_workload(lambda x, _: copy(x[0], Tensor(y, name="late")[0])).compile().run()
+    y.flags.writeable = False
+    p.run()  # <-- PTO505
+
+
+@pytest.mark.parametrize(
+    "call", ["bind([1])", "set_axis_sizes(None)", "synchronize('x')", "synchronize(-1)", "save(3)"]
+)
+def test_arguments_of_the_wrong_kind(call: str) -> None:
+    with pytest.raises(BindError) as caught:
+        eval(f"p.{call}", {}, {"p": program().run()})
+    assert caught.value.code == "PTO705"
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    Program.load(b"path")  # <-- PTO705
+
+
+@mistake("PTO713", BoundsError)
+def _() -> None:
+    @kernel
+    def k(s: Scalar[F16], y: Out[Tile[4, 4, F16]]):
+        pto.store(y, s)
+
+    half = Tensor(zeros(4, 4, dtype=np.float16))
+    n = Symbol("n")
+    p = in_workload(lambda x, y: k(s=n, y=half)).compile()  # <-- PTO713
+    p.set_symbol_u64("n", 65520).run()
+
+
+@mistake("PTO713", BoundsError)
+def _() -> None:
+    @kernel
+    def k(s: Scalar[F16], y: Out[Tile[4, 4, F16]]):
+        pto.store(y, s)
+
+    half = Tensor(zeros(4, 4, dtype=np.float16))
+    in_workload(lambda x, y: k(s=65520, y=half))  # <-- PTO713
+
+
+def test_a_name_that_is_not_there_is_an_error_with_a_way_out_also_when_imported() -> None:
+    with pytest.raises(ImportError) as caught:
+        from pto_wsp import vmap  # noqa: F401
+    assert isinstance(caught.value, UnsupportedError)
+    assert caught.value.loc is not None and caught.value.loc.file == __file__
+    assert not hasattr(pto_wsp, "vmap")
+
+
 @pytest.mark.parametrize(("kind", "site", "code"), [("cost", 0, "PTO714"), ("memory", None, "PTO715")])
 def test_what_only_the_core_can_find(kind: str, site: int | None, code: str) -> None:
     """Tiles that take gigabytes are needed to bring these about."""

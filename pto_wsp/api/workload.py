@@ -9,7 +9,16 @@ from types import FunctionType
 from typing import Any, overload
 
 from pto_wsp import arch as archs
-from pto_wsp.errors import ArtifactError, CompileError, TraceError, here, no_attribute, user_frame
+from pto_wsp.errors import (
+    ArtifactError,
+    CompileError,
+    TraceError,
+    UnsupportedNameError,
+    here,
+    no_attribute,
+    no_options,
+    user_frame,
+)
 from pto_wsp.ir.core import Axis, Eqn, Kernel, Policy, Region, Wir
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
@@ -24,7 +33,7 @@ from pto_wsp.transforms.task_graph import task_graph
 DEFAULT_TARGET = cpu_sim.CpuSim.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Workload(Traced):
     """A traced workload: a program that generates tasks. Immutable; transformations give new workloads. `str(w)` is its wir."""
 
@@ -32,17 +41,20 @@ class Workload(Traced):
         """`dispatch(policy)(self)`: the tasks go to the policy's lanes."""
         return dispatch(policy)(self)
 
-    def task_graph(self, *, window: TaskWindow) -> Workload:
+    def task_graph(self, *, window: TaskWindow, **options: object) -> Workload:
         """`task_graph(window=...)(self)`: bound the tasks that are issued and not retired."""
-        return task_graph(window=window)(self)
+        return task_graph(window=window, **options)(self)
 
-    def compile(self, target: str = DEFAULT_TARGET, arch: Any = None, threads: int | None = None) -> Program:
+    def compile(
+        self, target: str = DEFAULT_TARGET, arch: Any = None, threads: int | None = None, **options: object
+    ) -> Program:
         """The program of this workload, bound to the arrays it was traced with.
 
         target: "cpu_sim". arch: the name of an architecture model, a path to one, or None for the default ("ascend_a2a3").
         threads: most threads that work on a run; None means PTO_WSP_NUM_THREADS, else the processors there are.
         Raises CompileError (unknown target or arch, schedules that have no meaning) and BindError (arrays that do not fit).
         """
+        no_options("compile", options, "target, arch, threads")
         count = thread_count(threads)
         begin = time.perf_counter()
         artifact = base.get(target).compile(self.wir, archs.get(arch), self.sizes)
@@ -67,6 +79,9 @@ class Workload(Traced):
     def __str__(self) -> str:
         return str(self.wir)
 
+    def __repr__(self) -> str:
+        return f"<workload {self.wir.name}: {self.type}>"
+
     def __getattr__(self, name: str) -> Any:
         raise no_attribute("a workload", name, "dispatch, task_graph, compile, type, wir")
 
@@ -86,20 +101,31 @@ class WorkloadFunction:
         return Workload(traced.wir, traced.tensors, traced.sizes)
 
     def __repr__(self) -> str:
-        return f"<workload {self.label}>"
+        return f"<workload function {self.label}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and hasattr(Workload, name):
+            raise UnsupportedNameError(
+                "PTO001",
+                f"{self.label} is not traced yet, so it has no {name}",
+                loc=here(),
+                fix=f"call it first: {self.label}(...).{name}",
+            )
+        raise no_attribute("a workload function", name, "being called")
 
 
 @overload
 def kernel(fn: Callable[..., Any], /) -> KernelFunction: ...
 @overload
 def kernel(*, name: str | None = None) -> Callable[[Callable[..., Any]], KernelFunction]: ...
-def kernel(fn: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+def kernel(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: object) -> Any:
     """Make a function over tiles a kernel: the unit that runs on one core.
 
     Parameters are annotated `In[Tile[rows, cols, dtype]]`, `Out[...]`, `InOut[...]`, `Scalar[dtype]` or `Constexpr[type]`; the
     body uses `pto` operations and Python operators, and stores into every output. It is traced when a workload calls it.
     name: what reports call it; by default the function's name. Raises TraceError for parameters it cannot take.
     """
+    no_options("kernel", options, "name")
     frame = user_frame()
 
     def make(f: Callable[..., Any]) -> KernelFunction:

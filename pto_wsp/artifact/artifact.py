@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
-import secrets
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,16 @@ from pto_wsp.ir.verify import verify
 
 @dataclass(frozen=True)
 class Artifact:
-    """Immutable, and shared by the programs made of it. `manifest` is plain JSON data; see `manifest_of`."""
+    """Immutable, and shared by the programs made of it. `manifest` is plain JSON data; `wir` is the workload as it was
+    scheduled, whose tasks know where the user wrote them, and `wir_text` its text."""
 
     manifest: dict[str, Any]
+    wir: Wir
     wir_text: str
     plan: bytes
     task_locations: tuple[Location | None, ...]
     check_locations: tuple[tuple[Location | None, ...], ...]
     others: tuple[Section, ...] = field(default=())
-
-    @cached_property
-    def wir(self) -> Wir:
-        """The workload as it was scheduled; its tasks know where the user wrote them."""
-        return _located(parse(self.wir_text), self.task_locations)
 
     def sections(self) -> list[Section]:
         places = {
@@ -77,16 +74,17 @@ class Artifact:
         except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as e:
             raise damaged(f"its tables cannot be read ({type(e).__name__})") from e
         others = tuple(s for s in parts if s.name not in ("manifest", "wir", "plan", "locations"))
-        artifact = Artifact(manifest, text, by_name["plan"].data, tasks, checks, others)
+        try:
+            wir = _located(parse(text), tasks)
+            verify(wir, "traced")
+        except PtoError as e:
+            raise damaged(f"its wir breaks a rule: {e.what}") from e
+        artifact = Artifact(manifest, wir, text, by_name["plan"].data, tasks, checks, others)
         artifact._check()
         return artifact
 
     def _check(self) -> None:
         """The manifest must say what the wir says."""
-        try:
-            verify(self.wir, "traced")
-        except PtoError as e:
-            raise damaged(f"its wir breaks a rule: {e.what}") from e
         m = self.manifest
         if (
             not isinstance(m, dict)
@@ -109,25 +107,19 @@ class Artifact:
             raise damaged("its manifest and its wir differ in what sizes decide")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the artifact, whole or not at all. Raises ArtifactError where it cannot be written."""
-        target = Path(path)
-        temporary = target.parent / f".{secrets.token_hex(8)}.part"
+        """Write the artifact, whole or not at all; an existing file keeps its permissions, a link its target's name.
+
+        Raises ArtifactError where it cannot be written.
+        """
         try:
-            try:
-                with temporary.open("xb") as f:
-                    f.write(self.to_bytes())
-                    f.flush()
-                    os.fsync(f.fileno())
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+            _replace_file(Path(os.path.realpath(path)), self.to_bytes())
         except (OSError, ValueError) as e:
             raise ArtifactError(
                 "PTO603",
-                f"cannot write {target}",
+                f"cannot write {os.fspath(path)!r}",
                 values={"because": e},
                 loc=here(),
-                fix="give a path that can be written, on a disk with room",
+                fix="give the path of a file that can be written, on a disk with room",
             ) from e
 
     @staticmethod
@@ -189,6 +181,34 @@ def tables_of(wir: Wir) -> dict[str, Any]:
     }
 
 
+def _replace_file(target: Path, data: bytes) -> None:
+    """Write beside `target`, then rename. What a killed writer leaves behind has one name, which the next one takes over."""
+    mode = None
+    if target.exists():
+        if not target.is_file():
+            raise OSError(errno.EINVAL, "not a regular file", str(target))
+        mode = target.stat().st_mode & 0o777
+    temporary = target.with_name(f".{target.name}.part")
+    while True:
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(handle, "wb") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            if not temporary.exists() or not os.path.samestat(os.fstat(f.fileno()), temporary.stat()):
+                continue  # another writer has renamed or removed this file meanwhile
+            try:
+                f.truncate(0)
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
+                if mode is not None:
+                    os.fchmod(f.fileno(), mode)
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            return
+
+
 def make(
     wir: Wir,
     plan: bytes,
@@ -197,7 +217,7 @@ def make(
     **manifest: Any,
 ) -> Artifact:
     """The artifact of a lowered workload; `manifest` gives the fields that do not follow from the wir."""
-    return Artifact({**manifest, **tables_of(wir)}, show(wir), plan, task_locations, check_locations)
+    return Artifact({**manifest, **tables_of(wir)}, wir, show(wir), plan, task_locations, check_locations)
 
 
 def _located(wir: Wir, places: tuple[Location | None, ...]) -> Wir:

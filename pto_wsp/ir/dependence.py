@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from pto_wsp.errors import RaceError, TypeCheckError
 from pto_wsp.ir.affine import Linear, has_solution
-from pto_wsp.ir.core import At, Axis, Eqn, Slice, TileAt, View, Wir, task_effects
+from pto_wsp.ir.core import At, Axis, Eqn, Slice, View, ViewDim, Wir, task_effects
 from pto_wsp.ir.expr import Expr, Op
 
 
@@ -212,63 +212,54 @@ def _overlap(system: _System, a: View, b: View, names_a: dict[str, str], names_b
                 system.less(first, last, 0)
 
 
-def _plainly_apart(a: View, b: View) -> bool:
-    """Whether constants alone keep two views apart: what long straight-line workloads mostly ask."""
-    for x, y in zip(a.dims, b.dims, strict=True):
-        if isinstance(x, TileAt) or isinstance(y, TileAt):
-            continue
-        p, q = (d.index if isinstance(d, At) else d.start for d in (x, y))
-        n, m = (1 if isinstance(d, At) else d.length for d in (x, y))
-        if p.is_const and q.is_const and (p.const + n <= q.const or q.const + m <= p.const):
-            return True
-    return False
-
-
 def _variables(loops: list[Eqn]) -> list[str]:
     return [e.regions[0].params[0].name for e in loops]
 
 
-def _told_apart(a: Access, b: Access, loop: Eqn) -> bool:
-    """The common case, decided at a glance: one dimension is indexed alike in both views, by the loop's variable and nothing that
-    may differ but it, in steps no shorter than what is taken."""
-    v = loop.regions[0].params[0].name
-    agree = set[str]()
-    for x in loops_of(a.path):
-        if x is loop:
-            break
-        agree.add(x.regions[0].params[0].name)
-    for x, y in zip(a.view.dims, b.view.dims, strict=True):
-        if x != y:
+def _told_apart(a: View, b: View, agree: set[str], stepping: str | None) -> bool:
+    """The common cases, decided at a glance: in one dimension the two views lie a known distance apart; or they are indexed alike,
+    by the variable that differs and nothing else that may, in steps no shorter than what is taken."""
+    for x, y in zip(a.dims, b.dims, strict=True):
+        (first, length), (second, other) = _span(x), _span(y)
+        if first.is_const and second.is_const:
+            distance = second.const - first.const
+            if distance >= length or -distance >= other:
+                return True
             continue
-        index = x.start if isinstance(x, Slice) else x.index
-        step = next((abs(c) for atom, c in index.terms if atom == v), 0)
-        rest = {str(atom) for atom, _ in index.terms} - {v}
-        if (
-            index.is_affine
-            and step >= (x.length if isinstance(x, Slice) else 1)
-            and all(n in agree or n.startswith("$") for n in rest)
-        ):
-            return True
+        if not (first.is_affine and second.is_affine):
+            continue
+        names = {str(atom) for e in (first, second) for atom, _ in e.terms}
+        if all(n in agree or n.startswith("$") for n in names):
+            gap = second - first
+            if gap.is_const and (gap.const >= length or -gap.const >= other):
+                return True
+        elif stepping in names and first == second and all(n in agree or n.startswith("$") for n in names - {stepping}):
+            step = next(abs(c) for atom, c in first.terms if atom == stepping)
+            if step >= max(length, other):
+                return True
     return False
+
+
+def _span(d: ViewDim) -> tuple[Expr, int]:
+    """The first element, and how many at most."""
+    return (d.index, 1) if isinstance(d, At) else (d.start, d.length) if isinstance(d, Slice) else (d.start, d.size)
 
 
 def _question(
     a: Access, b: Access, sizes: Mapping[str, int], differ_at: Eqn | None, *, a_first: bool = True
 ) -> Verdict:
     """May instances of a and b overlap that agree in all common loops outside `differ_at` and differ there (None: agree in all)?"""
-    if differ_at is not None and _told_apart(a, b, differ_at):
-        return Verdict.NEVER
-    if _plainly_apart(a.view, b.view):
-        return Verdict.NEVER
     loops_a, loops_b = loops_of(a.path), loops_of(b.path)
-    system = _System(sizes)
-    names_a = {v: v for v in _variables(loops_a)}
-    names_b = {v: v + "'" for v in _variables(loops_b)}
+    agree: set[str] = set()
     for x, y in zip(loops_a, loops_b, strict=False):
         if x is not y or x is differ_at:
             break
-        v = x.regions[0].params[0].name
-        names_b[v] = v
+        agree.add(x.regions[0].params[0].name)
+    if _told_apart(a.view, b.view, agree, None if differ_at is None else differ_at.regions[0].params[0].name):
+        return Verdict.NEVER
+    system = _System(sizes)
+    names_a = {v: v for v in _variables(loops_a)}
+    names_b = {v: v if v in agree else v + "'" for v in _variables(loops_b)}
     _in_loops(system, loops_a, names_a)
     _in_loops(system, loops_b, names_b)
     if differ_at is not None:
@@ -332,9 +323,10 @@ def refuse_races(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependence
     for a, b, verdict in found.overlaps:
         if verdict in (Verdict.ALWAYS, Verdict.UNKNOWN):
             names = [wir.kernel(str(a.eqn.params["kernel"])).params[x.arg].name for x in (a, b)]
+            word = "overlap" if verdict is Verdict.ALWAYS else "cannot be proved apart"
             raise TypeCheckError(
                 "PTO145",
-                f"arguments {names[0]} and {names[1]} of one task overlap, and one is written",
+                f"arguments {names[0]} and {names[1]} of one task {word}, and one is written",
                 values={"tensor": a.view.tensor},
                 loc=a.eqn.loc,
                 fix="declare one InOut parameter instead of an In and an Out, or write to another tensor",
@@ -344,7 +336,8 @@ def refuse_races(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependence
             label = loop.params["loop"]
             values = {
                 "tensor": a.view.tensor,
-                "loop": f"P loop over {label}",
+                "loop": f"P loop over {label}" + (f", {loop.loc}" if loop.loc else ""),
+                **{f"size of {n}": v for n, v in (sizes or {}).items()},
                 "tasks": f"{a.eqn.loc} and {b.eqn.loc}" if a.eqn is not b.eqn else a.eqn.loc,
             }
             raise RaceError(

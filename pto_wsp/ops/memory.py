@@ -75,7 +75,7 @@ def store(out: Value, x: Operand) -> None:
             loc=here(),
             fix="declare the parameter Out[...] or InOut[...]",
         )
-    value = x if isinstance(x, Value) else full(ref.shape, x, ref.dtype)
+    value = x if isinstance(x, Value) and x.shape else full(ref.shape, x, ref.dtype)
     builder.emit("store", [ref.memory, to_in(value, None, builder, "store")], {}, here())
     builder.stored[ref.param.name] = builder.stored.get(ref.param.name, 0) + 1
 

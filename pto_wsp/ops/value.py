@@ -7,12 +7,25 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from pto_wsp.errors import InternalError, TraceError, TypeCheckError, here
+from pto_wsp.errors import (
+    InternalError,
+    TraceError,
+    TypeCheckError,
+    UnsupportedError,
+    here,
+    no_attribute,
+    without_operators,
+)
 from pto_wsp.ir.build import KernelBuilder, current_kernel
 from pto_wsp.ir.core import Direction, DType, In, KernelParam, Literal, Param, ScalarType, TileType, Type, Var
 from pto_wsp.ir.evaluate import round_to
 
 
+@without_operators(
+    "pow rpow floordiv rfloordiv mod rmod lshift rlshift rshift rrshift xor rxor divmod rdivmod round trunc floor ceil setitem delitem",
+    "a tile",
+    "use the operations of pto: docs/operations.md lists them; results go to pto.store(out, value)",
+)
 class Value:
     """A tile or a scalar of the kernel being traced.
 
@@ -21,7 +34,6 @@ class Value:
     """
 
     __slots__ = ("_builder", "_var")
-    __array_ufunc__ = None  # numpy scalars on the left leave the operator to us
 
     def __init__(self, builder: KernelBuilder, var: Var) -> None:
         self._builder = builder
@@ -82,6 +94,21 @@ class Value:
 
     def __getitem__(self, _: object) -> NoReturn:
         raise self._flow("an element or part", "slice the tensor where the workload calls the kernel")
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute("a tile", name, "shape, dtype, operators, and the operations of pto")
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Value:
+        """Operators with a numpy scalar on the left arrive here; numpy's functions on tiles have no meaning."""
+        name = _UFUNCS.get(ufunc.__name__)
+        if name is None or method != "__call__" or options:
+            raise UnsupportedError(
+                "PTO003",
+                f"numpy.{ufunc.__name__} of a tile",
+                loc=here(),
+                fix=f"write pto.{ufunc.__name__}, where docs/operations.md has it",
+            )
+        return _op(name, *operands)
 
     def __add__(self, o: Operand) -> Value:
         return _op("add", self, o)
@@ -145,6 +172,22 @@ class Value:
 
 
 Operand = Value | float | int | bool
+
+
+_UFUNCS = {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "div",
+    "less": "lt",
+    "less_equal": "le",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "equal": "eq",
+    "not_equal": "ne",
+    "bitwise_and": "logical_and",
+    "bitwise_or": "logical_or",
+}
 
 
 def _op(name: str, *operands: Any) -> Value:

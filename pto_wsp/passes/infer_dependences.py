@@ -11,13 +11,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pto_wsp.ir.core import Eqn, Region, Wir
-from pto_wsp.ir.dependence import analyse
+from pto_wsp.ir.dependence import Verdict, analyse
 
 
 def infer_dependences(wir: Wir) -> Wir:
-    """`proof` on every parallel_for, `tracked` (positions of arguments) on every task that needs it."""
+    """`proof` on every parallel_for, `tracked` (positions of arguments) on every task that needs it.
+
+    proof: "independent"; "sizes" where a conflict depends on sizes bound later, which are then asked; "unknown" where the run
+    tracks. A task whose arguments overlap for some sizes says `disjoint="sizes"`.
+    """
     found = analyse(wir)
     unproven = {id(e) for e in found.unproven}
+    by_sizes = {id(loop) for _, _, loop, verdict in found.races if verdict is Verdict.SOME_SIZES}
+    overlapping = {a.site for a, _, verdict in found.overlaps if verdict is Verdict.SOME_SIZES}
     tracked: dict[int, list[int]] = {}
     for site, arg in sorted(found.tracked):
         tracked.setdefault(site, []).append(arg)
@@ -26,11 +32,17 @@ def infer_dependences(wir: Wir) -> Wir:
     def visit(eqn: Eqn) -> Eqn:
         nonlocal site
         if eqn.prim == "task":
-            args, site = tracked.get(site, []), site + 1
-            return replace(eqn, params={**eqn.params, "tracked": tuple(args)}) if args else eqn
+            params = dict(eqn.params)
+            if site in tracked:
+                params["tracked"] = tuple(tracked[site])
+            if site in overlapping:
+                params["disjoint"] = "sizes"
+            site += 1
+            return replace(eqn, params=params)
         new = replace(eqn, regions=tuple(Region(r.params, tuple(visit(e) for e in r.eqns)) for r in eqn.regions))
         if eqn.prim == "parallel_for":
-            new = replace(new, params={**eqn.params, "proof": "unknown" if id(eqn) in unproven else "independent"})
+            proof = "unknown" if id(eqn) in unproven else "sizes" if id(eqn) in by_sizes else "independent"
+            new = replace(new, params={**eqn.params, "proof": proof})
         return new
 
     return replace(wir, body=Region((), tuple(visit(e) for e in wir.body.eqns)))

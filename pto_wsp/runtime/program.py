@@ -13,7 +13,16 @@ import numpy as np
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
-from pto_wsp.errors import ArtifactError, BindError, CompileError, ExecutionError, PtoError, here, no_attribute
+from pto_wsp.errors import (
+    ArtifactError,
+    BindError,
+    CompileError,
+    ExecutionError,
+    PtoError,
+    here,
+    no_attribute,
+    no_options,
+)
 from pto_wsp.ir.core import written_tensors
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.runtime.core import core
@@ -32,9 +41,9 @@ def thread_count(threads: int | None) -> int:
     source: object = threads
     if threads is None:
         source = os.environ.get("PTO_WSP_NUM_THREADS") or len(os.sched_getaffinity(0))
-    ok = (isinstance(source, int) and not isinstance(source, bool)) or (
-        isinstance(source, str) and source.isascii() and source.isdigit()
-    )
+    if threads is None and isinstance(source, str):
+        source = int(source) if source.isascii() and source.isdigit() and len(source) < 10 else source
+    ok = isinstance(source, (int, np.integer)) and not isinstance(source, bool)
     if not ok or not 1 <= int(source) <= _MAX_THREADS:  # type: ignore[call-overload]
         raise CompileError(
             "PTO406",
@@ -63,6 +72,7 @@ class Program:
         self._types = {v.name: artifact.wir.tensor_type(v.name) for v in artifact.wir.tensors}
         self._order = list(self._types)
         self._written = written_tensors(artifact.wir)
+        self._outputs: list[tuple[np.ndarray, tuple[int, ...]]] = []
         self._ready = False  # whether the core has the bindings as they are now, checked
         self._started = False
         self._lock = threading.RLock()
@@ -91,6 +101,7 @@ class Program:
     def bind(self, tensors: Mapping[str, Any]) -> Self:
         """Bind arrays by tensor name, by reference. Raises BindError for an unknown name, a wrong dtype, rank, shape or byte order,
         or a read-only array for an output."""
+        _need(isinstance(tensors, Mapping), "bind", "a mapping from names to arrays", tensors)
         with self._lock:
             self._not_running("bind()")
             new: dict[str, np.ndarray] = {}
@@ -141,8 +152,9 @@ class Program:
             )
 
     def set_axis_sizes(self, sizes: Mapping[str, int]) -> Self:
-        """Bind the sizes of dynamic axes by axis name. Nothing is traced or built again. Raises BindError for an unknown or static
+        """Bind the sizes of dynamic axes by axis name (or by the name of their symbol). Nothing is traced or built again. Raises BindError for an unknown or static
         axis, and for a size that is negative or not an integer."""
+        _need(isinstance(sizes, Mapping), "set_axis_sizes", "a mapping from axis names to sizes", sizes)
         axes: dict[str, Any] = self._artifact.manifest["axes"]
         with self._lock:
             self._not_running("set_axis_sizes()")
@@ -204,7 +216,9 @@ class Program:
                 f"the size of {', '.join(missing)} is not bound",
                 values=self._axis_names(),
                 loc=here(),
-                fix=f'program.set_axis_sizes({{"{missing[0]}": ...}})',
+                fix=f'program.set_axis_sizes({{"{missing[0]}": ...}})'
+                if "$" + missing[0] in self._artifact.manifest["axes"].values()
+                else f'program.set_symbol_u64("{missing[0]}", ...)',
             )
         unbound = [n for n in self._order if n not in self._arrays]
         if unbound:
@@ -215,6 +229,8 @@ class Program:
                 loc=here(),
                 fix=f'program.bind({{"{unbound[0]}": array}})',
             )
+        for name, array in self._arrays.items():
+            self._check(name, array)
         env = {"$" + n: v for n, v in self._sizes.items()}
         for name, t in self._types.items():
             want = tuple(d.value(env) for d in t.shape)
@@ -243,6 +259,8 @@ class Program:
             self._run.bind(
                 i, a.ctypes.data, list(a.shape), list(a.strides), self._types[name].dtype.code, bool(a.flags.writeable)
             )
+        # an array can be made read-only, or get another shape, after it was bound
+        self._outputs = [(self._arrays[n], self._arrays[n].shape) for n in self._order if n in self._written]
         self._ready = True
 
     # running
@@ -256,17 +274,22 @@ class Program:
                 fix="synchronize() first, or use program.copy() beside it",
             )
 
-    def execute(self) -> Self:
+    def execute(self, **options: object) -> Self:
         """Start a run and return at once. Raises BindError, BoundsError or RaceError for what can be checked before, and
         ExecutionError when the program is running already."""
+        no_options("execute", options, "none")
         with self._lock:
             self._not_running("execute()")
-            if not self._ready:
+            if not self._ready or any(a.shape != shape or not a.flags.writeable for a, shape in self._outputs):
                 self._prepare()
-            ran = self._run.start()
+            try:
+                ran = self._run.start()
+            except MemoryError as e:
+                raise self._error({"kind": "memory", "values": []}) from e
             self._started = True
-        if not ran:
-            raise self._failure()
+            failure = None if ran else self._run.error()
+        if failure is not None:
+            raise self._error(failure)
         return self
 
     def synchronize(self, timeout: float | None = None) -> None:
@@ -276,6 +299,8 @@ class Program:
             raise ExecutionError(
                 "PTO701", "synchronize() before execute()", loc=here(), fix="program.execute() first, or program.run()"
             )
+        number = isinstance(timeout, (int, float, np.number)) and not isinstance(timeout, bool)
+        _need(timeout is None or (number and 0 <= timeout < 1e9), "synchronize", "seconds, or None", timeout)
         end = math.inf if timeout is None else time.monotonic() + timeout
         try:
             while not self._run.wait(max(0.0, min(_SLICE, end - time.monotonic()))):
@@ -291,12 +316,13 @@ class Program:
             while not self._run.wait(_SLICE):
                 pass
             raise
-        if self._run.error() is not None:
-            raise self._failure()
+        failure = self._run.error()
+        if failure is not None:
+            raise self._error(failure)
 
-    def _failure(self) -> PtoError:
-        """What went wrong in the last run."""
-        error = to_error(self._artifact, self._run.error())
+    def _error(self, failure: dict[str, Any]) -> PtoError:
+        """The error for what went wrong in a run."""
+        error = to_error(self._artifact, failure)
         error.loc = error.loc or here()
         return error
 
@@ -362,17 +388,26 @@ class Program:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artifact, whole or not at all. Raises ArtifactError."""
+        _need(isinstance(path, (str, os.PathLike)), "save", "a path", path)
         self._artifact.save(path)
 
     @staticmethod
     def from_bytes(data: bytes, *, threads: int | None = None) -> Program:
         """The program of an artifact's bytes; bind arrays before running it. Raises ArtifactError."""
-        return Program(Artifact.from_bytes(data), threads)
+        _need(isinstance(data, (bytes, bytearray, memoryview)), "from_bytes", "bytes", data)
+        return Program(Artifact.from_bytes(bytes(data)), threads)
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Program:
         """The program that `save` wrote; bind arrays before running it. Raises ArtifactError."""
+        _need(isinstance(path, (str, os.PathLike)), "load", "a path", path)
         return Program(Artifact.load(path), threads)
+
+
+def _need(ok: bool, what: str, wanted: str, got: object) -> None:
+    if not ok:
+        values = {"got": repr(got)[:80]}
+        raise BindError("PTO705", f"{what} takes {wanted}", values=values, loc=here(), fix=f"give {wanted}")
 
 
 def _load_plan(artifact: Artifact) -> Any:
@@ -401,7 +436,7 @@ def _load_plan(artifact: Artifact) -> Any:
 
 def _size(name: str, size: object) -> int:
     if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or not 0 <= size < 2**63:
-        raise BindError("PTO511", f"the size of {name} is {size!r}", loc=here(), fix="give an integer of 0 or more")
+        raise BindError("PTO511", f"the size of {name} is {size!r}", loc=here(), fix="give an integer of 0 .. 2^63 - 1")
     return int(size)
 
 

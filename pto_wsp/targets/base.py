@@ -57,8 +57,20 @@ def run_passes(wir: Wir, passes: tuple[tuple[Pass, str], ...]) -> Wir:
         wir = step(wir)
         verify(wir, stage, after=step.__name__)
         if dump:
-            folder = Path(dump)
-            folder.mkdir(parents=True, exist_ok=True)
-            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in wir.name)
-            (folder / f"{safe}.{k}.{step.__name__}.wir").write_text(str(wir) + "\n")
+            _dump(wir, Path(dump), f"{k}.{step.__name__}")
     return wir
+
+
+def _dump(wir: Wir, folder: Path, step: str) -> None:
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in wir.name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{safe}.{step}.wir").write_text(f"{wir}\n", encoding="utf-8")
+    except OSError as e:
+        raise CompileError(
+            "PTO407",
+            f"cannot write the wir to {folder}",
+            values={"because": e},
+            loc=here(),
+            fix="let PTO_WSP_DUMP name a folder that can be written",
+        ) from e

@@ -151,10 +151,10 @@ def kernel_parameters(fn: Callable[..., Any], frame: FrameType) -> dict[str, Par
     loc = Location(fn.__code__.co_filename, fn.__code__.co_firstlineno, fn.__name__)
     specs: dict[str, ParamSpec] = {}
     for p in inspect.signature(fn).parameters.values():
-        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.default is not p.empty:
+        if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) or p.default is not p.empty:
             raise TraceError(
                 "PTO131",
-                f"kernel {fn.__name__}: parameter {p.name} is *args, **kwargs or has a default",
+                f"kernel {fn.__name__}: parameter {p.name} is positional-only, *args or **kwargs, or has a default",
                 loc=loc,
                 fix="name every parameter; make constants Constexpr parameters",
             )

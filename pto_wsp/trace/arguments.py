@@ -55,9 +55,17 @@ def scalar(builder: WorkloadBuilder, x: Any, dtype: DType, what: str, loc: Locat
             fix="give a Python number, a loop variable, a symbol, or an expression of them",
         )
     value = x.item() if isinstance(x, (np.number, np.bool_)) else x
-    if dtype is DType.I32 and isinstance(value, int) and not isinstance(value, bool) and not -(2**31) <= value < 2**31:
-        raise BoundsError("PTO713", f"{what}: {value} does not fit i32", loc=loc, fix="give an integer of 32 bits")
-    lit = literal(value, dtype, what)
+    if (isinstance(value, float) and dtype is DType.I32) or isinstance(value, bool) is not (dtype is DType.BOOL):
+        wanted = "an integer" if dtype is DType.I32 else "True or False" if dtype is DType.BOOL else "a number"
+        raise TypeCheckError(
+            "PTO142", f"{what} is a scalar of {dtype}", values={"got": repr(x)[:80]}, loc=loc, fix=f"give {wanted}"
+        )
+    try:
+        lit = literal(value, dtype, what)
+    except TypeCheckError as e:
+        raise BoundsError(
+            "PTO713", f"{what}: {value} does not fit {dtype}", loc=loc, fix=f"give a number that {dtype} holds"
+        ) from e
     return Literal(float(lit.value), dtype) if dtype.is_float else lit
 
 
@@ -188,6 +196,8 @@ def bare_type(x: Any, what: str) -> TileType:
 
 
 def constant(x: Any, spec: ConstexprParam, what: str) -> Any:
+    if isinstance(x, np.generic) and not isinstance(x, spec.type):
+        x = x.item()
     if isinstance(x, Scalar64) or not isinstance(x, spec.type) or (isinstance(x, bool) and spec.type is int):
         raise TypeCheckError(
             "PTO146",

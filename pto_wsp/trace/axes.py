@@ -7,7 +7,7 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from pto_wsp.errors import BoundsError, TraceError, here
+from pto_wsp.errors import BoundsError, TraceError, here, without_control, without_operators
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import Axis
 from pto_wsp.ir.expr import Expr
@@ -50,6 +50,11 @@ class Names(Protocol):
     def symbol(self, name: str, default: int | None) -> Expr: ...
 
 
+@without_operators(
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow neg abs getitem",
+    "an axis",
+    'name the size: n = Symbol("n"), P(DenseDyn(n)), and n - i in expressions; axis.tiles(16) tiles it',
+)
 class LoopAxis(ABC):
     """Base of what `P(...)` takes."""
 
@@ -89,6 +94,9 @@ class _DenseOf:
     def __init__(self, size: int) -> None:
         self._size = size
 
+    def __repr__(self) -> str:
+        return f"Dense[{self._size}] without ()"
+
     def __call__(self, *, name: str | None = None) -> DenseAxis:
         return DenseAxis(self._size, name)
 
@@ -108,6 +116,7 @@ class Dense:
         )
 
 
+@without_control("bool lt le gt ge eq ne", "a dynamic axis")
 class DenseDyn(LoopAxis):
     """A dense axis whose size is bound before a run, anew whenever one likes.
 
@@ -135,6 +144,8 @@ class DenseDyn(LoopAxis):
 
     def resolve(self, names: Names, loop: str) -> Axis:
         return Axis("DenseDyn", names.name(self, self.given_name) or loop, self.size_expr(names, loop))
+
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"DenseDyn({self.given_name or ''})"

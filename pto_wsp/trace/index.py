@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from pto_wsp.errors import CompileError, TraceError, here
+from pto_wsp.errors import CompileError, ExecutionError, TraceError, here, without_operators
 from pto_wsp.ir import expr
 from pto_wsp.ir.expr import Expr
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _MAX_DEPTH = 24  # products, quotients and remainders inside each other
 
 
+@without_operators(
+    "truediv rtruediv pow rpow abs invert and rand or ror xor rxor lshift rlshift rshift rrshift divmod rdivmod matmul rmatmul",
+    "an integer expression",
+    "loop variables and symbols have + - * // % and negation",
+)
 class Scalar64(ABC):
     """An integer whose value is known when the program is bound or runs. Supports `+ - * // %` (`//` and `%` floor)."""
 
@@ -50,6 +55,14 @@ class Scalar64(ABC):
                 f"an integer expression of more than {_MAX_DEPTH} operations inside each other",
                 loc=here(),
                 fix="compute it in fewer steps",
+            )
+        if kind in ("floordiv", "mod") and y == expr.const(0):
+            raise ExecutionError(
+                "PTO711",
+                "an index expression divides by zero",
+                values={"dividend": x},
+                loc=here(),
+                fix="divide by something else than 0",
             )
         return Index(value, builder)
 

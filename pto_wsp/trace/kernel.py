@@ -72,20 +72,28 @@ class KernelFunction:
             )
         return {n: given[n] for n in names}
 
-    def wir(self, **arguments: Any) -> Kernel:
-        """The kernel as wir. arguments: a `Tile[...]` for each bare tensor parameter, a value for each Constexpr."""
+    def wir(self, *args: Any, **kwargs: Any) -> Kernel:
+        """The kernel as wir. Its parameters that need one, in order or by name, get a `Tile[...]` (bare tensors) or a value
+        (Constexpr)."""
         bare = [n for n, s in self.specs.items() if isinstance(s, TileParam) and s.type is None]
-        constants = [n for n, s in self.specs.items() if isinstance(s, ConstexprParam)]
-        if set(arguments) != {*bare, *constants} or not all(isinstance(arguments[n], TileType) for n in bare):
-            values = {"tiles": ", ".join(bare) or "none", "constants": ", ".join(constants) or "none"}
+        wanted = [n for n, s in self.specs.items() if n in bare or isinstance(s, ConstexprParam)]
+        given = dict(zip(wanted, args, strict=False)) | kwargs
+        if (
+            len(args) + len(kwargs) != len(wanted)
+            or set(given) != set(wanted)
+            or not all(isinstance(given[n], TileType) for n in bare)
+        ):
             raise TypeCheckError(
                 "PTO141",
                 f"kernel {self.label}: its wir needs other arguments",
-                values=values,
+                values={
+                    "tiles": ", ".join(bare) or "none",
+                    "constants": ", ".join(n for n in wanted if n not in bare) or "none",
+                },
                 loc=here(),
-                fix="give, by name, a Tile[...] for each bare tensor parameter and a value for each Constexpr",
+                fix="give a Tile[...] for each bare tensor parameter and a value for each Constexpr",
             )
-        return self.trace(self.label, {n: arguments[n] for n in bare}, {n: arguments[n] for n in constants})
+        return self.trace(self.label, {n: given[n] for n in bare}, {n: given[n] for n in wanted if n not in bare})
 
     def trace(self, name: str, types: Mapping[str, TileType], constants: Mapping[str, Any]) -> Kernel:
         """The kernel as wir, for these types of bare tensor parameters and these Constexpr values."""
@@ -121,13 +129,13 @@ class KernelFunction:
                 fix="store results into Out parameters: pto.store(out, value)",
             )
         for p in params:
-            if p.direction is Direction.OUT and not builder.stored.get(p.name):
+            if p.direction is not Direction.IN and not builder.stored.get(p.name):
                 raise TraceError(
                     "PTO122",
-                    f"kernel {self.label} does not write its output {p.name}",
-                    values={p.name: f"out {p.type}"},
+                    f"kernel {self.label} does not write {p.name}",
+                    values={p.name: f"{p.direction} {p.type}"},
                     loc=loc,
-                    fix=f"pto.store({p.name}, value), or declare {p.name} In or InOut",
+                    fix=f"pto.store({p.name}, value) writes; Python's = and += only rename values. What is only read is In",
                 )
         return Kernel(name, self.label, params, Region((), tuple(builder.eqns)), loc)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import BindError, BoundsError, TraceError, here
+from pto_wsp.errors import BindError, BoundsError, TraceError, here, no_attribute, without_control, without_operators
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import Axis, DType
 from pto_wsp.ir.expr import Expr
@@ -24,7 +24,7 @@ def array_of(data: Any, what: str) -> np.ndarray:
     if not isinstance(data, (list, tuple)) and (hasattr(data, "__array_interface__") or hasattr(data, "__dlpack__")):
         try:
             return np.asarray(data) if hasattr(data, "__array_interface__") else np.from_dlpack(data)
-        except (BufferError, TypeError, RuntimeError) as e:
+        except Exception as e:
             raise BindError(
                 "PTO501",
                 f"{what}: its memory cannot be used",
@@ -73,6 +73,12 @@ def check_array(array: np.ndarray, dtype: DType, what: str) -> None:
         )
 
 
+@without_control("bool lt le gt ge eq ne", "a tensor")
+@without_operators(
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow neg abs invert matmul rmatmul setitem",
+    "a tensor",
+    "a workload passes views to kernels, and kernels compute: kernel[i](x=X[i], out=Y[i])",
+)
 class TensorSpec:
     """The type of a tensor whose array is bound later: shape (integers, symbols, dynamic axes), dtype, name."""
 
@@ -108,6 +114,11 @@ class TensorSpec:
     def tiles(self, size: int) -> Tiles:
         """Tile indices over the first dimension."""
         return TensorView(self).tiles(size)
+
+    __hash__ = object.__hash__
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute("a tensor", name, "shape, dtype, tiles(n), and indexing")
 
     def __len__(self) -> int:
         raise TraceError("PTO128", "the length of a tensor", values={"tensor": self}, loc=here(), fix="use .shape")
@@ -249,6 +260,12 @@ class Part:
         self.limit = limit
 
 
+@without_control("bool lt le gt ge eq ne", "a tensor")
+@without_operators(
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow neg abs invert matmul rmatmul setitem",
+    "a tensor",
+    "a workload passes views to kernels, and kernels compute: kernel[i](x=X[i], out=Y[i])",
+)
 class TensorView:
     """A rectangular part of a tensor: made by indexing, passed to kernels."""
 
@@ -263,6 +280,28 @@ class TensorView:
     def dtype(self) -> DType:
         """Element type."""
         return self.root.dtype
+
+    __hash__ = object.__hash__
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute("a view", name, "shape, dtype, tiles(n), and indexing")
+
+    @property
+    def shape(self) -> tuple[ShapeDim, ...]:
+        """Remaining dimensions; of a tile index, the tile's static size."""
+        return tuple(self._extent(d) for d in self.kept)
+
+    def __len__(self) -> int:
+        raise TraceError("PTO128", "the length of a view", values={"view": self}, loc=here(), fix="use .shape")
+
+    def __iter__(self) -> Any:
+        raise TraceError(
+            "PTO150",
+            "iteration over a view",
+            values={"view": self},
+            loc=here(),
+            fix="write `for i in P(x.tiles(16))`, or P(axis) and x[i]",
+        )
 
     @property
     def kept(self) -> list[int]:
@@ -351,6 +390,7 @@ class TensorView:
         """`start` with a negative constant counted from the end, checked where sizes are known now."""
         extent = self._extent(dim)
         size = extent if isinstance(extent, int) else None
+        asked = f"{start}" if length == 1 else f"{start} .. {start + length}"
         if start.is_const and start.const < 0:
             if size is None:
                 raise TraceError(
@@ -361,14 +401,15 @@ class TensorView:
                     fix="count from the front, or write X[n - 1] with the symbol of the size",
                 )
             start = start + size
-        if start.is_const and size is not None and not (start.const >= 0 and start.const + length <= size):
-            end = start.const + length
+        # of a whole dimension, whether the access is reached is looked at where a kernel gets it
+        known = start.is_const and size is not None and (start.const < 0 or self.parts[dim].kind != "all")
+        if known and size is not None and not (start.const >= 0 and start.const + length <= size):
             raise BoundsError(
                 "PTO163",
-                f"{start.const}{f' .. {end}' if length != 1 else ''} lies outside of dimension {dim}",
-                values={"tensor": self.root, "size": size},
+                f"{asked} lies outside of dimension {dim}, which has {size} elements",
+                values={"tensor": self.root},
                 loc=here(),
-                fix=f"use indices in 0 .. {size}",
+                fix="use an index that exists",
             )
         return start
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pto_wsp.errors import Location, TraceError, TypeCheckError, here, no_attribute, user_frame
+from pto_wsp.errors import Location, TraceError, TypeCheckError, here, no_attribute, no_options, user_frame
 from pto_wsp.ir.core import Eqn, Region, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.verify import check_nesting, verify
@@ -28,6 +28,18 @@ class Traced:
     wir: Wir
     tensors: dict[str, TensorSpec] = field(default_factory=dict[str, TensorSpec])
     sizes: dict[str, int] = field(default_factory=dict[str, int])
+
+    @staticmethod
+    def need(what: str, w: object) -> None:
+        """Raise TraceError unless w is a traced workload."""
+        if not isinstance(w, Traced):
+            raise TraceError(
+                "PTO155",
+                f"{what} needs a traced workload",
+                values={"got": repr(w)[:80]},
+                loc=here(),
+                fix=f"call the workload first: {what}(...)(attention(x, y))",
+            )
 
     def with_wir(self, wir: Wir) -> Self:
         """The same tensors and sizes around another wir."""
@@ -73,8 +85,9 @@ class _P:
         """`P` over several extents at once: `for b, h in P.grid(4, 8)`."""
         return _Loops(extents, "parallel_for", "P.grid")
 
-    def seq(self, *axes: Any) -> _Loops:
+    def seq(self, *axes: Any, **options: Any) -> _Loops:
         """A sequential loop: all tasks of one iteration complete before any of the next starts."""
+        no_options("P.seq", options, "none")
         return _Loops(axes, "seq_for", "P.seq")
 
     def __getattr__(self, name: str) -> Any:
@@ -97,16 +110,16 @@ def call_arguments(fn: Callable[..., Any], label: str, args: tuple[Any, ...], kw
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as e:
-        raise TypeCheckError(
-            "PTO155", f"workload {label}: {e}", loc=here(), fix="give the arguments its definition names"
-        ) from e
+        method = next(iter(signature.parameters), "") == "self"
+        fix = "a workload is a function, not a method" if method else "give the arguments its definition names"
+        raise TypeCheckError("PTO155", f"workload {label}: {e}", loc=here(), fix=fix) from e
     bound.apply_defaults()
     return {n: _argument(a, n) for n, a in bound.arguments.items()}
 
 
 def _argument(x: Any, name: str) -> Any:
     """Arrays become tensors, named like the parameter. A TensorSpec is a type: each parameter given one is a tensor of its own."""
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) or (hasattr(type(x), "__dlpack__") and not isinstance(x, np.generic)):
         tensor = Tensor(x, name=name)
         tensor.given_name = None
         return tensor

@@ -29,4 +29,9 @@ def dispatch(policy: Policy) -> Callable[[W], W]:
             loc=here(),
             fix="write dispatch(DispatchPolicy.round_robin(4))",
         )
-    return lambda w: w.wrapped("dispatch", policy=policy)
+
+    def apply(w: W) -> W:
+        Traced.need("dispatch", w)
+        return w.wrapped("dispatch", policy=policy)
+
+    return apply
