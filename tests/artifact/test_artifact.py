@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -344,3 +345,31 @@ def test_paths_that_cannot_be_written_or_read(path: str, tmp_path: Path, monkeyp
         with pytest.raises(ArtifactError, match="PTO603"):
             use(path)
     assert not list(tmp_path.iterdir())
+
+
+def test_saving_over_a_link_writes_its_target_and_keeps_permissions(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.pto", tmp_path / "link.pto"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    program().save(link)
+    assert link.is_symlink()
+    assert target.read_bytes() == DATA
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_saving_to_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(ArtifactError) as refused:
+            program().save(path)
+        assert refused.value.code == "PTO603"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_killed_writer_leaves_one_file_that_the_next_takes_over(tmp_path: Path) -> None:
+    (tmp_path / ".a.pto.part").write_bytes(b"half of something, longer than an artifact" * 10_000)
+    program().save(tmp_path / "a.pto")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pto"]
+    assert (tmp_path / "a.pto").read_bytes() == DATA

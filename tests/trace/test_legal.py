@@ -5,7 +5,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pto_wsp import Dense, DenseDyn, DType, In, InOut, Out, P, Program, Tensor, Tile, combine, kernel, pto, workload
+from pto_wsp import (
+    Constexpr,
+    Dense,
+    DenseDyn,
+    DType,
+    In,
+    InOut,
+    Out,
+    P,
+    Program,
+    Scalar,
+    Tensor,
+    Tile,
+    combine,
+    kernel,
+    make_wir,
+    pto,
+    workload,
+)
 
 F32 = DType.F32
 
@@ -221,3 +239,74 @@ def test_workloads_of_arrays_combine() -> None:
     arrays = [np.ones((4, 4), np.float32) for _ in range(4)]
     combine(w(*arrays[:2]), w(*arrays[2:])).compile().run()
     assert [a[0, 0] for a in arrays] == [1, 2, 1, 2]
+
+
+def test_a_loop_of_no_iterations_may_index_a_tensor_of_none() -> None:
+    x, y = np.ones((0, 4, 4), np.float32), np.ones((0, 4, 4), np.float32)
+
+    @workload
+    def nothing(X, Y):
+        for i in P(Dense[0]()):
+            scaled(1.0)[i](x=X[0], y=Y[i])
+
+    assert nothing(x, y).compile().run().stats.task_count == 0
+
+
+def test_objects_with_dlpack_are_arrays() -> None:
+    class Foreign:
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+
+        def __dlpack__(self, **options: object) -> object:
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return self.array.__dlpack_device__()
+
+    x, y = np.ones((4, 4), np.float32), np.zeros((4, 4), np.float32)
+
+    @workload
+    def w(X, Y):
+        scaled(1.0)(x=X, y=Y)
+
+    w(Foreign(x), Foreign(y)).compile().run()
+    assert (y == 1).all()
+
+
+def test_numpy_integers_are_constants_and_scalars_are_stored() -> None:
+    @kernel
+    def fill(n: Constexpr[int], s: Scalar[DType.F32], y: Out[Tile[4, 4, DType.F32]]):
+        pto.store(y, s if n == 3 else 0.0)
+
+    y = np.zeros((4, 4), np.float32)
+
+    @workload
+    def w(Y):
+        fill(n=np.int64(3), s=np.float32(0.5), y=Y)
+
+    w(y).compile(threads=np.int64(1)).run()
+    assert (y == 0.5).all()
+
+
+def test_numpy_scalars_on_the_left() -> None:
+    @kernel
+    def half(x: In[Tile[4, 4, DType.F32]], y: Out[Tile[4, 4, DType.F32]]):
+        pto.store(y, np.float32(0.5) * x - np.float64(1))
+
+    x, y = np.full((4, 4), 8, np.float32), np.zeros((4, 4), np.float32)
+
+    @workload
+    def w(X, Y):
+        half(x=X, y=Y)
+
+    w(x, y).compile().run()
+    assert (y == 3).all()
+
+
+def test_make_wir_of_a_kernel() -> None:
+    @kernel
+    def scale(x: In[Tensor], k: Constexpr[int], y: Out[Tensor]):
+        pto.store(y, x * float(k))
+
+    tile = Tile[5, 7, DType.F32]
+    assert "b: f32<5x7 of x.rows x x.cols> = mul a 3.0:f32" in str(make_wir(scale)(tile, 3, tile))
