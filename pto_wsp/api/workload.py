@@ -33,7 +33,7 @@ from pto_wsp.transforms.task_graph import task_graph
 DEFAULT_TARGET = cpu_sim.CpuSim.name
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Workload(Traced):
     """A traced workload: a program that generates tasks. Immutable; transformations give new workloads. `str(w)` is its wir."""
 

@@ -21,7 +21,7 @@ from pto_wsp.trace.names import loop_targets
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Traced:
     """A traced workload: its wir, the tensors it was traced with by name, and the sizes its axes came with."""
 
