@@ -232,12 +232,14 @@ class Binder {
       return;
     }
     const std::vector<std::int64_t> at = corner(*culprit, at_top);
-    Failure f{.kind = ErrorKind::bounds};
+    std::int64_t first = 0, second = v.size;
+    const bool fits = evaluate(v.start, at, first) && (v.kind != DimKind::tile || evaluate(v.limit, at, second));
+    Failure f{.kind = fits ? ErrorKind::bounds : ErrorKind::overflow};
     f.site = t.spec->site;
     f.arg = i;
     f.dim = d;
     for (const Affine& c : t.spec->coords) f.coords.push_back(wrapped(c, at.data()));
-    f.values = {wrapped(v.start, at.data()), v.kind == DimKind::tile ? wrapped(v.limit, at.data()) : v.size, dim};
+    if (fits) f.values = {first, second, dim};
     failure_ = std::move(f);
   }
 
@@ -341,19 +343,20 @@ bool BoundPlan::check_bounds(const BoundTask& t, const std::int64_t* regs, Failu
     const BoundsCheck& check = checks_[t.first_check + c];
     const ViewDim& v = t.spec->args[check.arg].dims[check.dim];
     const std::span<const std::int64_t> r(regs, plan_->n_regs());
-    std::int64_t start = 0, limit = 0;
-    bool inside = evaluate(v.start, r, start) && start >= 0;
+    std::int64_t start = 0, limit = v.size;
+    const bool fits = evaluate(v.start, r, start) && (v.kind != DimKind::tile || evaluate(v.limit, r, limit));
+    bool inside = fits && start >= 0;
     if (v.kind == DimKind::tile)
-      inside = evaluate(v.limit, r, limit) && inside && limit <= check.extent && start < limit;
+      inside = inside && limit <= check.extent && start < limit;
     else
       inside = inside && start <= check.extent - v.size;
     if (inside) continue;
-    failure = {.kind = ErrorKind::bounds};
+    failure = {.kind = fits ? ErrorKind::bounds : ErrorKind::overflow};
     failure.site = t.spec->site;
     failure.arg = check.arg;
     failure.dim = check.dim;
     failure.coords = coords(*t.spec, regs);
-    failure.values = {wrapped(v.start, regs), v.kind == DimKind::tile ? wrapped(v.limit, regs) : v.size, check.extent};
+    if (fits) failure.values = {start, limit, check.extent};
     return false;
   }
   return true;
@@ -407,9 +410,8 @@ bool to_scalar(std::int64_t v, DType dtype, double& out) {
     if (rest > half || (rest == half && (q & 1) != 0)) ++q;
     rounded = std::ldexp(static_cast<double>(q), drop);
   }
-  if (dtype == DType::f16 && rounded > 65504) rounded = std::numeric_limits<double>::infinity();
   out = v < 0 ? -rounded : rounded;
-  return true;
+  return dtype != DType::f16 || rounded <= 65504;
 }
 
 }  // namespace pto_wsp

@@ -102,7 +102,7 @@ bool Walker::evaluate_node(const BoundNode& n) {
   }
   failure_ = {.kind = status == EvalStatus::zero_divisor ? ErrorKind::zero_divisor : ErrorKind::overflow};
   failure_.site = site_of(n);
-  failure_.values = {a};
+  if (status == EvalStatus::zero_divisor) failure_.values = {a};
   return false;
 }
 

@@ -29,6 +29,15 @@ class Traced:
     tensors: dict[str, TensorSpec] = field(default_factory=dict[str, TensorSpec])
     sizes: dict[str, int] = field(default_factory=dict[str, int])
 
+    def __eq__(self, other: object) -> bool:
+        """The same wir, sizes, and the very same tensors."""
+        if not isinstance(other, Traced):
+            return NotImplemented
+        same = self.tensors.keys() == other.tensors.keys() and all(
+            t is other.tensors[n] for n, t in self.tensors.items()
+        )
+        return same and (self.wir, self.sizes) == (other.wir, other.sizes)
+
     @staticmethod
     def need(what: str, w: object) -> None:
         """Raise TraceError unless w is a traced workload."""
