@@ -2,9 +2,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -28,6 +31,33 @@ std::shared_ptr<Plan> decode(const py::bytes& bytes) {
   py::ssize_t size = 0;
   if (PyBytes_AsStringAndSize(bytes.ptr(), &data, &size) != 0) throw py::error_already_set();
   return std::make_shared<Plan>(Plan::decode({reinterpret_cast<const std::byte*>(data), static_cast<std::size_t>(size)}));
+}
+
+// Takes the GIL again. An interpreter that is ending does not give it: up to Python 3.13 it ends the thread, by
+// unwinding its stack, which no frame of C++ need survive. Such a thread stays here until the process is gone, as it
+// does in later versions.
+void restore_thread(PyThreadState* state) {
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {
+    while (true) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+}
+
+// `f` without the GIL. No guard object: its destructor could not be unwound.
+template <class F>
+bool without_gil(F&& f) {
+  bool result = false;
+  std::exception_ptr error;
+  PyThreadState* const state = PyEval_SaveThread();
+  try {
+    result = f();
+  } catch (const std::exception&) {
+    error = std::current_exception();
+  }
+  restore_thread(state);
+  if (error) std::rethrow_exception(error);
+  return result;
 }
 
 py::object absent_if_negative(std::int64_t v) { return v < 0 ? py::object(py::none()) : py::object(py::int_(v)); }
@@ -143,8 +173,8 @@ PYBIND11_MODULE(_core, m) {
             i.bind(tensor, reinterpret_cast<std::byte*>(address), shape, strides, dtype, writable);
           },
           py::arg("i"), py::arg("address"), py::arg("shape"), py::arg("strides"), py::arg("dtype_code"), py::arg("writable"))
-      .def("start", &Instance::start, py::call_guard<py::gil_scoped_release>())
-      .def("wait", &Instance::wait, py::arg("seconds"), py::call_guard<py::gil_scoped_release>())
+      .def("start", [](Instance& i) { return without_gil([&] { return i.start(); }); })
+      .def("wait", [](Instance& i, double seconds) { return without_gil([&] { return i.wait(seconds); }); }, py::arg("seconds"))
       .def("cancel", &Instance::cancel)
       .def("is_running", &Instance::is_running)
       .def("error", &error)
