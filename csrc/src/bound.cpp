@@ -15,9 +15,43 @@ std::int64_t wrapped(const Affine& a, const std::int64_t* regs) {
   return static_cast<std::int64_t>(sum);
 }
 
+// Sums of products stay far from the end of Wide; what is beyond 64 bits need not be exact.
+constexpr Wide far = Wide{1} << 120;
+
+Wide times(Wide a, Wide b) {
+  Wide out;
+  if (__builtin_mul_overflow(a, b, &out)) return (a < 0) == (b < 0) ? far : -far;
+  return std::clamp(out, -far, far);
+}
+
+Wide rounded_up(Wide a, Wide b) { return a / b + (a % b != 0 && (a % b > 0) == (b > 0) ? 1 : 0); }
+
+// A condition: the form is above zero.
+struct Above {
+  Wide constant = 0;
+  std::vector<std::pair<std::uint32_t, Wide>> terms;
+
+  Above& add(const Affine& a, Wide factor) {
+    constant += factor * a.constant;
+    for (const Term& t : a.terms) {
+      const auto same = std::ranges::find(terms, t.reg, &std::pair<std::uint32_t, Wide>::first);
+      if (same == terms.end())
+        terms.emplace_back(t.reg, factor * t.coef);
+      else
+        same->second += factor * t.coef;
+    }
+    return *this;
+  }
+  Above& add(Wide c) {
+    constant += c;
+    return *this;
+  }
+};
+
 }  // namespace
 
-/// Walks the plan once, with what is known of each register.
+/// Walks the plan once, with what is known of each register. Of the failures that are certain it gives the first in
+/// program order.
 class Binder {
  public:
   Binder(BoundPlan& out, const Plan& plan, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers)
@@ -56,6 +90,66 @@ class Binder {
     }
   }
 
+  // A child of a list, or an iteration of a loop.
+  struct Step {
+    bool iteration;
+    std::uint32_t which;  // its place, or the loop's register
+  };
+
+  // Registers at the first iteration where all of `conditions` hold, if there is one that can be found loop by loop.
+  std::optional<std::vector<std::int64_t>> earliest(std::span<const Above> conditions) const {
+    std::vector<Range> ranges = ranges_;
+    for (const Step& s : path_) {
+      if (!s.iteration) continue;
+      Range& r = ranges[s.which];
+      Wide least = r.lo, most = r.hi;
+      for (const Above& c : conditions) {
+        Wide rest = c.constant, coef = 0;
+        for (const auto& [reg, k] : c.terms) {
+          if (reg == s.which)
+            coef = k;
+          else
+            rest = std::clamp(rest + std::max(times(k, ranges[reg].lo), times(k, ranges[reg].hi)), -far, far);
+        }
+        // coef * v >= 1 - rest
+        if (coef > 0)
+          least = std::max(least, rounded_up(1 - rest, coef));
+        else if (coef < 0)
+          most = std::min(most, -rounded_up(1 - rest, -coef));
+        else if (rest < 1)
+          return std::nullopt;
+      }
+      if (least > most) return std::nullopt;
+      r.lo = r.hi = static_cast<std::int64_t>(least);
+    }
+    std::vector<std::int64_t> at(ranges.size());
+    for (std::size_t i = 0; i < at.size(); ++i) at[i] = ranges[i].lo;
+    for (const Above& c : conditions) {
+      Wide sum = c.constant;
+      for (const auto& [reg, k] : c.terms) sum = std::clamp(sum + times(k, at[reg]), -far, far);
+      if (sum < 1) return std::nullopt;
+    }
+    for (const Node* n : evals_) {
+      std::int64_t a = 0, b = 0, value = 0;
+      if (evaluate(n->a, at, a) && evaluate(n->b, at, b) && evaluate(n->op, a, b, value) == EvalStatus::ok) at[n->reg] = value;
+    }
+    return at;
+  }
+
+  // The place of these registers in program order.
+  std::vector<std::int64_t> place(const std::vector<std::int64_t>& at) const {
+    std::vector<std::int64_t> out;
+    for (const Step& s : path_) out.push_back(s.iteration ? at[s.which] : static_cast<std::int64_t>(s.which));
+    return out;
+  }
+
+  void fail(const std::vector<std::int64_t>& at, Failure f) {
+    std::vector<std::int64_t> here = place(at);
+    if (failure_ && place_ <= here) return;
+    place_ = std::move(here);
+    failure_ = std::move(f);
+  }
+
   // `certain`: this node is reached with every combination of the exact registers.
   std::uint32_t node(std::uint32_t id, bool certain) {
     const Node& n = plan_.nodes()[id];
@@ -79,10 +173,13 @@ class Binder {
 
   void children(BoundNode& b, const Node& n, bool certain) {
     std::vector<std::uint32_t> ids;
-    for (const std::uint32_t c : n.children) {
-      if (failure_) return;
-      ids.push_back(node(c, certain));
+    const std::size_t known = evals_.size();
+    for (std::uint32_t i = 0; i < n.children.size(); ++i) {
+      path_.push_back({n.kind == NodeKind::loop, n.kind == NodeKind::loop ? n.reg : i});
+      ids.push_back(node(n.children[i], certain));
+      path_.pop_back();
     }
+    evals_.resize(known);
     b.first_child = static_cast<std::uint32_t>(out_.children_.size());
     b.n_children = static_cast<std::uint32_t>(ids.size());
     b.empty = true;
@@ -97,12 +194,22 @@ class Binder {
     const Interval extent = interval_of(n.a, ranges_);
     const bool exact = certain && is_exact(n.a, ranges_);
     if (exact && (extent.lo < 0 || !extent.fits())) {
-      const std::vector<std::int64_t> at = corner(n.a, extent.lo >= 0);
-      Failure f{.kind = extent.fits() ? ErrorKind::extent : ErrorKind::overflow};
-      f.site = n.site == none ? -1 : static_cast<std::int64_t>(n.site);
-      if (extent.fits()) f.values = {wrapped(n.a, at.data())};
-      failure_ = std::move(f);
-      return;
+      std::optional<std::vector<std::int64_t>> at;
+      for (const Above& c : {Above().add(n.a, -1), Above().add(n.a, 1).add(-Wide{INT64_MAX})}) {
+        auto found = earliest({&c, 1});
+        if (found && (!at || place(*found) < place(*at))) at = std::move(found);
+      }
+      if (at) {
+        std::int64_t value = 0;
+        const bool fits = evaluate(n.a, *at, value);
+        Failure f{.kind = fits ? ErrorKind::extent : ErrorKind::overflow};
+        f.site = n.site == none ? -1 : static_cast<std::int64_t>(n.site);
+        f.coords = coords_at(plan_, n, at->data());
+        if (fits) f.values = {value};
+        fail(*at, std::move(f));
+        b.empty = true;
+        return;
+      }
     }
     b.sequential = n.sequential;
     b.loops = true;
@@ -121,6 +228,7 @@ class Binder {
 
   void eval(BoundNode& out, const Node& n) {
     const Interval a = interval_of(n.a, ranges_), b = interval_of(n.b, ranges_);
+    evals_.push_back(&n);
     Range& r = ranges_[n.reg];
     std::int64_t value = 0;
     if (a.is_point() && b.is_point() && a.fits() && b.fits()) {
@@ -149,7 +257,6 @@ class Binder {
     std::vector<BoundArg> args;
     for (std::uint32_t i = 0; i < t.n_args; ++i) {
       args.push_back(spec.args[i].is_scalar ? scalar(t, i) : tile(t, i, certain));
-      if (failure_) return;
       t.shaped = t.shaped || args.back().rows.tail || args.back().cols.tail;
     }
     t.first_arg = static_cast<std::uint32_t>(out_.args_.size());
@@ -198,7 +305,6 @@ class Binder {
     auto base = reinterpret_cast<std::uint64_t>(buffer.data);
     for (std::uint32_t d = 0; d < spec.dims.size(); ++d) {
       prove(t, i, d, certain);
-      if (failure_) return a;
       add(spec.dims[d].start, static_cast<std::uint64_t>(buffer.strides[d]), base, address);
     }
     a.at = keep(base, address);
@@ -216,13 +322,10 @@ class Binder {
     const Interval start = interval_of(v.start, ranges_);
     bool inside = start.lo >= 0;
     bool exact = certain && is_exact(v.start, ranges_);
-    const Affine* culprit = &v.start;
-    bool at_top = start.lo >= 0;
     if (v.kind == DimKind::tile) {
       const Interval limit = interval_of(v.limit, ranges_), room = interval_of_difference(v.limit, v.start, ranges_);
       inside = inside && room.lo >= 1 && limit.hi <= dim;
       exact = exact && is_exact(v.limit, ranges_);
-      if (start.lo >= 0 && limit.hi > dim) culprit = &v.limit;
     } else {
       inside = inside && start.hi + v.size <= dim;
     }
@@ -231,24 +334,35 @@ class Binder {
       out_.checks_.push_back({i, d, dim});
       return;
     }
-    const std::vector<std::int64_t> at = corner(*culprit, at_top);
+    std::optional<std::vector<std::int64_t>> at;
+    const auto look = [&](std::initializer_list<Above> conditions) {
+      auto found = earliest(conditions);
+      if (!found) return false;
+      if (!at || place(*found) < place(*at)) at = std::move(found);
+      return true;
+    };
+    look({Above().add(v.start, -1)});
+    const Above beyond = Above().add(v.start, 1).add(Wide{v.size} - dim);
+    if (v.kind != DimKind::tile) {
+      look({beyond});
+    } else {
+      look({Above().add(v.start, 1).add(v.limit, -1).add(1)});
+      const Above past = Above().add(v.limit, 1).add(-Wide{dim});
+      if (!look({past, beyond})) look({past});  // rather a tile whose own elements are not there
+    }
+    if (!at) {  // not found loop by loop: the tasks themselves tell
+      out_.checks_.push_back({i, d, dim});
+      return;
+    }
     std::int64_t first = 0, second = v.size;
-    const bool fits = evaluate(v.start, at, first) && (v.kind != DimKind::tile || evaluate(v.limit, at, second));
+    const bool fits = evaluate(v.start, *at, first) && (v.kind != DimKind::tile || evaluate(v.limit, *at, second));
     Failure f{.kind = fits ? ErrorKind::bounds : ErrorKind::overflow};
     f.site = t.spec->site;
     f.arg = i;
     f.dim = d;
-    for (const Affine& c : t.spec->coords) f.coords.push_back(wrapped(c, at.data()));
+    for (const Affine& c : t.spec->coords) f.coords.push_back(wrapped(c, at->data()));
     if (fits) f.values = {first, second, dim};
-    failure_ = std::move(f);
-  }
-
-  // Registers that make `a` as large (or as small) as it can be.
-  std::vector<std::int64_t> corner(const Affine& a, bool top) const {
-    std::vector<std::int64_t> at(ranges_.size());
-    for (std::size_t r = 0; r < at.size(); ++r) at[r] = ranges_[r].lo;
-    for (const Term& t : a.terms) at[t.reg] = (t.coef > 0) == top ? ranges_[t.reg].hi : ranges_[t.reg].lo;
-    return at;
+    fail(*at, std::move(f));
   }
 
   Extent extent(const ViewDim& v) {
@@ -315,11 +429,21 @@ class Binder {
   std::span<const std::int64_t> symbols_;
   std::span<const Buffer> buffers_;
   std::vector<Range> ranges_;
+  std::vector<Step> path_;          // to where the walk is
+  std::vector<const Node*> evals_;  // seen on the way, still visible
   std::optional<Failure> failure_;
+  std::vector<std::int64_t> place_;  // of the failure
 };
 
 std::optional<Failure> BoundPlan::bind(const Plan& plan, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers) {
   return Binder(*this, plan, symbols, buffers).bind();
+}
+
+std::vector<std::int64_t> coords_at(const Plan& plan, const Node& n, const std::int64_t* regs) {
+  std::vector<std::int64_t> out;
+  if (!n.placed) return out;
+  for (const Affine& c : plan.tasks()[n.next_task].coords) out.push_back(wrapped(c, regs));
+  return out;
 }
 
 std::vector<std::int64_t> BoundPlan::coords(const TaskSpec& t, const std::int64_t* regs) const {

@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::uint64_t max_cells = std::uint64_t{1} << 22;
 constexpr std::uint64_t max_cells_per_view = 4096;
+constexpr std::uint64_t max_idle_cells = std::uint64_t{1} << 15;
+constexpr std::size_t max_idle_tensors = 256;
 
 std::int64_t signed_(std::uint64_t v) { return static_cast<std::int64_t>(v); }
 
@@ -99,6 +101,20 @@ void DepMap::prepare(const BoundPlan& plan) {
     std::uint32_t at = task.first_view;
     for (const TrackedView& v : plan.views(task)) grid_view(plan, v, views_[at++]);
   }
+}
+
+void DepMap::trim() {
+  std::uint64_t cells = 0;
+  for (Tensor& t : tensors_) {
+    cells += t.capacity;
+    if (cells > max_idle_cells) {
+      t.cell.reset();
+      t.capacity = 0;
+    }
+    free_memory(t.boxes);
+  }
+  if (tensors_.size() > max_idle_tensors) free_memory(tensors_);
+  if (readers_.capacity() > max_idle_cells) free_memory(readers_);
 }
 
 bool DepMap::find_grid(const BoundPlan& plan, std::uint32_t tensor) {

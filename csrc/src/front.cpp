@@ -13,6 +13,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring) {
   map_.prepare(plan);
   clock_.emplace(clock_options(plan.plan()));
   scopes_.clear();
+  deps_.clear();
   args_.resize(plan.max_args());
   kernel_counts_.assign(plan.plan().kernels().size(), 0);
 }
@@ -116,6 +117,12 @@ void Front::leave() {
     add_member(s.before);
   else if (s.before.real.join != nullptr)
     ring_->release(s.before.real.join);
+}
+
+void Front::trim() {
+  clock_.reset();
+  map_.trim();
+  if (deps_.capacity() > 4096) free_memory(deps_);
 }
 
 void Front::stats(RunStats& stats) const {

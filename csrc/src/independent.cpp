@@ -7,6 +7,7 @@ namespace {
 
 constexpr std::uint64_t picoseconds_per_chunk = 20'000'000;
 constexpr std::uint64_t first_chunk = 64;
+constexpr std::size_t max_idle_nests = 64, max_idle_chunks = 16;
 
 }  // namespace
 
@@ -28,12 +29,21 @@ void Independent::prepare(const BoundPlan& plan, Control& control) {
   n_parked_ = 0;
 }
 
+// In this order: a failure asks for the time again before its chunk is done.
 bool Independent::over() const {
-  return timed_.load(std::memory_order_acquire) && done_.load(std::memory_order_acquire) == total_;
+  return done_.load(std::memory_order_acquire) == total_ && timed_.load(std::memory_order_acquire);
 }
 
 bool Independent::has_work() const {
   return next_.load() < total_ || n_parked_.load() > 0 || (!timed_.load() && !timing_.load());
+}
+
+void Independent::trim() {
+  if (nests_.capacity() > max_idle_nests) free_memory(nests_);
+  time_.trim();
+  for (auto& chunk : parked_) spare_.push_back(std::move(chunk));
+  parked_.clear();
+  if (spare_.size() > max_idle_chunks) spare_.resize(max_idle_chunks);
 }
 
 void Independent::work(std::byte* scratch, Deadline& deadline) {
@@ -54,9 +64,11 @@ void Independent::work(std::byte* scratch, Deadline& deadline) {
       spare_.push_back(std::move(chunk));
     }
   }
-  if (!chunk) return;
-  const std::lock_guard lock(mutex_);
-  spare_.push_back(std::move(chunk));
+  if (chunk) {
+    const std::lock_guard lock(mutex_);
+    spare_.push_back(std::move(chunk));
+  }
+  keep_time(deadline);  // again, where a failure lies before what was walked
 }
 
 std::unique_ptr<Independent::Chunk> Independent::take() {
@@ -138,7 +150,7 @@ bool Independent::run(Chunk& chunk, std::byte* scratch, Deadline& deadline) {
 bool Independent::run_body(Chunk& chunk, const Nest& nest, std::byte* scratch, Deadline& deadline) {
   const std::uint64_t end = std::min(chunk.end, nest.first + nest.size);
   const auto fail = [&](Failure& f, std::uint64_t ordinal) {
-    failure_.tell({chunk.at, ordinal}, std::move(f), true);
+    tell({chunk.at, ordinal}, std::move(f));
     chunk.at = chunk.end;
     chunk.in_body = false;
     return true;
@@ -199,7 +211,8 @@ bool Independent::run_body(Chunk& chunk, const Nest& nest, std::byte* scratch, D
 void Independent::keep_time(Deadline& deadline) {
   if (timed_.load(std::memory_order_relaxed) || timing_.exchange(true)) return;
   bool finished = timed_.load(std::memory_order_relaxed);
-  while (!finished && !deadline.passed_now()) {
+  bool settled = finished;
+  while (!settled && !deadline.passed_now()) {
     if (control_->cancelled.load(std::memory_order_relaxed)) {
       cut_short_ = true;
       finished = true;
@@ -207,13 +220,28 @@ void Independent::keep_time(Deadline& deadline) {
       try {
         finished = time_.advance(failure_);
       } catch (const std::bad_alloc&) {
-        failure_.tell({0, 0}, Failure{.kind = ErrorKind::memory}, true);
+        time_.abandon();
+        tell({0, 0}, Failure{.kind = ErrorKind::memory});
         finished = true;
       }
     }
+    settled = finished && settle_time();
   }
-  if (finished) timed_.store(true, std::memory_order_release);
   timing_.store(false);
+}
+
+void Independent::tell(Position at, Failure failure) {
+  const std::lock_guard lock(mutex_);
+  failure_.tell(at, std::move(failure), true);
+  timed_ = false;
+}
+
+// False: a failure has been told that lies before what was walked.
+bool Independent::settle_time() {
+  const std::lock_guard lock(mutex_);
+  if (!cut_short_.load() && !time_.fits(failure_.position())) return false;
+  timed_.store(true, std::memory_order_release);
+  return true;
 }
 
 std::optional<Failure> Independent::failure() {

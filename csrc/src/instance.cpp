@@ -14,17 +14,18 @@ Instance::Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads)
 }
 
 Instance::~Instance() {
-  if (!is_running()) return;
+  if (!run_ || run_->over()) return;
   run_->cancel();
-  while (!wait(3600)) {
+  while (!run_->wait(SteadyClock::now() + std::chrono::hours(1))) {
   }
 }
 
 void Instance::must_be_idle() const {
-  if (is_running()) throw std::logic_error("a run is in progress");
+  if (run_ && !run_->over()) throw std::logic_error("a run is in progress");
 }
 
 void Instance::set_symbols(std::span<const std::int64_t> values) {
+  const std::lock_guard lock(mutex_);
   must_be_idle();
   if (values.size() != plan_->symbols().size())
     throw std::invalid_argument("the plan has " + std::to_string(plan_->symbols().size()) + " symbols, not " + std::to_string(values.size()));
@@ -34,6 +35,7 @@ void Instance::set_symbols(std::span<const std::int64_t> values) {
 
 void Instance::bind(std::size_t i, std::byte* data, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
                     std::uint32_t dtype, bool writable) {
+  const std::lock_guard lock(mutex_);
   must_be_idle();
   if (i >= buffers_.size()) throw std::invalid_argument("there is no tensor " + std::to_string(i));
   const TensorInfo& t = plan_->tensors()[i];
@@ -48,35 +50,52 @@ void Instance::bind(std::size_t i, std::byte* data, std::span<const std::int64_t
 }
 
 bool Instance::start() {
+  const std::lock_guard lock(mutex_);
   must_be_idle();
   if (!symbols_set_) throw std::logic_error("the symbols have no values");
   for (std::size_t i = 0; i < bound_.size(); ++i)
     if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
-  // A thread may still be on its way out of the last run.
-  if (!run_ || !run_->idle()) run_ = std::make_shared<Run>();
+  // A thread may still wait for the last run, or be on its way out of it.
+  if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
   return run_->start(plan_, symbols_, buffers_, threads_, hook_);
 }
 
 bool Instance::wait(double seconds) {
-  if (!run_) return true;
+  std::optional<Run::Use> use;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!run_ || run_->over()) return true;
+    use.emplace(run_);
+  }
   const double bounded = std::isnan(seconds) ? 0 : std::clamp(seconds, 0.0, 1e9);
-  return run_->wait(SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(bounded)));
+  return use->run().wait(SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(bounded)));
 }
 
 void Instance::cancel() {
+  const std::lock_guard lock(mutex_);
   if (run_) run_->cancel();
 }
 
-bool Instance::is_running() const { return run_ && !run_->over(); }
+bool Instance::is_running() const {
+  const std::lock_guard lock(mutex_);
+  return run_ && !run_->over();
+}
 
 std::optional<Failure> Instance::error() const {
-  if (!run_ || is_running()) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  if (!run_ || !run_->over()) return std::nullopt;
   return run_->failure();
 }
 
 RunStats Instance::stats() const {
-  if (!run_ || is_running()) return {};
+  const std::lock_guard lock(mutex_);
+  if (!run_ || !run_->over()) return {};
   return run_->stats();
+}
+
+void Instance::set_hook(TaskHook hook) {
+  const std::lock_guard lock(mutex_);
+  hook_ = hook;
 }
 
 }  // namespace pto_wsp

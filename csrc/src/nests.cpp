@@ -8,6 +8,7 @@ namespace {
 constexpr std::uint64_t max_nest_size = std::uint64_t{1} << 40;
 constexpr std::uint64_t few_iterations = 64;
 constexpr std::size_t max_nests = 4096;
+constexpr std::uint64_t max_visits = 65536;
 constexpr std::size_t max_saved_regs = std::size_t{1} << 20;
 
 class Unroller {
@@ -24,6 +25,7 @@ class Unroller {
  private:
   // False: an error was left to a nest, nothing after it will run.
   bool expand(std::uint32_t id) {
+    ++visits_;
     const BoundNode& n = plan_.node(id);
     if (n.kind == NodeKind::eval) return evaluate_here(id, n);
     if (n.kind == NodeKind::loop) return expand_loop(id, n);
@@ -64,7 +66,8 @@ class Unroller {
       levels.push_back({b.reg, extent});
       body = plan_.child(b, 0);
     }
-    const bool unroll = !levels.empty() && plan_.node(body).loops && size <= few_iterations && nests_.size() < budget_;
+    const bool unroll = !levels.empty() && plan_.node(body).loops && size <= few_iterations && nests_.size() < budget_ &&
+                        visits_ < max_visits;  // loops may be without iterations, so that nests do not tell how long this takes
     if (!unroll) {
       emit(body, std::move(levels), size);
       return true;
@@ -99,6 +102,7 @@ class Unroller {
   std::vector<std::int64_t> regs_;
   std::vector<Nest> nests_;
   std::size_t budget_ = 0;
+  std::uint64_t visits_ = 0;
 };
 
 }  // namespace

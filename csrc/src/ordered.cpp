@@ -26,6 +26,11 @@ void Ordered::prepare(const BoundPlan& plan, Control& control) {
   failure_.reset();
 }
 
+void Ordered::trim() {
+  front_.trim();
+  ring_.trim();
+}
+
 bool Ordered::has_work() const {
   if (over()) return false;
   if (alone_) return true;
@@ -124,7 +129,7 @@ bool Ordered::orchestrate() {
           held_ = true;
           break;
         case Front::Step::pause:
-          continue;
+          return true;  // to look at the clock
         case Front::Step::failed:
           end_of_tasks();
           return true;

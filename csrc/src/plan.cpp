@@ -257,13 +257,31 @@ class PlanReader {
   void sites() {
     std::uint32_t next = none;
     mark_sites(plan_.root_, next);
+    mark_placed(plan_.root_);
   }
 
   void mark_sites(std::uint32_t id, std::uint32_t& next) {
     Node& n = plan_.nodes_[id];
-    if (n.kind == NodeKind::task) next = plan_.tasks_[n.id].site;
+    if (n.kind == NodeKind::task) next = n.id;
     for (std::size_t i = n.children.size(); i-- > 0;) mark_sites(n.children[i], next);
-    n.site = next;
+    n.next_task = next;
+    n.site = next == none ? none : plan_.tasks_[next].site;
+  }
+
+  // `visible_` is of the node.
+  void mark_placed(std::uint32_t id) {
+    Node& n = plan_.nodes_[id];
+    if (n.kind == NodeKind::task) return;
+    const auto known = [&](const Affine& a) { return std::ranges::all_of(a.terms, [&](const Term& t) { return visible_[t.reg]; }); };
+    if (n.kind == NodeKind::loop || n.kind == NodeKind::eval)
+      n.placed = n.next_task != none && std::ranges::all_of(plan_.tasks_[n.next_task].coords, known);
+    const std::size_t mark = shown_.size();
+    if (n.kind == NodeKind::loop) show(n.reg);
+    for (const std::uint32_t c : n.children) {
+      mark_placed(c);
+      if (plan_.nodes_[c].kind == NodeKind::eval) show(plan_.nodes_[c].reg);
+    }
+    hide_since(mark);
   }
 
   Cursor in_;

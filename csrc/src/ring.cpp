@@ -8,6 +8,7 @@ namespace {
 
 constexpr std::uint64_t max_capacity = 4096;
 constexpr std::size_t max_saved_args = std::size_t{1} << 20;
+constexpr std::size_t max_idle_args = std::size_t{1} << 16, max_idle_edges = 64, max_idle_joins = 4096;
 
 }  // namespace
 
@@ -21,22 +22,30 @@ void Ring::prepare(const BoundPlan& plan, bool keep_regs) {
   window_count_.assign(window_limit_.size(), 0);
   const std::uint64_t by_memory = std::bit_floor(std::max<std::uint64_t>(max_saved_args / std::max<std::size_t>(plan.max_args(), 1), 1));
   const std::uint64_t capacity = std::min({std::bit_ceil(std::min(widest, max_capacity)), max_capacity, by_memory});
-  if (capacity != capacity_ || max_args_ < plan.max_args()) {
+  reset_used();
+  if (capacity > allocated_ || max_args_ < plan.max_args()) {
+    allocated_ = 0;
     nodes_ = std::make_unique<Node[]>(capacity);
     queue_ = std::make_unique<Cell[]>(capacity);
     max_args_ = plan.max_args();
     args_.resize(capacity * max_args_);
     for (std::uint64_t i = 0; i < capacity; ++i) nodes_[i].args = args_.data() + i * max_args_;
-    capacity_ = capacity;
-    mask_ = capacity - 1;
+    for (std::uint64_t i = 0; i < capacity; ++i) queue_[i].turn.store(i, std::memory_order_relaxed);
+    allocated_ = capacity;
   }
-  for (std::uint64_t i = 0; i < capacity_; ++i) {
-    nodes_[i].done.store(true, std::memory_order_relaxed);
-    nodes_[i].serial = 0;
-    queue_[i].turn.store(i, std::memory_order_relaxed);
-  }
+  capacity_ = capacity;
+  mask_ = capacity - 1;
   keep_regs_ = keep_regs;
   n_regs_ = plan.plan().n_regs();
+}
+
+// What the last run has touched is again as if new.
+void Ring::reset_used() {
+  for (std::uint64_t i = 0, n = std::min(issued_, capacity_); i < n; ++i) {
+    nodes_[i].done.store(true, std::memory_order_relaxed);
+    nodes_[i].serial = 0;
+  }
+  for (std::uint64_t i = 0, n = std::min(tail_.load(), capacity_); i < n; ++i) queue_[i].turn.store(i, std::memory_order_relaxed);
   issued_ = retired_ = max_in_flight_ = 0;
   head_ = 0;
   tail_ = 0;
@@ -44,6 +53,22 @@ void Ring::prepare(const BoundPlan& plan, bool keep_regs) {
   completed_ = 0;
   joins_.clear();
   released_.clear();
+}
+
+void Ring::trim() {
+  if (args_.size() > max_idle_args) {
+    nodes_.reset();
+    queue_.reset();
+    free_memory(args_);
+    allocated_ = capacity_ = 0;
+    max_args_ = 0;
+  }
+  for (std::uint64_t i = 0, n = std::min(issued_, capacity_); i < n; ++i)
+    if (nodes_[i].edges.capacity() > max_idle_edges) free_memory(nodes_[i].edges);
+  if (joins_.size() > max_idle_joins) {
+    free_memory(joins_);
+    free_memory(released_);
+  }
 }
 
 Ring::Edge* Ring::closed() {

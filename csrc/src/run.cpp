@@ -15,6 +15,41 @@ std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads) {
   return static_cast<std::uint32_t>(limit);
 }
 
+// Engines between two runs. Never destroyed, as threads may outlive main; never waited for, as the lock may have
+// been held when the process was forked.
+struct Engines {
+  static constexpr std::size_t most = 8;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Engine>> idle;
+
+  Engines() { idle.reserve(most); }
+
+  static Engines& instance() {
+    static Engines* const engines = new Engines;
+    return *engines;
+  }
+
+  std::unique_ptr<Engine> take() {
+    {
+      const std::unique_lock lock(mutex, std::try_to_lock);
+      if (lock.owns_lock() && !idle.empty()) {
+        std::unique_ptr<Engine> engine = std::move(idle.back());
+        idle.pop_back();
+        return engine;
+      }
+    }
+    return std::make_unique<Engine>();
+  }
+
+  void give(std::unique_ptr<Engine> engine) {
+    engine->loose.trim();
+    engine->ordered.trim();
+    const std::unique_lock lock(mutex, std::try_to_lock);
+    if (!lock.owns_lock() || idle.size() >= most) return;
+    idle.push_back(std::move(engine));
+  }
+};
+
 }  // namespace
 
 bool Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers,
@@ -37,26 +72,54 @@ bool Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t
   independent_ = plan.independent();
   limit_ = thread_limit(plan_, threads);
   control_.threads = limit_;
+  engine_ = Engines::instance().take();
   if (independent_)
-    loose_.prepare(plan_, control_);
+    engine_->loose.prepare(plan_, control_);
   else
-    ordered_.prepare(plan_, control_);
+    engine_->ordered.prepare(plan_, control_);
   most_ = 0;
   finishing_ = false;
+  enter_use();
   over_.store(false);
   pool_->grow(threads);
-  pool_->add(shared_from_this());
+  try {
+    pool_->add(shared_from_this());
+  } catch (const std::bad_alloc&) {
+    over_.store(true);
+    leave_use();
+    throw;
+  }
   return true;
 }
 
-bool Run::engine_has_work() const { return independent_ ? loose_.has_work() : ordered_.has_work(); }
-bool Run::engine_over() const { return independent_ ? loose_.over() : ordered_.over(); }
+bool Run::engine_has_work() const { return independent_ ? engine_->loose.has_work() : engine_->ordered.has_work(); }
+bool Run::engine_over() const { return independent_ ? engine_->loose.over() : engine_->ordered.over(); }
+
+bool Run::unused() {
+  const std::lock_guard lock(mutex_);
+  return users_ == 0;
+}
+
+void Run::enter_use() {
+  const std::lock_guard lock(mutex_);
+  ++users_;
+}
+
+// The last one out hands the engine back.
+void Run::leave_use() noexcept {
+  std::unique_ptr<Engine> engine;
+  {
+    const std::lock_guard lock(mutex_);
+    if (--users_ == 0) engine = std::move(engine_);
+  }
+  if (engine) Engines::instance().give(std::move(engine));
+}
 
 bool Run::wants_help() const { return !over() && working_.load() < limit_ && engine_has_work(); }
 
 bool Run::expect_help() noexcept {
   if (!wants_help()) return false;
-  helpers_.fetch_add(1);
+  enter_use();
   return true;
 }
 
@@ -67,7 +130,7 @@ void Run::help() noexcept {
   } catch (const std::bad_alloc&) {
     // No memory for this thread's kernels: others go on without it.
   }
-  helpers_.fetch_sub(1, std::memory_order_release);
+  leave_use();
 }
 
 bool Run::enter() {
@@ -89,10 +152,10 @@ void Run::participate(Deadline& deadline) {
     const FpEnv environment;
     const auto ask = [](void* self) { static_cast<Run*>(self)->call_for_help(); };
     if (independent_) {
-      if (loose_.has_work() && working_.load(std::memory_order_relaxed) < limit_) call_for_help();
-      loose_.work(scratch, deadline);
+      if (engine_has_work() && working_.load(std::memory_order_relaxed) < limit_) call_for_help();
+      engine_->loose.work(scratch, deadline);
     } else {
-      ordered_.work(scratch, deadline, working_, ask, this);
+      engine_->ordered.work(scratch, deadline, working_, ask, this);
     }
   }
   working_.fetch_sub(1);
@@ -113,11 +176,11 @@ void Run::call_for_help() {
 void Run::finish() {
   if (finishing_.exchange(true)) return;
   if (independent_) {
-    loose_.stats(stats_);
-    failure_ = loose_.failure();
+    engine_->loose.stats(stats_);
+    failure_ = engine_->loose.failure();
   } else {
-    ordered_.stats(stats_);
-    failure_ = ordered_.failure();
+    engine_->ordered.stats(stats_);
+    failure_ = engine_->ordered.failure();
   }
   stats_.threads = most_.load();
   if (independent_) stats_.max_in_flight = std::min<std::uint64_t>(stats_.threads, stats_.task_count);
@@ -126,6 +189,7 @@ void Run::finish() {
       std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - began_).count());
   pool_->remove(this);
   const std::lock_guard lock(mutex_);
+  --users_;  // not the last: this thread is inside
   over_.store(true, std::memory_order_release);
   condition_.notify_all();
 }
@@ -134,7 +198,7 @@ bool Run::wait(SteadyClock::time_point until) {
   Deadline deadline(until);
   while (!over()) {
     if (pool_ != &Pool::instance()) {  // started before a fork, in the parent, whose threads are not here
-      failure_ = Failure{.kind = ErrorKind::cancelled};
+      lost_.store(true);
       over_.store(true);
       break;
     }
@@ -157,7 +221,7 @@ bool Run::wait(SteadyClock::time_point until) {
 
 void Run::cancel() {
   control_.cancelled = true;
-  if (!over()) call_for_help();
+  if (!over() && pool_ == &Pool::instance()) call_for_help();
 }
 
 }  // namespace pto_wsp

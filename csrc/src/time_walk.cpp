@@ -23,6 +23,11 @@ void EarliestFailure::tell(Position at, Failure failure, bool stronger) {
   flat_.store(at.flat, std::memory_order_relaxed);
 }
 
+Position EarliestFailure::position() {
+  const std::lock_guard lock(mutex_);
+  return failure_ ? at_ : Position{};
+}
+
 std::optional<Failure> EarliestFailure::take() {
   const std::lock_guard lock(mutex_);
   return failure_;
@@ -33,51 +38,83 @@ void TimeWalk::prepare(const BoundPlan& plan, const std::vector<Nest>& nests) {
   nests_ = &nests;
   shapes_.resize(plan.max_args());
   costs_.prepare(plan);
-  zero_cost_ = false;
-  exact_.reset();
-  quick_ = std::make_unique<LaneClock>(clock_options(plan.plan()));
-  nest_ = 0;
-  in_nest_ = 0;
-  in_body_ = false;
-  count_ = 0;
-  lanes_.prepare(plan.plan());
-  kernel_counts_.assign(plan.plan().kernels().size(), 0);
+  abandoned_ = false;
+  restart(false);
 }
 
-// The recurrence holds for costs above zero only; the first other one begins the walk anew.
-bool TimeWalk::restart_with_general_clock() {
+void TimeWalk::restart(bool general) {
   quick_.reset();
-  exact_ = std::make_unique<Clock>(clock_options(plan_->plan()));
+  exact_.reset();
+  if (general)
+    exact_ = std::make_unique<Clock>(clock_options(plan_->plan()));
+  else
+    quick_ = std::make_unique<LaneClock>(clock_options(plan_->plan()));
   zero_cost_ = false;
+  finished_ = false;
   nest_ = 0;
   in_nest_ = 0;
   in_body_ = false;
+  ordinal_ = 0;
   count_ = 0;
   lanes_.prepare(plan_->plan());
+  kernel_counts_.assign(plan_->plan().kernels().size(), 0);
+}
+
+void TimeWalk::abandon() {
+  abandoned_ = true;
+  quick_.reset();
+  exact_.reset();
+  count_ = 0;
   std::ranges::fill(kernel_counts_, 0);
-  return false;
+}
+
+void TimeWalk::trim() {
+  quick_.reset();
+  exact_.reset();
+}
+
+void TimeWalk::finish() {
+  if (exact_ && !finished_) exact_->finish();
+  finished_ = true;
+}
+
+// Of the next task, or beyond the last one.
+Position TimeWalk::at() const {
+  if (nest_ == nests_->size()) return {};
+  return {(*nests_)[nest_].first + in_nest_, in_body_ ? ordinal_ : 0};
 }
 
 bool TimeWalk::advance(EarliestFailure& failure) {
-  if (nest_ == nests_->size()) {
-    if (exact_) exact_->finish();
+  if (abandoned_) return true;
+  const Position end = failure.position();
+  if (at() > end) restart(exact_ != nullptr);
+  if (nest_ == nests_->size() || at() >= end || finished_) {
+    finish();
     return true;
   }
+  const bool go_on = walk(failure, end);
+  if (zero_cost_) {  // the recurrence holds for costs above zero only
+    restart(true);
+    return false;
+  }
+  if (!go_on) finish();
+  return !go_on;
+}
+
+// False: a failure is reached.
+bool TimeWalk::walk(EarliestFailure& failure, Position end) {
   const Nest& nest = (*nests_)[nest_];
   if (in_nest_ == nest.size) {
     ++nest_;
     in_nest_ = 0;
-    return false;
+    return true;
   }
-  if (failure.before(nest.first + in_nest_)) return true;
-  const bool failed = nest.task != none ? !nest_tasks(nest, failure) : !walk_body(nest, failure);
-  if (zero_cost_) return restart_with_general_clock();
-  return failed;
+  return nest.task != none ? nest_tasks(nest, failure, end) : walk_body(nest, failure, end);
 }
 
-bool TimeWalk::nest_tasks(const Nest& nest, EarliestFailure& failure) {
+bool TimeWalk::nest_tasks(const Nest& nest, EarliestFailure& failure, Position end) {
   const BoundTask& t = plan_->task(nest.task);
-  const std::uint64_t count = std::min(nest.size - in_nest_, tasks_at_once);
+  const std::uint64_t count = std::min({nest.size - in_nest_, tasks_at_once, end.flat - (nest.first + in_nest_)});
   if (!t.shaped && t.cost.value_or(0) > 0 && quick_) {
     const auto cost = static_cast<std::uint64_t>(*t.cost);
     for (std::uint64_t i = 0; i < count; ++i) quick_->issue(cost, lanes_.next(t.spec->dispatch), t.spec->window);
@@ -96,8 +133,9 @@ bool TimeWalk::nest_tasks(const Nest& nest, EarliestFailure& failure) {
   return true;
 }
 
-bool TimeWalk::walk_body(const Nest& nest, EarliestFailure& failure) {
+bool TimeWalk::walk_body(const Nest& nest, EarliestFailure& failure, Position end) {
   for (std::uint64_t tasks = 0; tasks < tasks_at_once;) {
+    if (at() >= end) return true;
     if (!in_body_) {
       if (in_nest_ == nest.size) return true;
       regs_ = nest.regs;
@@ -161,6 +199,7 @@ void TimeWalk::issue(std::uint32_t id, std::uint64_t cost) {
 void TimeWalk::result(RunStats& stats) const {
   stats.task_count = count_;
   stats.kernel_counts = kernel_counts_;
+  if (!quick_ && !exact_) return;
   stats.total_cycles = quick_ ? quick_->total_cycles() : exact_->total_cycles();
   stats.windows = quick_ ? quick_->windows() : exact_->windows();
   stats.time_overflowed = quick_ ? quick_->overflowed() : exact_->overflowed();

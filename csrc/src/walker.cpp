@@ -26,7 +26,7 @@ Walker::Event Walker::next() {
     first_ = none;
     if (start(node, event)) return event;
   }
-  for (int step = 0; step < steps_between_pauses; ++step) {
+  while (++steps_ < steps_between_pauses) {
     if (depth_ == 0) return Event::end;
     Frame& f = stack_[depth_ - 1];
     if (f.inside) {
@@ -50,6 +50,7 @@ Walker::Event Walker::next() {
     f.inside = sequential;
     if (start(child, event)) return event;
   }
+  steps_ = 0;
   return Event::pause;
 }
 
@@ -88,6 +89,7 @@ bool Walker::extent(const BoundNode& n, std::uint64_t& out) {
   }
   failure_ = {.kind = fits ? ErrorKind::extent : ErrorKind::overflow};
   failure_.site = site_of(n);
+  failure_.coords = coords_at(plan_->plan(), *n.plan, regs_.data());
   if (fits) failure_.values = {value};
   return false;
 }
@@ -102,6 +104,7 @@ bool Walker::evaluate_node(const BoundNode& n) {
   }
   failure_ = {.kind = status == EvalStatus::zero_divisor ? ErrorKind::zero_divisor : ErrorKind::overflow};
   failure_.site = site_of(n);
+  failure_.coords = coords_at(plan_->plan(), *n.plan, regs_.data());
   if (status == EvalStatus::zero_divisor) failure_.values = {a};
   return false;
 }

@@ -26,6 +26,7 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 /// What went wrong, where, and with which values. Fields that do not apply are -1 or empty.
 ///   bounds: arg, dim, values = start, length (limit for a tile), size of the dimension
 ///   extent, scalar_range: values = the value;  zero_divisor: values = the dividend;  valid_shape: check
+///   extent, zero_divisor, overflow outside a task: coords are of the first task at or after it, where known by then
 ///   dim: arg = the tensor, dim, values = expected, actual
 struct Failure {
   ErrorKind kind{};
@@ -191,6 +192,15 @@ class BoundPlan {
   std::vector<std::int64_t> regs_;
   std::size_t scratch_ = 0, max_args_ = 0;
 };
+
+/// Coordinates of the first task at or after a loop or an evaluation, when it can tell them; else none.
+std::vector<std::int64_t> coords_at(const Plan& plan, const Node& n, const std::int64_t* regs);
+
+/// Empty, and nothing kept for later.
+template <class Container>
+void free_memory(Container& c) {
+  Container().swap(c);
+}
 
 /// `v` rounded once, to nearest even. False: it does not fit (i32).
 bool to_scalar(std::int64_t v, DType dtype, double& out);

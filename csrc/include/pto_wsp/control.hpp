@@ -87,7 +87,8 @@ class Scratch {
   std::size_t size_ = 0;
 };
 
-/// The figures of a run.
+/// The figures of a run. After a failure: of the tasks before the earliest failing one in program order, however many
+/// later ones ran, so that they do not depend on threads. After a cancel: of the tasks the clock had reached.
 struct RunStats {
   std::uint64_t task_count = 0, total_cycles = 0;
   std::vector<WindowStats> windows;

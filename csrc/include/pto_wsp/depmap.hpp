@@ -35,6 +35,9 @@ class DepMap {
   /// Makes the task known to later ones.
   void record(const BoundTask& task, const std::int64_t* regs, ClockRef self, const Liveness& live);
 
+  /// Between runs: gives back what few runs need.
+  void trim();
+
   /// How many tensors have no grid.
   std::uint32_t boxed() const { return boxed_; }
 

@@ -47,6 +47,7 @@ class EarliestFailure {
   void reset();
   /// Keeps the earlier one; at the same position the one told first or `stronger`.
   void tell(Position at, Failure failure, bool stronger);
+  Position position();  // the end of all when there is none
   bool before(std::uint64_t flat) const { return flat_.load(std::memory_order_relaxed) < flat; }
   std::optional<Failure> take();
 
@@ -57,20 +58,30 @@ class EarliestFailure {
   std::optional<Failure> failure_;
 };
 
-/// Semantic time of independent tasks, walked in program order beside the real run.
+/// Semantic time of independent tasks, walked in program order beside the real run, as far as the earliest failure.
 class TimeWalk {
  public:
   void prepare(const BoundPlan& plan, const std::vector<Nest>& nests);
 
-  /// Some thousands of tasks further. True: finished, or nothing beyond the failure matters.
+  /// Some thousands of tasks further, but not to the failure. True: the end, or the failure, is reached. A failure that
+  /// lies behind begins the walk anew.
   bool advance(EarliestFailure& failure);
+  /// Whether what was walked is what comes before `end`.
+  bool fits(Position end) const { return abandoned_ || at() <= end; }
+  /// There is no memory to count with.
+  void abandon();
+  /// Between runs: gives back what few runs need.
+  void trim();
 
   void result(RunStats& stats) const;
 
  private:
-  bool restart_with_general_clock();
-  bool nest_tasks(const Nest& nest, EarliestFailure& failure);
-  bool walk_body(const Nest& nest, EarliestFailure& failure);
+  void restart(bool general);
+  bool walk(EarliestFailure& failure, Position end);
+  void finish();
+  Position at() const;
+  bool nest_tasks(const Nest& nest, EarliestFailure& failure, Position end);
+  bool walk_body(const Nest& nest, EarliestFailure& failure, Position end);
   bool task(std::uint32_t id, const std::int64_t* regs, Position at, EarliestFailure& failure);
   void issue(std::uint32_t id, std::uint64_t cost);
 
@@ -87,7 +98,7 @@ class TimeWalk {
   LanePicker lanes_;
   std::unique_ptr<LaneClock> quick_;
   std::unique_ptr<Clock> exact_;        // instead, once a task of no cost has been met
-  bool zero_cost_ = false;
+  bool zero_cost_ = false, finished_ = false, abandoned_ = false;
   std::uint64_t count_ = 0;
   std::vector<std::uint64_t> kernel_counts_;
 };
@@ -96,6 +107,9 @@ class TimeWalk {
 class Independent {
  public:
   void prepare(const BoundPlan& plan, Control& control);
+
+  /// Between runs: gives back what few runs need.
+  void trim();
 
   /// Until the deadline, or until there is nothing more to hand out.
   void work(std::byte* scratch, Deadline& deadline);
@@ -123,6 +137,8 @@ class Independent {
   bool run(Chunk& chunk, std::byte* scratch, Deadline& deadline);
   bool run_body(Chunk& chunk, const Nest& nest, std::byte* scratch, Deadline& deadline);
   void keep_time(Deadline& deadline);
+  void tell(Position at, Failure failure);
+  bool settle_time();
   void drop_rest();
 
   const BoundPlan* plan_ = nullptr;

@@ -1,9 +1,9 @@
-// A plan with the tensors and symbols of its runs. One run at a time; not for several threads at once, except that
-// `cancel` and `is_running` may be called from any.
+// A plan with the tensors and symbols of its runs. One run at a time; any threads may call it at once.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -17,7 +17,7 @@ class Instance {
  public:
   /// At most `threads` threads work on a run at once, 1 to 1024. Throws invalid_argument.
   Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads);
-  /// Cancels what runs and waits for the kernels that have started.
+  /// Cancels what runs and waits for the kernels that have started. Nobody may be in another call.
   ~Instance();
   Instance(const Instance&) = delete;
   Instance& operator=(const Instance&) = delete;
@@ -34,24 +34,25 @@ class Instance {
   /// Throws logic_error while running or when something is not bound.
   bool start();
 
-  /// Works on the run until it is over (true) or `seconds` have passed.
+  /// Works on the run that is there now until it is over (true) or `seconds` have passed.
   bool wait(double seconds);
   void cancel();
   bool is_running() const;
 
-  /// Of the last run, once over.
+  /// Of the last run, once over; nothing while one is in progress.
   std::optional<Failure> error() const;
   RunStats stats() const;
 
   const Plan& plan() const { return *plan_; }
   std::uint32_t threads() const { return threads_; }
-  void set_hook(TaskHook hook) { hook_ = hook; }
+  void set_hook(TaskHook hook);
 
  private:
-  void must_be_idle() const;
+  void must_be_idle() const;  // with the lock held
 
   std::shared_ptr<const Plan> plan_;
   std::uint32_t threads_;
+  mutable std::mutex mutex_;  // of all below
   std::vector<std::int64_t> symbols_;
   bool symbols_set_;
   std::vector<Buffer> buffers_;

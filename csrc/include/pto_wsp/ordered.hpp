@@ -35,6 +35,7 @@ class Front : private Liveness {
   Failure& failure() { return failure_; }
 
   void finish_time() { clock_->finish(); }
+  void trim();
   void stats(RunStats& stats) const;
 
  private:
@@ -81,6 +82,8 @@ class Ordered {
 
   /// Until the deadline, or until there has been nothing to do for a while. `wake` asks for another thread.
   void work(std::byte* scratch, Deadline& deadline, const std::atomic<std::uint32_t>& working, void (*wake)(void*), void* context);
+  /// Between runs: gives back what few runs need.
+  void trim();
   bool has_work() const;
   bool over() const { return over_.load(std::memory_order_acquire); }
 

@@ -73,7 +73,9 @@ struct Node {
   EvalOp op = EvalOp::mul;            // eval
   std::uint32_t reg = 0;              // loop, eval
   std::uint32_t id = 0;               // loop: its id; task: index into tasks()
-  std::uint32_t site = none;          // the first task at or after this node, for messages
+  // For messages: the first task at or after this node, and whether its coordinates use only registers known here.
+  std::uint32_t site = none, next_task = none;
+  bool placed = false;
   Affine a, b;                        // loop: extent; eval: operands
   std::vector<std::uint32_t> children;
 };

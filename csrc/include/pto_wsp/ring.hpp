@@ -52,6 +52,8 @@ class Ring {
   };
 
   void prepare(const BoundPlan& plan, bool keep_regs);
+  /// Between runs: gives back what few runs need.
+  void trim();
 
   // --- the orchestrator ---
   /// Whether a task of this window has room; retires what is done.
@@ -91,7 +93,9 @@ class Ring {
   void resolve(Edge* edges, Node*& keep);
   void complete_join(Join* join, Node*& keep);
 
-  std::uint64_t capacity_ = 0, mask_ = 0;
+  void reset_used();
+
+  std::uint64_t allocated_ = 0, capacity_ = 0, mask_ = 0;  // capacity_: of this run
   std::size_t max_args_ = 0;
   bool keep_regs_ = false;
   std::size_t n_regs_ = 0;

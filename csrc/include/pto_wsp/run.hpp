@@ -16,10 +16,17 @@
 
 namespace pto_wsp {
 
-/// Used again for the next run once no thread holds it.
+/// What works on a run. Large, so it is lent to runs in progress: a run that is over has none.
+struct Engine {
+  Independent loose;
+  Ordered ordered;
+};
+
+/// Started again for the next run once no thread uses it.
 class Run : public Job, public std::enable_shared_from_this<Run> {
  public:
   Run() = default;
+  ~Run() override = default;
 
   /// Checks the plan against buffers and symbols and puts the run up. When a check fails, the run is over at once with nothing
   /// run, and the answer is false.
@@ -34,16 +41,31 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   bool over() const { return over_.load(std::memory_order_acquire); }
 
   /// When over.
-  const std::optional<Failure>& failure() const { return failure_; }
-  const RunStats& stats() const { return stats_; }
+  std::optional<Failure> failure() const { return lost_.load() ? Failure{.kind = ErrorKind::cancelled} : failure_; }
+  RunStats stats() const { return lost_.load() ? RunStats{} : stats_; }
 
-  /// No thread of the pool holds on to the last run.
-  bool idle() const { return helpers_.load(std::memory_order_acquire) == 0; }
+  /// Keeps what a thread works on; who starts runs makes sure that none starts meanwhile.
+  class Use {
+   public:
+    explicit Use(std::shared_ptr<Run> run) : run_(std::move(run)) { run_->enter_use(); }
+    ~Use() { run_->leave_use(); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+    Run& run() const { return *run_; }
+
+   private:
+    std::shared_ptr<Run> run_;
+  };
+
+  /// No thread is inside the last run any more.
+  bool unused();
 
   bool expect_help() noexcept override;
   void help() noexcept override;
 
  private:
+  void enter_use();
+  void leave_use() noexcept;
   bool wants_help() const;
   void participate(Deadline& deadline);
   bool enter();
@@ -57,11 +79,12 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   Control control_;
   std::uint32_t limit_ = 1;  // threads that may work at once
   bool independent_ = true;
-  Independent loose_;
-  Ordered ordered_;
+  std::unique_ptr<Engine> engine_;  // while anybody is inside
 
-  std::atomic<std::uint32_t> working_{0}, most_{0}, waiting_{0}, helpers_{0};
+  std::atomic<std::uint32_t> working_{0}, most_{0}, waiting_{0};
   std::atomic<bool> over_{true}, finishing_{false}, called_{false};
+  std::atomic<bool> lost_{false};  // in a forked child, where its threads are not
+  std::uint32_t users_ = 0;        // threads inside, and the run itself until it is over; under the lock
   Pool* pool_ = nullptr;
   std::mutex mutex_;
   std::condition_variable condition_;

@@ -16,7 +16,7 @@ class Walker {
     seq_enter,   // sequential() or a sequential loop begins,
     seq_next,    //   one part or iteration of it has ended,
     seq_leave,   //   it has ended
-    pause,       // many steps without a task: look at the clock, then call again
+    pause,       // many steps since the last pause: look at the clock, then call again
     end,
     failed       // failure()
   };
@@ -48,6 +48,7 @@ class Walker {
   std::vector<std::int64_t> regs_;
   std::array<Frame, max_depth + 1> stack_;
   std::uint32_t depth_ = 0;
+  int steps_ = 0;  // since the last pause, whatever was told or walked in between
   std::uint32_t first_ = none;
   std::uint32_t task_ = none;
   Failure failure_;
