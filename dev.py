@@ -202,8 +202,7 @@ def cpp_address() -> None:
 
 
 def cpp_thread() -> None:
-    options = ("PTO_WSP_SANITIZE=thread", "PTO_WSP_PYTHON=OFF", "PTO_WSP_FUZZ_COUNT=500")
-    cpp("thread", *options, launcher=without_address_randomization())
+    cpp("thread", "PTO_WSP_SANITIZE=thread", "PTO_WSP_PYTHON=OFF", launcher=without_address_randomization())
 
 
 class Step(NamedTuple):

@@ -344,9 +344,10 @@ class Program:
     @property
     def stats(self) -> ProgramStats:
         """Figures of the last run that is over."""
-        if not self.is_complete():
-            return ProgramStats(compile_time_ms=self.compile_time_ms)
         s = self._run.stats()
+        if not self.is_complete() or len(s["kernel_counts"]) != len(self._artifact.wir.kernels):
+            # not over, or another thread has started the next run meanwhile
+            return ProgramStats(compile_time_ms=self.compile_time_ms)
         windows = tuple(WindowStats(w["stalls"], w["stall_cycles"], w["high_water"]) for w in s["windows"])
         counts: dict[str, int] = {}
         for k, n in zip(self._artifact.wir.kernels, s["kernel_counts"], strict=True):
