@@ -21,6 +21,7 @@ import linecache
 import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import TypeVar
 
@@ -70,7 +71,9 @@ class Location:
     def show(self) -> str:
         """The `-->` block of an error message: place, source line and caret."""
         head = f"--> {self.file}:{self.line} in {self.function}"
-        text = linecache.getline(self.file, self.line).rstrip("\n")
+        # of files only: a location may come from an artifact, and name anything
+        readable = self.file in linecache.cache or Path(self.file).is_file()
+        text = linecache.getline(self.file, self.line).rstrip("\n") if readable else ""
         if not text.strip():
             return head
         number = str(self.line)
@@ -94,6 +97,23 @@ def user_frame() -> FrameType:
 def here() -> Location:
     """Where the user's program is now."""
     return Location.of_frame(user_frame())
+
+
+def check_name(name: object, what: str, code: str) -> str | None:
+    """A given name: None, or a non-empty string that UTF-8 can hold. Raises TraceError `code`."""
+    if name is None:
+        return None
+    if isinstance(name, str) and name:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return name
+    values = {"name": repr(name)[:80]}
+    raise TraceError(
+        code, f"the name of {what} is a non-empty string", values=values, loc=here(), fix='write name="batch"'
+    )
 
 
 class InternalError(RuntimeError):

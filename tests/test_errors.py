@@ -3,6 +3,7 @@
 A mistake is a function that makes it; the comment `# <-- PTOnnn` stands on the line that the message must show.
 """
 
+import os
 import re
 import sys
 import threading
@@ -55,7 +56,7 @@ from pto_wsp import (
     task_graph,
     workload,
 )
-from pto_wsp.errors import CODES
+from pto_wsp.errors import CODES, Location
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 from pto_wsp.runtime.failure import to_error
@@ -1296,6 +1297,45 @@ def _() -> None:
 
     half = Tensor(zeros(4, 4, dtype=np.float16))
     in_workload(lambda x, y: k(s=65520, y=half))  # <-- PTO713
+
+
+@mistake("PTO501", BindError)
+def _() -> None:
+    Tensor(np.ma.masked_array(zeros(4, 4), mask=True))  # <-- PTO501
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "", 3])
+def test_names_that_are_none(bad: Any) -> None:
+    for make in (
+        lambda: Tensor(zeros(4, 4), name=bad),
+        lambda: Dense[3](name=bad),
+        lambda: kernel(name=bad)(copy.fn),
+        lambda: Symbol(bad),
+    ):
+        with pytest.raises(TraceError):
+            make()
+
+
+@mistake("PTO710", KernelError)
+def _() -> None:
+    @kernel
+    def k(x: In[Tile[4, 4, F32]], z: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        _ = x + z  # its value is not used, and must have a meaning nevertheless
+        pto.store(y, pto.full((4, 4), 1.0))
+
+    short = Tensor(zeros(3, 4))
+
+    @workload
+    def w(a, b):
+        for i in P(short.tiles(4)):
+            k(x=short[i], z=a, y=b)  # <-- PTO710
+
+    w(zeros(4, 4), zeros(4, 4)).compile().run()
+
+
+def test_a_location_that_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert str(Location(str(tmp_path / "pipe"), 1, "f").show()) == f"--> {tmp_path / 'pipe'}:1 in f"
 
 
 def test_a_name_that_is_not_there_is_an_error_with_a_way_out_also_when_imported() -> None:

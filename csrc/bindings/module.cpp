@@ -62,8 +62,7 @@ bool without_gil(F&& f) {
 
 py::object absent_if_negative(std::int64_t v) { return v < 0 ? py::object(py::none()) : py::object(py::int_(v)); }
 
-py::object error(const Instance& instance) {
-  const std::optional<Failure> f = instance.error();
+py::object record(const std::optional<Failure>& f) {
   if (!f) return py::none();
   py::dict d;
   d["kind"] = name_of(f->kind);
@@ -74,6 +73,12 @@ py::object error(const Instance& instance) {
   d["coords"] = f->coords;
   d["values"] = f->values;
   return d;
+}
+
+py::tuple wait(Instance& instance, double seconds) {
+  std::optional<Failure> failure;
+  const bool over = without_gil([&] { return instance.wait(seconds, &failure); });
+  return py::make_tuple(over, record(failure));
 }
 
 py::dict window_stats(const WindowStats& w) {
@@ -174,9 +179,9 @@ PYBIND11_MODULE(_core, m) {
           },
           py::arg("i"), py::arg("address"), py::arg("shape"), py::arg("strides"), py::arg("dtype_code"), py::arg("writable"))
       .def("start", [](Instance& i) { return without_gil([&] { return i.start(); }); })
-      .def("wait", [](Instance& i, double seconds) { return without_gil([&] { return i.wait(seconds); }); }, py::arg("seconds"))
+      .def("wait", &wait, py::arg("seconds"), "(whether the run is over, what went wrong in it or None)")
       .def("cancel", &Instance::cancel)
       .def("is_running", &Instance::is_running)
-      .def("error", &error)
+      .def("error", [](const Instance& i) { return record(i.error()); })
       .def("stats", &stats);
 }

@@ -60,15 +60,17 @@ bool Instance::start() {
   return run_->start(plan_, symbols_, buffers_, threads_, hook_);
 }
 
-bool Instance::wait(double seconds) {
+bool Instance::wait(double seconds, std::optional<Failure>* failure) {
   std::optional<Run::Use> use;
   {
     const std::lock_guard lock(mutex_);
-    if (!run_ || run_->over()) return true;
+    if (!run_) return true;
     use.emplace(run_);
   }
   const double bounded = std::isnan(seconds) ? 0 : std::clamp(seconds, 0.0, 1e9);
-  return use->run().wait(SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(bounded)));
+  const bool over = use->run().wait(SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(bounded)));
+  if (over && failure != nullptr) *failure = use->run().failure();
+  return over;
 }
 
 void Instance::cancel() {

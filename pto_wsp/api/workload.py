@@ -14,6 +14,7 @@ from pto_wsp.errors import (
     CompileError,
     TraceError,
     UnsupportedNameError,
+    check_name,
     here,
     no_attribute,
     no_options,
@@ -138,12 +139,14 @@ def kernel(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, 
 def workload(fn: Callable[..., Any], /) -> WorkloadFunction: ...
 @overload
 def workload(*, name: str | None = None) -> Callable[[Callable[..., Any]], WorkloadFunction]: ...
-def workload(fn: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
+def workload(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: object) -> Any:
     """Make a function that emits tasks a workload: `for b in P(batch): k[b](x=X[b], out=Y[b])`.
 
     Calling it traces it and gives a `Workload`. Arguments are tensors (numpy arrays become tensors), axes, symbols, and Python
     values that steer tracing. name: what reports call it; by default the function's name.
     """
+
+    no_options("workload", options, "name")
 
     def make(f: Callable[..., Any]) -> WorkloadFunction:
         return WorkloadFunction(_function("workload", f), _label("workload", name, f))
@@ -164,15 +167,7 @@ def _function(what: str, f: object) -> FunctionType:
 
 
 def _label(what: str, name: object, f: Callable[..., Any]) -> str:
-    if name is not None and (not isinstance(name, str) or not name):
-        raise TraceError(
-            "PTO155",
-            f"the name of a {what} is a non-empty string",
-            values={"name": repr(name)[:80]},
-            loc=here(),
-            fix='write name="..."',
-        )
-    return name or f.__name__
+    return check_name(name, f"a {what}", "PTO155") or f.__name__
 
 
 def make_wir(f: WorkloadFunction | KernelFunction) -> Callable[..., Wir | Kernel]:

@@ -1,6 +1,6 @@
 """Which tasks of a workload may touch common elements: the proofs of independence, the races, and what must be tracked.
 
-Semantics, section 2. Two instances of task sites conflict when they touch a common element of one tensor and one writes it.
+(docs/language.md, Order.) Two instances of task sites conflict when they touch a common element of one tensor and one writes it.
 Where they first differ in a `seq_for` loop or in different parts of `sequential`, structure orders them. Where they first
 differ in a `parallel_for` loop the conflict is a race. Where they differ only by their place in a body, program order holds
 and the run tracks it.
@@ -302,8 +302,10 @@ def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
             if loop.prim == "parallel_for":
                 orders = (True,) if a is b else (True, False)
                 for verdict in {_question(a, b, sizes, loop, a_first=o) for o in orders}:
-                    if verdict is Verdict.UNKNOWN:
+                    if verdict in (Verdict.UNKNOWN, Verdict.SOME_SIZES):
+                        # where the sizes turn out to leave it open, the run keeps program order
                         out.tracked |= {(a.site, a.arg), (b.site, b.arg)}
+                    if verdict is Verdict.UNKNOWN:
                         out.unproven += [loop] if not any(x is loop for x in out.unproven) else []
                     elif verdict is not Verdict.NEVER:
                         out.races.append((a, b, loop, verdict))

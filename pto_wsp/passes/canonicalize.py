@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pto_wsp.ir.core import Axis, Eqn, In, Kernel, Literal, Region, Var, Wir
+from pto_wsp.ir.core import PRIMITIVES, Axis, Eqn, In, Kernel, Literal, Region, Var, Wir, operand_type
 
 
 def canonicalize(wir: Wir) -> Wir:
@@ -62,7 +62,13 @@ def canonicalize_kernel(kernel: Kernel) -> Kernel:
     live: set[str] = set()
     kept: list[Eqn] = []
     for eqn in reversed(eqns):
-        if not eqn.outs or eqn.outs[0].name in live:
+        # what valid shapes must fulfil is part of the meaning, even where the value is not used
+        if not eqn.outs or eqn.outs[0].name in live or _checks(eqn):
             live |= {x.name for x in eqn.ins if isinstance(x, Var)}
             kept.append(eqn)
     return replace(kernel, body=Region((), tuple(reversed(kept))))
+
+
+def _checks(eqn: Eqn) -> bool:
+    rule = PRIMITIVES[eqn.prim].type
+    return rule is not None and bool(rule(dict(eqn.params), *(operand_type(x) for x in eqn.ins)).checks)

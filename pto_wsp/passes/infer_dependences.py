@@ -17,13 +17,12 @@ from pto_wsp.ir.dependence import Verdict, analyse
 def infer_dependences(wir: Wir) -> Wir:
     """`proof` on every parallel_for, `tracked` (positions of arguments) on every task that needs it.
 
-    proof: "independent"; "sizes" where a conflict depends on sizes bound later, which are then asked; "unknown" where the run
-    tracks. A task whose arguments overlap for some sizes says `disjoint="sizes"`.
+    proof: "independent"; "sizes" where a conflict depends on sizes bound later, which are asked then; "unknown" where nothing is
+    decided. In both of the latter the run tracks.
     """
     found = analyse(wir)
     unproven = {id(e) for e in found.unproven}
     by_sizes = {id(loop) for _, _, loop, verdict in found.races if verdict is Verdict.SOME_SIZES}
-    overlapping = {a.site for a, _, verdict in found.overlaps if verdict is Verdict.SOME_SIZES}
     tracked: dict[int, list[int]] = {}
     for site, arg in sorted(found.tracked):
         tracked.setdefault(site, []).append(arg)
@@ -35,8 +34,6 @@ def infer_dependences(wir: Wir) -> Wir:
             params = dict(eqn.params)
             if site in tracked:
                 params["tracked"] = tuple(tracked[site])
-            if site in overlapping:
-                params["disjoint"] = "sizes"
             site += 1
             return replace(eqn, params=params)
         new = replace(eqn, regions=tuple(Region(r.params, tuple(visit(e) for e in r.eqns)) for r in eqn.regions))

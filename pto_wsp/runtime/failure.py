@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pto_wsp.artifact.artifact import Artifact
+from pto_wsp.artifact.container import damaged
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
 from pto_wsp.ir.core import At, Eqn, Kernel, TileAt, View, Wir
 from pto_wsp.ir.expr import var
@@ -15,6 +16,14 @@ from pto_wsp.targets.cpu_sim.kernels import kernel_checks
 
 def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     """The error for `failure`, a record of the core (csrc/include/pto_wsp/bound.hpp says what its fields hold)."""
+    try:
+        return _to_error(artifact, failure)
+    except (LookupError, AssertionError, ValueError) as e:
+        error = damaged("its plan and its wir have different tasks")
+        raise error from e
+
+
+def _to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     kind, numbers = failure["kind"], failure["values"]
     if kind == "cancelled":
         return Cancelled("PTO703", "the run was cancelled", fix="execute() runs the program again")

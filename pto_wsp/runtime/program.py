@@ -40,7 +40,7 @@ def thread_count(threads: int | None) -> int:
     """`threads`, or PTO_WSP_NUM_THREADS, or the processors this process may use. Raises CompileError."""
     source: object = threads
     if threads is None:
-        source = os.environ.get("PTO_WSP_NUM_THREADS") or len(os.sched_getaffinity(0))
+        source = os.environ.get("PTO_WSP_NUM_THREADS") or min(len(os.sched_getaffinity(0)), _MAX_THREADS)
     if threads is None and isinstance(source, str):
         source = int(source) if source.isascii() and source.isdigit() and len(source) < 10 else source
     ok = isinstance(source, (int, np.integer)) and not isinstance(source, bool)
@@ -114,7 +114,7 @@ class Program:
                         loc=here(),
                         fix="use the names of the workload's tensors",
                     )
-                array = x.data if isinstance(x, Tensor) else array_of(x, f"tensor {name}")
+                array = array_of(x.data if isinstance(x, Tensor) else x, f"tensor {name}")
                 self._check(name, array)
                 new[name] = array
             self._arrays.update(new)
@@ -303,7 +303,10 @@ class Program:
         _need(timeout is None or (number and 0 <= timeout < 1e9), "synchronize", "seconds, or None", timeout)
         end = math.inf if timeout is None else time.monotonic() + timeout
         try:
-            while not self._run.wait(max(0.0, min(_SLICE, end - time.monotonic()))):
+            while True:
+                over, failure = self._run.wait(max(0.0, min(_SLICE, end - time.monotonic())))
+                if over:
+                    break
                 if time.monotonic() >= end:
                     raise ExecutionError(
                         "PTO704",
@@ -313,10 +316,9 @@ class Program:
                     )
         except KeyboardInterrupt:
             self.cancel()
-            while not self._run.wait(_SLICE):
+            while not self._run.wait(_SLICE)[0]:
                 pass
             raise
-        failure = self._run.error()
         if failure is not None:
             raise self._error(failure)
 
@@ -374,8 +376,9 @@ class Program:
         """Another program of the same artifact, with the same bindings, that can run beside this one."""
         other = Program(self._artifact, self._threads, plan=self._plan)
         other.compile_time_ms = self.compile_time_ms
-        other._arrays = dict(self._arrays)
-        other._sizes = dict(self._sizes)
+        with self._lock:
+            other._arrays = dict(self._arrays)
+            other._sizes = dict(self._sizes)
         return other
 
     def to_bytes(self) -> bytes:

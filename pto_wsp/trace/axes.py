@@ -7,23 +7,11 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
-from pto_wsp.errors import BoundsError, TraceError, here, without_control, without_operators
+from pto_wsp.errors import BoundsError, TraceError, check_name, here, without_control, without_operators
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import Axis
 from pto_wsp.ir.expr import Expr
 from pto_wsp.trace.index import Symbol, as_expr
-
-
-def _check_name(name: object) -> str | None:
-    if name is not None and (not isinstance(name, str) or not name):
-        raise TraceError(
-            "PTO153",
-            "an axis name is a non-empty string",
-            values={"name": repr(name)},
-            loc=here(),
-            fix='write name="batch"',
-        )
-    return name
 
 
 def _check_size(what: str, size: object) -> int:
@@ -81,7 +69,7 @@ class DenseAxis(LoopAxis):
 
     def __init__(self, size: int, name: str | None = None) -> None:
         self.size = _check_size("Dense", size)
-        self.given_name = _check_name(name)
+        self.given_name = check_name(name, "an axis", "PTO153")
 
     def resolve(self, names: Names, loop: str) -> Axis:
         return Axis("Dense", names.name(self, self.given_name) or loop, expr.const(self.size))
@@ -129,7 +117,7 @@ class DenseDyn(LoopAxis):
             size, name = None, name or size
         self.symbol = size if isinstance(size, Symbol) else None
         self.default = None if size is None or isinstance(size, Symbol) else _check_size("DenseDyn", size)
-        self.given_name = _check_name(name)
+        self.given_name = check_name(name, "an axis", "PTO153")
 
     def size_expr(self, names: Names, loop: str | None) -> Expr:
         """The symbol that holds this axis's size, called like the axis; `loop` is what to call it where nothing names it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from pto_wsp.errors import CompileError, ExecutionError, TraceError, here, without_operators
+from pto_wsp.errors import CompileError, ExecutionError, TraceError, check_name, here, without_operators
 from pto_wsp.ir import expr
 from pto_wsp.ir.expr import Expr
 
@@ -146,10 +146,8 @@ class Symbol(Scalar64):
     __slots__ = ("name",)
 
     def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not name:
-            raise TraceError(
-                "PTO153", "a symbol needs a name", values={"name": repr(name)}, loc=here(), fix='write Symbol("n")'
-            )
+        if check_name(name, "a symbol", "PTO153") is None:
+            raise TraceError("PTO153", "a symbol without a name", loc=here(), fix='write Symbol("n")')
         self.name = name
 
     def to_expr(self) -> Expr:
@@ -174,9 +172,6 @@ class Index(Scalar64):
 
     def __repr__(self) -> str:
         return f"<index {self.expr}>"
-
-
-IndexLike = int | Scalar64
 
 
 def as_expr(x: object) -> Expr | None:

@@ -10,7 +10,7 @@ from pto_wsp.errors import Location, TraceError, user_frame
 
 
 def variable_name(obj: object) -> str | None:
-    """The user's variable that holds `obj`: innermost local first, then enclosing frames' locals are not searched, then globals."""
+    """The user's variable that holds `obj`: a local of the innermost frame of the user's, else a global."""
     frame = user_frame()
     for names in (frame.f_locals, frame.f_globals):
         for name, value in names.items():

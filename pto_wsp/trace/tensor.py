@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import BindError, BoundsError, TraceError, here, no_attribute, without_control, without_operators
+from pto_wsp.errors import (
+    BindError,
+    BoundsError,
+    TraceError,
+    check_name,
+    here,
+    no_attribute,
+    without_control,
+    without_operators,
+)
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import Axis, DType
 from pto_wsp.ir.expr import Expr
@@ -19,6 +28,10 @@ ShapeDim = int | Scalar64 | DenseDyn
 
 def array_of(data: Any, what: str) -> np.ndarray:
     """`data` as a numpy array that shares its memory. Raises BindError for what is not an array."""
+    if isinstance(data, np.ma.MaskedArray):
+        raise BindError(
+            "PTO501", f"{what} is a masked array", loc=here(), fix="fill it: array.filled(value); kernels know no masks"
+        )
     if isinstance(data, np.ndarray):
         return data
     if not isinstance(data, (list, tuple)) and (hasattr(data, "__array_interface__") or hasattr(data, "__dlpack__")):
@@ -85,7 +98,7 @@ class TensorSpec:
     def __init__(self, shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None) -> None:
         self.spec_shape = _check_shape(shape)
         self.dtype = _check_dtype(dtype)
-        self.given_name = _check_name(name)
+        self.given_name = check_name(name, "a tensor", "PTO164")
 
     @property
     def shape(self) -> tuple[ShapeDim, ...]:
@@ -225,18 +238,6 @@ def _check_dtype(dtype: object) -> DType:
             fix="write DType.F32, F16, BF16, I32 or BOOL",
         )
     return dtype
-
-
-def _check_name(name: object) -> str | None:
-    if name is not None and (not isinstance(name, str) or not name):
-        raise TraceError(
-            "PTO164",
-            "a tensor's name is a non-empty string",
-            values={"name": repr(name)[:80]},
-            loc=here(),
-            fix='write name="X"',
-        )
-    return name
 
 
 def _expr(x: object) -> Expr:

@@ -53,7 +53,9 @@ struct TwoLoops {
 }  // namespace
 
 int main() {
-#if !defined(__SANITIZE_THREAD__)
+// The allocators of the sanitizers are not safe to fork while other threads use them: the child may wait for ever for a lock
+// that a thread of the parent held.
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
   TwoLoops parent(4);
   CHECK(parent.right());
   CHECK_EQ(status_of_child(new_and_old_instances_run, parent), 0);
@@ -74,9 +76,7 @@ int main() {
            0);
   running.cancel();
   CHECK(running.wait(10));
-#if !defined(__SANITIZE_ADDRESS__)  // which would look for leaks in the memory of threads that run on
   CHECK_EQ(status_of_child(exit_while_running, parent), 0);
-#endif
 #endif
   return check::result();
 }

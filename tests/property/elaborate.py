@@ -113,11 +113,11 @@ def ordered(a: Instance, b: Instance) -> bool:
 
 def model_tasks(wir: Wir, sizes: Mapping[str, int], arch: Arch) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What `semantic_time.simulate` takes: tasks and options, for a workload with at most one window around everything."""
+    lanes = max((p.lanes for p in policies(wir)), default=arch.lanes)
     wir = canonicalize(wir)
     lowered = canonicalize(expand(wir))
     costs = {k.name: kernel_cost(k, arch) for k in lowered.kernels}
     run = instances(wir, sizes)
-    lanes = max((p.lanes for p in policies(wir)), default=arch.lanes)
     counts: dict[int, int] = {}
     tasks: list[dict[str, Any]] = []
     for i, task in enumerate(run):

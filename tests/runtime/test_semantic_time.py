@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from pto_wsp import (
+    Dense,
+    DenseDyn,
     DispatchPolicy,
     DType,
     In,
@@ -172,3 +174,12 @@ def test_cycles_do_not_depend_on_threads() -> None:
     X, Y, Z = tensor(40, "X"), tensor(40, "Y"), tensor(40, "Z")
     w = combine(copies(X, Y, 40), copies(Y, Z, 40)).task_graph(window=TaskWindow(7))
     assert len({cycles(w, threads=t) for t in (1, 2, 8)}) == 1
+
+
+def test_a_scope_without_tasks_counts_whether_its_axis_is_static_or_not() -> None:
+    def total(n: object) -> int:
+        empty = copies(tensor(0, "A"), tensor(0, "B"), n).dispatch(DispatchPolicy.round_robin(16))
+        program = combine(empty, independent(40)).compile()
+        return program.run().stats.total_cycles
+
+    assert total(Dense[0]()) == total(DenseDyn(0, name="n")) == 3 * cost_of_one()

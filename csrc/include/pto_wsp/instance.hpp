@@ -34,8 +34,9 @@ class Instance {
   /// Throws logic_error while running or when something is not bound.
   bool start();
 
-  /// Works on the run that is there now until it is over (true) or `seconds` have passed.
-  bool wait(double seconds);
+  /// Works on the run that is there now until it is over (true) or `seconds` have passed. Once over, `failure` gets what went
+  /// wrong in that run, even when another has been started since.
+  bool wait(double seconds, std::optional<Failure>* failure = nullptr);
   void cancel();
   bool is_running() const;
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pto_wsp.arch import Arch
-from pto_wsp.errors import InternalError, Location, ScheduleError
+from pto_wsp.errors import InternalError, Location
 from pto_wsp.ir.core import At, Axis, Eqn, Literal, Policy, Region, Slice, View, Wir, read_tensors, written_tensors
 from pto_wsp.ir.expr import Expr, Op
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks, write_kernel
@@ -15,7 +15,6 @@ from pto_wsp.targets.cpu_sim.stream import Stream
 T = TypeVar("T")
 VERSION = 1
 DEFAULT_WINDOW = 65_536
-MAX_LANES = 65_536
 _POLICIES = {"round_robin": 0}
 _EVAL = {"mul": 0, "floordiv": 1, "mod": 2, "min": 3, "max": 4}
 _BLOCK, _SEQ, _LOOP, _EVALUATE, _TASK = range(5)
@@ -38,13 +37,9 @@ def lanes_of(wir: Wir, arch: Arch) -> int:
 
 
 def lower(wir: Wir, arch: Arch, lanes: int) -> Plan:
-    """The plan of resolved, expanded wir on `arch` with `lanes` lanes. Raises ScheduleError for more than the runtime has."""
+    """The plan of resolved, expanded wir on `arch` with `lanes` lanes."""
     body = _Body(wir)
     body.block(wir.body)
-    if lanes > MAX_LANES:
-        raise ScheduleError(
-            "PTO403", f"dispatch to {lanes} lanes", values={"most lanes": MAX_LANES}, fix="use fewer lanes"
-        )
     s = Stream()
     s.out += b"PWPL" + VERSION.to_bytes(4, "little")
     s.u(len(wir.symbols))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pto_wsp.arch import Arch
 from pto_wsp.artifact.artifact import Artifact, make
 from pto_wsp.ir.core import Wir
+from pto_wsp.ir.dependence import analyse
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
@@ -37,9 +38,7 @@ class CpuSim:
     def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact:
         """The artifact of a traced and scheduled workload. Nothing here depends on the sizes of axes."""
         kept = run_passes(wir, KEPT)
-        lowered = run_passes(kept, LOWERING)
-        plan = lower(lowered, arch, lanes_of(kept, arch))
-        marks = [e.params for top in lowered.body.eqns for e in top.walk()]
+        plan = lower(run_passes(kept, LOWERING), arch, lanes_of(wir, arch))
         return make(
             kept,
             plan.data,
@@ -52,7 +51,7 @@ class CpuSim:
             lanes=plan.lanes,
             capabilities=self.capabilities(),
             sizes={n: int(v) for n, v in sizes.items()},
-            race_checks=any("sizes" in (p.get("proof"), p.get("disjoint")) for p in marks),
+            race_checks=analyse(kept).depends_on_sizes,
         )
 
 
