@@ -122,7 +122,6 @@ Kernel::~Kernel() = default;
 const std::string& Kernel::name() const noexcept { return impl_->program.name; }
 std::span<const Param> Kernel::params() const noexcept { return impl_->program.params; }
 std::size_t Kernel::scratch_bytes() const noexcept { return impl_->scratch_bytes; }
-std::size_t Kernel::check_count() const noexcept { return impl_->program.checks.size(); }
 
 std::int64_t Kernel::cost(std::span<const Arg> args) const { return evaluate_cost(impl_->program, args); }
 

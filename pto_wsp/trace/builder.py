@@ -63,7 +63,6 @@ class WorkloadBuilder:
         self.broken: Location | None = None
         self._names: dict[int, str | None] = {}
         self._keep: list[object] = []  # objects whose id is a key above
-        self._symbol_of: dict[str, object] = {}
         self._loop_names: set[str] = set()
 
     # names

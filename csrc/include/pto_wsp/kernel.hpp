@@ -65,7 +65,6 @@ class Kernel {
 
   // Index of the first valid-shape requirement these arguments break, -1 if none.
   int failed_check(std::span<const Arg> args) const noexcept;
-  std::size_t check_count() const noexcept;
 
   // How much working memory `run` needs; a multiple of 64.
   std::size_t scratch_bytes() const noexcept;
