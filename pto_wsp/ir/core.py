@@ -1,12 +1,12 @@
 """The wir's data: types, variables, equations, regions, kernels, workloads. Plain, immutable, printable.
 
-    wir      := symbols tensors kernels region                 one workload with the kernels it calls
+    wir      := symbols tensors axes kernels region returns    one workload with the kernels it calls
     kernel   := name params region                             tile dialect: equations over tiles
     region   := params equations
     equation := outs = primitive[params] ins regions           every equation keeps the user's source location
     in       := var | literal | view | expr
     view     := tensor[dim, ...]
-    dim      := expr | expr :+ length | tile(expr, size, limit)
+    dim      := expr | expr :+ length | tile(expr, size, limit, offset) | gather(view) | span(expr, expr)
 
 Names are identities: within one kernel, and within one workload, no two variables share a name.
 """
@@ -44,13 +44,17 @@ class Choice(Enum, metaclass=_NamedChoices):
 
 
 class DType(Choice):
-    """Element types of tensors and tiles: IEEE f32 and f16, bf16, two's complement i32, and bool (one byte)."""
+    """Element types: IEEE f32 and f16, bf16, two's complement i32, and bool (one byte) of tensors and tiles; i64, u64 and f64 of
+    tensors that scalars are read from, and of scalars."""
 
     F32 = ("f32", 0, 4)
     F16 = ("f16", 1, 2)
     BF16 = ("bf16", 2, 2)
     I32 = ("i32", 3, 4)
     BOOL = ("bool", 4, 1)
+    I64 = ("i64", 5, 8)
+    U64 = ("u64", 6, 8)
+    F64 = ("f64", 7, 8)
 
     def __init__(self, short: str, code: int, itemsize: int) -> None:
         self.short = short
@@ -63,7 +67,19 @@ class DType(Choice):
     @property
     def is_float(self) -> bool:
         """Whether it is a floating-point type."""
-        return self in (DType.F32, DType.F16, DType.BF16)
+        return self in (DType.F32, DType.F16, DType.BF16, DType.F64)
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether tiles may hold it."""
+        return self not in (DType.I64, DType.U64, DType.F64)
+
+    @property
+    def scalar(self) -> DType:
+        """The type of a scalar read from a tensor of it: f64, i64, u64 or bool."""
+        if self in (DType.BOOL, DType.U64):
+            return self
+        return DType.F64 if self.is_float else DType.I64
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -72,10 +88,22 @@ class DType(Choice):
             import ml_dtypes  # loaded when first needed: it costs a tenth of the import time
 
             return np.dtype(ml_dtypes.bfloat16)
-        return np.dtype({"f32": "float32", "f16": "float16", "i32": "int32", "bool": "bool"}[self.short])
+        return np.dtype(_NUMPY[self.short])
 
 
+_NUMPY = {
+    "f32": "float32",
+    "f16": "float16",
+    "i32": "int32",
+    "bool": "bool",
+    "i64": "int64",
+    "u64": "uint64",
+    "f64": "float64",
+}
 SHORT_DTYPES = {d.short: d for d in DType}
+TILE_DTYPES = tuple(d for d in DType if d.in_tiles)
+
+ZERO = const(0)
 
 Dim = int | str
 """A tile's valid rows or columns: a number (all of them, by construction), or "x.rows"/"x.cols" of the tile parameter x."""
@@ -114,7 +142,7 @@ class TileType:
 
 @dataclass(frozen=True, slots=True)
 class ScalarType:
-    """A scalar kernel parameter."""
+    """A scalar: of a kernel's parameter, or in a workload one of i64, u64, f64, bool."""
 
     dtype: DType
 
@@ -131,17 +159,34 @@ class IndexType:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenType:
+    """A task that others name in `after`: all instances of it so far in the iteration that both share."""
+
+    def __str__(self) -> str:
+        return "task"
+
+
+class Role(Enum):
+    """Who owns a tensor's storage: the user; the run, while the tensor lives; or the program, which gives it to its caller."""
+
+    GIVEN = "tensor"
+    TEMPORARY = "temporary"
+    RESULT = "result"
+
+
+@dataclass(frozen=True, slots=True)
 class TensorType:
     """A tensor in memory; dims are numbers or expressions over symbols."""
 
     dtype: DType
     shape: tuple[Expr, ...]
+    role: Role = Role.GIVEN
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
-Type = TileType | ScalarType | IndexType | TensorType
+Type = TileType | ScalarType | IndexType | TensorType | TokenType
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +234,38 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class TileAt:
-    """Tile `index` of an axis of `limit` elements: elements index*size .. min((index+1)*size, limit)."""
+    """Tile `index` of the elements offset .. limit: offset + index*size .. min(offset + (index+1)*size, limit)."""
 
     index: Expr
     size: int
     limit: Expr
+    offset: Expr = ZERO
 
     @property
     def start(self) -> Expr:
-        return self.index * self.size
+        return self.offset + self.index * self.size
 
 
-ViewDim = At | Slice | TileAt
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """The elements that an integer view names, in its order, repeated ones included. `index` keeps one dimension."""
+
+    index: View
+
+    @property
+    def size(self) -> int:
+        return self.index.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`length` elements from `start`, a number known when the view is read: of scalar reads only."""
+
+    start: Expr
+    length: Expr
+
+
+ViewDim = At | Slice | TileAt | Gather | Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,21 +276,46 @@ class View:
     dims: tuple[ViewDim, ...]
 
     @property
-    def kept(self) -> tuple[Slice | TileAt, ...]:
+    def kept(self) -> tuple[Slice | TileAt | Gather | Span, ...]:
         return tuple(d for d in self.dims if not isinstance(d, At))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Static shape: sizes of the dimensions that are not dropped."""
-        return tuple(d.length if isinstance(d, Slice) else d.size for d in self.kept)
+        """Static shape: sizes of the dimensions that are not dropped. Of a view without `Span`."""
+        out: list[int] = []
+        for d in self.kept:
+            if isinstance(d, Span):
+                raise InternalError(f"a view of {self.tensor} has no static shape")
+            out.append(d.length if isinstance(d, Slice) else d.size)
+        return tuple(out)
+
+    def exprs(self) -> Iterator[Expr]:
+        """Every expression in it, those of index views included."""
+        for d in self.dims:
+            yield from _exprs(d)
 
     def names(self) -> frozenset[str]:
-        out: frozenset[str] = frozenset()
+        return frozenset(n for e in self.exprs() for n in e.names())
+
+    def index_views(self) -> Iterator[View]:
+        """The views that its gathers read."""
         for d in self.dims:
-            out |= d.start.names() if isinstance(d, Slice) else d.index.names()
-            if isinstance(d, TileAt):
-                out |= d.limit.names()
-        return out
+            if isinstance(d, Gather):
+                yield d.index
+
+
+def _exprs(d: ViewDim) -> tuple[Expr, ...]:
+    match d:
+        case At():
+            return (d.index,)
+        case Slice():
+            return (d.start,)
+        case TileAt():
+            return (d.index, d.limit, d.offset)
+        case Span():
+            return (d.start, d.length)
+        case Gather():
+            return tuple(d.index.exprs())
 
 
 In = Var | Literal | View | Expr
@@ -233,7 +323,10 @@ In = Var | Literal | View | Expr
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What a loop runs over: `size` elements, in tiles of `tile` (1: elements). kind: Dense, DenseDyn, Tiles or Range."""
+    """What a loop runs over: `size` elements, in tiles of `tile` (1: elements).
+
+    kind: Dense, DenseDyn, Tiles, Range, Ragged (a row of lengths), Sparse (a row of a sparse axis), or Records.
+    """
 
     kind: str
     name: str
@@ -322,14 +415,31 @@ class Kernel:
 
 
 @dataclass(frozen=True, slots=True)
+class DataAxis:
+    """An axis whose extents are values in tensors, which are checked when they are bound.
+
+    Ragged: tensors = (lengths,), one length for each of `outer`. Sparse: tensors = (indptr, indices), row i of `outer` is
+    indices[indptr[i] .. indptr[i+1]]; `inner` bounds the indices where it is known.
+    """
+
+    kind: str
+    name: str
+    outer: Expr
+    tensors: tuple[str, ...]
+    inner: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Wir:
-    """One workload with its kernels. `symbols` are the sizes bound at run time."""
+    """One workload with its kernels. `symbols` are the sizes bound at run time; `returns` names results, as they are returned."""
 
     name: str
     symbols: tuple[str, ...]
     tensors: tuple[Var, ...]
     kernels: tuple[Kernel, ...]
     body: Region
+    axes: tuple[DataAxis, ...] = ()
+    returns: str | tuple[str, ...] | None = None
 
     def kernel(self, name: str) -> Kernel:
         return next(k for k in self.kernels if k.name == name)

@@ -35,14 +35,55 @@ struct TensorInfo {
   std::vector<Affine> dims;  // over symbols
 };
 
-enum class DimKind : std::uint8_t { index, slice, tile };
+enum class DimKind : std::uint8_t { index, slice, tile, gather, span };
 
-/// How a view uses one dimension of its tensor: a plain index (dropped), a slice of static length, or
-/// a tile of static size cut off at `limit`.
+/// How a view uses one dimension of its tensor: a plain index (dropped), a slice of static length, a tile of static size
+/// cut off at `limit`, the elements that an index view names, or (scalar reads only) `limit` elements from `start`.
 struct ViewDim {
   DimKind kind;
   std::int32_t size;  // 1, or the parameter's static rows or columns
   Affine start, limit;
+  std::uint32_t gather = none;  // gather: index into gathers()
+};
+
+/// The index view of a gather: keeps one dimension, a slice or a tile, of `size` elements at most.
+struct GatherSpec {
+  std::uint32_t tensor = 0;
+  bool wait = false;  // tasks of the run write the tensor
+  std::int32_t size = 1;
+  std::uint32_t kept = 0;
+  std::vector<ViewDim> dims;
+};
+
+enum class ReadKind : std::uint8_t { item, sum, max, min, any, all };
+
+/// A scalar read from a tensor; `wait`: tasks of the run write it, so this is a materialisation boundary.
+struct ReadSpec {
+  ReadKind kind{};
+  std::uint32_t tensor = 0;
+  bool wait = false;
+  std::vector<ViewDim> dims;  // item: all of kind index
+};
+
+enum class ScalarOp : std::uint8_t {
+  add, sub, mul, floordiv, mod, div, bit_and, bit_or, bit_xor, bit_not, shl, shr,
+  eq, ne, lt, le, gt, ge, min, max, abs, neg, where, cast
+};
+
+/// A register, 64 bits of a constant, or an index expression (i64).
+struct Operand {
+  enum class Kind : std::uint8_t { reg, constant, affine } kind{};
+  std::uint32_t reg = none;
+  std::uint64_t bits = 0;
+  Affine affine;
+};
+
+/// Registers hold 64 bits: of i64, u64, f64, or a bool as 0 or 1. `type` is of the operands (of where: of the values).
+struct ScalarSpec {
+  ScalarOp op{};
+  DType type{}, to{};      // to: of a cast
+  bool checked = false;    // overflow is a failure; else integers wrap
+  std::vector<Operand> operands;
 };
 
 struct ArgSpec {
@@ -52,27 +93,34 @@ struct ArgSpec {
   bool tracked = false;
   std::vector<ViewDim> dims;
   std::uint32_t row_dim = 0, col_dim = 0;
-  // scalar
+  // scalar: a constant, an index expression, or where `reg` is one, a register of type `reg_type`
   bool constant = true;
   double value = 0;
   Affine affine;
+  std::uint32_t reg = none;
+  DType reg_type{};
 };
 
 struct TaskSpec {
   std::uint32_t kernel, site, dispatch /* none or an index */, window;
+  std::uint32_t handle = none;          // joins the tasks that others name
+  std::vector<std::uint32_t> after;     // handles to wait for
   std::vector<Affine> coords;
   std::vector<ArgSpec> args;
 };
 
-enum class NodeKind : std::uint8_t { block, seq, loop, eval, task };
+enum class NodeKind : std::uint8_t { block, seq, loop, eval, task, scalar, read, cond, slot_get, slot_set, acquire, release, reset };
 enum class EvalOp : std::uint8_t { mul, floordiv, mod, min, max };
 
 struct Node {
   NodeKind kind = NodeKind::block;
   bool sequential = false;            // loop
+  bool conditional = false;           // loop: children are the condition's block and the body, `operand` says whether to go on
   EvalOp op = EvalOp::mul;            // eval
-  std::uint32_t reg = 0;              // loop, eval
-  std::uint32_t id = 0;               // loop: its id; task: index into tasks()
+  std::uint32_t reg = 0;              // loop, eval, scalar, read, slot_get
+  std::uint32_t id = 0;               // loop: its id; otherwise index into tasks(), scalars(), reads(), slots(), tensors(), handles
+  std::uint32_t origin = none;        // the equation it comes from, for messages
+  Operand operand;                    // cond: children are then and else; slot_set: the value; conditional loop
   // For messages: the first task at or after this node, and whether its coordinates use only registers known here.
   std::uint32_t site = none, next_task = none;
   bool placed = false;
