@@ -107,13 +107,17 @@ py::dict stats(const Instance& instance) {
 
 py::dict simulate_dict(const std::vector<std::uint64_t>& costs, const std::vector<std::uint32_t>& lanes,
                        const std::vector<std::uint64_t>& indptr, const std::vector<std::uint64_t>& indices, std::uint64_t window,
-                       std::uint32_t total_lanes, std::uint64_t issue_cost, std::uint64_t handover) {
-  const Simulation s = simulate({costs, lanes, indptr, indices, window, total_lanes, issue_cost, handover});
+                       std::uint32_t total_lanes, std::uint64_t issue_cost, std::uint64_t handover,
+                       const std::vector<std::uint64_t>& wait_indptr, const std::vector<std::uint64_t>& wait_indices,
+                       std::uint64_t read_cost) {
+  const Simulation s = simulate({costs, lanes, indptr, indices, window, total_lanes, issue_cost, handover, wait_indptr, wait_indices, read_cost});
   py::dict d = window_stats(s.window);
   d["start"] = s.trace.start;
   d["end"] = s.trace.end;
   d["lane"] = s.trace.lane;
   d["total"] = s.total;
+  d["scalar_waits"] = s.scalar_waits;
+  d["scalar_wait_cycles"] = s.scalar_wait_cycles;
   return d;
 }
 
@@ -147,7 +151,8 @@ PYBIND11_MODULE(_core, m) {
   });
   m.def("simulate", &simulate_dict, py::arg("costs"), py::arg("lanes"), py::arg("deps_indptr"), py::arg("deps_indices"),
         py::arg("window"), py::arg("total_lanes"), py::arg("issue_cost") = 0, py::arg("handover") = 0,
-        "Semantic time of a task graph. lanes: home lanes, or empty for round robin.");
+        py::arg("waits_indptr") = std::vector<std::uint64_t>(), py::arg("waits_indices") = std::vector<std::uint64_t>(), py::arg("read_cost") = 0,
+        "Semantic time of a task graph. lanes: home lanes, or empty for round robin. waits: tasks of boundaries.");
 
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&decode), py::arg("data"))

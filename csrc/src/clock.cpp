@@ -17,6 +17,7 @@ Clock::Clock(ClockOptions options) : options_(std::move(options)) {
 }
 
 ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps) {
+  if (boundary_) [[unlikely]] wait_at_boundary();
   Ring& ring = rings_[window];
   while (next_issue_ > now_ || ring.count >= ring.limit) {
     if (next_issue_ <= now_ && !ring.stalled) {
@@ -24,8 +25,7 @@ ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t wind
       ring.stalled_since = now_;
       ++stats_[window].stalls;
     }
-    if (!queue_and_take()) advance();
-    retire();
+    pass();
   }
   if (ring.stalled) {
     stats_[window].stall_cycles += now_ - ring.stalled_since;
@@ -57,6 +57,29 @@ ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t wind
   slot.pending = pending;
   if (pending == 0) unblocked_.push_back(id);
   return {slot.serial, id};
+}
+
+void Clock::add_wait(std::span<const ClockRef> tasks) {
+  boundary_ = true;
+  for (const ClockRef task : tasks)
+    if (!complete(task)) awaited_.push_back(task);
+}
+
+// Due, the boundary first waits for its tasks, then takes the time of reading; the ring is asked after that.
+void Clock::wait_at_boundary() {
+  while (next_issue_ > now_) pass();
+  const auto all_complete = [&] {
+    while (!awaited_.empty() && complete(awaited_.back())) awaited_.pop_back();
+    return awaited_.empty();
+  };
+  if (!all_complete()) {
+    const std::uint64_t since = now_;
+    ++scalar_waits_;
+    while (!all_complete()) pass();
+    scalar_wait_cycles_ += now_ - since;
+  }
+  next_issue_ = sum(now_, options_.read_cost);
+  boundary_ = false;
 }
 
 ClockRef Clock::open_join() {
@@ -92,6 +115,12 @@ void Clock::finish() {
     advance();
     retire();
   } while (true);
+}
+
+// The steps of one pass but for issuing, and time where nothing happens in them.
+void Clock::pass() {
+  if (!queue_and_take()) advance();
+  retire();
 }
 
 std::uint32_t Clock::new_slot() {

@@ -78,6 +78,39 @@ void joins_are_as_edges_to_every_member() {
   }
 }
 
+void boundaries() {
+  const auto run_waits = [](std::vector<std::uint64_t> costs, std::vector<std::uint64_t> indptr, std::vector<std::uint64_t> indices,
+                            std::uint32_t lanes, std::uint64_t read_cost, std::uint64_t issue_cost = 0) {
+    const std::vector<std::uint64_t> none(costs.size() + 1, 0);
+    return simulate({costs, {}, none, {}, 65536, lanes, issue_cost, 0, indptr, indices, read_cost});
+  };
+  const Simulation waits = run_waits({10, 5, 7}, {0, 0, 0, 1}, {0}, 2, 0);
+  CHECK(waits.total == 17 && waits.scalar_waits == 1 && waits.scalar_wait_cycles == 10);
+  CHECK_EQ(run_waits({10, 7}, {0, 0, 1}, {0}, 2, 3).total, 20);
+  const Simulation paid = run_waits({1, 1}, {0, 0, 1}, {0}, 1, 2, 5);  // complete when due: the price of reading alone
+  CHECK(paid.total == 8 && paid.scalar_waits == 0 && paid.scalar_wait_cycles == 0);
+}
+
+// Several calls before a task are one boundary, and tasks complete long ago need not be named.
+void boundaries_of_one_task_are_one() {
+  ClockOptions options;
+  options.lanes = 2;
+  options.read_cost = 3;
+  Clock clock(options);
+  const ClockRef a = clock.issue(10, 0, 0, {}), b = clock.issue(4, 1, 0, {});
+  clock.add_wait({&b, 1});
+  clock.add_wait({&a, 1});
+  clock.add_wait({});
+  clock.issue(1, 0, 0, {});  // from 13 to 14
+  CHECK(clock.complete(a) && clock.complete(b));
+  clock.add_wait({});
+  clock.issue(1, 1, 0, {});  // from 16 to 17
+  clock.add_wait({});        // no task follows
+  clock.finish();
+  CHECK_EQ(clock.total_cycles(), 17);
+  CHECK(clock.scalar_waits() == 1 && clock.scalar_wait_cycles() == 10);
+}
+
 void the_recurrence_equals_the_engine() {
   std::mt19937_64 random(7);
   const auto below = [&](std::uint64_t n) { return random() % n; };
@@ -133,6 +166,8 @@ void wrong_graphs_are_refused() {
 int main() {
   worked_cases();
   joins_are_as_edges_to_every_member();
+  boundaries();
+  boundaries_of_one_task_are_one();
   the_recurrence_equals_the_engine();
   time_does_not_wrap_around();
   wrong_graphs_are_refused();

@@ -1,6 +1,7 @@
 // Semantic time: an event simulation of the architecture model, fed one task at a time in program order.
 // The steps of one cycle repeat until nothing more happens: finished tasks complete; the rings retire;
-// the orchestrator issues; ready tasks are queued; idle lanes take work.
+// the orchestrator issues, after what a materialisation boundary before the task waits for; ready tasks are queued;
+// idle lanes take work.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@ inline constexpr std::uint64_t end_of_time = std::uint64_t{1} << 62;
 
 struct ClockOptions {
   std::uint32_t lanes = 1;
-  std::uint64_t issue_cost = 0, handover = 0;
+  std::uint64_t issue_cost = 0, handover = 0, read_cost = 0;
   std::vector<std::uint64_t> windows{65536};  // tasks in flight of each ring
 };
 
@@ -38,6 +39,10 @@ class Clock {
   /// ring, `deps` what it waits for.
   ClockRef issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps);
 
+  /// The next task is issued behind a materialisation boundary: once all of `tasks` are complete and `read_cost` is paid, once
+  /// for all that is added before that task. Those complete already may be left out as long as the call is made.
+  void add_wait(std::span<const ClockRef> tasks);
+
   /// A join completes when it is sealed and all its members are complete.
   ClockRef open_join();
   void add_member(ClockRef join, ClockRef member);
@@ -54,6 +59,8 @@ class Clock {
   std::uint64_t total_cycles() const { return last_completion_; }
   bool overflowed() const { return overflowed_; }
   std::uint64_t task_count() const { return issued_; }
+  std::uint64_t scalar_waits() const { return scalar_waits_; }
+  std::uint64_t scalar_wait_cycles() const { return scalar_wait_cycles_; }
   const std::vector<WindowStats>& windows() const { return stats_; }
 
   /// Where and when each task ran, by position in program order.
@@ -107,6 +114,8 @@ class Clock {
     std::uint64_t stalled_since = 0;
   };
 
+  void pass();
+  void wait_at_boundary();
   std::uint32_t new_slot();
   void add_edge(ClockRef from, std::uint32_t target);
   bool queue_and_take();
@@ -124,6 +133,10 @@ class Clock {
   std::uint64_t now_ = 0, next_issue_ = 0, last_completion_ = 0;
   std::uint64_t issued_ = 0, joins_opened_ = 0;
   bool overflowed_ = false;
+
+  bool boundary_ = false;                      // before the next task
+  std::vector<ClockRef> awaited_;
+  std::uint64_t scalar_waits_ = 0, scalar_wait_cycles_ = 0;
 
   std::vector<Slot> slots_;
   std::vector<Join> joins_;
