@@ -25,8 +25,8 @@ from pto_wsp.runtime.stats import ProgramStats
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
 from pto_wsp.trace.axes import Dense, DenseDyn
 from pto_wsp.trace.index import Symbol
+from pto_wsp.trace.loops import P
 from pto_wsp.trace.tensor import Tensor, TensorSpec
-from pto_wsp.trace.workload import P
 from pto_wsp.transforms.combine import combine, sequential
 from pto_wsp.transforms.dispatch import dispatch
 from pto_wsp.transforms.policies import DispatchPolicy, TaskWindow, WindowMode

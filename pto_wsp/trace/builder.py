@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -296,24 +295,6 @@ class tracing_workload:  # noqa: N801 - used as a context manager
         _current.stack = _current.stack[:-1]
 
 
-def loop_iterator(
-    builder: WorkloadBuilder, axes: list[LoopAxis], mode: str, labels: tuple[str | None, ...], loc: Location
-) -> Iterator[Any]:
-    """One pass over nested loops: opens them, gives the loop variables once, and closes them when the body is traced."""
-    if _current.stack[-1:] != (builder,):
-        raise TraceError(
-            "PTO158",
-            "a P loop made in another workload",
-            loc=here(),
-            fix="write `for b in P(batch)` in the workload that runs the loop",
-        )
-    indices = [builder.open_loop(a, mode, n, loc) for a, n in zip(axes, labels, strict=True)]
-    done = False
-    try:
-        yield indices[0] if len(indices) == 1 else tuple(indices)
-        done = True
-    finally:
-        if not done:
-            builder.broken = builder.broken or loc
-        for _ in indices:
-            builder.close_loop()
+def innermost_workload() -> WorkloadBuilder | None:
+    """The workload under trace in this thread, if there is one."""
+    return _current.stack[-1] if _current.stack else None

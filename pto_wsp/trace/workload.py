@@ -1,9 +1,9 @@
-"""`@workload` and `P`: Python loops over axes become loops of the wir."""
+"""`@workload`: a Python function that emits tasks becomes wir."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
 from types import FunctionType
@@ -11,13 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from pto_wsp.errors import Location, TraceError, TypeCheckError, here, no_attribute, no_options, user_frame
+from pto_wsp.errors import Location, TraceError, TypeCheckError, here
 from pto_wsp.ir.core import Eqn, Region, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.verify import check_nesting, verify
-from pto_wsp.trace.axes import to_axis
-from pto_wsp.trace.builder import WorkloadBuilder, current_workload, loop_iterator, tracing_workload
-from pto_wsp.trace.names import loop_targets
+from pto_wsp.trace.builder import WorkloadBuilder, tracing_workload
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 
 
@@ -61,51 +59,6 @@ class Traced:
         eqn = Eqn(prim, params=params, regions=(self.wir.body,), loc=here())
         check_nesting(Region((), (eqn,)))
         return self.with_wir(self.wir.with_body(eqn))
-
-
-class _Loops:
-    """What `P(...)` gives to a `for` statement."""
-
-    def __init__(self, axes: tuple[Any, ...], mode: str, word: str) -> None:
-        self._loc = here()
-        self._builder = current_workload(word)
-        self._axes = [to_axis(a) for a in axes]
-        self._mode = mode
-        if not axes:
-            raise TraceError(
-                "PTO150", f"{word}() without an axis", loc=self._loc, fix="write P(batch), P(batch, heads) or P.seq(n)"
-            )
-
-    def __iter__(self) -> Iterator[Any]:
-        labels = loop_targets(user_frame(), len(self._axes))
-        return loop_iterator(self._builder, self._axes, self._mode, labels, self._loc)
-
-
-class _P:
-    """Loops of a workload.
-
-    `for b in P(batch)`, `for b, h in P(batch, heads)`, `for i in P(x.tiles(16))`: iterations are independent; a conflict
-    between two of them is a RaceError. `P.grid(4, 8)` is the same over plain extents. `for k in P.seq(n)`: all of an
-    iteration before any of the next. Axes are Dense, DenseDyn, tiles of them or of a tensor, integers, and integer expressions.
-    """
-
-    def __call__(self, *axes: Any) -> _Loops:
-        return _Loops(axes, "parallel_for", "P")
-
-    def grid(self, *extents: Any) -> _Loops:
-        """`P` over several extents at once: `for b, h in P.grid(4, 8)`."""
-        return _Loops(extents, "parallel_for", "P.grid")
-
-    def seq(self, *axes: Any, **options: Any) -> _Loops:
-        """A sequential loop: all tasks of one iteration complete before any of the next starts."""
-        no_options("P.seq", options, "none")
-        return _Loops(axes, "seq_for", "P.seq")
-
-    def __getattr__(self, name: str) -> Any:
-        raise no_attribute("P", name, "P(...), P.grid(...), P.seq(...)")
-
-
-P = _P()
 
 
 def call_arguments(fn: Callable[..., Any], label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
