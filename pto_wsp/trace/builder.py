@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,13 @@ from pto_wsp.ir import expr
 from pto_wsp.ir.build import in_kernel
 from pto_wsp.ir.core import (
     Axis,
+    DataAxis,
     Eqn,
     In,
     IndexType,
     Kernel,
     Region,
+    Role,
     TensorType,
     TileType,
     Var,
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     from pto_wsp.trace.kernel import KernelFunction
 
 
-@dataclass
+@dataclass(slots=True)
 class OpenLoop:
     """A loop whose body is being traced."""
 
@@ -44,25 +48,46 @@ class OpenLoop:
     axis: Axis
     label: str
     loc: Location
+    coord: Expr  # what a task inside answers to under the loop's label
+
+
+@dataclass(slots=True)
+class Block:
+    """A region being traced: a loop's body, a branch, or the whole workload."""
+
+    loop: OpenLoop | None = None
     eqns: list[Eqn] = field(default_factory=list[Eqn])
+    names: list[str] = field(default_factory=list[str])  # loop variables and scalars that end with it
 
 
 class WorkloadBuilder:
     """State of one trace. Names of axes, symbols, tensors, kernels and loops are decided here."""
 
     def __init__(self, fn: FunctionType, label: str, arguments: dict[str, Any]) -> None:
-        self.fn = fn
         self.label = label
-        self.arguments = arguments
+        self.frames: list[tuple[FunctionType, dict[str, Any]]] = [(fn, arguments)]  # of workloads called in workloads
+        self.blocks: list[Block] = [Block()]
         self.loops: list[OpenLoop] = []
-        self.top: list[Eqn] = []
         self.symbols: dict[str, int | None] = {}
         self.tensors: dict[str, TensorSpec] = {}
+        self.roles: dict[str, Role] = {}  # of tensors that are not given
+        self.axes: dict[str, DataAxis] = {}
+        self.returns: str | tuple[str, ...] | None = None
         self.kernels: dict[Any, Kernel] = {}
         self.broken: Location | None = None
         self._names: dict[int, str | None] = {}
         self._keep: list[object] = []  # objects whose id is a key above
-        self._loop_names: set[str] = set()
+        self._taken: set[str] = set()  # names of loop variables and scalars, those of closed regions included
+        self._visible: set[str] = set()  # those of open regions
+
+    @contextmanager
+    def inside(self, fn: FunctionType, arguments: dict[str, Any]) -> Iterator[None]:
+        """While `fn`, a workload called in this one, is traced into it."""
+        self.frames.append((fn, arguments))
+        try:
+            yield
+        finally:
+            self.frames.pop()
 
     # names
 
@@ -72,8 +97,11 @@ class WorkloadBuilder:
             return given
         if id(obj) not in self._names:
             self._keep.append(obj)
-            argument = next((n for n, a in self.arguments.items() if a is obj), None)
-            self._names[id(obj)] = argument or held_by(self.fn, obj) or variable_name(obj)
+            named = (
+                next((n for n, a in arguments.items() if a is obj), None) or held_by(fn, obj)
+                for fn, arguments in reversed(self.frames)
+            )
+            self._names[id(obj)] = next(filter(None, named), None) or variable_name(obj)
         return self._names[id(obj)]
 
     def symbol(self, name: str, default: int | None) -> Expr:
@@ -104,10 +132,39 @@ class WorkloadBuilder:
         self.tensors[unique] = t
         return unique
 
-    # loops
+    def temporary(self, t: TensorSpec) -> str:
+        """The name of a tensor that the run owns; `returns` makes it a result."""
+        name = self.tensor(t)
+        self.roles[name] = Role.TEMPORARY
+        return name
+
+    def bind_name(self, wanted: str) -> str:
+        """A new name of a loop variable or scalar, visible until the innermost region ends."""
+        name = unique_name(wanted, self._taken)
+        self._taken.add(name)
+        self._visible.add(name)
+        self.blocks[-1].names.append(name)
+        return name
+
+    # regions
+
+    def append(self, eqn: Eqn) -> None:
+        self.blocks[-1].eqns.append(eqn)
+
+    def open_block(self, loop: OpenLoop | None = None) -> Block:
+        """Equations go into a new region from here on."""
+        block = Block(loop)
+        self.blocks.append(block)
+        return block
+
+    def close_block(self) -> tuple[Eqn, ...]:
+        """The equations of the innermost region, which ends."""
+        block = self.blocks.pop()
+        self._visible.difference_update(block.names)
+        return tuple(block.eqns)
 
     def open_loop(self, axis: LoopAxis, mode: str, label: str | None, loc: Location) -> Index:
-        if len(self.loops) >= MAX_NESTING:
+        if len(self.blocks) > MAX_NESTING:
             raise CompileError(
                 "PTO405",
                 f"loops nested deeper than {MAX_NESTING}",
@@ -120,24 +177,16 @@ class WorkloadBuilder:
         for e in resolved.size.names():
             if e.startswith("$"):
                 self.symbol(e[1:], None)
-        name = unique_name(label, self._loop_names)
-        self._loop_names.add(name)
-        self.loops.append(OpenLoop(mode, Var(name, IndexType()), resolved, label, loc))
+        block = self.open_block()
+        name = self.bind_name(label)
+        block.loop = OpenLoop(mode, Var(name, IndexType()), resolved, label, loc, expr.var(name))
+        self.loops.append(block.loop)
         return Index(expr.var(name), self, (resolved.tile, resolved.size) if resolved.kind == "Tiles" else None)
 
     def close_loop(self) -> None:
         loop = self.loops.pop()
-        self.append(
-            Eqn(
-                loop.mode,
-                params={"axis": loop.axis, "loop": loop.label},
-                regions=(Region((loop.var,), tuple(loop.eqns)),),
-                loc=loop.loc,
-            )
-        )
-
-    def append(self, eqn: Eqn) -> None:
-        (self.loops[-1].eqns if self.loops else self.top).append(eqn)
+        body = Region((loop.var,), self.close_block())
+        self.append(Eqn(loop.mode, params={"axis": loop.axis, "loop": loop.label}, regions=(body,), loc=loop.loc))
 
     def check_scope(self, e: Expr, loc: Location) -> None:
         if not e.fits_64_bits:
@@ -148,9 +197,8 @@ class WorkloadBuilder:
                 loc=loc,
                 fix="use integers of -2^63 .. 2^63 - 1",
             )
-        open_names = {loop.var.name for loop in self.loops}
         for name in e.names():
-            if not name.startswith("$") and name not in open_names:
+            if name not in self._visible and not name.startswith("$"):
                 raise TraceError(
                     "PTO157",
                     f"{name} is used outside of its loop",
@@ -205,7 +253,7 @@ class WorkloadBuilder:
 
     def _coords(self, coords: tuple[Any, ...] | None, loc: Location) -> tuple[Expr, ...]:
         if coords is None:
-            return tuple(expr.var(loop.var.name) for loop in self.loops)
+            return tuple(loop.coord for loop in self.loops)
         out: list[Expr] = []
         for c in coords:
             e = as_expr(c)
@@ -237,8 +285,18 @@ class WorkloadBuilder:
                 self.symbol(name[1:], None)
 
     def finish(self) -> Wir:
-        tensors = tuple(Var(n, TensorType(t.dtype, t.dims(self))) for n, t in self.tensors.items())
-        return Wir(self.label, tuple(self.symbols), tensors, tuple(self.kernels.values()), Region((), tuple(self.top)))
+        tensors = tuple(
+            Var(n, TensorType(t.dtype, t.dims(self), self.roles.get(n, Role.GIVEN))) for n, t in self.tensors.items()
+        )
+        return Wir(
+            self.label,
+            tuple(self.symbols),
+            tensors,
+            tuple(self.kernels.values()),
+            Region((), tuple(self.blocks[0].eqns)),
+            tuple(self.axes.values()),
+            self.returns,
+        )
 
 
 def unique_name(name: str, taken: Any) -> str:
