@@ -24,6 +24,7 @@ from pto_wsp.runtime.program import Program
 from pto_wsp.runtime.stats import ProgramStats
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
 from pto_wsp.trace.axes import Dense, DenseDyn
+from pto_wsp.trace.functional import empty, empty_like
 from pto_wsp.trace.index import Symbol
 from pto_wsp.trace.loops import P
 from pto_wsp.trace.tensor import Tensor, TensorSpec
@@ -71,6 +72,8 @@ __all__ = [
     "Workload",
     "combine",
     "dispatch",
+    "empty",
+    "empty_like",
     "jit_kernel",
     "kernel",
     "make_wir",

@@ -355,6 +355,10 @@ PTO161 an index of an unknown kind
 PTO162 a slice with a step, or of unknown length
 PTO163 an index outside of its dimension
 PTO164 a tensor declared wrongly
+PTO180 a workload that calls itself
+PTO181 a workload returns a tensor that it does not own
+PTO182 a tensor of a workload that nothing writes
+PTO183 a tensor made in a loop whose extent is not known before the run
 PTO201 iterations of a P loop conflict
 PTO301 text that is not wir
 PTO302 wir that breaks its rules

@@ -49,6 +49,8 @@ from pto_wsp import (
     WindowMode,
     combine,
     dispatch,
+    empty,
+    empty_like,
     kernel,
     make_wir,
     pto,
@@ -176,7 +178,7 @@ def _() -> None:
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    DType.F64  # noqa: B018 # <-- PTO001
+    DType.F8E4M3  # noqa: B018 # <-- PTO001
 
 
 @mistake("PTO001", UnsupportedError)
@@ -608,20 +610,6 @@ def _() -> None:
 
 @mistake("PTO155", TraceError)
 def _() -> None:
-    @workload  # <-- PTO155
-    def w(x):
-        return x
-
-    w(1)
-
-
-@mistake("PTO155", TraceError)
-def _() -> None:
-    in_workload(lambda x, y: copied(x, y, 4))  # <-- PTO155
-
-
-@mistake("PTO155", TraceError)
-def _() -> None:
     combine(copied)  # <-- PTO155
 
 
@@ -755,6 +743,69 @@ def _() -> None:
 @mistake("PTO164", TraceError)
 def _() -> None:
     TensorSpec((4, 4), np.float32)  # type: ignore[arg-type] # <-- PTO164
+
+
+@mistake("PTO180", TraceError)
+def _() -> None:
+    @workload
+    def even(x, y):
+        odd(x, y)
+
+    @workload
+    def odd(x, y):
+        even(x, y)  # <-- PTO180
+
+    even(zeros(4, 4), zeros(4, 4))
+
+
+@mistake("PTO181", TraceError)
+def _() -> None:
+    @workload  # <-- PTO181
+    def w(x):
+        return x
+
+    w(zeros(4, 4))
+
+
+@mistake("PTO181", TraceError)
+def _() -> None:
+    @workload  # <-- PTO181
+    def part(x):
+        y = empty_like(x)
+        copy(x=x, y=y)
+        return y[0:2]
+
+    in_workload(lambda x, y: part(x[0]))
+
+
+@mistake("PTO182", TraceError)
+def _() -> None:
+    @workload  # <-- PTO182
+    def w(y):
+        copy(x=empty((4, 4), F32), y=y)
+
+    w(zeros(4, 4))
+
+
+@mistake("PTO182", TraceError)
+def _() -> None:
+    @workload  # <-- PTO182
+    def w():
+        return empty((4, 4), F32)
+
+    w()
+
+
+@mistake("PTO183", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any) -> None:
+        for b in P(4):
+            for c in P(b + 1):
+                t = empty((4, 4), F32)  # <-- PTO183
+                copy(x=x[b], y=t)
+                copy(x=t, y=y[b, c])
+
+    in_workload(body)
 
 
 @mistake("PTO201", RaceError)

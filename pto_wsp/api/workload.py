@@ -9,6 +9,8 @@ from types import FunctionType
 from typing import Any, overload
 
 from pto_wsp import arch as archs
+from pto_wsp.api.kinds import workload_type
+from pto_wsp.api.schedules import Schedules
 from pto_wsp.errors import (
     ArtifactError,
     CompileError,
@@ -20,31 +22,25 @@ from pto_wsp.errors import (
     no_options,
     user_frame,
 )
-from pto_wsp.ir.core import Axis, Eqn, Kernel, Policy, Region, Wir
+from pto_wsp.ir.core import Kernel, Wir
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
 from pto_wsp.targets.cpu_sim import target as cpu_sim
+from pto_wsp.trace.builder import current_workload, innermost_workload
 from pto_wsp.trace.kernel import KernelFunction
 from pto_wsp.trace.tensor import Tensor
-from pto_wsp.trace.workload import Traced, trace_workload
-from pto_wsp.transforms.dispatch import dispatch
-from pto_wsp.transforms.policies import TaskWindow
-from pto_wsp.transforms.task_graph import task_graph
+from pto_wsp.trace.workload import Traced, TracedFunction
 
 DEFAULT_TARGET = cpu_sim.CpuSim.name
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Workload(Traced):
+class Workload(Traced, Schedules):
     """A traced workload: a program that generates tasks. Immutable; transformations give new workloads. `str(w)` is its wir."""
 
-    def dispatch(self, policy: Policy) -> Workload:
-        """`dispatch(policy)(self)`: the tasks go to the policy's lanes."""
-        return dispatch(policy)(self)
-
-    def task_graph(self, *, window: TaskWindow, **options: object) -> Workload:
-        """`task_graph(window=...)(self)`: bound the tasks that are issued and not retired."""
-        return task_graph(window=window, **options)(self)
+    def then(self, step: Callable[[Workload], Workload]) -> Workload:
+        """This workload transformed: `step(self)`."""
+        return step(self)
 
     def compile(
         self, target: str = DEFAULT_TARGET, arch: Any = None, threads: int | None = None, **options: object
@@ -87,18 +83,20 @@ class Workload(Traced):
         raise no_attribute("a workload", name, "dispatch, task_graph, compile, type, wir")
 
 
-class WorkloadFunction:
-    """What `@workload` makes: call it with its arguments to trace it."""
+class WorkloadFunction(TracedFunction, Schedules):
+    """What `@workload` makes, and `vmap` and `scan`: call it with its arguments to trace it.
 
-    def __init__(self, fn: FunctionType, label: str) -> None:
-        self.fn = fn
-        self.label = label
-        self.__name__ = label
-        self.__doc__ = fn.__doc__
+    Called inside another workload, its tasks become part of that one, and it gives the tensors that it returns. Its schedules
+    (`f.dispatch(policy)`) are functions that trace it and then apply them.
+    """
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Workload:
-        """Trace the function once. Raises TraceError, TypeCheckError, RaceError and BoundsError at the user's line."""
-        traced = trace_workload(self.fn, self.label, args, kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The traced `Workload`; inside a workload, what the function returns. Raises TraceError, TypeCheckError, RaceError and
+        BoundsError at the user's line."""
+        outer = innermost_workload()
+        if outer is not None:
+            return self.inline(current_workload(f"workload {self.label}"), args, kwargs)
+        traced = self.trace(args, kwargs)
         return Workload(traced.wir, traced.tensors, traced.sizes)
 
     def __repr__(self) -> str:
@@ -112,7 +110,7 @@ class WorkloadFunction:
                 loc=here(),
                 fix=f"call it first: {self.label}(...).{name}",
             )
-        raise no_attribute("a workload function", name, "being called")
+        raise no_attribute("a workload function", name, "being called, and schedules")
 
 
 @overload
@@ -188,37 +186,3 @@ def make_wir(f: WorkloadFunction | KernelFunction) -> Callable[..., Wir | Kernel
         loc=here(),
         fix="give a decorated function",
     )
-
-
-def workload_type(wir: Wir) -> str:
-    """`Workload[axes, {kernels}, kind]`; kind is Independent, Sequential or Mixed."""
-    axes: list[str] = []
-    kinds: set[str] = set()
-
-    def visit(region: Region) -> None:
-        tasks_or_loops = [e for e in region.eqns if e.prim not in ("dispatch", "window")]
-        for eqn in region.eqns:
-            if eqn.prim in ("parallel_for", "seq_for"):
-                axes.append(_axis_type(eqn))
-                kinds.add("Independent" if eqn.prim == "parallel_for" else "Sequential")
-            elif eqn.prim == "sequential":
-                kinds.add("Sequential")
-            for r in eqn.regions:
-                visit(r)
-        if len(tasks_or_loops) > 1:
-            kinds.add("Mixed")
-
-    visit(wir.body)
-    kind = "Independent" if kinds <= {"Independent"} else "Sequential" if kinds == {"Sequential"} else "Mixed"
-    names = ", ".join(dict.fromkeys(k.label for k in wir.kernels))
-    return f"Workload[{' x '.join(axes) or '()'}, {{{names}}}, {kind}]"
-
-
-def _axis_type(eqn: Eqn) -> str:
-    axis = eqn.params["axis"]
-    assert isinstance(axis, Axis)
-    if axis.kind == "DenseDyn":
-        return f"DenseDyn({axis.name})"
-    if axis.kind == "Tiles":
-        return f"Tiles[{axis.size}, {axis.tile}]({axis.name})"
-    return f"{axis.kind}[{axis.size}]({axis.name})"

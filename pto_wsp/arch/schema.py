@@ -22,7 +22,7 @@ from pto_wsp.arch.model import (
     SyncDomain,
     Unit,
 )
-from pto_wsp.ir.core import SHORT_DTYPES, DType
+from pto_wsp.ir.core import TILE_DTYPES, DType
 
 SCHEMA = 1
 
@@ -180,7 +180,7 @@ def _fits(o: Fields, needed: tuple[str, ...], sources: dict[str, str], name: str
 
 def _cube(o: Fields, sources: dict[str, str]) -> Cube:
     slopes = o.object("slope")
-    known = {d.short: d for d in SHORT_DTYPES.values() if d is not DType.BOOL}
+    known = {d.short: d for d in TILE_DTYPES if d is not DType.BOOL}
     slope = {dtype: slopes.integer(short, 1) for short, dtype in known.items()}
     slopes.close()
     cube = Cube(

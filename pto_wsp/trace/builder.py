@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, TypeCheckError, here
@@ -30,6 +27,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.verify import MAX_NESTING
 from pto_wsp.trace import arguments
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
+from pto_wsp.trace.calls import Call
 from pto_wsp.trace.index import Index, as_expr
 from pto_wsp.trace.names import held_by, variable_name
 from pto_wsp.trace.tensor import TensorSpec
@@ -63,31 +61,23 @@ class Block:
 class WorkloadBuilder:
     """State of one trace. Names of axes, symbols, tensors, kernels and loops are decided here."""
 
-    def __init__(self, fn: FunctionType, label: str, arguments: dict[str, Any]) -> None:
+    def __init__(self, label: str) -> None:
         self.label = label
-        self.frames: list[tuple[FunctionType, dict[str, Any]]] = [(fn, arguments)]  # of workloads called in workloads
+        self.calls: list[Call] = []  # the workload's function, and those called in it
         self.blocks: list[Block] = [Block()]
         self.loops: list[OpenLoop] = []
         self.symbols: dict[str, int | None] = {}
         self.tensors: dict[str, TensorSpec] = {}
-        self.roles: dict[str, Role] = {}  # of tensors that are not given
         self.axes: dict[str, DataAxis] = {}
         self.returns: str | tuple[str, ...] | None = None
         self.kernels: dict[Any, Kernel] = {}
         self.broken: Location | None = None
+        self.arrays: dict[int, tuple[object, TensorSpec]] = {}  # by id: a user's array, and the tensor it became
+        self.mapped: list[Expr] = []  # variables of loops that vmap made, which stand first in coordinates
         self._names: dict[int, str | None] = {}
         self._keep: list[object] = []  # objects whose id is a key above
         self._taken: set[str] = set()  # names of loop variables and scalars, those of closed regions included
         self._visible: set[str] = set()  # those of open regions
-
-    @contextmanager
-    def inside(self, fn: FunctionType, arguments: dict[str, Any]) -> Iterator[None]:
-        """While `fn`, a workload called in this one, is traced into it."""
-        self.frames.append((fn, arguments))
-        try:
-            yield
-        finally:
-            self.frames.pop()
 
     # names
 
@@ -98,11 +88,16 @@ class WorkloadBuilder:
         if id(obj) not in self._names:
             self._keep.append(obj)
             named = (
-                next((n for n, a in arguments.items() if a is obj), None) or held_by(fn, obj)
-                for fn, arguments in reversed(self.frames)
+                next((n for n, a in call.arguments.items() if a is obj), None) or held_by(call.function, obj)
+                for call in reversed(self.calls)
             )
             self._names[id(obj)] = next(filter(None, named), None) or variable_name(obj)
         return self._names[id(obj)]
+
+    def call_it(self, obj: object, name: str) -> None:
+        """Give an axis or tensor without a name of its own this one."""
+        self._keep.append(obj)
+        self._names[id(obj)] = name
 
     def symbol(self, name: str, default: int | None) -> Expr:
         """The symbol `name`; one name has one initial value."""
@@ -123,20 +118,14 @@ class WorkloadBuilder:
         for name, known in self.tensors.items():
             if known is t:
                 return name
-        name = self.name(t, t.given_name)
-        if t.given_name in self.tensors:
+        name = self.name(t.handle, t.given_name)
+        if t.given_name in self.tensors and t.role is Role.GIVEN:
             raise TraceError(
                 "PTO156", f"two tensors are called {t.given_name}", loc=here(), fix="give each its own name="
             )
         unique = unique_name(name or f"t{len(self.tensors)}", self.tensors)
         self.tensors[unique] = t
         return unique
-
-    def temporary(self, t: TensorSpec) -> str:
-        """The name of a tensor that the run owns; `returns` makes it a result."""
-        name = self.tensor(t)
-        self.roles[name] = Role.TEMPORARY
-        return name
 
     def bind_name(self, wanted: str) -> str:
         """A new name of a loop variable or scalar, visible until the innermost region ends."""
@@ -187,6 +176,11 @@ class WorkloadBuilder:
         loop = self.loops.pop()
         body = Region((loop.var,), self.close_block())
         self.append(Eqn(loop.mode, params={"axis": loop.axis, "loop": loop.label}, regions=(body,), loc=loop.loc))
+
+    @property
+    def parallel_loops(self) -> list[OpenLoop]:
+        """The open loops whose iterations are independent, outermost first."""
+        return [loop for loop in self.loops if loop.mode == "parallel_for"]
 
     def check_scope(self, e: Expr, loc: Location) -> None:
         if not e.fits_64_bits:
@@ -254,7 +248,7 @@ class WorkloadBuilder:
     def _coords(self, coords: tuple[Any, ...] | None, loc: Location) -> tuple[Expr, ...]:
         if coords is None:
             return tuple(loop.coord for loop in self.loops)
-        out: list[Expr] = []
+        out = list(self.mapped)
         for c in coords:
             e = as_expr(c)
             if e is None:
@@ -285,9 +279,7 @@ class WorkloadBuilder:
                 self.symbol(name[1:], None)
 
     def finish(self) -> Wir:
-        tensors = tuple(
-            Var(n, TensorType(t.dtype, t.dims(self), self.roles.get(n, Role.GIVEN))) for n, t in self.tensors.items()
-        )
+        tensors = tuple(Var(n, TensorType(t.dtype, t.dims(self), t.role)) for n, t in self.tensors.items())
         return Wir(
             self.label,
             tuple(self.symbols),
@@ -339,13 +331,6 @@ class tracing_workload:  # noqa: N801 - used as a context manager
         self._builder = builder
 
     def __enter__(self) -> WorkloadBuilder:
-        if _current.stack:
-            raise TraceError(
-                "PTO155",
-                "a workload called inside a workload",
-                loc=here(),
-                fix="combine(...) or sequential(...) the workloads outside",
-            )
         _current.stack = (*_current.stack, self._builder)
         return self._builder
 

@@ -18,7 +18,7 @@ from pto_wsp.errors import (
     without_operators,
 )
 from pto_wsp.ir import expr
-from pto_wsp.ir.core import Axis, DType
+from pto_wsp.ir.core import Axis, DType, Role
 from pto_wsp.ir.expr import Expr
 from pto_wsp.trace.axes import DenseDyn, LoopAxis, Names, Tiles
 from pto_wsp.trace.index import Index, Scalar64, as_expr
@@ -104,6 +104,16 @@ class TensorSpec:
     def shape(self) -> tuple[ShapeDim, ...]:
         """Dimensions as declared."""
         return self.spec_shape
+
+    @property
+    def role(self) -> Role:
+        """Who owns the storage."""
+        return Role.GIVEN
+
+    @property
+    def handle(self) -> object:
+        """What the user's variables hold of this tensor: itself, or a view of it."""
+        return self
 
     def dims(self, names: Names) -> tuple[Expr, ...]:
         """Dimensions as expressions, under the names of the workload being traced."""

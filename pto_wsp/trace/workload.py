@@ -6,16 +6,20 @@ import inspect
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import FunctionType
 from typing import Any, Self
 
 import numpy as np
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here
-from pto_wsp.ir.core import Eqn, Region, Wir
+from pto_wsp.ir.core import Eqn, Region, Role, Wir, written_tensors
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.verify import check_nesting, verify
+from pto_wsp.trace.axes import LoopAxis
 from pto_wsp.trace.builder import WorkloadBuilder, tracing_workload
+from pto_wsp.trace.calls import Call
+from pto_wsp.trace.functional import check_returned, leaves, paths, refuse_unwritten, returns_of, tree_map
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 
 
@@ -61,42 +65,133 @@ class Traced:
         return self.with_wir(self.wir.with_body(eqn))
 
 
-def call_arguments(fn: Callable[..., Any], label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by parameter; numpy arrays become tensors. Raises TypeCheckError where they do not fit."""
-    signature = inspect.signature(fn)
-    if any(p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in signature.parameters.values()):
+class TracedFunction:
+    """A Python function that emits tasks, with the transformations that its tasks get: what decorators and `vmap` make.
+
+    Called outside of a workload it is traced and gives a `Traced`; called inside one, its tasks become part of that workload,
+    and it gives the tensors that it returns.
+    """
+
+    def __init__(self, fn: FunctionType, label: str) -> None:
+        self.user_fn = fn
+        self.fn: Callable[..., Any] = fn  # what runs under trace: the user's function, or one that calls it
+        self.label = label
+        self.steps: tuple[Step, ...] = ()
+        self.__name__ = label
+        self.__doc__ = fn.__doc__
+        if any(
+            p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in inspect.signature(fn).parameters.values()
+        ):
+            raise TraceError(
+                "PTO131",
+                f"workload {label} takes *args, **kwargs or positional-only parameters",
+                loc=self.loc,
+                fix="name every parameter",
+            )
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """The parameters it is called with."""
+        return inspect.signature(self.fn)
+
+    def derived(self, fn: Callable[..., Any], label: str) -> Self:
+        """A function of the same kind that runs `fn` under trace."""
+        new = type(self)(self.user_fn, label)
+        new.fn = fn
+        return new
+
+    def then(self, step: Step) -> Self:
+        """This function, with one transformation more of what it emits."""
+        new = self.derived(self.fn, self.label)
+        new.steps = (*self.steps, step)
+        return new
+
+    @property
+    def loc(self) -> Location:
+        """Where the user wrote it."""
+        code = self.user_fn.__code__
+        return Location(code.co_filename, code.co_firstlineno, self.user_fn.__name__)
+
+    @staticmethod
+    def need(what: str, f: object) -> None:
+        """Raise TraceError unless f is a workload function."""
+        if not isinstance(f, TracedFunction):
+            raise TraceError(
+                "PTO155",
+                f"{what} needs a workload function",
+                values={"got": repr(f)[:80]},
+                loc=here(),
+                fix=f"give the function itself, {what}(attention), and arguments to what it gives",
+            )
+
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by parameter. Raises TypeCheckError where they do not fit."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as e:
+            method = next(iter(self.signature.parameters), "") == "self"
+            fix = "a workload is a function, not a method" if method else "give the arguments its definition names"
+            raise TypeCheckError("PTO155", f"workload {self.label}: {e}", loc=here(), fix=fix) from e
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+        """Run the function once under trace; its wir, verified and free of proven races."""
+        known: dict[int, tuple[object, TensorSpec]] = {}
+        given = {
+            n: tree_map(lambda x, path: _as_tensor(x, path, known), a, n)
+            for n, a in self.arguments(args, kwargs).items()
+        }
+        builder = WorkloadBuilder(self.label)
+        builder.arrays.update(known)
+        with tracing_workload(builder):
+            result = called(builder, self, given)
+            builder.returns = returns_of(builder, result)
+        wir = builder.finish()
+        tensors = {n: t for n, t in builder.tensors.items() if t.role is Role.GIVEN}
+        traced = Traced(wir, tensors, {n: v for n, v in builder.symbols.items() if v is not None})
+        for step in self.steps:
+            traced = step(traced)
+        verify(traced.wir, "traced")
+        refuse_unwritten(traced.wir, written_tensors(traced.wir), self.loc)
+        refuse_races(traced.wir)
+        return traced
+
+    def inline(self, builder: WorkloadBuilder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Emit its tasks into the workload under trace; what it returns. Arguments may be views of that workload's tensors."""
+        given = {n: tree_map(partial(_inside, builder), a, n) for n, a in self.arguments(args, kwargs).items()}
+        for x in (leaf for a in given.values() for leaf in leaves(a)):
+            if isinstance(x, (TensorSpec, LoopAxis)):  # the caller's name for it, not the parameter's
+                builder.name(x.handle if isinstance(x, TensorSpec) else x, None)
+        eqns = builder.blocks[-1].eqns
+        first = len(eqns)
+        result = called(builder, self, given)
+        if self.steps:
+            eqns[first:] = _transformed(builder, self, tuple(eqns[first:]))
+        return result
+
+
+Step = Callable[[Any], Any]
+"""A transformation: from workload to workload."""
+
+
+def called(builder: WorkloadBuilder, f: TracedFunction, given: dict[str, Any]) -> Any:
+    """Run `f` once under trace, and check how it ends and what it returns."""
+    names = [c.label for c in builder.calls]
+    if any(c.runs is f.fn for c in builder.calls):
+        names = names[[c.runs for c in builder.calls].index(f.fn) :]
         raise TraceError(
-            "PTO131",
-            f"workload {label} takes *args, **kwargs or positional-only parameters",
-            loc=_where(fn),
-            fix="name every parameter",
+            "PTO180",
+            f"workload {f.label} calls itself",
+            values={"calls": " -> ".join([*names, f.label])},
+            loc=here(),
+            fix="write a loop: P.seq(n), or Python's for over a Python number",
         )
-    try:
-        bound = signature.bind(*args, **kwargs)
-    except TypeError as e:
-        method = next(iter(signature.parameters), "") == "self"
-        fix = "a workload is a function, not a method" if method else "give the arguments its definition names"
-        raise TypeCheckError("PTO155", f"workload {label}: {e}", loc=here(), fix=fix) from e
-    bound.apply_defaults()
-    return {n: _argument(a, n) for n, a in bound.arguments.items()}
-
-
-def _argument(x: Any, name: str) -> Any:
-    """Arrays become tensors, named like the parameter. A TensorSpec is a type: each parameter given one is a tensor of its own."""
-    if isinstance(x, np.ndarray) or (hasattr(type(x), "__dlpack__") and not isinstance(x, np.generic)):
-        tensor = Tensor(x, name=name)
-        tensor.given_name = None
-        return tensor
-    return copy(x) if type(x) is TensorSpec else x
-
-
-def trace_workload(fn: FunctionType, label: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
-    """Run `fn` once under trace and give its wir, verified and free of proven races."""
-    arguments = call_arguments(fn, label, args, kwargs)
-    builder = WorkloadBuilder(fn, label, arguments)
-    with tracing_workload(builder):
-        result = fn(**arguments)
-    left = builder.broken or (builder.loops[0].loc if builder.loops else None)
+    named = {path: x for n, a in given.items() for path, x in paths(a, n)}
+    call = Call(f.user_fn, f.label, named, f.fn, len(builder.blocks))
+    builder.calls.append(call)
+    result = f.fn(**given)
+    left = builder.broken or next((b.loop.loc for b in builder.blocks[call.depth :] if b.loop is not None), None)
     if left is not None:
         raise TraceError(
             "PTO151",
@@ -104,19 +199,41 @@ def trace_workload(fn: FunctionType, label: str, args: tuple[Any, ...], kwargs: 
             loc=left,
             fix="a traced loop runs its body once, for all iterations: make its extent shorter instead",
         )
-    if result is not None:
-        raise TraceError(
-            "PTO155",
-            f"workload {label} returns a value",
-            values={"returned": repr(result)[:80]},
-            loc=_where(fn),
-            fix="write results into tensor arguments",
-        )
-    wir = builder.finish()
-    verify(wir, "traced")
-    refuse_races(wir)
-    return Traced(wir, builder.tensors, {n: v for n, v in builder.symbols.items() if v is not None})
+    check_returned(builder, result, f.loc)
+    builder.calls.pop()
+    if builder.calls:
+        for x in leaves(result):
+            builder.calls[-1].owned.append(x)
+    return result
 
 
-def _where(fn: Callable[..., Any]) -> Location:
-    return Location(fn.__code__.co_filename, fn.__code__.co_firstlineno, fn.__name__)
+def _as_tensor(x: Any, name: str, known: dict[int, tuple[object, TensorSpec]]) -> Any:
+    """Arrays become tensors, named like the parameter. A TensorSpec is a type: each parameter given one is a tensor of its own."""
+    if isinstance(x, np.ndarray) or (hasattr(type(x), "__dlpack__") and not isinstance(x, np.generic)):
+        tensor = Tensor(x, name=name)
+        tensor.given_name = None
+        known.setdefault(id(x), (x, tensor))
+        return tensor
+    return copy(x) if type(x) is TensorSpec else x
+
+
+def _inside(builder: WorkloadBuilder, x: Any, name: str) -> Any:
+    """An argument of a call inside of a workload: an array is one tensor wherever it is given."""
+    if id(x) in builder.arrays:
+        return builder.arrays[id(x)][1]
+    if type(x) is TensorSpec:
+        return x
+    made = _as_tensor(x, name, builder.arrays)
+    if made is not x:
+        builder.call_it(made, builder.name(x, None) or name)
+    return made
+
+
+def _transformed(builder: WorkloadBuilder, f: TracedFunction, eqns: tuple[Eqn, ...]) -> list[Eqn]:
+    """What `f` emitted, as its transformations make it."""
+    part = Traced(replace(builder.finish(), name=f.label, body=Region((), eqns)), builder.tensors)
+    for step in f.steps:
+        part = step(part)
+    known = {k.name for k in builder.kernels.values()}
+    builder.kernels.update({k.name: k for k in part.wir.kernels if k.name not in known})
+    return list(part.wir.body.eqns)

@@ -1,0 +1,196 @@
+"""Tensors that workloads make: temporaries, and the results they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pto_wsp.errors import Location, TraceError, here
+from pto_wsp.ir.core import At, DType, Eqn, Gather, In, Region, Role, View, ViewDim, Wir
+from pto_wsp.ir.expr import Expr, var
+from pto_wsp.trace.builder import OpenLoop, WorkloadBuilder, current_workload
+from pto_wsp.trace.index import Index
+from pto_wsp.trace.tensor import Part, ShapeDim, TensorSpec, TensorView
+
+
+class Buffer(TensorSpec):
+    """A tensor that the run or the program owns. Its first dimensions are those of the parallel loops around its `empty`."""
+
+    def __init__(self, lead: tuple[Expr, ...], shape: Sequence[ShapeDim], dtype: DType, name: str | None) -> None:
+        super().__init__(shape, dtype, name=name)
+        dims = tuple(e.const if e.is_const else Index(e, None) for e in lead)
+        super().__init__((*dims, *self.spec_shape), dtype, name=name)
+        self.lead = len(lead)
+        self.returned = False
+        self.held: object = self
+
+    @property
+    def role(self) -> Role:
+        """RESULT once the workload at the top returned it."""
+        return Role.RESULT if self.returned else Role.TEMPORARY
+
+    @property
+    def handle(self) -> object:
+        """What `empty` gave."""
+        return self.held
+
+
+Owned = Buffer | TensorView
+
+
+def empty(shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None) -> Any:
+    """A tensor that the workload owns, without contents: kernels write it before others read it.
+
+    shape: integers, symbols, dynamic axes. Returned, it is a result of the workload; else it lives in memory that the run reuses.
+    Inside a `P` loop every iteration has its own, so the extents of the loops must be known before the run; inside `P.seq` the
+    iterations share it. Raises TraceError outside of a workload, and where an extent is known only from data.
+    """
+    builder = current_workload("empty")
+    loops = builder.parallel_loops
+    buffer = Buffer(tuple(_extent(builder, loop) for loop in loops), shape, dtype, name)
+    return _owned(builder, buffer, [var(loop.var.name) for loop in loops])
+
+
+def empty_like(x: Any, *, name: str | None = None) -> Any:
+    """`empty` of the shape and dtype of a tensor or a view. Raises TraceError for what is neither."""
+    if not isinstance(x, (TensorSpec, TensorView)):
+        raise TraceError(
+            "PTO164",
+            "empty_like of something that is not a tensor",
+            values={"got": repr(x)[:80]},
+            loc=here(),
+            fix="give a tensor or a view of one, or write empty(shape, dtype)",
+        )
+    return empty(x.shape, x.dtype, name=name)
+
+
+def _extent(builder: WorkloadBuilder, loop: OpenLoop) -> Expr:
+    """The number of buffers that a loop needs: its extent, or a bound of it that is a sum of symbols."""
+    for e in (loop.axis.extent, loop.axis.size):
+        if e.is_affine and all(n.startswith("$") for n in e.names()):
+            return e
+    raise TraceError(
+        "PTO183",
+        f"empty inside of loop {loop.label}, whose extent is not known before the run",
+        values={"extent": loop.axis.extent},
+        loc=here(),
+        fix="make the tensor outside of the loop with a dimension as long as the loop can get, and index it with the loop variable",
+    )
+
+
+def _owned(builder: WorkloadBuilder, buffer: Buffer, lead: Sequence[Expr]) -> Owned:
+    """The part of `buffer` at indices `lead`, which now belongs to the innermost workload under trace."""
+    held: Owned = buffer
+    if lead:
+        rest = tuple(Part("all") for _ in buffer.spec_shape[len(lead) :])
+        indices = tuple(Index(e, builder) for e in lead)
+        held = TensorView(buffer, tuple(Part("at", e) for e in lead) + rest, indices)
+    if len(lead) == buffer.lead:
+        buffer.held = held
+    builder.calls[-1].owned.append(held)
+    return held
+
+
+def buffer_of(x: Owned) -> Buffer:
+    """The whole buffer of what `empty` gave."""
+    root = x.root if isinstance(x, TensorView) else x
+    assert isinstance(root, Buffer)
+    return root
+
+
+def lifted(builder: WorkloadBuilder, x: Owned) -> Owned:
+    """What is one iteration's, as all iterations of the innermost parallel loop around it have it: one dimension more in front."""
+    assert isinstance(x, TensorView)
+    lead = [p.start for p in x.parts if p.kind == "at"]
+    return _owned(builder, buffer_of(x), lead[:-1])
+
+
+def paths(x: object, path: str) -> list[tuple[str, Any]]:
+    """The tensors and other values in nested tuples, lists and dicts, each with a name: x, x_0, x_weight."""
+    if isinstance(x, (tuple, list)):
+        return [leaf for k, v in enumerate(x) for leaf in paths(v, f"{path}_{k}")]
+    return [leaf for k, v in x.items() for leaf in paths(v, f"{path}_{k}")] if isinstance(x, dict) else [(path, x)]
+
+
+def leaves(x: object) -> list[Any]:
+    """The values in nested tuples, lists and dicts."""
+    return [leaf for _, leaf in paths(x, "")]
+
+
+def tree_map(f: Callable[[Any, str], Any], x: Any, path: str) -> Any:
+    """`f(leaf, name)` for each leaf, named as `paths` does, in the same nested tuples, lists and dicts."""
+    if isinstance(x, (tuple, list)):
+        parts = [tree_map(f, v, f"{path}_{k}") for k, v in enumerate(x)]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    return {k: tree_map(f, v, f"{path}_{k}") for k, v in x.items()} if isinstance(x, dict) else f(x, path)
+
+
+def check_returned(builder: WorkloadBuilder, result: Any, loc: Location) -> None:
+    """Raise TraceError unless a workload returns None, a tensor that `empty` gave it, or a tuple of such."""
+    call = builder.calls[-1]
+    if result is None:
+        return
+    if isinstance(result, tuple) and not hasattr(result, "_fields") and result:
+        parts: tuple[Any, ...] = result
+    else:
+        parts = (result,)
+    for x in parts:
+        if call.owns(x):
+            if isinstance(x, TensorView):
+                for e in x.indices:
+                    builder.check_scope(e.to_expr(), loc)
+            continue
+        kind = "a part of a tensor" if isinstance(x, TensorView) else "a tensor that it was given"
+        what = kind if isinstance(x, (TensorSpec, TensorView)) else type(x).__name__
+        raise TraceError(
+            "PTO181",
+            f"workload {call.label} returns {what}",
+            values={"returned": repr(x)[:80]},
+            loc=loc,
+            fix="return what empty or empty_like made in it, whole: a tensor or a tuple of tensors",
+        )
+
+
+def returns_of(builder: WorkloadBuilder, result: Any) -> str | tuple[str, ...] | None:
+    """The names of what the workload at the top returns, which become results."""
+    if result is None:
+        return None
+    parts = result if isinstance(result, tuple) else (result,)
+    for x in parts:
+        buffer_of(x).returned = True
+    names = tuple(builder.tensor(buffer_of(x)) for x in parts)
+    return names if isinstance(result, tuple) else names[0]
+
+
+def refuse_unwritten(wir: Wir, written: frozenset[str], loc: Location) -> None:
+    """Raise TraceError for a tensor that the workload made and that no task writes."""
+    for v in wir.tensors:
+        if wir.tensor_type(v.name).role is not Role.GIVEN and v.name not in written:
+            raise TraceError(
+                "PTO182",
+                f"nothing writes {v.name}, which workload {wir.name} made",
+                values={v.name: v.type},
+                loc=loc,
+                fix="give it to an Out parameter of a kernel before it is read or returned",
+            )
+
+
+def redirect(eqns: list[Eqn], tensor: str, to: str, lead: int, index: Expr) -> None:
+    """Replace, in place, each view of `tensor` by the same view of `to`, which has one dimension more behind the first `lead`."""
+
+    def dim(d: ViewDim) -> ViewDim:
+        return Gather(view(d.index)) if isinstance(d, Gather) else d
+
+    def view(v: View) -> View:
+        dims = tuple(dim(d) for d in v.dims)
+        if v.tensor != tensor:
+            return View(v.tensor, dims)
+        return View(to, (*dims[:lead], At(index), *dims[lead:]))
+
+    def changed(eqn: Eqn) -> Eqn:
+        ins: tuple[In, ...] = tuple(view(x) if isinstance(x, View) else x for x in eqn.ins)
+        regions = tuple(Region(r.params, tuple(changed(e) for e in r.eqns)) for r in eqn.regions)
+        return replace(eqn, ins=ins, regions=regions)
+
+    eqns[:] = [changed(e) for e in eqns]
