@@ -389,9 +389,12 @@ PTO703 the run was cancelled
 PTO704 a time-out while waiting
 PTO705 an argument of the wrong kind for a program
 PTO710 a task's tiles have valid shapes its kernel cannot take
-PTO711 division by zero in an index expression
-PTO712 an index expression overflows 64 bits
+PTO711 a division by zero
+PTO712 an integer of an index, extent or address overflows 64 bits
 PTO713 a scalar does not fit its parameter's dtype
 PTO714 a cost that is negative or overflows
 PTO715 no memory for a run
+PTO716 a shift outside of 0 .. 63
+PTO717 a cast of a number that the integer type does not hold
+PTO718 the largest or smallest of no elements
 """)

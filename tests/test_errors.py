@@ -59,6 +59,7 @@ from pto_wsp import (
     workload,
 )
 from pto_wsp.errors import CODES, Location
+from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 from pto_wsp.runtime.failure import to_error
@@ -844,6 +845,22 @@ def _() -> None:
 @mistake("PTO302", IRConversionError)
 def _() -> None:
     verify(parse("workload w { parallel_for b in b: Dense($n) { } }"))  # <-- PTO302
+
+
+@mistake("PTO716", ExecutionError)
+def _() -> None:
+    evaluate(parse("workload w { a: i64 = s.shl 1:i64 64:i64 }"), {})  # <-- PTO716
+
+
+@mistake("PTO717", BoundsError)
+def _() -> None:
+    evaluate(parse("workload w { a: i64 = s.cast[to=i64] nan:f64 }"), {})  # <-- PTO717
+
+
+@mistake("PTO718", ExecutionError)
+def _() -> None:
+    nothing = {"x": zeros(0)}
+    evaluate(parse("workload w { tensor x: f32[0] a: f64 = reduce_max x[0 :+ 0] }"), nothing)  # <-- PTO718
 
 
 @mistake("PTO401", CompileError)

@@ -484,6 +484,7 @@ class Typed:
 class Dialect(Enum):
     TILE = "tile"
     TASK = "task"
+    SCALAR = "scalar"
 
 
 class Primitive:
@@ -491,8 +492,10 @@ class Primitive:
 
     type       tile: (params, *operand types) -> Typed, raises TypeCheckError without a location
                task: (eqn, scope) -> None, raises IRConversionError
+               scalar: (params, *operand dtypes) -> DType, raises TypeCheckError without a location
     reference  tile: (params, *arrays) -> array of the valid shape: float64 (integers exact), the caller rounds once
                task: the evaluator's step
+               scalar: (params, dtype, *numbers) -> number
     cost       tile: (arch, params, result, *operands) -> Expr over the operands' valid dims, cycles
     expand     compositions only: (*values, **params) -> value, in terms of other primitives
     opcode     leaves only: the number of the operation in the plan

@@ -1,36 +1,51 @@
 """The reference evaluator: tasks one after another in program order, each operation in float64 and rounded once to its dtype.
 
-Obvious and slow. It takes wir whose compositions are expanded (`pto_wsp.passes.expand`), and is the oracle of the tests.
+Obvious and slow. It takes wir whose compositions are expanded (`pto_wsp.passes.expand`), as traced or in the pure form, and is
+the oracle of the tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import BoundsError, InternalError, KernelError
+from pto_wsp.errors import BoundsError, ExecutionError, InternalError, KernelError, PtoError, here
 from pto_wsp.ir.core import (
     PRIMITIVES,
     At,
     Axis,
+    Dialect,
+    Direction,
     DType,
     Eqn,
+    Gather,
+    In,
     Kernel,
+    KernelParam,
     Literal,
     Region,
+    Role,
     ScalarType,
     Slice,
+    Span,
+    TensorType,
     TileType,
     Typed,
     Var,
     View,
+    ViewDim,
     Wir,
     operand_type,
 )
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ir.tasks import LOOPS, PARTS, SCOPES
+from pto_wsp.ir.scalars import RANGES, Number, compute, index_value, smaller, wrap
+from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, SCOPES, slot_types, value_type, written_by
 
 Array = np.ndarray[Any, Any]
 
@@ -56,77 +71,314 @@ def round_to(dtype: DType, x: Array) -> Array:
     return odd.astype(dtype.numpy)
 
 
-def evaluate(wir: Wir, arrays: Mapping[str, Array], sizes: Mapping[str, int] | None = None) -> None:
-    """Run every task of `wir` on `arrays` (by tensor name, written in place), with symbols bound to `sizes`."""
-    env = {"$" + name: int((sizes or {})[name]) for name in wir.symbols}
+def round_integer(dtype: DType, n: int) -> Array:
+    """An integer in `dtype` with one rounding. Raises BoundsError where it does not fit, or is too large for a float."""
+    if dtype is DType.BOOL:
+        return np.asarray(n != 0)
+    low, high = RANGES.get(dtype, (-math.inf, math.inf))
+    # float64 would be a rounding of its own: keep 53 bits, the last of which says whether there is more
+    more = max(n.bit_length() - 53, 0)
+    kept = abs(n) >> more
+    odd = (kept | (kept << more != abs(n))) << more
+    out = round_to(dtype, np.asarray(n if dtype is DType.I32 else math.copysign(float(odd), n)))
+    if not low <= n <= high or (dtype.is_float and not np.isfinite(out)):
+        raise BoundsError("PTO713", f"{n} as {dtype}", fix="give a number that the parameter's dtype holds")
+    return out
+
+
+@dataclass
+class _Frame:
+    """What a region's equations name: numbers (loop variables, scalars, symbols), and tensors."""
+
+    wir: Wir
+    slots: dict[int, Number]
+    numbers: dict[str, Any] = field(default_factory=dict[str, Any])
+    arrays: dict[str, Array] = field(default_factory=dict[str, "Array"])
+
+    def inner(self) -> _Frame:
+        return _Frame(self.wir, self.slots, dict(self.numbers), dict(self.arrays))
+
+    def bind(self, v: Var, value: Any) -> None:
+        (self.arrays if isinstance(v.type, TensorType) else self.numbers)[v.name] = value
+
+    def value(self, x: In) -> Any:
+        """A number, or an array."""
+        if isinstance(x, Expr):
+            return index_value(x, self.numbers)
+        if isinstance(x, Literal):
+            return x.value
+        assert isinstance(x, Var)
+        return (self.arrays if isinstance(x.type, TensorType) else self.numbers)[x.name]
+
+    def values(self, ins: Sequence[In]) -> tuple[Any, ...]:
+        return tuple(self.value(x) for x in ins)
+
+
+def evaluate(
+    wir: Wir,
+    arrays: Mapping[str, Array],
+    sizes: Mapping[str, int] | None = None,
+    slots: Mapping[int, Number] | None = None,
+) -> dict[str, Array]:
+    """Run every task of `wir` on `arrays` (by tensor name, written in place), and return the results by tensor name.
+
+    Symbols are bound to `sizes`, slots begin with the values of `slots`, else 0. Temporaries and results begin as zeros.
+    Raises BoundsError, ExecutionError or KernelError at the first equation that fails, in program order.
+    """
+    frame = _Frame(wir, {n: _zero(t) for n, t in slot_types(wir).items()} | dict(slots or {}))
+    frame.numbers = {"$" + name: int((sizes or {})[name]) for name in wir.symbols}
     for v in wir.tensors:
-        want = tuple(d.value(env) for d in wir.tensor_type(v.name).shape)
-        if arrays[v.name].shape != want:
-            raise InternalError(f"{v.name} has shape {arrays[v.name].shape}, not {want}")
-    _run(wir, wir.body, env, arrays)
+        t = wir.tensor_type(v.name)
+        want = tuple(d.value(frame.numbers) for d in t.shape)
+        array = arrays[v.name] if t.role is Role.GIVEN else np.zeros(want, t.dtype.numpy)
+        if array.shape != want:
+            raise InternalError(f"{v.name} has shape {array.shape}, not {want}")
+        frame.arrays[v.name] = array
+    results = {v.name: frame.arrays[v.name] for v in wir.tensors if wir.tensor_type(v.name).role is Role.RESULT}
+    final = _run(wir.body, frame)
+    if final:
+        # the pure form: what the names stood for in the end
+        names = wir.body.eqns[-1].params["of"]
+        assert isinstance(names, tuple)
+        for name, value in zip(names, final, strict=True):
+            {**arrays, **results}[str(name)][...] = value
+    return results
 
 
-def _run(wir: Wir, region: Region, env: dict[str, int], arrays: Mapping[str, Array]) -> None:
+def _zero(dtype: DType) -> Number:
+    return {DType.F64: 0.0, DType.BOOL: False}.get(dtype, 0)
+
+
+def _run(region: Region, frame: _Frame) -> tuple[Any, ...]:
+    """The equations of a region, up to its `yield`; what that gives."""
     for eqn in region.eqns:
-        reference = PRIMITIVES[eqn.prim].reference
-        if reference is None:
-            raise InternalError(f"{eqn.prim} has no reference")
-        reference(wir, eqn, env, arrays)
+        if eqn.prim == "yield":
+            return frame.values(eqn.ins)
+        with _at(eqn):
+            if PRIMITIVES[eqn.prim].dialect is Dialect.SCALAR:
+                _scalar(eqn, frame)
+                continue
+            reference = PRIMITIVES[eqn.prim].reference
+            if reference is None:
+                raise InternalError(f"{eqn.prim} has no reference")
+            reference(eqn, frame)
+    return ()
 
 
-def _loop(wir: Wir, eqn: Eqn, env: dict[str, int], arrays: Mapping[str, Array]) -> None:
+@contextmanager
+def _at(eqn: Eqn) -> Generator[None]:
+    """Errors inside of it say the equation's line, unless they know a better one."""
+    try:
+        yield
+    except PtoError as e:
+        e.loc = e.loc or eqn.loc or here()
+        raise
+
+
+def _bind_all(eqn: Eqn, frame: _Frame, values: Sequence[Any]) -> None:
+    for v, value in zip(eqn.outs, values, strict=True):
+        frame.bind(v, value)
+
+
+def _inside(region: Region, frame: _Frame, values: Sequence[Any]) -> _Frame:
+    inner = frame.inner()
+    for v, value in zip(region.params, values, strict=True):
+        inner.bind(v, value)
+    return inner
+
+
+def _scalar(eqn: Eqn, frame: _Frame) -> None:
+    types = [value_type(x) for x in eqn.ins]
+    dtypes = [t.dtype for t in types if isinstance(t, ScalarType)]
+    frame.bind(eqn.outs[0], compute(eqn.prim, eqn.params, dtypes, frame.values(eqn.ins)))
+
+
+def _loop(eqn: Eqn, frame: _Frame) -> None:
     axis = eqn.params["axis"]
     assert isinstance(axis, Axis)
-    region = eqn.regions[0]
-    for i in range(axis.extent.value(env)):
-        _run(wir, region, {**env, region.params[0].name: i}, arrays)
+    size = index_value(axis.size, frame.numbers)
+    if size < 0:
+        raise BoundsError("PTO511", f"{axis.name} has {size} elements", fix="extents are 0 or more")
+    carried = frame.values(eqn.ins)
+    for i in range(index_value(axis.extent, frame.numbers)):
+        inner = _inside(eqn.regions[0], frame, (i, *carried))
+        if any(_run(condition, inner.inner()) == (False,) for condition in eqn.regions[1:]):
+            break
+        carried = _run(eqn.regions[0], inner)
+    _bind_all(eqn, frame, carried)
 
 
-def _parts(wir: Wir, eqn: Eqn, env: dict[str, int], arrays: Mapping[str, Array]) -> None:
+def _parts(eqn: Eqn, frame: _Frame) -> None:
+    carried = frame.values(eqn.ins)
     for region in eqn.regions:
-        _run(wir, region, env, arrays)
+        carried = _run(region, _inside(region, frame, carried))
+    _bind_all(eqn, frame, carried)
 
 
-def _task(wir: Wir, eqn: Eqn, env: dict[str, int], arrays: Mapping[str, Array]) -> None:
-    kernel = wir.kernel(str(eqn.params["kernel"]))
+def _cond(eqn: Eqn, frame: _Frame) -> None:
+    region = eqn.regions[0 if frame.value(eqn.ins[0]) else 1]
+    _bind_all(eqn, frame, _run(region, _inside(region, frame, frame.values(eqn.ins[1:]))))
+
+
+def _read(eqn: Eqn, frame: _Frame) -> None:
+    view = eqn.ins[0]
+    assert isinstance(view, View)
+    out = eqn.outs[0].type
+    assert isinstance(out, ScalarType)
+    elements: list[Number] = [_number(x) for x in read_view(frame.arrays, view, frame.numbers).flat]
+    frame.bind(eqn.outs[0], _reduce(eqn.prim, out.dtype, elements))
+
+
+def _number(x: Any) -> Number:
+    if x.dtype.kind == "b":
+        return bool(x)
+    return int(x) if x.dtype.kind in "iu" else float(x)
+
+
+def _reduce(prim: str, dtype: DType, elements: Sequence[Number]) -> Number:
+    match prim:
+        case "item":
+            return elements[0]
+        case "reduce_any":
+            return any(x != 0 for x in elements)
+        case "reduce_all":
+            return all(x != 0 for x in elements)
+        case "reduce_sum":
+            total = _zero(dtype)
+            for x in elements:  # not sum(), which compensates
+                total += x
+            return total if dtype is DType.F64 else wrap(int(total), dtype)
+        case _:
+            if not elements:
+                raise ExecutionError(
+                    "PTO718", f"{prim} of no elements", fix="give it one, or ask for the length first: P.when(n > 0)"
+                )
+            sign = -1 if prim == "reduce_max" else 1
+            best = sign * elements[0]
+            for x in elements[1:]:
+                best = smaller(best, sign * x)
+            return sign * best
+
+
+def _slot_get(eqn: Eqn, frame: _Frame) -> None:
+    slot = eqn.params["slot"]
+    assert isinstance(slot, int)
+    frame.bind(eqn.outs[0], frame.slots[slot])
+
+
+def _slot_set(eqn: Eqn, frame: _Frame) -> None:
+    slot = eqn.params["slot"]
+    assert isinstance(slot, int)
+    frame.slots[slot] = frame.value(eqn.ins[0])
+
+
+def _buffer(eqn: Eqn, frame: _Frame) -> None:
+    """Whose memory it is makes no difference to what it holds between its first write and its last read."""
+
+
+def _task(eqn: Eqn, frame: _Frame) -> None:
+    kernel = frame.wir.kernel(str(eqn.params["kernel"]))
+    written = written_by(eqn, kernel)
+    arrays = frame.arrays
+    if eqn.outs and isinstance(eqn.outs[0].type, TensorType):
+        arrays = arrays | {name: arrays[name].copy() for name in written}
+        _bind_all(eqn, frame, [arrays[name] for name in written])
     args: dict[str, Array] = {}
     for param, x in zip(kernel.params, eqn.ins, strict=True):
         if isinstance(x, View):
-            args[param.name] = view_of(arrays[x.tensor], x, env)
+            args[param.name] = read_view(arrays, x, frame.numbers)
         else:
-            assert isinstance(x, (Expr, Literal)) and isinstance(param.type, ScalarType)
-            args[param.name] = round_to(param.type.dtype, np.asarray(x.value(env) if isinstance(x, Expr) else x.value))
+            args[param.name] = _scalar_argument(param, x, frame)
     run_kernel(kernel, args)
+    for param, x in zip(kernel.params, eqn.ins, strict=True):
+        if param.direction is not Direction.IN and isinstance(x, View):
+            write_view(arrays, x, frame.numbers, args[param.name])
+
+
+def _scalar_argument(param: KernelParam, x: In, frame: _Frame) -> Array:
+    assert isinstance(param.type, ScalarType)
+    value = frame.value(x)
+    if isinstance(x, Literal) or isinstance(value, (float, bool)):
+        return round_to(param.type.dtype, np.asarray(value))
+    return round_integer(param.type.dtype, value)
 
 
 for _name in LOOPS:
     PRIMITIVES[_name].def_reference(_loop)
 for _name in (*PARTS, *SCOPES):
     PRIMITIVES[_name].def_reference(_parts)
+for _name in READS:
+    PRIMITIVES[_name].def_reference(_read)
+for _name in BUFFERS:
+    PRIMITIVES[_name].def_reference(_buffer)
+PRIMITIVES["cond"].def_reference(_cond)
+PRIMITIVES["slot_get"].def_reference(_slot_get)
+PRIMITIVES["slot_set"].def_reference(_slot_set)
 PRIMITIVES["task"].def_reference(_task)
 
 
-def view_of(array: Array, view: View, env: Mapping[str, int]) -> Array:
-    """The elements of `view`, as a numpy view of `array`. Raises BoundsError for any outside of it."""
+def read_view(arrays: Mapping[str, Array], view: View, env: Mapping[str, int]) -> Array:
+    """The elements of `view`: a numpy view of its tensor, or a copy where it gathers. Raises BoundsError."""
+    array = arrays[view.tensor]
+    rows = _elements(arrays, view, env)
+    if any(isinstance(d, Gather) for d in view.dims):
+        at = tuple(k for k, d in enumerate(view.dims) if isinstance(d, At))
+        return array[np.ix_(*rows)].squeeze(at)
     index: list[int | slice] = []
-    for k, (d, size) in enumerate(zip(view.dims, array.shape, strict=True)):
-        if isinstance(d, At):
-            first = d.index.value(env)
-            last = first + 1
-        elif isinstance(d, Slice):
-            first = d.start.value(env)
-            last = first + d.length
-        else:
-            first = d.start.value(env)
-            last = min(first + d.size, d.limit.value(env))
-        if first < 0 or last > size:
-            raise BoundsError(
-                "PTO163",
-                f"{view.tensor}: {first} .. {last} in dimension {k} of size {size}",
-                fix="use indices inside the tensor",
-            )
-        index.append(first if isinstance(d, At) else slice(first, last))
-    return array[tuple(index)]
+    for d, r in zip(view.dims, rows, strict=True):
+        assert isinstance(r, range)
+        index.append(r.start if isinstance(d, At) else slice(r.start, r.stop))
+    return np.asarray(array[tuple(index)])
+
+
+def write_view(arrays: Mapping[str, Array], view: View, env: Mapping[str, int], value: Array) -> None:
+    """Store `value` as the elements of `view`, in order: of an element that is named twice the last one stays."""
+    if not any(isinstance(d, Gather) for d in view.dims):
+        read_view(arrays, view, env)[...] = value
+        return
+    array, rows = arrays[view.tensor], _elements(arrays, view, env)
+    for place, x in zip(itertools.product(*rows), value.flat, strict=True):
+        array[place] = x
+
+
+def _elements(arrays: Mapping[str, Array], view: View, env: Mapping[str, int]) -> list[range | list[int]]:
+    """The indices that the view takes of each dimension, all of them checked."""
+    dims = zip(view.dims, arrays[view.tensor].shape, strict=True)
+    return [_indices(arrays, d, k, size, view, env) for k, (d, size) in enumerate(dims)]
+
+
+def _indices(
+    arrays: Mapping[str, Array], d: ViewDim, k: int, size: int, view: View, env: Mapping[str, int]
+) -> range | list[int]:
+    if isinstance(d, Gather):
+        picked = [int(i) for i in read_view(arrays, d.index, env)]
+        for i in picked:
+            if not 0 <= i < size:
+                raise _outside(f"index {i} of {d.index.tensor}", view, k, size)
+        return picked
+    if isinstance(d, At):
+        first = index_value(d.index, env)
+        last = first + 1
+    elif isinstance(d, Slice):
+        first = index_value(d.start, env)
+        last = first + d.length
+    elif isinstance(d, Span):
+        first = index_value(d.start, env)
+        last = first + index_value(d.length, env)
+        if last < first:
+            raise _outside(f"{last - first} elements", view, k, size)
+    else:
+        first = index_value(d.start, env)
+        last = min(first + d.size, index_value(d.limit, env))
+    if first < 0 or last > size:
+        raise _outside(f"{first} .. {last}", view, k, size)
+    return range(first, max(first, last))
+
+
+def _outside(what: str, view: View, k: int, size: int) -> BoundsError:
+    return BoundsError(
+        "PTO163", f"{view.tensor}: {what} in dimension {k} of size {size}", fix="use indices inside the tensor"
+    )
 
 
 def run_kernel(kernel: Kernel, args: Mapping[str, Array]) -> None:

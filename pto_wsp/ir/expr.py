@@ -162,7 +162,7 @@ def show_name(name: str) -> str:
 
 
 # words that mean something else where a name may stand
-RESERVED = frozenset({*OPS, "tile", "inf", "nan", "true", "false"})
+RESERVED = frozenset({*OPS, "tile", "gather", "span", "as", "inf", "nan", "true", "false"})
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
 

@@ -13,9 +13,12 @@ from pto_wsp.ir.core import (
     SHORT_DTYPES,
     At,
     Axis,
+    DataAxis,
+    Dialect,
     Direction,
     DType,
     Eqn,
+    Gather,
     In,
     IndexType,
     Kernel,
@@ -24,17 +27,23 @@ from pto_wsp.ir.core import (
     Param,
     Policy,
     Region,
+    Role,
     ScalarType,
     Slice,
+    Span,
     TensorType,
     TileAt,
     TileType,
+    TokenType,
+    Type,
     Var,
     View,
     ViewDim,
     Wir,
 )
 from pto_wsp.ir.expr import OPS, RESERVED, Expr
+from pto_wsp.ir.scalars import RANGES
+from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, SCOPES, value_type
 
 _TOKEN = re.compile(
     r'\s*(?:(?P<number>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|\d+))|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<op>:\+|[-+*:=(){}\[\],<>$]))'
@@ -73,6 +82,11 @@ class Parser:
             loc=here(),
             fix="give text as make_wir prints it",
         )
+
+    def followed_by(self, token: str) -> bool:
+        """Whether `token` comes after the one that stands here."""
+        m = _TOKEN.match(self.text, self.next)
+        return m is not None and m.group("op") == token
 
     def take(self) -> str:
         token = self.token
@@ -211,10 +225,11 @@ class Parser:
         if dtype is DType.BOOL and word in ("true", "false"):
             return Literal(word == "true", dtype)
         try:
-            value = int(word) if dtype is DType.I32 else float(word)
+            value = int(word) if dtype in RANGES and len(word) <= 40 else float(word)
         except ValueError:
             self.fail("expected a number")
-        if dtype is DType.BOOL or (dtype is DType.I32 and not -(2**31) <= value < 2**31):
+        low, high = RANGES.get(dtype, (-math.inf, math.inf))
+        if dtype is DType.BOOL or (dtype in RANGES and not (isinstance(value, int) and low <= value <= high)):
             self.fail("a literal that its dtype does not hold")
         if isinstance(value, float) and math.isnan(value) and minus:
             self.fail("NaN has no sign here")
@@ -270,65 +285,182 @@ class Parser:
         self.word("{")
         symbols: list[str] = []
         tensors: list[Var] = []
+        axes: list[DataAxis] = []
         kernels: list[Kernel] = []
-        while True:
+        roles = {r.value: r for r in Role}
+        while not self.followed_by(
+            ":"
+        ):  # where the first result of an equation may be called like a word of the header
             if self.accept("symbol"):
                 self.word("$")
                 symbols.append(self.name())
-            elif self.accept("tensor"):
-                tensors.append(self.tensor())
+            elif self.kind == "name" and self.token in roles:
+                tensors.append(self.tensor(roles[self.take()]))
+            elif self.at("ragged") or self.at("sparse"):
+                axes.append(self.data_axis(self.take()))
             elif self.accept("kernel"):
                 kernels.append(self.kernel())
             else:
                 break
         self.kernels = {k.name: k for k in kernels}
-        body = self.region(())
-        return Wir(name, tuple(symbols), tuple(tensors), tuple(kernels), body)
+        self.tensors = {v.name: v for v in tensors}
+        self.values: dict[str, Var] = {}
+        eqns: list[Eqn] = []
+        returns: str | tuple[str, ...] | None = None
+        while not self.accept("}"):
+            if self.at("return") and not self.followed_by(":"):
+                self.take()
+                returns = self.names() if self.accept("[") else self.name()
+                self.word("}")
+                break
+            eqns.append(self.eqn())
+        return Wir(name, tuple(symbols), tuple(tensors), tuple(kernels), Region((), tuple(eqns)), tuple(axes), returns)
 
-    def tensor(self) -> Var:
+    def names(self) -> tuple[str, ...]:
+        """Names with commas between them, up to the closing bracket, which is taken."""
+        out: list[str] = []
+        while not self.accept("]"):
+            out.append(self.name())
+            if not self.at("]"):
+                self.word(",")
+        return tuple(out)
+
+    def tensor(self, role: Role) -> Var:
         name = self.name()
         self.word(":")
-        dtype = self.dtype()
+        return Var(name, self.tensor_type(self.dtype(), role))
+
+    def tensor_type(self, dtype: DType, role: Role = Role.GIVEN) -> TensorType:
         self.word("[")
         dims: list[Expr] = []
         while not self.accept("]"):
             dims.append(self.expr())
             if not self.at("]"):
                 self.word(",")
-        return Var(name, TensorType(dtype, tuple(dims)))
+        return TensorType(dtype, tuple(dims), role)
+
+    def data_axis(self, kind: str) -> DataAxis:
+        name = self.name()
+        self.word(":")
+        self.word("outer")
+        self.word("=")
+        outer = self.expr()
+        tensors: list[str] = []
+        for key in ("lengths",) if kind == "ragged" else ("indptr", "indices"):
+            self.word(key)
+            self.word("=")
+            tensors.append(self.string())
+        inner = None
+        if kind == "sparse" and self.at("inner") and self.followed_by("="):
+            self.take()
+            self.word("=")
+            inner = self.expr()
+        return DataAxis(kind.capitalize(), name, outer, tuple(tensors), inner)
 
     def region(self, params: tuple[Var, ...]) -> Region:
         """Equations up to the closing brace, which is taken."""
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             self.fail("too deeply nested")
+        for v in params:
+            self.bind(v)
         eqns: list[Eqn] = []
         while not self.accept("}"):
             eqns.append(self.eqn())
         self.depth -= 1
         return Region(params, tuple(eqns))
 
+    def bind(self, v: Var) -> None:
+        (self.tensors if isinstance(v.type, TensorType) else self.values)[v.name] = v
+
+    def type(self) -> Type:
+        if self.accept("task"):
+            return TokenType()
+        dtype = self.dtype()
+        return self.tensor_type(dtype) if self.at("[") else ScalarType(dtype)
+
     def eqn(self) -> Eqn:
+        outs: list[Var] = []
+        if self.followed_by(":") or self.at("$"):
+            while True:
+                name = self.name()
+                self.word(":")
+                outs.append(Var(name, self.type()))
+                if not self.accept(","):
+                    break
+            self.word("=")
+        eqn = self.right_side(tuple(outs))
+        for v in outs:
+            self.bind(v)
+        return eqn
+
+    def right_side(self, outs: tuple[Var, ...]) -> Eqn:
         prim = self.take()
-        if prim in ("parallel_for", "seq_for"):
-            return self.loop(prim)
+        if prim in LOOPS:
+            return self.loop(prim, outs)
         if prim == "task":
-            return self.task()
-        if prim in ("combine", "sequential"):
-            self.word("{")
-            parts: list[Region] = []
-            while self.accept("part"):
-                self.word("{")
-                parts.append(self.region(()))
-            self.word("}")
-            return Eqn(prim, regions=tuple(parts))
-        if prim in ("dispatch", "window"):
+            return self.task(outs)
+        if prim in PARTS:
+            return self.parts(prim, outs)
+        if prim == "cond":
+            return self.cond(outs)
+        if prim in SCOPES:
             params = self.params()
+            carried = self.carry()
+            inside = self.called(carried)
             self.word("{")
-            return Eqn(prim, params=params, regions=(self.region(()),))
+            return Eqn(prim, outs, carried, params, (self.region(inside),))
+        if prim in READS:
+            params = self.params()
+            return Eqn(prim, outs, (self.view(),), params)
+        if prim in BUFFERS:
+            return Eqn(prim, outs, (self.tensor_var(),))
+        if prim in ("yield", "slot_get", "slot_set") or self.is_scalar(prim):
+            params = self.params()
+            return Eqn(prim, outs, self.operands(), params)
         return self.fail(f"{prim!r} is no equation of workloads")
 
-    def loop(self, prim: str) -> Eqn:
+    def is_scalar(self, prim: str) -> bool:
+        return prim in PRIMITIVES and PRIMITIVES[prim].dialect is Dialect.SCALAR
+
+    def operands(self) -> tuple[In, ...]:
+        """The values on the rest of the line."""
+        ins: list[In] = []
+        while not self._ends_operands() and not self.at("{") and not self.at("as"):
+            ins.append(self.workload_value())
+        return tuple(ins)
+
+    def workload_value(self) -> In:
+        if self.accept("("):
+            e = self.expr()
+            self.word(")")
+            return e
+        if not self._names_variable():
+            return self.literal()
+        name = self.name()
+        known = self.values.get(name) or self.tensors.get(name)
+        return known or self.fail(f"{name!r} is not defined before")
+
+    def tensor_var(self) -> Var:
+        name = self.name()
+        return self.tensors.get(name) or self.fail(f"there is no tensor {name!r}")
+
+    def carry(self) -> tuple[In, ...]:
+        return self.operands() if self.accept("carry") else ()
+
+    def called(self, carried: tuple[In, ...]) -> tuple[Var, ...]:
+        """What carried values are called in a region."""
+        if not carried:
+            return ()
+        self.word("as")
+        names = [self.name()]
+        while self.accept(","):
+            names.append(self.name())
+        if len(names) != len(carried):
+            self.fail("as many names as values are carried")
+        return tuple(Var(n, _plain(value_type(x))) for n, x in zip(names, carried, strict=True))
+
+    def loop(self, prim: str, outs: tuple[Var, ...]) -> Eqn:
         params = self.params()
         name = self.name()
         label = self.string() if self.kind == "string" else name
@@ -340,11 +472,44 @@ class Parser:
         size = self.expr()
         tile = self.integer() if self.accept(",") else 1
         self.word(")")
+        carried = self.carry()
+        inside = (Var(name, IndexType()), *self.called(carried))
         self.word("{")
-        region = self.region((Var(name, IndexType()),))
-        return Eqn(prim, params={"axis": Axis(kind, axis_name, size, tile), "loop": label, **params}, regions=(region,))
+        regions = [self.region(inside)]
+        if self.accept("while"):
+            self.word("{")
+            regions.append(self.region(()))
+        axis = Axis(kind, axis_name, size, tile)
+        return Eqn(prim, outs, carried, {"axis": axis, "loop": label, **params}, tuple(regions))
 
-    def task(self) -> Eqn:
+    def parts(self, prim: str, outs: tuple[Var, ...]) -> Eqn:
+        carried = self.carry()
+        self.word("{")
+        parts: list[Region] = []
+        while self.accept("part"):
+            inside = self.called(carried)
+            self.word("{")
+            parts.append(self.region(inside))
+        self.word("}")
+        return Eqn(prim, outs, carried, regions=tuple(parts))
+
+    def cond(self, outs: tuple[Var, ...]) -> Eqn:
+        condition = self.workload_value()
+        carried = self.carry()
+        self.word("{")
+        regions: list[Region] = []
+        for word in ("then", "else"):
+            if word == "else" and not self.at("else"):
+                regions.append(Region((), ()))
+                break
+            self.word(word)
+            inside = self.called(carried)
+            self.word("{")
+            regions.append(self.region(inside))
+        self.word("}")
+        return Eqn("cond", outs, (condition, *carried), regions=tuple(regions))
+
+    def task(self, outs: tuple[Var, ...]) -> Eqn:
         params = self.params()
         name = self.name()
         if name not in self.kernels:
@@ -363,24 +528,22 @@ class Parser:
             if self.name() != p.name:
                 self.fail(f"expected the argument {p.name}")
             self.word("=")
-            ins.append(self.arg(p))
+            ins.append(self.workload_value() if isinstance(p.type, ScalarType) else self.view())
         self.word(")")
-        return Eqn("task", (), tuple(ins), {"kernel": name, "coords": tuple(coords), **params})
+        return Eqn("task", outs, tuple(ins), {"kernel": name, "coords": tuple(coords), **params})
 
-    def arg(self, p: KernelParam) -> In:
-        if isinstance(p.type, ScalarType):
-            if not self.accept("("):
-                return self.literal()
-            e = self.expr()
-            self.word(")")
-            return e
+    def view(self) -> View:
         tensor = self.name()
         self.word("[")
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            self.fail("too deeply nested")
         dims: list[ViewDim] = []
         while not self.accept("]"):
             dims.append(self.view_dim())
             if not self.at("]"):
                 self.word(",")
+        self.depth -= 1
         return View(tensor, tuple(dims))
 
     def view_dim(self) -> ViewDim:
@@ -391,8 +554,21 @@ class Parser:
             size = self.integer()
             self.word(",")
             limit = self.expr()
+            offset = self.expr() if self.accept(",") else expr.const(0)
             self.word(")")
-            return TileAt(index, size, limit)
+            return TileAt(index, size, limit, offset)
+        if self.accept("gather"):
+            self.word("(")
+            view = self.view()
+            self.word(")")
+            return Gather(view)
+        if self.accept("span"):
+            self.word("(")
+            first = self.expr()
+            self.word(",")
+            length = self.expr()
+            self.word(")")
+            return Span(first, length)
         start = self.expr()
         return Slice(start, self.integer()) if self.accept(":+") else At(start)
 
@@ -436,12 +612,14 @@ class Parser:
         params = self.params()
         ins: list[In] = []
         while not self._ends_operands():
-            is_var = self.kind == "string" or (self.kind == "name" and self.token not in RESERVED)
-            ins.append(self.operand(known) if is_var else self.literal())
+            ins.append(self.operand(known) if self._names_variable() else self.literal())
         eqn = Eqn(first, () if out is None else (out,), tuple(ins), params)
         if out is not None:
             known[out.name] = out
         return eqn
+
+    def _names_variable(self) -> bool:
+        return self.kind == "string" or self.at("$") or (self.kind == "name" and self.token not in RESERVED)
 
     def operand(self, known: dict[str, Var]) -> Var:
         name = self.name()
@@ -452,3 +630,8 @@ class Parser:
     def _ends_operands(self) -> bool:
         """An equation ends at the next line: equations stand on lines of their own."""
         return "\n" in self.text[self.pos : self.start] or self.at("}") or self.kind == "end"
+
+
+def _plain(t: Type) -> Type:
+    """The type of a value, whoever owns the storage it begins in."""
+    return TensorType(t.dtype, t.shape) if isinstance(t, TensorType) else t

@@ -1,62 +1,110 @@
-"""Consistent renaming of loop variables, tensors, kernels and symbols in a region."""
+"""Consistent renaming of variables, tensors, kernels and symbols in a region."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pto_wsp.ir.core import At, Axis, Eqn, In, Param, Region, Slice, TileAt, Var, View, ViewDim
+from pto_wsp.ir.core import (
+    At,
+    Axis,
+    DataAxis,
+    Eqn,
+    Gather,
+    In,
+    Param,
+    Region,
+    Slice,
+    Span,
+    TensorType,
+    TileAt,
+    Type,
+    Var,
+    View,
+    ViewDim,
+)
 from pto_wsp.ir.expr import Expr, var
 
 
 @dataclass(frozen=True)
 class Renaming:
-    """New names by old name; names that are not listed stay."""
+    """New names by old name; names that are not listed stay.
 
-    loops: Mapping[str, str] = field(default_factory=dict[str, str])
+    `values` are the variables of a workload: of loops, of scalars, of tasks. Symbols stand without their `$`.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict[str, str])
     tensors: Mapping[str, str] = field(default_factory=dict[str, str])
     kernels: Mapping[str, str] = field(default_factory=dict[str, str])
+    symbols: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def expr(self, e: Expr) -> Expr:
-        return e.substitute({n: var(self.loops[n]) for n in e.names() if n in self.loops})
+        return e.substitute({n: var(self._atom(n)) for n in e.names() if self._atom(n) != n})
+
+    def _atom(self, name: str) -> str:
+        if name.startswith("$"):
+            return "$" + self.symbols.get(name[1:], name[1:])
+        return self.values.get(name, name)
+
+    def var(self, v: Var) -> Var:
+        names = self.tensors if isinstance(v.type, TensorType) else self.values
+        return Var(names.get(v.name, v.name), self._type(v.type))
+
+    def axis(self, axis: DataAxis) -> DataAxis:
+        """The axis with its sizes and tensors renamed."""
+        inner = None if axis.inner is None else self.expr(axis.inner)
+        tensors = tuple(self.tensors.get(t, t) for t in axis.tensors)
+        return replace(axis, outer=self.expr(axis.outer), tensors=tensors, inner=inner)
 
     def region(self, region: Region) -> Region:
-        params = tuple(Var(self.loops.get(v.name, v.name), v.type) for v in region.params)
-        return Region(params, tuple(self.eqn(e) for e in region.eqns))
+        return Region(tuple(self.var(v) for v in region.params), tuple(self.eqn(e) for e in region.eqns))
 
     def eqn(self, eqn: Eqn) -> Eqn:
-        params = {k: self._kernel(v) if k == "kernel" else self._param(v) for k, v in eqn.params.items()}
         return replace(
             eqn,
-            ins=tuple(self._in(x) for x in eqn.ins),
-            params=params,
+            outs=tuple(self.var(v) for v in eqn.outs),
+            ins=tuple(self.operand(x) for x in eqn.ins),
+            params={k: self._param(k, v) for k, v in eqn.params.items()},
             regions=tuple(self.region(r) for r in eqn.regions),
         )
 
-    def _kernel(self, value: Param) -> Param:
-        return self.kernels.get(value, value) if isinstance(value, str) else value
+    def operand(self, x: In) -> In:
+        if isinstance(x, Expr):
+            return self.expr(x)
+        if isinstance(x, Var):
+            return self.var(x)
+        return self.view(x) if isinstance(x, View) else x
 
-    def _param(self, value: Param) -> Param:
+    def view(self, view: View) -> View:
+        return View(self.tensors.get(view.tensor, view.tensor), tuple(self._dim(d) for d in view.dims))
+
+    def _type(self, t: Type) -> Type:
+        return replace(t, shape=tuple(self.expr(d) for d in t.shape)) if isinstance(t, TensorType) else t
+
+    def _param(self, key: str, value: Param) -> Param:
+        if key == "kernel" and isinstance(value, str):
+            return self.kernels.get(value, value)
+        if key in ("after", "of") and isinstance(value, tuple):
+            names = self.values if key == "after" else self.tensors
+            return tuple(names.get(t, t) if isinstance(t, str) else t for t in value)
+        return self._value(value)
+
+    def _value(self, value: Param) -> Param:
         if isinstance(value, Expr):
             return self.expr(value)
         if isinstance(value, Axis):
             return replace(value, size=self.expr(value.size))
-        return tuple(self._param(v) for v in value) if isinstance(value, tuple) else value
-
-    def _in(self, x: In) -> In:
-        if isinstance(x, Expr):
-            return self.expr(x)
-        return (
-            View(self.tensors.get(x.tensor, x.tensor), tuple(self._dim(d) for d in x.dims))
-            if isinstance(x, View)
-            else x
-        )
+        return tuple(self._value(v) for v in value) if isinstance(value, tuple) else value
 
     def _dim(self, d: ViewDim) -> ViewDim:
-        if isinstance(d, At):
-            return At(self.expr(d.index))
-        return (
-            Slice(self.expr(d.start), d.length)
-            if isinstance(d, Slice)
-            else TileAt(self.expr(d.index), d.size, self.expr(d.limit))
-        )
+        match d:
+            case At():
+                return At(self.expr(d.index))
+            case Slice():
+                return Slice(self.expr(d.start), d.length)
+            case TileAt():
+                return TileAt(self.expr(d.index), d.size, self.expr(d.limit), self.expr(d.offset))
+            case Span():
+                return Span(self.expr(d.start), self.expr(d.length))
+            case Gather():
+                return Gather(self.view(d.index))

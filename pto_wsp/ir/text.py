@@ -1,29 +1,52 @@
 """The wir as text: `parse(show(w)) == w`, source locations aside.
 
-wir     := "workload" name "{" {symbol | tensor | kernel} {eqn} "}"
+wir     := "workload" name "{" {symbol | tensor | axis | kernel} {eqn} ["return" returned] "}"
 symbol  := "symbol" "$" name
-tensor  := "tensor" name ":" dtype "[" expr {"," expr} "]"
+tensor  := ("tensor" | "temporary" | "result") name ":" type
+axis    := "ragged" name ":" "outer" "=" expr "lengths" "=" string
+         | "sparse" name ":" "outer" "=" expr "indptr" "=" string "indices" "=" string ["inner" "=" expr]
 kernel  := "kernel" name label "(" {param} ")" "{" {tile_eqn} "}"
 param   := name ":" (direction dtype "<" rows "x" cols ">" | dtype)
-eqn     := loop | parts | scope | task
-loop    := ("parallel_for" | "seq_for") [params] name [label] "in" axis "{" {eqn} "}"
-axis    := name ":" kind "(" expr ["," tile] ")"
-parts   := ("combine" | "sequential") "{" {"part" "{" {eqn} "}"} "}"
-scope   := ("dispatch" | "window") params "{" {eqn} "}"
-task    := "task" [params] name "[" {expr} "]" "(" {param "=" arg} ")"
+eqn     := [outs] (loop | cond | parts | scope | task | read | scalar | slot | buffer | yield)
+outs    := name ":" type {"," name ":" type} "="
+type    := dtype | dtype "[" expr {"," expr} "]" | "task"
+loop    := ("parallel_for" | "seq_for") [params] name [label] "in" over [carry [as]] region ["while" region]
+over    := name ":" kind "(" expr ["," tile] ")"
+cond    := "cond" value [carry] "{" "then" [as] region ["else" [as] region] "}"
+parts   := ("combine" | "sequential") [carry] "{" {"part" [as] region} "}"
+scope   := ("dispatch" | "window" | "deps") params [carry [as]] region
+region  := "{" {eqn} "}"
+task    := "task" [params] name "[" {expr} "]" "(" {param "=" (view | value)} ")"
+read    := ("item" | "reduce_sum" | ... | "reduce_all") [params] view
+scalar  := "s." operation [params] {value}
+slot    := "slot_get" params | "slot_set" params value
+buffer  := ("acquire" | "release") name
+yield   := "yield" [params] {value}
+carry   := "carry" {value}                 in the pure form: what a region changes,
+as      := "as" name {"," name}            and what it is called inside
 params  := "[" name "=" value {"," name "=" value} "]"
-arg     := view | expr | literal
+value   := name | "(" expr ")" | literal
+view    := name "[" dim {"," dim} "]"
+dim     := expr | expr ":+" length | "tile" "(" expr "," size "," expr ["," expr] ")"
+         | "gather" "(" view ")" | "span" "(" expr "," expr ")"
 literal := number ":" dtype
+returned := name | "[" {name} "]"
+
+An equation that ends in values ends with its line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pto_wsp.ir.core import (
+    ZERO,
     At,
     Axis,
+    DataAxis,
     Eqn,
+    Gather,
     In,
     Kernel,
     KernelParam,
@@ -32,6 +55,9 @@ from pto_wsp.ir.core import (
     Region,
     ScalarType,
     Slice,
+    Span,
+    TensorType,
+    TileAt,
     Var,
     View,
     ViewDim,
@@ -39,29 +65,58 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr, escape, show_name
 from pto_wsp.ir.parser import Parser
+from pto_wsp.ir.tasks import LOOPS, PARTS, SCOPES
 
 
 def show(wir: Wir) -> str:
     """The text of a workload and its kernels."""
     rows = [f"workload {show_name(wir.name)} {{"]
     rows += [f"  symbol {show_name('$' + s)}" for s in wir.symbols]
-    rows += [f"  tensor {show_name(v.name)}: {v.type}" for v in wir.tensors]
+    rows += [f"  {_owner(v)} {show_name(v.name)}: {v.type}" for v in wir.tensors]
+    rows += [f"  {_show_data_axis(a)}" for a in wir.axes]
     for k in wir.kernels:
         rows += ["  " + r for r in show_kernel(k).splitlines()]
     for eqn in wir.body.eqns:
         rows += _show_eqn(wir, eqn, "  ")
+    if wir.returns is not None:
+        rows.append(f"  return {_show_returns(wir.returns)}")
     return "\n".join([*rows, "}"])
+
+
+def _owner(v: Var) -> str:
+    assert isinstance(v.type, TensorType)
+    return v.type.role.value
+
+
+def _show_data_axis(a: DataAxis) -> str:
+    tensors = zip({"Ragged": ("lengths",), "Sparse": ("indptr", "indices")}[a.kind], a.tensors, strict=True)
+    fields = [f"outer={a.outer}", *(f"{k}={_quote(t)}" for k, t in tensors)]
+    fields += [] if a.inner is None else [f"inner={a.inner}"]
+    return f"{a.kind.lower()} {show_name(a.name)}: {' '.join(fields)}"
+
+
+def _show_returns(returns: str | tuple[str, ...]) -> str:
+    return show_name(returns) if isinstance(returns, str) else f"[{', '.join(map(show_name, returns))}]"
 
 
 def show_kernel(kernel: Kernel) -> str:
     """The text of one kernel."""
     params = ", ".join(f"{show_name(p.name)}: {_show_param(p)}" for p in kernel.params)
     rows = [f"kernel {show_name(kernel.name)} {_quote(kernel.label)} ({params}) {{"]
-    for eqn in kernel.body.eqns:
-        out = "".join(f"{show_name(v.name)}: {v.type} = " for v in eqn.outs)
-        ins = "".join(" " + _show_in(x) for x in eqn.ins)
-        rows.append(f"  {out}{eqn.prim}{_show_params(eqn.params)}{ins}")
+    rows += [f"  {_show_plain(eqn)}" for eqn in kernel.body.eqns]
     return "\n".join([*rows, "}"])
+
+
+def _show_plain(eqn: Eqn) -> str:
+    return f"{_show_outs(eqn)}{eqn.prim}{_show_params(eqn.params)}{_show_values(eqn.ins)}"
+
+
+def _show_outs(eqn: Eqn) -> str:
+    return ", ".join(f"{show_name(v.name)}: {v.type}" for v in eqn.outs) + " = " if eqn.outs else ""
+
+
+def _show_values(ins: Sequence[In]) -> str:
+    return "".join(" " + _show_in(x) for x in ins)
 
 
 def _show_param(p: KernelParam) -> str:
@@ -98,7 +153,13 @@ def _show_dim(d: ViewDim) -> str:
         return str(d.index)
     if isinstance(d, Slice):
         return f"{d.start} :+ {d.length}"
-    return f"tile({d.index}, {d.size}, {d.limit})"
+    if isinstance(d, Gather):
+        return f"gather({show_view(d.index)})"
+    if isinstance(d, Span):
+        return f"span({d.start}, {d.length})"
+    assert isinstance(d, TileAt)
+    offset = "" if d.offset == ZERO else f", {d.offset}"
+    return f"tile({d.index}, {d.size}, {d.limit}{offset})"
 
 
 def _show_value(value: Param) -> str:
@@ -123,32 +184,61 @@ def _show_axis(axis: Axis) -> str:
 
 
 def _show_eqn(wir: Wir, eqn: Eqn, pad: str) -> list[str]:
-    def body(region: Region, indent: str) -> list[str]:
-        return [row for e in region.eqns for row in _show_eqn(wir, e, indent)]
-
-    if eqn.prim in ("parallel_for", "seq_for"):
-        axis, label, name = eqn.params["axis"], eqn.params["loop"], eqn.regions[0].params[0].name
-        assert isinstance(axis, Axis) and isinstance(label, str)
-        called = "" if label == name else f" {_quote(label)}"
-        rest = _show_params({k: v for k, v in eqn.params.items() if k not in ("axis", "loop")})
-        return [
-            f"{pad}{eqn.prim}{rest} {show_name(name)}{called} in {_show_axis(axis)} {{",
-            *body(eqn.regions[0], pad + "  "),
-            pad + "}",
-        ]
+    if eqn.prim in LOOPS:
+        return _show_loop(wir, eqn, pad)
     if eqn.prim == "task":
-        kernel, coords = eqn.params["kernel"], eqn.params["coords"]
-        assert isinstance(kernel, str) and isinstance(coords, tuple)
-        names = [p.name for p in wir.kernel(kernel).params]
-        args = ", ".join(f"{show_name(n)}={_show_in(x)}" for n, x in zip(names, eqn.ins, strict=True))
-        rest = _show_params({k: v for k, v in eqn.params.items() if k not in ("kernel", "coords")})
-        return [f"{pad}task{rest} {show_name(kernel)}[{', '.join(map(str, coords))}]({args})"]
-    if eqn.prim in ("combine", "sequential"):
-        rows = [f"{pad}{eqn.prim} {{"]
-        for r in eqn.regions:
-            rows += [f"{pad}  part {{", *body(r, pad + "    "), pad + "  }"]
-        return [*rows, pad + "}"]
-    return [f"{pad}{eqn.prim}{_show_params(eqn.params)} {{", *body(eqn.regions[0], pad + "  "), pad + "}"]
+        return [f"{pad}{_show_outs(eqn)}{_show_task(wir, eqn)}"]
+    if eqn.prim in PARTS:
+        parts = [("part", r) for r in eqn.regions]
+        return _show_choices(wir, eqn, f"{eqn.prim}{_carry(eqn.ins)}", parts, pad)
+    if eqn.prim == "cond":
+        parts = [("then", eqn.regions[0]), ("else", eqn.regions[1])][: 2 if eqn.regions[1].eqns else 1]
+        return _show_choices(wir, eqn, f"cond {_show_in(eqn.ins[0])}{_carry(eqn.ins[1:])}", parts, pad)
+    if eqn.prim in SCOPES:
+        head = f"{_show_outs(eqn)}{eqn.prim}{_show_params(eqn.params)}{_carry(eqn.ins)}{_as(eqn.regions[0].params)}"
+        return [f"{pad}{head} {{", *_show_region(wir, eqn.regions[0], pad), pad + "}"]
+    return [pad + _show_plain(eqn)]
+
+
+def _show_region(wir: Wir, region: Region, pad: str) -> list[str]:
+    return [row for e in region.eqns for row in _show_eqn(wir, e, pad + "  ")]
+
+
+def _carry(values: Sequence[In]) -> str:
+    return f" carry{_show_values(values)}" if values else ""
+
+
+def _as(params: Sequence[Var]) -> str:
+    return f" as {', '.join(show_name(v.name) for v in params)}" if params else ""
+
+
+def _show_loop(wir: Wir, eqn: Eqn, pad: str) -> list[str]:
+    axis, label = eqn.params["axis"], eqn.params["loop"]
+    v, *carried = eqn.regions[0].params
+    assert isinstance(axis, Axis) and isinstance(label, str)
+    called = "" if label == v.name else f" {_quote(label)}"
+    rest = _show_params({k: p for k, p in eqn.params.items() if k not in ("axis", "loop")})
+    over = f"{show_name(v.name)}{called} in {_show_axis(axis)}{_carry(eqn.ins)}{_as(carried)}"
+    rows = [f"{pad}{_show_outs(eqn)}{eqn.prim}{rest} {over} {{", *_show_region(wir, eqn.regions[0], pad)]
+    for condition in eqn.regions[1:]:
+        rows += [pad + "} while {", *_show_region(wir, condition, pad)]
+    return [*rows, pad + "}"]
+
+
+def _show_choices(wir: Wir, eqn: Eqn, head: str, parts: Sequence[tuple[str, Region]], pad: str) -> list[str]:
+    rows = [f"{pad}{_show_outs(eqn)}{head} {{"]
+    for word, r in parts:
+        rows += [f"{pad}  {word}{_as(r.params)} {{", *_show_region(wir, r, pad + "  "), pad + "  }"]
+    return [*rows, pad + "}"]
+
+
+def _show_task(wir: Wir, eqn: Eqn) -> str:
+    kernel, coords = eqn.params["kernel"], eqn.params["coords"]
+    assert isinstance(kernel, str) and isinstance(coords, tuple)
+    names = [p.name for p in wir.kernel(kernel).params]
+    args = ", ".join(f"{show_name(n)}={_show_in(x)}" for n, x in zip(names, eqn.ins, strict=True))
+    rest = _show_params({k: v for k, v in eqn.params.items() if k not in ("kernel", "coords")})
+    return f"task{rest} {show_name(kernel)}[{', '.join(map(str, coords))}]({args})"
 
 
 def parse(text: str) -> Wir:

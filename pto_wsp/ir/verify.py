@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pto_wsp.errors import CompileError, InternalError, IRConversionError, PtoError, here
 from pto_wsp.ir import tasks
-from pto_wsp.ir.core import PRIMITIVES, Dialect, Direction, Eqn, Kernel, Literal, Region, Var, Wir, operand_type
-from pto_wsp.ir.tasks import Scope, broken
+from pto_wsp.ir.core import (
+    PRIMITIVES,
+    DataAxis,
+    Dialect,
+    Direction,
+    DType,
+    Eqn,
+    IndexType,
+    Kernel,
+    Literal,
+    Region,
+    Role,
+    ScalarType,
+    TensorType,
+    Type,
+    Var,
+    Wir,
+    operand_type,
+)
+from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.scalars import scalar_type
+from pto_wsp.ir.tasks import Scope, broken, operand, same_type
 
 MAX_NESTING = 30
 
+_BODY = (*tasks.LOOPS, *tasks.PARTS, *tasks.READS, *tasks.SLOTS, "cond", "yield", "task")
 STAGES: dict[str, tuple[str, ...]] = {
-    # what a task dialect equation may be, at each stage of the way to the plan
-    "traced": (*tasks.LOOPS, *tasks.PARTS, *tasks.SCOPES, "task"),
-    "resolved": (*tasks.LOOPS, *tasks.PARTS, "task"),
+    # what a task dialect equation may be, at each stage of the way to the plan; scalar operations may stand in all of them
+    "traced": (*_BODY, *tasks.SCOPES),
+    "resolved": (*_BODY, "deps"),
+    "lowered": (*_BODY, "deps", *tasks.BUFFERS),
+    # and beside it: all writes are new values
+    "pure": (*_BODY, *tasks.SCOPES),
 }
 
 
@@ -29,32 +55,72 @@ def verify(wir: Wir, stage: str = "traced", *, after: str | None = None) -> None
 
 def _verify(wir: Wir, stage: str) -> None:
     for what, names in (
-        ("symbol", list(wir.symbols)),
-        ("tensor", [v.name for v in wir.tensors]),
-        ("kernel", [k.name for k in wir.kernels]),
+        ("the symbols", list(wir.symbols)),
+        ("the tensors", [v.name for v in wir.tensors]),
+        ("the kernels", [k.name for k in wir.kernels]),
+        ("the axes", [a.name for a in wir.axes]),
     ):
         if len(set(names)) != len(names):
-            raise IRConversionError(
-                "PTO302",
-                f"two {what}s share a name",
-                values={"names": ", ".join(names)},
-                fix="this wir breaks a rule of the language",
-            )
+            raise _rule(f"two of {what} share a name", ", ".join(names))
     for v in wir.tensors:
         for d in wir.tensor_type(v.name).shape:
-            if any(not n.startswith("$") or n[1:] not in wir.symbols for n in d.names()) or (
-                d.is_const and d.const < 0
-            ):
-                raise IRConversionError(
-                    "PTO302",
-                    f"tensor {v.name} has a dimension {d}",
-                    fix="dimensions are numbers >= 0 and symbols of the workload",
-                )
+            if not _over_symbols(d, wir) or (d.is_const and d.const < 0):
+                raise _rule(f"tensor {v.name} has a dimension {d}", "dimensions are numbers >= 0 and symbols")
+    for axis in wir.axes:
+        _verify_axis(axis, wir)
+    _verify_returns(wir)
     for k in wir.kernels:
         verify_kernel(k)
     check_nesting(wir.body)
-    seen: set[str] = set()
-    _verify_body(wir, wir.body, {}, STAGES[stage], seen)
+    scope = Scope(wir, pure=stage == "pure")
+    for v in wir.tensors:
+        scope.bind(v)
+    seen = {v.name for v in wir.tensors} if scope.pure else set[str]()
+    if wir.body.params:
+        raise _rule("the workload's region has parameters", ", ".join(map(str, wir.body.params)))
+    last = wir.body.eqns[-1] if scope.pure and wir.body.eqns and wir.body.eqns[-1].prim == "yield" else None
+    _verify_region(wir.body, scope, STAGES[stage], seen, None if last is None else _final(last, wir))
+
+
+def _rule(what: str, why: str) -> IRConversionError:
+    return IRConversionError("PTO302", what, values={"rule": why}, fix="this wir breaks a rule of the language")
+
+
+def _over_symbols(e: Expr, wir: Wir) -> bool:
+    return all(n.startswith("$") and n[1:] in wir.symbols for n in e.names())
+
+
+def _verify_axis(axis: DataAxis, wir: Wir) -> None:
+    count = {"Ragged": 1, "Sparse": 2}.get(axis.kind)
+    if len(axis.tensors) != count:
+        raise _rule(f"axis {axis.name} is {axis.kind} of {len(axis.tensors)} tensors", "Ragged has 1, Sparse has 2")
+    vectors = {
+        v.name
+        for v in wir.tensors
+        if isinstance(v.type, TensorType) and v.type.dtype in tasks.INDEX_DTYPES and len(v.type.shape) == 1
+    }
+    for name in axis.tensors:
+        if name not in vectors:
+            raise _rule(f"axis {axis.name} reads {name}", "its tensors are vectors of i32 or i64")
+    for e in (axis.outer, axis.inner):
+        if e is not None and not _over_symbols(e, wir):
+            raise _rule(f"axis {axis.name} has the size {e}", "sizes are numbers and symbols")
+
+
+def _verify_returns(wir: Wir) -> None:
+    returned = wir.returns if isinstance(wir.returns, tuple) else () if wir.returns is None else (wir.returns,)
+    results = [v.name for v in wir.tensors if wir.tensor_type(v.name).role is Role.RESULT]
+    if set(returned) != set(results):
+        raise _rule(f"returns {', '.join(returned) or 'nothing'}", f"the results are {', '.join(results) or 'none'}")
+
+
+def _final(last: Eqn, wir: Wir) -> tuple[Type, ...]:
+    """What the body of the pure form yields: the last values of tensors of the workload, each named once."""
+    names = last.params.get("of")
+    tensors: dict[object, Type] = {v.name: v.type for v in wir.tensors}
+    if not isinstance(names, tuple) or len(set(names)) != len(names) or not set(names) <= set(tensors):
+        raise broken(last, "names the tensors it is of")
+    return tuple(tensors[n] for n in names)
 
 
 def check_nesting(body: Region) -> None:
@@ -71,20 +137,64 @@ def check_nesting(body: Region) -> None:
         )
 
 
-def _verify_body(wir: Wir, region: Region, scope: Scope, allowed: tuple[str, ...], seen: set[str]) -> None:
-    for eqn in region.eqns:
+def _verify_region(
+    region: Region, scope: Scope, allowed: tuple[str, ...], seen: set[str], gives: tuple[Type, ...] | None
+) -> None:
+    """`gives`: the types of its `yield`, which is its last equation; None for a region that has none."""
+    for k, eqn in enumerate(region.eqns):
         prim = PRIMITIVES.get(eqn.prim)
-        if prim is None or prim.dialect is not Dialect.TASK or prim.type is None or eqn.prim not in allowed:
+        if prim is not None and prim.dialect is Dialect.SCALAR:
+            _verify_scalar(eqn, scope)
+        elif prim is None or prim.dialect is not Dialect.TASK or prim.type is None or eqn.prim not in allowed:
             raise broken(eqn, "not allowed here")
-        prim.type(eqn, wir, scope)
-        for r in eqn.regions:
-            inner = dict(scope)
+        else:
+            prim.type(eqn, scope)
+        if eqn.prim == "yield" and (gives is None or k != len(region.eqns) - 1):
+            raise broken(eqn, "stands at the end of a region that gives values")
+        for r, want in zip(eqn.regions, _gives(eqn), strict=True):
+            inner = scope.inner()
+            # a condition sees the variables of the loop that it is of
+            for v in (*(eqn.regions[0].params if eqn.prim == "seq_for" else ()), *r.params):
+                inner.bind(v)
             for v in r.params:
-                if v.name in seen or v.name.startswith("$"):
-                    raise broken(eqn, f"the name {v.name} is bound twice")
-                seen.add(v.name)
-                inner[v.name] = eqn.params["axis"]  # type: ignore[assignment]
-            _verify_body(wir, r, inner, allowed, seen)
+                _bind_once(v, eqn, seen)
+            _verify_region(r, inner, allowed, seen, want)
+        for v in eqn.outs:
+            _bind_once(v, eqn, seen)
+            scope.bind(v)
+    if gives is None:
+        return
+    last = region.eqns[-1] if region.eqns else None
+    if last is None or last.prim != "yield":
+        raise _rule("a region gives no values", f"it gives {', '.join(map(str, gives))}")
+    have = [operand(x, scope, last) for x in last.ins]
+    if len(have) != len(gives) or not all(map(same_type, have, gives)):
+        raise broken(last, f"gives {', '.join(map(str, have))}, not {', '.join(map(str, gives))}")
+
+
+def _gives(eqn: Eqn) -> Iterator[tuple[Type, ...] | None]:
+    """The types that each region of an equation yields."""
+    carried = tuple(v.type for v in eqn.outs) or None
+    for k in range(len(eqn.regions)):
+        yield (ScalarType(DType.BOOL),) if eqn.prim == "seq_for" and k == 1 else carried
+
+
+def _bind_once(v: Var, eqn: Eqn, seen: set[str]) -> None:
+    if v.name in seen or v.name.startswith("$"):
+        raise broken(eqn, f"the name {v.name} is bound twice")
+    seen.add(v.name)
+
+
+def _verify_scalar(eqn: Eqn, scope: Scope) -> None:
+    types = [operand(x, scope, eqn) for x in eqn.ins]
+    dtypes = [t.dtype for t in types if isinstance(t, ScalarType)]
+    if len(dtypes) != len(types) or eqn.regions or IndexType() in types:
+        raise broken(eqn, "takes scalars")
+    if eqn.params.get("checked", True) is not True or not set(eqn.params) <= {"checked", "to"}:
+        raise broken(eqn, "has the parameters checked and to")
+    want = ScalarType(scalar_type(eqn.prim, eqn.params, dtypes))
+    if [v.type for v in eqn.outs] != [want]:
+        raise broken(eqn, f"its type is {want}")
 
 
 def verify_kernel(kernel: Kernel) -> None:

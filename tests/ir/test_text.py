@@ -227,7 +227,7 @@ TASK = "task k[](x=X[0 :+ 8, 0 :+ 8], y=X[0 :+ 8, 0 :+ 8])"
         (f"{LOAD}\nstore y a", "task k[](x=X[0 :+ 8], y=X[0 :+ 8, 0 :+ 8])", "dimensions"),
         (f"{LOAD}\nstore y a", 'window[mode="ABORT", tasks=1] { }', "mode STALL"),
         (f"{LOAD}\nstore y a", "dispatch[policy=affinity(2)] { }", "needs a policy"),
-        (f"{LOAD}\nstore y a", "parallel_for i in i: Ragged(4) { }", "Ragged"),
+        (f"{LOAD}\nstore y a", "parallel_for i in i: Round(4) { }", "a Round axis"),
         (f"{LOAD}\nstore y a", "combine { }", "needs regions"),
         (f"{LOAD}\nstore y a", "parallel_for i in i: Dense(4) { } seq_for i in i: Dense(4) { }", "bound twice"),
     ],
