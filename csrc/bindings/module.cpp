@@ -70,6 +70,7 @@ py::object record(const std::optional<Failure>& f) {
   d["arg"] = absent_if_negative(f->arg);
   d["dim"] = absent_if_negative(f->dim);
   d["check"] = absent_if_negative(f->check);
+  d["origin"] = absent_if_negative(f->origin);
   d["coords"] = f->coords;
   d["values"] = f->values;
   return d;
@@ -141,6 +142,20 @@ PYBIND11_MODULE(_core, m) {
     for (std::uint32_t i = 0; i < dtype_count; ++i) d[name_of(static_cast<DType>(i))] = i;
     return d;
   });
+  m.def(
+      "scalar_op",
+      [](std::uint32_t op, std::uint32_t type, std::uint32_t to, bool checked, const std::vector<std::uint64_t>& operands) {
+        const auto code = static_cast<ScalarOp>(op);
+        const auto t = static_cast<DType>(type);
+        if (op > static_cast<std::uint32_t>(ScalarOp::cast) || type >= dtype_count || to >= dtype_count || scalar_of(t) != t ||
+            !exists(code, t) || operands.size() != arity(code))
+          throw std::invalid_argument("there is no such operation");
+        const FpEnv environment;
+        std::uint64_t bits = 0;
+        const ScalarStatus status = compute(code, t, static_cast<DType>(to), checked, operands.data(), bits);
+        return py::make_tuple(name_of(status), bits);
+      },
+      py::arg("op"), py::arg("type"), py::arg("to"), py::arg("checked"), py::arg("operands"));
   m.def("isa", [] { return std::string(name_of(active_isa())); });
   m.def("set_isa", [](const std::string& name) { set_isa(isa_of(name)); });
   m.def("isas", [] {

@@ -15,6 +15,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring) {
   scopes_.clear();
   deps_.clear();
   args_.resize(plan.max_args());
+  indices_.resize(plan.plan().max_gather());
   kernel_counts_.assign(plan.plan().kernels().size(), 0);
 }
 
@@ -32,6 +33,14 @@ Front::Step Front::next() {
       case Walker::Event::seq_leave:
         leave();
         break;
+      case Walker::Event::read:
+        if (walker_.complete_read()) break;
+        failure_ = std::move(walker_.failure());
+        return Step::failed;
+      case Walker::Event::acquire:
+      case Walker::Event::release:
+      case Walker::Event::reset:
+        break;
       case Walker::Event::pause:
         return Step::pause;
       case Walker::Event::end:
@@ -46,7 +55,7 @@ Front::Step Front::next() {
 Front::Step Front::task_step() {
   const BoundTask& t = task();
   const std::int64_t* regs = walker_.regs();
-  if (!plan_->prepare(t, regs, args_.data(), failure_)) return Step::failed;
+  if (!plan_->prepare(t, regs, args_.data(), failure_, indices_.data())) return Step::failed;
   std::uint64_t cost = 0;
   if (!costs_.cost(walker_.task(), args_.data(), cost)) {
     failure_ = {.kind = ErrorKind::cost};

@@ -90,6 +90,7 @@ std::unique_ptr<Independent::Chunk> Independent::take() {
   chunk->in_body = false;
   // Whatever a chunk needs is there before it claims anything.
   chunk->args.resize(plan_->max_args());
+  chunk->indices.resize(plan_->plan().max_gather());
   chunk->regs = plan_->initial_regs();
   chunk->walker.reset(*plan_, plan_->root(), chunk->regs);
   return chunk;
@@ -171,7 +172,7 @@ bool Independent::run_body(Chunk& chunk, const Nest& nest, std::byte* scratch, D
     while (chunk.at < end) {
       if (stop()) return true;
       if (deadline.passed()) return false;
-      if (!plan_->prepare(task, chunk.regs.data(), chunk.args.data(), failure)) return fail(failure, 0);
+      if (!plan_->prepare(task, chunk.regs.data(), chunk.args.data(), failure, chunk.indices.data())) return fail(failure, 0);
       run_kernel(*plan_, *control_, task, chunk.args.data(), scratch, chunk.regs.data());
       nest.step(chunk.regs.data());
       ++chunk.at;
@@ -189,7 +190,7 @@ bool Independent::run_body(Chunk& chunk, const Nest& nest, std::byte* scratch, D
     switch (chunk.walker.next()) {
       case Walker::Event::task: {
         const BoundTask& task = plan_->task(chunk.walker.task());
-        if (!plan_->prepare(task, chunk.walker.regs(), chunk.args.data(), failure)) return fail(failure, chunk.ordinal);
+        if (!plan_->prepare(task, chunk.walker.regs(), chunk.args.data(), failure, chunk.indices.data())) return fail(failure, chunk.ordinal);
         run_kernel(*plan_, *control_, task, chunk.args.data(), scratch, chunk.walker.regs());
         ++chunk.ordinal;
         break;

@@ -17,10 +17,12 @@ Wide times(Wide a, Wide b) {
   return clamp(out);
 }
 
+// A bound that was cut off stays so: what is added to it later must not bring it back.
 void add_term(Interval& sum, Wide coef, const Range& r) {
   const Wide at_lo = times(coef, r.lo), at_hi = times(coef, r.hi);
-  sum.lo = clamp(sum.lo + std::min(at_lo, at_hi));
-  sum.hi = clamp(sum.hi + std::max(at_lo, at_hi));
+  const Wide least = std::min(at_lo, at_hi), most = std::max(at_lo, at_hi);
+  sum.lo = sum.lo == -far || least == -far ? -far : clamp(sum.lo + least);
+  sum.hi = sum.hi == far || most == far ? far : clamp(sum.hi + most);
 }
 
 Interval hull(std::initializer_list<Wide> values) {

@@ -76,6 +76,7 @@ void encode_scalar(double value, DType dtype, std::byte* out) noexcept {
       return;
     }
     case DType::boolean: *out = value != 0 ? std::byte{1} : std::byte{0}; return;
+    default: return;  // kernels have no others
   }
 }
 
@@ -104,7 +105,7 @@ Kernel Kernel::decode(Cursor& in) {
   for (std::size_t i = 0; i < full.size(); ++i) {
     const Param& p = impl->program.params[i];
     if (p.is_scalar) full[i].scalar = 0;
-    else full[i].tile = {nullptr, 0, 0, p.rows, p.cols};
+    else full[i].tile = {nullptr, 0, 0, p.rows, p.cols, nullptr, nullptr};
   }
   try {
     impl->full_cost = evaluate_cost(impl->program, full);

@@ -42,7 +42,7 @@ class Decoder {
   }
 
  private:
-  DType dtype() { return static_cast<DType>(in_.u(dtype_count - 1, "a dtype")); }
+  DType dtype() { return static_cast<DType>(in_.u(tile_dtype_count - 1, "a dtype of tiles")); }
 
   std::pair<std::int32_t, std::int32_t> shape() {
     const auto rows = static_cast<std::int64_t>(in_.u(static_cast<std::uint64_t>(max_elements), "a number of rows"));

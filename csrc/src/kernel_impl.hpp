@@ -98,7 +98,7 @@ struct ScalarSlot {
   std::int64_t offset;  // in scratch
 };
 
-// A tile argument whose columns do not lie side by side is copied here before, and from here after.
+// A tile argument that is gathered, or whose columns do not lie side by side, is copied here before, and from here after.
 struct Staging {
   std::uint32_t param;
   std::int32_t rows, cols;     // of the parameter

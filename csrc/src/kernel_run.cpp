@@ -66,6 +66,34 @@ template <bool Full, bool Strips> struct Run {
   }
 };
 
+// Between a gathered argument and its copy, row after row.
+template <std::size_t size, bool Out>
+void copy_gathered(std::byte* copy, std::int64_t copy_stride, const TileArg& t) noexcept {
+  for (std::int32_t r = 0; r < t.rows; ++r) {
+    std::byte* const row = t.data + (t.row_index != nullptr ? t.row_index[r] : r) * t.row_stride;
+    std::byte* const line = copy + r * copy_stride;
+    if (t.col_index == nullptr && t.col_stride == static_cast<std::int64_t>(size)) {
+      const std::size_t bytes = size * static_cast<std::size_t>(t.cols);
+      std::memcpy(Out ? row : line, Out ? line : row, bytes);
+      continue;
+    }
+    for (std::int32_t c = 0; c < t.cols; ++c) {
+      std::byte* const element = row + (t.col_index != nullptr ? t.col_index[c] : c) * t.col_stride;
+      std::byte* const place = line + c * static_cast<std::int64_t>(size);
+      std::memcpy(Out ? element : place, Out ? place : element, size);
+    }
+  }
+}
+
+template <bool Out>
+void copy_gathered(std::int64_t size, std::byte* copy, std::int64_t copy_stride, const TileArg& t) noexcept {
+  switch (size) {
+    case 1: return copy_gathered<1, Out>(copy, copy_stride, t);
+    case 2: return copy_gathered<2, Out>(copy, copy_stride, t);
+    default: return copy_gathered<4, Out>(copy, copy_stride, t);
+  }
+}
+
 template <std::size_t size>
 void copy_elements(std::byte* dst, std::int64_t dst_down, std::int64_t dst_right, const std::byte* src, std::int64_t src_down,
                    std::int64_t src_right, std::int32_t rows, std::int32_t cols) noexcept {
@@ -82,7 +110,11 @@ void copy_strided(std::int64_t size, std::byte* dst, std::int64_t dst_down, std:
   }
 }
 
-inline bool side_by_side(const TileArg& t, const Staging& s) noexcept { return t.col_stride == s.element_bytes || t.cols == 1; }
+inline bool gathered(const TileArg& t) noexcept { return t.row_index != nullptr || t.col_index != nullptr; }
+
+inline bool in_place(const TileArg& t, const Staging& s) noexcept {
+  return (t.col_stride == s.element_bytes || t.cols == 1) && !gathered(t);
+}
 
 }  // namespace
 
@@ -96,14 +128,16 @@ void Kernel::run(std::span<const Arg> args, std::byte* scratch) const noexcept {
   for (const Staging& s : k.staging) {
     const TileArg& t = args[s.param].tile;
     full = full && t.rows == s.rows && t.cols == s.cols;
-    if (side_by_side(t, s)) [[likely]] {
+    if (in_place(t, s)) [[likely]] {
       bases[2 + s.param] = {t.data, t.row_stride};
       continue;
     }
     staged = true;
     std::byte* copy = scratch + s.offset;
     bases[2 + s.param] = {copy, s.stride};
-    if (s.read) copy_strided(s.element_bytes, copy, s.stride, s.element_bytes, t.data, t.row_stride, t.col_stride, t.rows, t.cols);
+    if (!s.read) continue;
+    if (gathered(t)) copy_gathered<false>(s.element_bytes, copy, s.stride, t);
+    else copy_strided(s.element_bytes, copy, s.stride, s.element_bytes, t.data, t.row_stride, t.col_stride, t.rows, t.cols);
   }
   for (const ScalarSlot& s : k.scalars) encode_scalar(args[s.param].scalar, s.dtype, scratch + s.offset);
 
@@ -117,8 +151,9 @@ void Kernel::run(std::span<const Arg> args, std::byte* scratch) const noexcept {
   if (!staged) return;
   for (const Staging& s : k.staging) {
     const TileArg& t = args[s.param].tile;
-    if (!s.written || side_by_side(t, s)) continue;
-    copy_strided(s.element_bytes, t.data, t.row_stride, t.col_stride, scratch + s.offset, s.stride, s.element_bytes, t.rows, t.cols);
+    if (!s.written || in_place(t, s)) continue;
+    if (gathered(t)) copy_gathered<true>(s.element_bytes, scratch + s.offset, s.stride, t);
+    else copy_strided(s.element_bytes, t.data, t.row_stride, t.col_stride, scratch + s.offset, s.stride, s.element_bytes, t.rows, t.cols);
   }
 }
 

@@ -27,7 +27,9 @@ class Unroller {
   bool expand(std::uint32_t id) {
     ++visits_;
     const BoundNode& n = plan_.node(id);
-    if (n.kind == NodeKind::eval) return evaluate_here(id, n);
+    if (n.kind == NodeKind::eval || n.kind == NodeKind::scalar || n.kind == NodeKind::read || n.kind == NodeKind::slot_get)
+      return evaluate_here(id, n);
+    if (n.kind == NodeKind::cond && n.loops) return expand_branch(id, n);
     if (n.kind == NodeKind::loop) return expand_loop(id, n);
     if (n.kind == NodeKind::task || !n.loops) {
       emit(id, {}, 1);
@@ -39,17 +41,21 @@ class Unroller {
   }
 
   bool evaluate_here(std::uint32_t id, const BoundNode& n) {
-    std::int64_t a = 0, b = 0;
-    if (evaluate(n.plan->a, regs_, a) && evaluate(n.plan->b, regs_, b) &&
-        evaluate(n.plan->op, a, b, regs_[n.reg]) == EvalStatus::ok)
-      return true;
+    if (plan_.compute(n, regs_.data(), plan_.initial_slots().data(), ignored_)) return true;
+    emit(id, {}, 1);
+    return false;
+  }
+
+  bool expand_branch(std::uint32_t id, const BoundNode& n) {
+    std::uint64_t chosen = 0;
+    if (plan_.operand(n, n.plan->operand, regs_.data(), chosen, ignored_)) return expand(plan_.child(n, chosen != 0 ? 0 : 1));
     emit(id, {}, 1);
     return false;
   }
 
   bool expand_loop(std::uint32_t id, const BoundNode& n) {
-    std::int64_t checked = 0;
-    if (n.checked && !(evaluate(n.plan->a, regs_, checked) && checked >= 0)) {
+    std::uint64_t first = 0;
+    if (!plan_.extent(n, regs_.data(), first, ignored_)) {
       emit(id, {}, 1);
       return false;
     }
@@ -59,7 +65,7 @@ class Unroller {
     while (true) {
       const BoundNode& b = plan_.node(body);
       if (b.kind != NodeKind::loop || (b.checked && !levels.empty()) || depends_on(b.extent, levels)) break;
-      const std::uint64_t extent = b.checked ? static_cast<std::uint64_t>(checked) : plan_.value(b.extent, regs_.data());
+      const std::uint64_t extent = levels.empty() ? first : plan_.value(b.extent, regs_.data());
       if (extent == 0 || b.n_children == 0) return true;
       if (extent > max_nest_size / size) break;
       size *= extent;
@@ -101,6 +107,7 @@ class Unroller {
   const BoundPlan& plan_;
   std::vector<std::int64_t> regs_;
   std::vector<Nest> nests_;
+  Failure ignored_;  // the body that has it tells it
   std::size_t budget_ = 0;
   std::uint64_t visits_ = 0;
 };

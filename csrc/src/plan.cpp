@@ -19,15 +19,17 @@ constexpr std::uint64_t max_cycles = std::uint64_t{1} << 60;
 /// One pass over the bytes. Registers are checked like variables of a block-structured language.
 class PlanReader {
  public:
-  explicit PlanReader(std::span<const std::byte> bytes) : in_(bytes) {}
+  PlanReader(std::span<const std::byte> bytes, std::uint32_t version) : in_(bytes), version_(version) {}
 
   Plan read() {
     header();
     tensors();
+    if (version_ > 1) slots();
     const std::size_t kernels = in_.count("the number of kernels");
     for (std::size_t i = 0; i < kernels; ++i) plan_.kernels_.push_back(Kernel::decode(in_));
     machine();
-    const std::uint32_t root = node(0);
+    if (version_ > 1) order();
+    const std::uint32_t root = region([&] { return node(0); });
     if (in_.remaining() != 0) refuse("bytes follow the end of the plan");
     plan_.root_ = root;
     sites();
@@ -42,6 +44,7 @@ class PlanReader {
     plan_.n_regs_ = static_cast<std::uint32_t>(
         in_.u(std::min<std::uint64_t>(symbols + in_.remaining(), none - 1), "the number of registers"));
     if (plan_.n_regs_ < symbols) refuse("there are fewer registers than symbols");
+    types_.assign(plan_.n_regs_, DType::i64);
     visible_.assign(plan_.n_regs_, false);
     assigned_.assign(plan_.n_regs_, false);
     std::fill_n(visible_.begin(), symbols, true);
@@ -54,13 +57,32 @@ class PlanReader {
       TensorInfo t;
       t.name = in_.str();
       t.dtype = static_cast<DType>(in_.u(dtype_count - 1, "a dtype"));
-      const std::uint64_t flags = in_.u(3, "a tensor's flags");
+      const std::uint64_t flags = in_.u(version_ > 1 ? 7 : 3, "a tensor's flags");
       t.read = (flags & 1) != 0;
       t.written = (flags & 2) != 0;
+      t.temporary = (flags & 4) != 0;
+      if (t.temporary) plan_.independent_ = false;
       const std::uint64_t ndim = in_.u(max_dims, "a tensor's number of dimensions");
       for (std::uint64_t d = 0; d < ndim; ++d) t.dims.push_back(affine());
       plan_.tensors_.push_back(std::move(t));
     }
+    acquired_.assign(n, false);
+  }
+
+  DType scalar_type() {
+    const auto type = static_cast<DType>(in_.u(dtype_count - 1, "a dtype"));
+    if (scalar_of(type) != type) refuse("a scalar is an i64, u64, f64 or bool");
+    return type;
+  }
+
+  void slots() {
+    const std::uint64_t n = in_.u(max_slots, "the number of slots");
+    for (std::uint64_t i = 0; i < n; ++i) plan_.slots_.push_back(scalar_type());
+  }
+
+  void order() {
+    plan_.deps_mode_ = static_cast<DepsMode>(in_.u(3, "how dependences are found"));
+    plan_.n_handles_ = static_cast<std::uint32_t>(in_.u(std::min<std::uint64_t>(in_.remaining(), none - 1), "the number of handles"));
   }
 
   void machine() {
@@ -68,7 +90,7 @@ class PlanReader {
     if (plan_.lanes_ == 0) refuse("a machine has at least one lane");
     plan_.issue_cost_ = in_.u(max_cycles, "the issue cost");
     plan_.handover_ = in_.u(max_cycles, "the handover");
-    in_.u(max_cycles, "the read cost");  // nothing in this version of the format waits for a read
+    plan_.read_cost_ = in_.u(max_cycles, "the read cost");
     const std::size_t dispatches = in_.count("the number of dispatch scopes");
     for (std::size_t i = 0; i < dispatches; ++i) {
       in_.u(0, "a dispatch policy");
@@ -94,6 +116,7 @@ class PlanReader {
       const auto reg = static_cast<std::uint32_t>(in_.u(none, "a register"));
       const std::int64_t coef = in_.s();
       if (reg >= plan_.n_regs_ || !visible_[reg]) refuse("register " + std::to_string(reg) + " is read where it has no value");
+      if (types_[reg] != DType::i64) refuse("register " + std::to_string(reg) + " is no i64, in an index expression");
       for (const Term& t : a.terms)
         if (t.reg == reg) refuse("a register occurs twice in one affine form");
       if (a.terms.size() == 64) refuse("an affine form has more than 64 terms");
@@ -110,7 +133,8 @@ class PlanReader {
     return static_cast<std::uint32_t>(reg);
   }
 
-  void show(std::uint32_t reg) {
+  void show(std::uint32_t reg, DType type = DType::i64) {
+    types_[reg] = type;
     visible_[reg] = true;
     shown_.push_back(reg);
   }
@@ -127,22 +151,69 @@ class PlanReader {
     return static_cast<std::uint32_t>(plan_.nodes_.size() - 1);
   }
 
+  std::uint32_t origin() {
+    const std::uint64_t n = version_ > 1 ? in_.u(none, "an origin") : 0;
+    return n == 0 ? none : static_cast<std::uint32_t>(n - 1);
+  }
+
+  Operand operand(DType type) {
+    Operand o;
+    o.kind = static_cast<Operand::Kind>(in_.u(2, "an operand's kind"));
+    switch (o.kind) {
+      case Operand::Kind::reg: o.reg = typed_register(type); break;
+      case Operand::Kind::constant:
+        o.bits = in_.bits();
+        if (type == DType::boolean && o.bits > 1) refuse("a constant is not a bool");
+        break;
+      case Operand::Kind::affine:
+        if (type != DType::i64) refuse("an index expression where another type than i64 is needed");
+        o.affine = affine();
+        break;
+    }
+    return o;
+  }
+
+  std::uint32_t typed_register(DType type) {
+    const auto reg = static_cast<std::uint32_t>(in_.u(none, "a register"));
+    if (reg >= plan_.n_regs_ || !visible_[reg]) refuse("register " + std::to_string(reg) + " is read where it has no value");
+    if (types_[reg] != type) refuse("register " + std::to_string(reg) + " is no " + name_of(type));
+    return reg;
+  }
+
   std::uint32_t node(std::uint32_t depth) {
     if (depth == max_depth) refuse("the plan is nested deeper than " + std::to_string(max_depth));
-    switch (in_.u(4, "a node's kind")) {
+    const std::uint64_t kind = in_.u(version_ > 1 ? 12 : 4, "a node's kind");
+    const bool pure = kind == 0 || kind == 3 || (kind >= 5 && kind <= 8);
+    if (in_condition_ && !pure) refuse("a loop's condition does more than compute");
+    switch (kind) {
       case 0: return block(NodeKind::block, depth);
       case 1: return block(NodeKind::seq, depth);
       case 2: return loop(depth);
       case 3: return eval();
-      default: return task();
+      case 4: return task();
+      case 5: return scalar_node();
+      case 6: return read_node();
+      case 7: return cond(depth);
+      case 8: return slot_get();
+      case 9: return slot_set();
+      case 10: return acquire();
+      case 11: return release();
+      default: return reset();
     }
   }
 
   std::uint32_t block(NodeKind kind, std::uint32_t depth) {
+    const std::size_t mark = shown_.size();
+    const std::uint32_t id = list(kind, depth);
+    hide_since(mark);
+    return id;
+  }
+
+  // Its registers stay visible.
+  std::uint32_t list(NodeKind kind, std::uint32_t depth) {
     Node n;
     n.kind = kind;
     const std::size_t count = in_.count("the number of nodes", 2);
-    const std::size_t mark = shown_.size();
     for (std::size_t i = 0; i < count; ++i) {
       const std::uint32_t child = node(depth + 1);
       // Program order alone is associative: a block within a block is the same list.
@@ -153,36 +224,215 @@ class PlanReader {
         n.children.push_back(child);
       }
     }
-    hide_since(mark);
     if (n.children.size() == 1) return n.children[0];
     if (kind == NodeKind::seq) plan_.independent_ = false;
     return add(std::move(n));
   }
 
+  // What runs once or not at all, or again: it gives back the temporaries it acquires.
+  template <class F>
+  std::uint32_t region(F&& f) {
+    const std::size_t outer = std::exchange(region_, owned_.size());
+    const std::size_t mark = shown_.size();
+    const std::uint32_t id = f();
+    if (owned_.size() != region_) refuse("a temporary is not released where it was acquired");
+    region_ = outer;
+    hide_since(mark);
+    return id;
+  }
+
   std::uint32_t loop(std::uint32_t depth) {
     Node n;
     n.kind = NodeKind::loop;
-    n.sequential = in_.u(1, "a loop's mode") == 1;
+    n.origin = origin();
+    const std::uint64_t mode = in_.u(version_ > 1 ? 2 : 1, "a loop's mode");
+    n.sequential = mode != 0;
+    n.conditional = mode == 2;
     n.reg = define();
     n.a = affine();
     n.id = static_cast<std::uint32_t>(in_.u(none, "a loop's id"));
-    const std::size_t mark = shown_.size();
-    show(n.reg);
-    n.children.push_back(node(depth + 1));
-    hide_since(mark);
+    if (n.conditional) n.children.push_back(region([&] {
+      show(n.reg);
+      return condition(n, depth);
+    }));
+    if (!n.sequential) ++parallel_;
+    n.children.push_back(region([&] {
+      show(n.reg);
+      return node(depth + 1);
+    }));
+    if (!n.sequential) --parallel_;
     if (n.sequential) plan_.independent_ = false;
     return add(std::move(n));
+  }
+
+  std::uint32_t condition(Node& n, std::uint32_t depth) {
+    if (depth + 1 == max_depth) refuse("the plan is nested deeper than " + std::to_string(max_depth));
+    in_.u(0, "the condition of a loop");
+    in_condition_ = true;
+    const std::uint32_t id = list(NodeKind::block, depth + 1);
+    in_condition_ = false;
+    n.operand = operand(DType::boolean);
+    return id;
   }
 
   std::uint32_t eval() {
     Node n;
     n.kind = NodeKind::eval;
+    n.origin = origin();
     n.reg = define();
     n.op = static_cast<EvalOp>(in_.u(4, "an operation on registers"));
     n.a = affine();
     n.b = affine();
     show(n.reg);
     return add(std::move(n));
+  }
+
+  std::uint32_t scalar_node() {
+    Node n;
+    n.kind = NodeKind::scalar;
+    n.origin = origin();
+    n.reg = define();
+    ScalarSpec s;
+    s.op = static_cast<ScalarOp>(in_.u(static_cast<std::uint64_t>(ScalarOp::cast), "an operation on scalars"));
+    s.type = scalar_type();
+    s.checked = in_.u(1, "a scalar operation's flags") == 1;
+    if (s.op == ScalarOp::cast)
+      s.to = scalar_type();
+    else
+      in_.u(0, "the type that only a cast has");
+    if (!exists(s.op, s.type)) refuse("a scalar operation does not exist for its type");
+    if (in_.u() != arity(s.op)) refuse("a scalar operation has another number of operands");
+    for (std::uint32_t i = 0; i < arity(s.op); ++i)
+      s.operands.push_back(operand(s.op == ScalarOp::where && i == 0 ? DType::boolean : s.type));
+    show(n.reg, result_of(s));
+    plan_.scalars_.push_back(std::move(s));
+    n.id = static_cast<std::uint32_t>(plan_.scalars_.size() - 1);
+    return add(std::move(n));
+  }
+
+  std::uint32_t read_node() {
+    Node n;
+    n.kind = NodeKind::read;
+    n.origin = origin();
+    n.reg = define();
+    ReadSpec r;
+    r.kind = static_cast<ReadKind>(in_.u(static_cast<std::uint64_t>(ReadKind::all), "a kind of read"));
+    r.tensor = readable();
+    const TensorInfo& t = plan_.tensors_[r.tensor];
+    r.wait = waits();
+    for (std::size_t d = 0; d < t.dims.size(); ++d) {
+      r.dims.push_back(sized_dim(DimKind::span));
+      if (r.kind == ReadKind::item && r.dims.back().kind != DimKind::index) refuse("an item is a single element");
+    }
+    show(n.reg, result_of(r.kind, t.dtype));
+    plan_.reads_.push_back(std::move(r));
+    n.id = static_cast<std::uint32_t>(plan_.reads_.size() - 1);
+    return add(std::move(n));
+  }
+
+  // A tensor that scalars or indices are read from.
+  std::uint32_t readable() {
+    const std::uint32_t tensor = index(plan_.tensors_.size(), "tensor");
+    if (!plan_.tensors_[tensor].read) refuse("tensor " + plan_.tensors_[tensor].name + " is not declared read");
+    use(tensor);
+    return tensor;
+  }
+
+  void use(std::uint32_t tensor) const {
+    const TensorInfo& t = plan_.tensors_[tensor];
+    if (t.temporary && !acquired_[tensor]) refuse("tensor " + t.name + " is used where it is not acquired");
+  }
+
+  bool waits() {
+    const bool wait = in_.u(1, "whether a read waits") == 1;
+    if (wait) plan_.independent_ = plan_.foreseeable_ = false;
+    return wait;
+  }
+
+  // Of a read, or of the index view of a gather: slices and tiles say their own size.
+  ViewDim sized_dim(DimKind last) {
+    ViewDim v;
+    v.kind = static_cast<DimKind>(in_.u(static_cast<std::uint64_t>(last), "a dimension's kind"));
+    if (v.kind == DimKind::gather) refuse("an index view or a scalar read gathers");
+    v.size = 1;
+    v.start = affine();
+    if (v.kind == DimKind::tile || v.kind == DimKind::span) v.limit = affine();
+    if (v.kind == DimKind::slice || v.kind == DimKind::tile) {
+      v.size = static_cast<std::int32_t>(in_.u(std::numeric_limits<std::int32_t>::max(), "a length"));
+      if (v.size == 0 && v.kind == DimKind::tile) refuse("a tile has no elements");
+    }
+    return v;
+  }
+
+  std::uint32_t cond(std::uint32_t depth) {
+    Node n;
+    n.kind = NodeKind::cond;
+    n.origin = origin();
+    n.operand = operand(DType::boolean);
+    for (int branch = 0; branch < 2; ++branch) n.children.push_back(region([&] { return node(depth + 1); }));
+    return add(std::move(n));
+  }
+
+  std::uint32_t slot_get() {
+    Node n;
+    n.kind = NodeKind::slot_get;
+    n.origin = origin();
+    n.reg = define();
+    n.id = index(plan_.slots_.size(), "slot");
+    show(n.reg, plan_.slots_[n.id]);
+    return add(std::move(n));
+  }
+
+  std::uint32_t slot_set() {
+    Node n;
+    n.kind = NodeKind::slot_set;
+    n.origin = origin();
+    n.id = index(plan_.slots_.size(), "slot");
+    n.operand = operand(plan_.slots_[n.id]);
+    plan_.written_slots_ |= std::uint64_t{1} << n.id;
+    plan_.independent_ = false;
+    return add(std::move(n));
+  }
+
+  std::uint32_t temporary() {
+    const std::uint32_t tensor = index(plan_.tensors_.size(), "tensor");
+    if (!plan_.tensors_[tensor].temporary) refuse("tensor " + plan_.tensors_[tensor].name + " is no temporary");
+    return tensor;
+  }
+
+  std::uint32_t acquire() {
+    Node n;
+    n.kind = NodeKind::acquire;
+    n.id = temporary();
+    if (parallel_ != 0) refuse("a temporary is acquired inside a parallel loop");
+    if (acquired_[n.id]) refuse("a temporary is acquired twice");
+    acquired_[n.id] = true;
+    owned_.push_back(n.id);
+    return add(std::move(n));
+  }
+
+  std::uint32_t release() {
+    Node n;
+    n.kind = NodeKind::release;
+    n.id = temporary();
+    const auto first = owned_.begin() + static_cast<std::ptrdiff_t>(region_);
+    const auto own = std::find(first, owned_.end(), n.id);
+    if (own == owned_.end()) refuse("a temporary is released where it was not acquired");
+    owned_.erase(own);
+    acquired_[n.id] = false;
+    return add(std::move(n));
+  }
+
+  std::uint32_t reset() {
+    Node n;
+    n.kind = NodeKind::reset;
+    n.id = handle();
+    return add(std::move(n));
+  }
+
+  std::uint32_t handle() {
+    plan_.independent_ = false;
+    return index(plan_.n_handles_, "handle");
   }
 
   std::uint32_t task() {
@@ -195,6 +445,15 @@ class PlanReader {
     const std::size_t coords = in_.count("the number of coordinates", 2);
     for (std::size_t i = 0; i < coords; ++i) t.coords.push_back(affine());
     for (const Param& p : plan_.kernels_[t.kernel].params()) t.args.push_back(p.is_scalar ? scalar(p) : tile(p));
+    if (version_ > 1) {
+      if (const std::uint64_t joins = in_.u(plan_.n_handles_, "a handle"); joins != 0) {
+        t.handle = static_cast<std::uint32_t>(joins - 1);
+        plan_.independent_ = false;
+      }
+      const std::size_t after = in_.count("the number of handles to wait for");
+      for (std::size_t i = 0; i < after; ++i) t.after.push_back(handle());
+    }
+    plan_.max_gather_ = std::max(plan_.max_gather_, std::exchange(gathered_, 0));
     plan_.tasks_.push_back(std::move(t));
     Node n;
     n.kind = NodeKind::task;
@@ -211,7 +470,8 @@ class PlanReader {
   ArgSpec scalar(const Param& p) {
     ArgSpec a;
     a.is_scalar = true;
-    a.constant = in_.u(1, "a scalar argument's kind") == 0;
+    const std::uint64_t kind = in_.u(version_ > 1 ? 2 : 1, "a scalar argument's kind");
+    a.constant = kind == 0;
     if (a.constant) {
       a.value = in_.f64();
       const bool fits = p.dtype != DType::i32 || (a.value >= std::numeric_limits<std::int32_t>::min() &&
@@ -219,8 +479,15 @@ class PlanReader {
                                                   a.value == static_cast<double>(static_cast<std::int32_t>(a.value)));
       if (!fits) refuse("a scalar argument is not an i32");
       if (p.dtype == DType::boolean && a.value != 0 && a.value != 1) refuse("a scalar argument is not a bool");
-    } else {
+    } else if (kind == 1) {
       a.affine = affine();
+    } else {
+      const auto reg = static_cast<std::uint32_t>(in_.u(none, "a register"));
+      a.reg_type = scalar_type();
+      if (reg >= plan_.n_regs_ || !visible_[reg]) refuse("register " + std::to_string(reg) + " is read where it has no value");
+      if (types_[reg] != a.reg_type) refuse("register " + std::to_string(reg) + " is no " + name_of(a.reg_type));
+      if (a.reg_type == DType::f64 && !is_float(p.dtype)) refuse("a scalar argument is no integer");
+      a.reg = reg;
     }
     return a;
   }
@@ -229,6 +496,7 @@ class PlanReader {
     ArgSpec a;
     a.tensor = index(plan_.tensors_.size(), "tensor");
     a.tracked = in_.u(1, "a tracking flag") == 1;
+    use(a.tensor);
     const TensorInfo& t = plan_.tensors_[a.tensor];
     if (t.dtype != p.dtype) refuse("tensor " + t.name + " has another dtype than the parameter it is given to");
     if (p.dir != Dir::in && !t.written) refuse("tensor " + t.name + " is not declared written");
@@ -236,9 +504,9 @@ class PlanReader {
     std::uint32_t kept = 0;
     for (std::uint32_t d = 0; d < t.dims.size(); ++d) {
       ViewDim v;
-      v.kind = static_cast<DimKind>(in_.u(2, "a dimension's kind"));
+      v.kind = static_cast<DimKind>(in_.u(version_ > 1 ? 3 : 2, "a dimension's kind"));
       v.size = 1;
-      v.start = affine();
+      if (v.kind != DimKind::gather) v.start = affine();
       if (v.kind != DimKind::index) {
         if (kept == 2) refuse("a tile view keeps more than two dimensions");
         (kept == 0 ? a.row_dim : a.col_dim) = d;
@@ -246,11 +514,34 @@ class PlanReader {
         ++kept;
       }
       if (v.kind == DimKind::tile) v.limit = affine();
+      if (v.kind == DimKind::gather) v.gather = gather(v.size);
       a.dims.push_back(std::move(v));
     }
     if (kept != 2) refuse("a tile view keeps fewer than two dimensions");
     if (a.tracked) plan_.independent_ = false;
     return a;
+  }
+
+  // The elements that `size` rows or columns of a parameter are.
+  std::uint32_t gather(std::int32_t size) {
+    GatherSpec g;
+    g.tensor = readable();
+    const TensorInfo& t = plan_.tensors_[g.tensor];
+    if (t.dtype != DType::i32 && t.dtype != DType::i64) refuse("tensor " + t.name + " holds no indices: they are i32 or i64");
+    g.wait = waits();
+    g.size = size;
+    std::uint32_t kept = 0;
+    for (std::uint32_t d = 0; d < t.dims.size(); ++d) {
+      g.dims.push_back(sized_dim(DimKind::tile));
+      if (g.dims.back().kind == DimKind::index) continue;
+      if (g.dims.back().size != size) refuse("a gather has another number of indices than its parameter has rows or columns");
+      g.kept = d;
+      ++kept;
+    }
+    if (kept != 1) refuse("an index view keeps one dimension");
+    gathered_ += static_cast<std::size_t>(size);
+    plan_.gathers_.push_back(std::move(g));
+    return static_cast<std::uint32_t>(plan_.gathers_.size() - 1);
   }
 
   // Loops and evaluations have no place in the source of their own: the first task at or after them stands in.
@@ -263,7 +554,10 @@ class PlanReader {
   void mark_sites(std::uint32_t id, std::uint32_t& next) {
     Node& n = plan_.nodes_[id];
     if (n.kind == NodeKind::task) next = n.id;
-    for (std::size_t i = n.children.size(); i-- > 0;) mark_sites(n.children[i], next);
+    for (std::size_t i = n.children.size(); i-- > 0;) {
+      plan_.nodes_[n.children[i]].around = id;
+      mark_sites(n.children[i], next);
+    }
     n.next_task = next;
     n.site = next == none ? none : plan_.tasks_[next].site;
   }
@@ -285,9 +579,17 @@ class PlanReader {
   }
 
   Cursor in_;
+  std::uint32_t version_;
   Plan plan_;
+  std::vector<DType> types_;          // of registers
   std::vector<bool> visible_, assigned_;
   std::vector<std::uint32_t> shown_;
+  std::vector<bool> acquired_;        // tensors
+  std::vector<std::uint32_t> owned_;  // acquired ones, those of the region from `region_` on
+  std::size_t region_ = 0;
+  std::uint32_t parallel_ = 0;        // loops around
+  bool in_condition_ = false;
+  std::size_t gathered_ = 0;          // indices, of the task being read
 };
 
 Plan Plan::decode(std::span<const std::byte> bytes) {
@@ -296,9 +598,17 @@ Plan Plan::decode(std::span<const std::byte> bytes) {
   if (bytes.size() < 8 || !std::equal(magic, magic + 4, reinterpret_cast<const char*>(bytes.data())))
     refuse("this is not a plan");
   const std::uint32_t version = byte(4) | byte(5) << 8 | byte(6) << 16 | byte(7) << 24;
-  if (version != plan_version)
+  if (version != plan_version && version != 1)
     refuse("the plan has version " + std::to_string(version) + ", this runtime reads version " + std::to_string(plan_version));
-  return PlanReader(bytes.subspan(8)).read();
+  return PlanReader(bytes.subspan(8), version).read();
+}
+
+std::vector<std::uint32_t> Plan::loops_around(const Node& n) const {
+  std::vector<std::uint32_t> out;
+  for (std::uint32_t i = n.around; i != none; i = nodes_[i].around)
+    if (nodes_[i].kind == NodeKind::loop) out.push_back(nodes_[i].reg);
+  std::ranges::reverse(out);
+  return out;
 }
 
 }  // namespace pto_wsp

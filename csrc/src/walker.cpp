@@ -1,19 +1,21 @@
 #include "pto_wsp/walker.hpp"
 
 #include <algorithm>
+#include <memory>
+
+#include "pto_wsp/isa.hpp"
 
 namespace pto_wsp {
 namespace {
 
 constexpr int steps_between_pauses = 4096;
 
-std::int64_t site_of(const BoundNode& n) { return n.plan->site == none ? -1 : static_cast<std::int64_t>(n.plan->site); }
-
 }  // namespace
 
 void Walker::reset(const BoundPlan& plan, std::uint32_t node, const std::vector<std::int64_t>& regs) {
   plan_ = &plan;
   regs_ = regs;
+  slots_ = plan.initial_slots();
   depth_ = 0;
   first_ = node;
   task_ = none;
@@ -29,6 +31,10 @@ Walker::Event Walker::next() {
   while (++steps_ < steps_between_pauses) {
     if (depth_ == 0) return Event::end;
     Frame& f = stack_[depth_ - 1];
+    if (f.asking) {
+      if (ask(f, event)) return event;
+      continue;
+    }
     if (f.inside) {
       f.inside = false;
       return Event::seq_next;
@@ -43,6 +49,11 @@ Walker::Event Walker::next() {
     if (f.node->kind == NodeKind::loop) {
       regs_[f.node->reg] = static_cast<std::int64_t>(f.i);
       child = plan_->child(*f.node, 0);
+      if (f.node->conditional) {
+        f.asking = true;
+        if (start(child, event)) return event;
+        continue;
+      }
     } else {
       child = plan_->child(*f.node, static_cast<std::uint32_t>(f.i));
     }
@@ -54,59 +65,72 @@ Walker::Event Walker::next() {
   return Event::pause;
 }
 
+// The condition of a loop has been computed.
+bool Walker::ask(Frame& f, Event& event) {
+  f.asking = false;
+  std::uint64_t go_on = 0;
+  if (!plan_->operand(*f.node, f.node->plan->operand, regs_.data(), go_on, failure_)) {
+    event = Event::failed;
+    return true;
+  }
+  if (go_on == 0) {
+    f.i = f.n;
+    return false;
+  }
+  ++f.i;
+  f.inside = true;
+  return start(plan_->child(*f.node, 1), event);
+}
+
 // True: there is something to tell before going on.
 bool Walker::start(std::uint32_t id, Event& event) {
-  const BoundNode& n = plan_->node(id);
-  if (n.kind == NodeKind::task) {
-    task_ = n.task;
+  const BoundNode* n = &plan_->node(id);
+  while (n->kind == NodeKind::cond) {
+    std::uint64_t chosen = 0;
+    if (!plan_->operand(*n, n->plan->operand, regs_.data(), chosen, failure_)) {
+      event = Event::failed;
+      return true;
+    }
+    n = &plan_->node(plan_->child(*n, chosen != 0 ? 0 : 1));
+  }
+  if (n->kind == NodeKind::task) {
+    task_ = n->task;
     event = Event::task;
     return true;
   }
-  if (n.kind == NodeKind::eval) {
-    event = Event::failed;
-    return !evaluate_node(n);
-  }
-  std::uint64_t count = n.n_children;
-  if (n.kind == NodeKind::loop && !extent(n, count)) {
+  if (n->kind > NodeKind::loop) return perform(*n, event);
+  std::uint64_t count = n->n_children;
+  if (n->kind == NodeKind::loop && !plan_->extent(*n, regs_.data(), count, failure_)) {
     event = Event::failed;
     return true;
   }
-  stack_[depth_++] = {&n, 0, count, false};
+  stack_[depth_++] = {n, 0, count, false, false};
   event = Event::seq_enter;
-  return n.kind == NodeKind::seq || n.sequential;
+  return n->kind == NodeKind::seq || n->sequential;
 }
 
-bool Walker::extent(const BoundNode& n, std::uint64_t& out) {
-  if (!n.checked) {
-    out = plan_->value(n.extent, regs_.data());
-    return true;
+bool Walker::perform(const BoundNode& n, Event& event) {
+  event = Event::failed;
+  id_ = n.plan->id;
+  switch (n.kind) {
+    case NodeKind::slot_set:
+      return !plan_->operand(n, n.plan->operand, regs_.data(), slots_[id_], failure_);
+    case NodeKind::acquire: event = Event::acquire; return true;
+    case NodeKind::release: event = Event::release; return true;
+    case NodeKind::reset: event = Event::reset; return true;
+    case NodeKind::read:
+      if (plan_->reads()[n.task].spec->wait) {
+        bool anything = false;
+        if (!plan_->check_read(n, regs_.data(), anything, failure_)) return true;
+        reading_ = &n;
+        event = Event::read;
+        if (anything) return true;
+        event = Event::failed;
+      }
+      break;
+    default: break;
   }
-  std::int64_t value = 0;
-  const bool fits = evaluate(n.plan->a, regs_, value);
-  if (fits && value >= 0) {
-    out = static_cast<std::uint64_t>(value);
-    return true;
-  }
-  failure_ = {.kind = fits ? ErrorKind::extent : ErrorKind::overflow};
-  failure_.site = site_of(n);
-  failure_.coords = coords_at(plan_->plan(), *n.plan, regs_.data());
-  if (fits) failure_.values = {value};
-  return false;
-}
-
-bool Walker::evaluate_node(const BoundNode& n) {
-  std::int64_t a = 0, b = 0, value = 0;
-  EvalStatus status = EvalStatus::overflow;
-  if (evaluate(n.plan->a, regs_, a) && evaluate(n.plan->b, regs_, b)) status = evaluate(n.plan->op, a, b, value);
-  if (status == EvalStatus::ok) {
-    regs_[n.reg] = value;
-    return true;
-  }
-  failure_ = {.kind = status == EvalStatus::zero_divisor ? ErrorKind::zero_divisor : ErrorKind::overflow};
-  failure_.site = site_of(n);
-  failure_.coords = coords_at(plan_->plan(), *n.plan, regs_.data());
-  if (status == EvalStatus::zero_divisor) failure_.values = {a};
-  return false;
+  return !plan_->compute(n, regs_.data(), slots_.data(), failure_);
 }
 
 std::uint64_t Walker::skip(std::uint64_t most) {
@@ -116,6 +140,29 @@ std::uint64_t Walker::skip(std::uint64_t most) {
   const std::uint64_t count = std::min(most, f.n - f.i);
   f.i += count;
   return count;
+}
+
+std::optional<Failure> BoundPlan::dry_walk(std::uint64_t budget) const {
+  const FpEnv environment;
+  std::vector<Arg> args(max_args_);
+  std::vector<std::int64_t> indices(plan_->max_gather());
+  const auto walker = std::make_unique<Walker>();
+  walker->reset(*this, root_, regs_);
+  while (budget > 0) {
+    switch (walker->next()) {
+      case Walker::Event::task: {
+        Failure failure;
+        if (!prepare(task(walker->task()), walker->regs(), args.data(), failure, indices.data())) return failure;
+        --budget;
+        break;
+      }
+      case Walker::Event::failed: return std::move(walker->failure());
+      case Walker::Event::end: return std::nullopt;
+      case Walker::Event::pause: --budget; break;
+      default: break;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace pto_wsp

@@ -21,7 +21,7 @@ struct Tensor {
   std::byte* at(int r, int c) { return memory.data() + static_cast<std::ptrdiff_t>(origin) + r * row_stride + c * col_stride; }
   pto_wsp::Arg arg() {
     pto_wsp::Arg a;
-    a.tile = {at(0, 0), row_stride, col_stride, rows, cols};
+    a.tile = {at(0, 0), row_stride, col_stride, rows, cols, nullptr, nullptr};
     return a;
   }
 };

@@ -25,9 +25,9 @@ struct Out {
     return *this;
   }
   Out& s(std::int64_t v) { return u((static_cast<std::uint64_t>(v) << 1) ^ (v < 0 ? ~std::uint64_t{0} : 0)); }
-  Out& d(double v) {
-    const auto bits = std::bit_cast<std::uint64_t>(v);
-    for (int i = 0; i < 8; ++i) bytes.push_back(static_cast<std::byte>(bits >> (8 * i)));
+  Out& d(double v) { return bits(std::bit_cast<std::uint64_t>(v)); }
+  Out& bits(std::uint64_t v) {
+    for (int i = 0; i < 8; ++i) bytes.push_back(static_cast<std::byte>(v >> (8 * i)));
     return *this;
   }
   Out& str(const std::string& v) {
@@ -60,19 +60,39 @@ inline void put(Out& o, const Affine& a) {
 struct Dim {
   int kind;
   Affine start, limit;
+  std::int64_t size = -1;  // of slices and tiles of reads and index views
+  Bytes index{};           // of a gather
 };
 inline Dim at(Affine start) { return {0, std::move(start), {}}; }
-inline Dim slice(Affine start) { return {1, std::move(start), {}}; }
-inline Dim tile(Affine start, Affine limit) { return {2, std::move(start), std::move(limit)}; }
+inline Dim slice(Affine start, std::int64_t size = -1) { return {1, std::move(start), {}, size}; }
+inline Dim tile(Affine start, Affine limit, std::int64_t size = -1) { return {2, std::move(start), std::move(limit), size}; }
+inline Dim span(Affine start, Affine length) { return {4, std::move(start), std::move(length)}; }
+
+inline void put(Out& o, const std::vector<Dim>& dims) {
+  for (const Dim& d : dims) {
+    o.u(static_cast<std::uint64_t>(d.kind));
+    if (d.kind == 3) {
+      o.raw(d.index);
+      continue;
+    }
+    put(o, d.start);
+    if (d.kind == 2 || d.kind == 4) put(o, d.limit);
+    if (d.size >= 0) o.u(static_cast<std::uint64_t>(d.size));
+  }
+}
+
+/// The elements that a view of an index tensor names; it keeps one dimension.
+inline Dim gather(std::uint64_t tensor, const std::vector<Dim>& dims, bool wait = false) {
+  Out o;
+  o.u(tensor).u(wait ? 1 : 0);
+  put(o, dims);
+  return {3, {}, {}, -1, o.bytes};
+}
 
 inline Bytes view(std::uint64_t tensor, bool tracked, const std::vector<Dim>& dims) {
   Out o;
   o.u(tensor).u(tracked ? 1 : 0);
-  for (const Dim& d : dims) {
-    o.u(static_cast<std::uint64_t>(d.kind));
-    put(o, d.start);
-    if (d.kind == 2) put(o, d.limit);
-  }
+  put(o, dims);
   return o.bytes;
 }
 inline Bytes scalar(double v) { return Out().u(0).d(v).bytes; }
@@ -83,10 +103,14 @@ inline Bytes scalar(const Affine& a) {
   return o.bytes;
 }
 
+inline Bytes scalar(std::uint64_t r, std::uint64_t type) { return Out().u(2).u(r).u(type).bytes; }
+
 struct Task {
   std::uint64_t kernel = 0, site = 0, dispatch = 0, window = 0;
   std::vector<Affine> coords;
   std::vector<Bytes> args;
+  std::uint64_t handle = 0;  // + 1
+  std::vector<std::uint64_t> after{};
 };
 
 inline Bytes task(const Task& t) {
@@ -94,6 +118,8 @@ inline Bytes task(const Task& t) {
   o.u(4).u(t.kernel).u(t.site).u(t.dispatch).u(t.window).u(t.coords.size());
   for (const Affine& c : t.coords) put(o, c);
   for (const Bytes& a : t.args) o.raw(a);
+  o.u(t.handle).u(t.after.size());
+  for (const std::uint64_t h : t.after) o.u(h);
   return o.bytes;
 }
 inline Bytes list(std::uint64_t kind, const std::vector<Bytes>& nodes) {
@@ -106,20 +132,66 @@ inline Bytes block(const std::vector<Bytes>& nodes) { return list(0, nodes); }
 inline Bytes seq(const std::vector<Bytes>& nodes) { return list(1, nodes); }
 inline Bytes loop(std::uint64_t r, const Affine& extent, const Bytes& child, bool sequential = false) {
   Out o;
-  o.u(2).u(sequential ? 1 : 0).u(r);
+  o.u(2).u(0).u(sequential ? 1 : 0).u(r);
   put(o, extent);
   o.u(r).raw(child);
   return o.bytes;
 }
+/// While `go_on`, which `condition` computes.
+inline Bytes while_loop(std::uint64_t r, const Affine& extent, const Bytes& condition, const Bytes& go_on, const Bytes& body,
+                        std::uint64_t origin = 0) {
+  Out o;
+  o.u(2).u(origin).u(2).u(r);
+  put(o, extent);
+  o.u(r).raw(condition).raw(go_on).raw(body);
+  return o.bytes;
+}
 inline Bytes eval(std::uint64_t r, std::uint64_t op, const Affine& a, const Affine& b) {
   Out o;
-  o.u(3).u(r).u(op);
+  o.u(3).u(0).u(r).u(op);
   put(o, a);
   put(o, b);
   return o.bytes;
 }
 
-constexpr std::uint64_t f32 = 0, i32 = 3;
+constexpr std::uint64_t f32 = 0, f16 = 1, bf16 = 2, i32 = 3, boolean = 4, i64 = 5, u64 = 6, f64 = 7;
+
+/// Operands of scalar operations.
+inline Bytes of(std::uint64_t r) { return Out().u(0).u(r).bytes; }
+inline Bytes constant(std::int64_t v) { return Out().u(1).bits(static_cast<std::uint64_t>(v)).bytes; }
+inline Bytes constant(double v) { return Out().u(1).d(v).bytes; }
+inline Bytes affine(const Affine& a) {
+  Out o;
+  o.u(2);
+  put(o, a);
+  return o.bytes;
+}
+
+inline Bytes compute(std::uint64_t r, std::uint64_t op, std::uint64_t type, const std::vector<Bytes>& operands, bool checked = false,
+                     std::uint64_t to = 0, std::uint64_t origin = 0) {
+  Out o;
+  o.u(5).u(origin).u(r).u(op).u(type).u(checked ? 1 : 0).u(to).u(operands.size());
+  for (const Bytes& b : operands) o.raw(b);
+  return o.bytes;
+}
+inline Bytes read(std::uint64_t r, std::uint64_t kind, std::uint64_t tensor, const std::vector<Dim>& dims, bool wait = false,
+                  std::uint64_t origin = 0) {
+  Out o;
+  o.u(6).u(origin).u(r).u(kind).u(tensor).u(wait ? 1 : 0);
+  put(o, dims);
+  return o.bytes;
+}
+inline Bytes item(std::uint64_t r, std::uint64_t tensor, const std::vector<Dim>& dims, bool wait = false, std::uint64_t origin = 0) {
+  return read(r, 0, tensor, dims, wait, origin);
+}
+inline Bytes cond(const Bytes& operand, const Bytes& then, const Bytes& otherwise, std::uint64_t origin = 0) {
+  return Out().u(7).u(origin).raw(operand).raw(then).raw(otherwise).bytes;
+}
+inline Bytes slot_get(std::uint64_t r, std::uint64_t slot) { return Out().u(8).u(0).u(r).u(slot).bytes; }
+inline Bytes slot_set(std::uint64_t slot, const Bytes& operand) { return Out().u(9).u(0).u(slot).raw(operand).bytes; }
+inline Bytes acquire(std::uint64_t tensor) { return Out().u(10).u(tensor).bytes; }
+inline Bytes release(std::uint64_t tensor) { return Out().u(11).u(tensor).bytes; }
+inline Bytes reset(std::uint64_t handle) { return Out().u(12).u(handle).bytes; }
 
 /// y = x (binary op) x, one input tile, one output tile; costs `cost` cycles plus `per_row` for each valid row.
 inline Bytes kernel(std::uint64_t opcode, std::uint64_t rows, std::uint64_t cols, std::int64_t cost, std::int64_t per_row = 0,
@@ -162,14 +234,16 @@ struct Plan {
   std::uint64_t regs = 0;
   std::vector<Tensor> tensors;
   std::vector<Bytes> kernels;
-  std::uint64_t lanes = 4, issue_cost = 0, handover = 0;
+  std::uint64_t lanes = 4, issue_cost = 0, handover = 0, read_cost = 0;
+  std::vector<std::uint64_t> slots{};
+  std::uint64_t deps = 0, handles = 0;
   std::vector<std::uint64_t> dispatches;
   std::vector<std::uint64_t> windows{65536};
   Bytes root;
 
   Bytes bytes() const {
     Out o;
-    for (const char c : {'P', 'W', 'P', 'L', '\1', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
+    for (const char c : {'P', 'W', 'P', 'L', '\2', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
     o.u(symbols.size());
     for (const auto& s : symbols) o.str(s);
     o.u(regs).u(tensors.size());
@@ -177,12 +251,15 @@ struct Plan {
       o.str("t" + std::to_string(i)).u(tensors[i].dtype).u(tensors[i].flags).u(tensors[i].dims.size());
       for (const Affine& d : tensors[i].dims) put(o, d);
     }
+    o.u(slots.size());
+    for (const std::uint64_t type : slots) o.u(type);
     o.u(kernels.size());
     for (const Bytes& k : kernels) o.raw(k);
-    o.u(lanes).u(issue_cost).u(handover).u(0).u(dispatches.size());
+    o.u(lanes).u(issue_cost).u(handover).u(read_cost).u(dispatches.size());
     for (const std::uint64_t n : dispatches) o.u(0).u(n);
     o.u(windows.size());
     for (const std::uint64_t w : windows) o.u(w).u(0);
+    o.u(deps).u(handles);
     o.raw(root);
     return o.bytes;
   }

@@ -342,7 +342,7 @@ void costs_and_checks() {
   b.cost = writer::Out().u(3).u(1).u(1).u(0).u(1).u(2).u(0).u(4).bytes;  // rows * cols
   Kernel k = b.decode();
   std::vector<Arg> args(3);
-  for (Arg& a : args) a.tile = {nullptr, 0, 0, 16, 32};
+  for (Arg& a : args) a.tile = {nullptr, 0, 0, 16, 32, nullptr, nullptr};
   CHECK_EQ(k.full_cost(), 512);
   CHECK_EQ(k.failed_check(args), -1);
   for (Arg& a : args) a.tile.rows = 3;

@@ -39,7 +39,7 @@ void every_shorter_and_longer_text_is_refused() {
     CHECK_THROWS(PlanError, decode(more));
     for (const std::size_t at : {0u, 3u, 4u, 7u}) {
       Bytes other = whole;
-      other[at] ^= std::byte{2};
+      other[at] ^= std::byte{4};
       CHECK_THROWS(PlanError, decode(other));
     }
   }
@@ -65,7 +65,8 @@ void tables_and_numbers() {
   refused([](writer::Plan& p, Task&) { p.dispatches = {0}; });
   refused([](writer::Plan& p, Task&) { p.issue_cost = std::uint64_t{1} << 61; });
   refused([](writer::Plan& p, Task&) { p.regs = std::uint64_t{1} << 40; });
-  refused([](writer::Plan& p, Task&) { p.tensors[0].dtype = 5; });
+  refused([](writer::Plan& p, Task&) { p.tensors[0].dtype = 8; });
+  refused([](writer::Plan& p, Task&) { p.kernels[0] = kernel(add, 1, 8, 10, 0, i64); });
   refused([](writer::Plan& p, Task&) { p.tensors[0].dtype = i32; });            // not the parameter's
   refused([](writer::Plan& p, Task&) { p.tensors[1].flags = 1; });              // written, not declared so
   refused([](writer::Plan& p, Task&) { p.tensors[0].flags = 2; });              // read, not declared so

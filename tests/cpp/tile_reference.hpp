@@ -60,9 +60,8 @@ inline double decode(const std::byte* p, DType t) {
       std::memcpy(&x, p, 4);
       return x;
     }
-    case DType::boolean: return *p != std::byte{0} ? 1 : 0;
+    default: return *p != std::byte{0} ? 1 : 0;
   }
-  return 0;
 }
 
 // x must be a value of the type.

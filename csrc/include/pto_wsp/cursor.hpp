@@ -58,12 +58,15 @@ class Cursor {
     return static_cast<std::int64_t>((z >> 1) ^ (~(z & 1) + 1));
   }
 
-  double f64() {
+  double f64() { return std::bit_cast<double>(bits()); }
+
+  // Eight bytes, little-endian.
+  std::uint64_t bits() {
     if (remaining() < 8) throw PlanError("the plan ends inside a number");
-    std::uint64_t bits = 0;
-    for (unsigned i = 0; i < 8; ++i) bits |= static_cast<std::uint64_t>(bytes_[at_ + i]) << (8 * i);
+    std::uint64_t value = 0;
+    for (unsigned i = 0; i < 8; ++i) value |= static_cast<std::uint64_t>(bytes_[at_ + i]) << (8 * i);
     at_ += 8;
-    return std::bit_cast<double>(bits);
+    return value;
   }
 
   // Length-prefixed valid UTF-8.

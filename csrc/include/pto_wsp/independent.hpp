@@ -129,6 +129,7 @@ class Independent {
     std::uint64_t ordinal = 0;
     std::vector<std::int64_t> regs;
     std::vector<Arg> args;
+    std::vector<std::int64_t> indices;
     Walker walker;
   };
 

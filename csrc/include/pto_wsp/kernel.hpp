@@ -17,11 +17,14 @@ namespace pto_wsp {
 enum class Dir : std::uint8_t { in = 0, out = 1, inout = 2 };
 
 // A view given to a tile parameter. Strides are in bytes and may be negative or zero; `data` is the view's element (0, 0) and
-// needs no alignment. `rows`, `cols` are the valid ones: at least 1, at most the parameter's.
+// needs no alignment. `rows`, `cols` are the valid ones: at least 1, at most the parameter's. Of a gathered dimension there is
+// one index for each valid row or column: row i lies row_index[i] strides from `data`, and so do columns. Others have none.
 struct TileArg {
   std::byte* data;
   std::int64_t row_stride, col_stride;
   std::int32_t rows, cols;
+  const std::int64_t* row_index;
+  const std::int64_t* col_index;
 };
 
 // One argument; the parameter says which member counts. `scalar` holds a value of the parameter's dtype, exactly.
@@ -70,7 +73,8 @@ class Kernel {
   std::size_t scratch_bytes() const noexcept;
 
   // Needs: one argument per parameter, failed_check(args) == -1, `scratch` 64-byte aligned and scratch_bytes() long, an FpEnv
-  // alive in this thread. A written argument overlaps no other argument.
+  // alive in this thread. A written argument overlaps no other argument; of a gathered row or column that it has twice, the last
+  // one is kept.
   void run(std::span<const Arg> args, std::byte* scratch) const noexcept;
 
  private:

@@ -70,6 +70,7 @@ class Front : private Liveness {
   std::vector<ClockRef> deps_;
   std::size_t n_conflicts_ = 0;
   std::vector<Arg> args_;
+  std::vector<std::int64_t> indices_;
   ClockRef issued_;
   Failure failure_;
   std::vector<std::uint64_t> kernel_counts_;

@@ -12,9 +12,10 @@
 
 namespace pto_wsp {
 
-inline constexpr std::uint32_t plan_version = 1;
+inline constexpr std::uint32_t plan_version = 2;
 inline constexpr std::uint32_t max_dims = 8;
 inline constexpr std::uint32_t max_depth = 64;
+inline constexpr std::uint32_t max_slots = 64;
 inline constexpr std::uint32_t none = 0xffffffffu;
 
 struct Term {
@@ -32,6 +33,7 @@ struct TensorInfo {
   std::string name;
   DType dtype;
   bool read, written;
+  bool temporary;            // memory of the run, between an acquire and its release
   std::vector<Affine> dims;  // over symbols
 };
 
@@ -109,6 +111,37 @@ struct TaskSpec {
   std::vector<ArgSpec> args;
 };
 
+/// Numbers of operands of `op`.
+constexpr std::uint32_t arity(ScalarOp op) noexcept {
+  if (op == ScalarOp::where) return 3;
+  return op == ScalarOp::bit_not || op == ScalarOp::abs || op == ScalarOp::neg || op == ScalarOp::cast ? 1 : 2;
+}
+
+/// Whether there is such an operation on operands of `type`: i64, u64, f64 or boolean.
+constexpr bool exists(ScalarOp op, DType type) noexcept {
+  switch (op) {
+    case ScalarOp::bit_and: case ScalarOp::bit_or: case ScalarOp::bit_xor: case ScalarOp::bit_not: return type != DType::f64;
+    case ScalarOp::eq: case ScalarOp::ne: case ScalarOp::where: case ScalarOp::cast: return true;
+    case ScalarOp::shl: case ScalarOp::shr: return type == DType::i64 || type == DType::u64;
+    case ScalarOp::div: return type == DType::f64;
+    default: return type != DType::boolean;
+  }
+}
+
+constexpr DType result_of(const ScalarSpec& s) noexcept {
+  if (s.op >= ScalarOp::eq && s.op <= ScalarOp::ge) return DType::boolean;
+  return s.op == ScalarOp::cast ? s.to : s.type;
+}
+
+constexpr DType result_of(ReadKind kind, DType tensor) noexcept {
+  if (kind == ReadKind::any || kind == ReadKind::all) return DType::boolean;
+  return kind == ReadKind::sum && tensor == DType::boolean ? DType::i64 : scalar_of(tensor);
+}
+
+/// What orders tasks beside structure: exact overlap of views, overlap of the ranges of bytes they lie in, `after` alone,
+/// or `after` and exact overlap.
+enum class DepsMode : std::uint8_t { exact, bytes, explicit_only, hybrid };
+
 enum class NodeKind : std::uint8_t { block, seq, loop, eval, task, scalar, read, cond, slot_get, slot_set, acquire, release, reset };
 enum class EvalOp : std::uint8_t { mul, floordiv, mod, min, max };
 
@@ -121,6 +154,7 @@ struct Node {
   std::uint32_t id = 0;               // loop: its id; otherwise index into tasks(), scalars(), reads(), slots(), tensors(), handles
   std::uint32_t origin = none;        // the equation it comes from, for messages
   Operand operand;                    // cond: children are then and else; slot_set: the value; conditional loop
+  std::uint32_t around = none;        // the node whose child it is
   // For messages: the first task at or after this node, and whether its coordinates use only registers known here.
   std::uint32_t site = none, next_task = none;
   bool placed = false;
@@ -149,15 +183,33 @@ class Plan {
   const std::vector<Kernel>& kernels() const { return kernels_; }
   const std::vector<Dispatch>& dispatches() const { return dispatches_; }
   const std::vector<Window>& windows() const { return windows_; }
+  const std::vector<DType>& slots() const { return slots_; }
   const std::vector<TaskSpec>& tasks() const { return tasks_; }
+  const std::vector<ScalarSpec>& scalars() const { return scalars_; }
+  const std::vector<ReadSpec>& reads() const { return reads_; }
+  const std::vector<GatherSpec>& gathers() const { return gathers_; }
   const std::vector<Node>& nodes() const { return nodes_; }
   std::uint32_t root() const { return root_; }
   std::uint32_t lanes() const { return lanes_; }
   std::uint64_t issue_cost() const { return issue_cost_; }
   std::uint64_t handover() const { return handover_; }
+  /// What a boundary costs beside waiting.
+  std::uint64_t read_cost() const { return read_cost_; }
+  DepsMode deps_mode() const { return deps_mode_; }
+  std::uint32_t n_handles() const { return n_handles_; }
+  /// The most indices that the gathers of one task have.
+  std::size_t max_gather() const { return max_gather_; }
 
-  /// No tracked view, no sequential(), no sequential loop: all tasks are independent.
+  /// Nothing has an order: no tracked view, sequential part, boundary, written slot, temporary or handle.
   bool independent() const { return independent_; }
+  /// Scalars or gathers are read from tensors.
+  bool reads_data() const { return !reads_.empty() || !gathers_.empty(); }
+  /// No read or gather waits for tasks: all that decides which tasks there are is known before the first one runs.
+  bool foreseeable() const { return foreseeable_; }
+  bool writes_slot(std::uint32_t slot) const { return (written_slots_ >> slot & 1) != 0; }
+
+  /// Registers of the loops around a node, outermost first.
+  std::vector<std::uint32_t> loops_around(const Node& n) const;
 
  private:
   friend class PlanReader;
@@ -169,12 +221,20 @@ class Plan {
   std::vector<Kernel> kernels_;
   std::vector<Dispatch> dispatches_;
   std::vector<Window> windows_;
+  std::vector<DType> slots_;
   std::vector<TaskSpec> tasks_;
+  std::vector<ScalarSpec> scalars_;
+  std::vector<ReadSpec> reads_;
+  std::vector<GatherSpec> gathers_;
   std::vector<Node> nodes_;
   std::uint32_t root_ = 0;
   std::uint32_t lanes_ = 1;
-  std::uint64_t issue_cost_ = 0, handover_ = 0;
-  bool independent_ = true;
+  std::uint64_t issue_cost_ = 0, handover_ = 0, read_cost_ = 0;
+  DepsMode deps_mode_ = DepsMode::exact;
+  std::uint32_t n_handles_ = 0;
+  std::size_t max_gather_ = 0;
+  std::uint64_t written_slots_ = 0;  // a bit each
+  bool independent_ = true, foreseeable_ = true;
 };
 
 }  // namespace pto_wsp

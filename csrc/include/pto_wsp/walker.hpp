@@ -16,17 +16,27 @@ class Walker {
     seq_enter,   // sequential() or a sequential loop begins,
     seq_next,    //   one part or iteration of it has ended,
     seq_leave,   //   it has ended
+    read,        // a scalar is read from what tasks may still write: once they are done, complete_read()
+    acquire,     // id(): a temporary gets its memory,
+    release,     //   gives it back
+    reset,       // id(): nothing has joined this handle yet
     pause,       // many steps since the last pause: look at the clock, then call again
     end,
     failed       // failure()
   };
 
-  /// From the beginning of `node`, with these registers.
+  /// From the beginning of `node`, with these registers and the slots as they are at the start of a run.
   void reset(const BoundPlan& plan, std::uint32_t node, const std::vector<std::int64_t>& regs);
 
   Event next();
 
   std::uint32_t task() const { return task_; }
+  /// A tensor or a handle.
+  std::uint32_t id() const { return id_; }
+  /// What a read waits for. It is in bounds, and of at least one element.
+  const TrackedView& read_view() const { return plan_->reads()[reading_->task].from.view; }
+  /// False: failure().
+  bool complete_read() { return plan_->compute(*reading_, regs_.data(), slots_.data(), failure_); }
   const std::int64_t* regs() const { return regs_.data(); }
   Failure& failure() { return failure_; }
 
@@ -37,20 +47,23 @@ class Walker {
   struct Frame {
     const BoundNode* node;
     std::uint64_t i, n;
-    bool inside;  // a part of something sequential is being walked
+    bool inside;   // a part of something sequential is being walked
+    bool asking;   //   the condition for going on
   };
 
   bool start(std::uint32_t node, Event& event);
-  bool evaluate_node(const BoundNode& n);
-  bool extent(const BoundNode& n, std::uint64_t& out);
+  bool perform(const BoundNode& n, Event& event);
+  bool ask(Frame& f, Event& event);
 
   const BoundPlan* plan_ = nullptr;
   std::vector<std::int64_t> regs_;
+  std::vector<std::uint64_t> slots_;
   std::array<Frame, max_depth + 1> stack_;
   std::uint32_t depth_ = 0;
   int steps_ = 0;  // since the last pause, whatever was told or walked in between
   std::uint32_t first_ = none;
-  std::uint32_t task_ = none;
+  std::uint32_t task_ = none, id_ = none;
+  const BoundNode* reading_ = nullptr;
   Failure failure_;
 };
 

@@ -99,8 +99,8 @@ inline OpFn cast_of(DType src, DType dst) {
     case DType::bf16: return src == DType::i32 ? map1<BF16, I32, ToFloatOdd> : cast_from_float<BF16>(src);
     case DType::i32: return src == DType::boolean ? map1<I32, Bool, OneI> : cast_to_other<I32, Truncate, Same>(src);
     case DType::boolean: return cast_to_other<Bool, NonzeroF, NonzeroI>(src);
+    default: return nullptr;
   }
-  return nullptr;
 }
 
 inline OpFn matmul_of(DType src, DType dst) {
@@ -120,8 +120,8 @@ inline OpFn where_of(DType t) {
     case DType::bf16: return map3<BF16, Bool, BF16, Select>;
     case DType::i32: return map3<I32, Bool, I32, Select>;
     case DType::boolean: return map3<Bool, Bool, Bool, SelectMask>;
+    default: return nullptr;
   }
-  return nullptr;
 }
 inline OpFn fma_of(DType t) {
   switch (t) {

@@ -1,0 +1,365 @@
+#include "pto_wsp/scalar.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace pto_wsp {
+namespace {
+
+using Status = ScalarStatus;
+
+std::int64_t as_i64(std::uint64_t bits) { return static_cast<std::int64_t>(bits); }
+std::uint64_t bits_of(std::int64_t v) { return static_cast<std::uint64_t>(v); }
+double as_f64(std::uint64_t bits) { return std::bit_cast<double>(bits); }
+std::uint64_t bits_of(double v) { return std::bit_cast<std::uint64_t>(v); }
+
+// --- integers, Int: std::int64_t or std::uint64_t ---
+
+template <class Int>
+Status integer_divided(bool modulo, bool checked, Int a, Int b, Int& out) {
+  if (b == 0) return Status::zero_divisor;
+  if constexpr (std::is_signed_v<Int>) {
+    if (b == -1) {  // the one quotient there is no number for
+      out = modulo ? 0 : as_i64(0 - bits_of(a));
+      return !modulo && checked && a == std::numeric_limits<Int>::min() ? Status::overflow : Status::ok;
+    }
+    const Int q = a / b, r = a % b;
+    const bool below = r != 0 && (r < 0) != (b < 0);
+    out = modulo ? (below ? r + b : r) : (below ? q - 1 : q);
+  } else {
+    out = modulo ? a % b : a / b;
+  }
+  return Status::ok;
+}
+
+template <class Int>
+Status integer_shifted(bool left, bool checked, Int a, Int n, Int& out) {
+  if (n < 0 || n > 63) return Status::shift;
+  if (!left) {
+    out = static_cast<Int>(a >> n);
+    return Status::ok;
+  }
+  out = static_cast<Int>(static_cast<std::uint64_t>(a) << n);
+  return checked && (out >> n) != a ? Status::overflow : Status::ok;
+}
+
+template <class Int>
+Status integer(ScalarOp op, bool checked, Int a, Int b, Int& out) {
+  bool overflow = false;
+  switch (op) {
+    case ScalarOp::add: overflow = __builtin_add_overflow(a, b, &out); break;
+    case ScalarOp::sub: overflow = __builtin_sub_overflow(a, b, &out); break;
+    case ScalarOp::mul: overflow = __builtin_mul_overflow(a, b, &out); break;
+    case ScalarOp::neg: overflow = __builtin_sub_overflow(Int{0}, a, &out); break;
+    case ScalarOp::abs:
+      out = a;
+      if constexpr (std::is_signed_v<Int>)
+        if (a < 0) overflow = __builtin_sub_overflow(Int{0}, a, &out);
+      break;
+    case ScalarOp::floordiv: return integer_divided(false, checked, a, b, out);
+    case ScalarOp::mod: return integer_divided(true, checked, a, b, out);
+    case ScalarOp::shl: return integer_shifted(true, checked, a, b, out);
+    case ScalarOp::shr: return integer_shifted(false, checked, a, b, out);
+    case ScalarOp::bit_and: out = a & b; break;
+    case ScalarOp::bit_or: out = a | b; break;
+    case ScalarOp::bit_xor: out = a ^ b; break;
+    case ScalarOp::bit_not: out = ~a; break;
+    case ScalarOp::min: out = a < b ? a : b; break;
+    default: out = a < b ? b : a; break;  // max
+  }
+  return overflow && checked ? Status::overflow : Status::ok;
+}
+
+// --- floats ---
+
+double modulo(double a, double b) {
+  double m = std::fmod(a, b);
+  if (m == 0) return std::copysign(0.0, b);
+  if ((m < 0) != (b < 0)) m += b;
+  return m;
+}
+
+// As CPython's float_floor_div: from the remainder, which is exact.
+double floor_divided(double a, double b) {
+  const double m = std::fmod(a, b);
+  double q = (a - m) / b;
+  if (m != 0 && (m < 0) != (b < 0)) q -= 1;
+  if (q == 0) return std::copysign(0.0, a / b);
+  const double whole = std::floor(q);
+  return q - whole > 0.5 ? whole + 1 : whole;
+}
+
+double largest(double a, double b) {
+  if (std::isnan(a) || std::isnan(b)) return std::isnan(a) ? a : b;
+  if (a == b) return std::signbit(a) ? b : a;
+  return a < b ? b : a;
+}
+
+double smallest(double a, double b) {
+  if (std::isnan(a) || std::isnan(b)) return std::isnan(a) ? a : b;
+  if (a == b) return std::signbit(a) ? a : b;
+  return a < b ? a : b;
+}
+
+Status floating(ScalarOp op, double a, double b, double& out) {
+  const bool divides = op == ScalarOp::div || op == ScalarOp::floordiv || op == ScalarOp::mod;
+  if (divides && b == 0) return Status::zero_divisor;
+  switch (op) {
+    case ScalarOp::add: out = a + b; break;
+    case ScalarOp::sub: out = a - b; break;
+    case ScalarOp::mul: out = a * b; break;
+    case ScalarOp::div: out = a / b; break;
+    case ScalarOp::floordiv: out = floor_divided(a, b); break;
+    case ScalarOp::mod: out = modulo(a, b); break;
+    case ScalarOp::neg: out = -a; break;
+    case ScalarOp::abs: out = std::fabs(a); break;
+    case ScalarOp::min: out = smallest(a, b); break;
+    default: out = largest(a, b); break;
+  }
+  return Status::ok;
+}
+
+template <class T>
+bool compare(ScalarOp op, T a, T b) {
+  switch (op) {
+    case ScalarOp::eq: return a == b;
+    case ScalarOp::ne: return a != b;
+    case ScalarOp::lt: return a < b;
+    case ScalarOp::le: return a <= b;
+    case ScalarOp::gt: return a > b;
+    default: return a >= b;
+  }
+}
+
+Status cast_float(DType to, double v, std::uint64_t& out) {
+  if (to == DType::f64) {
+    out = bits_of(v);
+    return Status::ok;
+  }
+  if (to == DType::boolean) {
+    out = v != 0 ? 1 : 0;
+    return Status::ok;
+  }
+  const double t = std::trunc(v);
+  if (to == DType::i64) {
+    if (!(t >= -0x1p63 && t < 0x1p63)) return Status::cast_range;
+    out = bits_of(static_cast<std::int64_t>(t));
+  } else {
+    if (!(t >= 0 && t < 0x1p64)) return Status::cast_range;
+    out = static_cast<std::uint64_t>(t);
+  }
+  return Status::ok;
+}
+
+Status cast(DType from, DType to, bool checked, std::uint64_t bits, std::uint64_t& out) {
+  if (from == DType::f64) return cast_float(to, as_f64(bits), out);
+  if (to == DType::boolean) {
+    out = bits != 0 ? 1 : 0;
+  } else if (to == DType::f64) {
+    out = bits_of(from == DType::i64 ? static_cast<double>(as_i64(bits)) : static_cast<double>(bits));
+  } else {
+    out = bits;
+    if (checked && from != to && from != DType::boolean && as_i64(bits) < 0) return Status::overflow;
+  }
+  return Status::ok;
+}
+
+// --- elements ---
+
+template <class T>
+T load(const std::byte* p) {
+  T v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+double f16_value(std::uint16_t h) {
+  const double sign = (h & 0x8000) != 0 ? -1 : 1;
+  const int exponent = h >> 10 & 0x1f, fraction = h & 0x3ff;
+  if (exponent == 0x1f) return fraction != 0 ? std::numeric_limits<double>::quiet_NaN() : sign * std::numeric_limits<double>::infinity();
+  return sign * (exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(fraction + 1024, exponent - 25));
+}
+
+// In row-major order.
+template <class F>
+void each(const Elements& e, F&& f) {
+  std::array<std::int64_t, max_dims> at{};
+  for (std::uint32_t d = 0; d < e.n_dims; ++d)
+    if (e.length[d] <= 0) return;
+  if (e.n_dims == 0) return f(e.data);
+  const std::uint32_t last = e.n_dims - 1;
+  const std::byte* row = e.data;
+  while (true) {
+    for (std::int64_t i = 0; i < e.length[last]; ++i) f(row + i * e.stride[last]);
+    std::uint32_t d = last;
+    while (d > 0) {
+      --d;
+      if (++at[d] < e.length[d]) {
+        row += e.stride[d];
+        break;
+      }
+      row -= (e.length[d] - 1) * e.stride[d];
+      at[d] = 0;
+      if (d == 0) return;
+    }
+    if (last == 0) return;
+  }
+}
+
+}  // namespace
+
+ScalarStatus compute(ScalarOp op, DType type, DType to, bool checked, const std::uint64_t* x, std::uint64_t& out) noexcept {
+  if (op == ScalarOp::where) {
+    out = x[0] != 0 ? x[1] : x[2];
+    return Status::ok;
+  }
+  if (op == ScalarOp::cast) return cast(type, to, checked, x[0], out);
+  const std::uint64_t second = arity(op) == 2 ? x[1] : 0;
+  const bool compares = op >= ScalarOp::eq && op <= ScalarOp::ge;
+  if (type == DType::f64) {
+    const double a = as_f64(x[0]), b = as_f64(second);
+    if (compares) {
+      out = compare(op, a, b) ? 1 : 0;
+      return Status::ok;
+    }
+    double v = 0;
+    const Status s = floating(op, a, b, v);
+    out = bits_of(v);
+    return s;
+  }
+  if (type == DType::i64) {
+    if (compares) {
+      out = compare(op, as_i64(x[0]), as_i64(second)) ? 1 : 0;
+      return Status::ok;
+    }
+    std::int64_t v = 0;
+    const Status s = integer(op, checked, as_i64(x[0]), as_i64(second), v);
+    out = bits_of(v);
+    return s;
+  }
+  if (compares) {
+    out = compare(op, x[0], second) ? 1 : 0;
+    return Status::ok;
+  }
+  const Status s = integer(op, checked, x[0], second, out);
+  if (type == DType::boolean) out &= 1;
+  return s;
+}
+
+std::uint64_t load_scalar(const std::byte* p, DType dtype) noexcept {
+  switch (dtype) {
+    case DType::f32: return bits_of(static_cast<double>(load<float>(p)));
+    case DType::f16: return bits_of(f16_value(load<std::uint16_t>(p)));
+    case DType::bf16: return bits_of(static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(load<std::uint16_t>(p)) << 16)));
+    case DType::i32: return bits_of(std::int64_t{load<std::int32_t>(p)});
+    case DType::boolean: return load<std::uint8_t>(p) != 0 ? 1 : 0;
+    case DType::i64:
+    case DType::u64:
+    case DType::f64: return load<std::uint64_t>(p);
+  }
+  return 0;
+}
+
+ScalarStatus reduce(ReadKind kind, const Elements& e, std::uint64_t& out) noexcept {
+  const DType type = scalar_of(e.dtype);
+  const auto nonzero = [&](std::uint64_t bits) { return type == DType::f64 ? as_f64(bits) != 0 : bits != 0; };
+  bool first = true;
+  const auto fold = [&](auto&& f) {
+    each(e, [&](const std::byte* p) {
+      const std::uint64_t v = load_scalar(p, e.dtype);
+      out = first ? v : f(out, v);
+      first = false;
+    });
+    return first ? Status::empty : Status::ok;
+  };
+  switch (kind) {
+    case ReadKind::item: out = load_scalar(e.data, e.dtype); return Status::ok;
+    case ReadKind::any:
+      out = 0;
+      each(e, [&](const std::byte* p) { out |= nonzero(load_scalar(p, e.dtype)) ? 1u : 0u; });
+      return Status::ok;
+    case ReadKind::all:
+      out = 1;
+      each(e, [&](const std::byte* p) { out &= nonzero(load_scalar(p, e.dtype)) ? 1u : 0u; });
+      return Status::ok;
+    case ReadKind::sum: {
+      out = 0;  // of floats as well
+      if (type == DType::f64)
+        each(e, [&](const std::byte* p) { out = bits_of(as_f64(out) + as_f64(load_scalar(p, e.dtype))); });
+      else
+        each(e, [&](const std::byte* p) { out += load_scalar(p, e.dtype); });
+      return Status::ok;
+    }
+    case ReadKind::max:
+      if (type == DType::f64) return fold([](std::uint64_t a, std::uint64_t b) { return bits_of(largest(as_f64(a), as_f64(b))); });
+      if (type == DType::i64) return fold([](std::uint64_t a, std::uint64_t b) { return as_i64(a) < as_i64(b) ? b : a; });
+      return fold([](std::uint64_t a, std::uint64_t b) { return a < b ? b : a; });
+    case ReadKind::min:
+      if (type == DType::f64) return fold([](std::uint64_t a, std::uint64_t b) { return bits_of(smallest(as_f64(a), as_f64(b))); });
+      if (type == DType::i64) return fold([](std::uint64_t a, std::uint64_t b) { return as_i64(b) < as_i64(a) ? b : a; });
+      return fold([](std::uint64_t a, std::uint64_t b) { return b < a ? b : a; });
+  }
+  return Status::ok;
+}
+
+namespace {
+
+// magnitude * 2^exponent to `keep` significant bits, ties to even.
+double round_bits(std::uint64_t magnitude, int exponent, int keep) {
+  const int drop = static_cast<int>(std::bit_width(magnitude)) - keep;
+  if (drop <= 0) return std::ldexp(static_cast<double>(magnitude), exponent);
+  if (drop > 63) return 0;  // far below half of the last bit
+  std::uint64_t q = magnitude >> drop;
+  const std::uint64_t rest = magnitude & ((std::uint64_t{1} << drop) - 1), half = std::uint64_t{1} << (drop - 1);
+  if (rest > half || (rest == half && (q & 1) != 0)) ++q;
+  return std::ldexp(static_cast<double>(q), exponent + drop);
+}
+
+int significand_bits(DType dtype) { return dtype == DType::f32 ? 24 : dtype == DType::f16 ? 11 : 8; }
+
+double round_float(double v, DType dtype) {
+  if (v == 0 || !std::isfinite(v)) return v;
+  const int smallest_normal = dtype == DType::f16 ? -14 : -126;
+  const double limit = dtype == DType::f16 ? 65504 : dtype == DType::f32 ? 0x1.fffffep127 : 0x1.fep127;
+  int exponent = 0;
+  const auto magnitude = static_cast<std::uint64_t>(std::ldexp(std::frexp(std::fabs(v), &exponent), 53));
+  // Below the smallest normal number there are fewer bits.
+  const int keep = significand_bits(dtype) - std::max(0, smallest_normal - (exponent - 1));
+  const double rounded = keep < 0 ? 0 : round_bits(magnitude, exponent - 53, keep);
+  return std::copysign(rounded > limit ? std::numeric_limits<double>::infinity() : rounded, v);
+}
+
+bool round_integer(bool negative, std::uint64_t magnitude, DType dtype, double& out) {
+  const double rounded = round_bits(magnitude, 0, significand_bits(dtype));
+  out = negative ? -rounded : rounded;
+  return dtype != DType::f16 || rounded <= 65504;
+}
+
+}  // namespace
+
+bool to_scalar(std::int64_t v, DType dtype, double& out) noexcept {
+  if (dtype == DType::i32) {
+    out = static_cast<double>(v);
+    return v >= std::numeric_limits<std::int32_t>::min() && v <= std::numeric_limits<std::int32_t>::max();
+  }
+  if (dtype == DType::boolean) {
+    out = v != 0 ? 1 : 0;
+    return true;
+  }
+  return round_integer(v < 0, v < 0 ? 0 - bits_of(v) : bits_of(v), dtype, out);
+}
+
+bool to_scalar(std::uint64_t bits, DType type, DType dtype, double& out) noexcept {
+  if (type == DType::f64) {
+    out = round_float(as_f64(bits), dtype);
+    return true;
+  }
+  if (type != DType::u64 || as_i64(bits) >= 0) return to_scalar(as_i64(bits), dtype, out);
+  if (dtype == DType::boolean) return to_scalar(1, dtype, out);
+  return dtype != DType::i32 && round_integer(false, bits, dtype, out);
+}
+
+}  // namespace pto_wsp
