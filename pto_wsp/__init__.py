@@ -27,6 +27,18 @@ from pto_wsp.trace.axes import Dense, DenseDyn
 from pto_wsp.trace.functional import empty, empty_like
 from pto_wsp.trace.index import Symbol
 from pto_wsp.trace.loops import P
+from pto_wsp.trace.scalar import (
+    cast,
+    item,
+    maximum,
+    minimum,
+    reduce_all,
+    reduce_any,
+    reduce_max,
+    reduce_min,
+    reduce_sum,
+    where,
+)
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.transforms.combine import combine, sequential
 from pto_wsp.transforms.dispatch import dispatch
@@ -70,16 +82,26 @@ __all__ = [
     "Value",
     "WindowMode",
     "Workload",
+    "cast",
     "combine",
     "dispatch",
     "empty",
     "empty_like",
+    "item",
     "jit_kernel",
     "kernel",
     "make_wir",
+    "maximum",
+    "minimum",
     "pto",
+    "reduce_all",
+    "reduce_any",
+    "reduce_max",
+    "reduce_min",
+    "reduce_sum",
     "sequential",
     "task_graph",
+    "where",
     "workload",
 ]
 

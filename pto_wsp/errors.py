@@ -65,6 +65,11 @@ class Location:
                     self._cols = (col, end_col if line == end_line else max(len(first), col + 1))
         return self._cols
 
+    @property
+    def instruction(self) -> tuple[CodeType, int] | None:
+        """The code and the offset in it, where this was built from a frame and `cols` has not been asked for."""
+        return None if self._code is None else (self._code, self._lasti)
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 
@@ -348,17 +353,22 @@ PTO153 an axis that was made wrongly
 PTO154 too many or too few loop variables
 PTO155 a workload called with wrong arguments
 PTO156 one name for two different things
-PTO157 a loop variable used outside of its loop
+PTO157 a loop variable or scalar used outside of its loop or branch
 PTO158 a workload that uses something of another workload's trace
 PTO160 wrong number of indices
 PTO161 an index of an unknown kind
 PTO162 a slice with a step, or of unknown length
 PTO163 an index outside of its dimension
 PTO164 a tensor declared wrongly
+PTO170 scalars of different types in one expression
+PTO171 an operation that scalars of this type do not have
+PTO172 a scalar read from something that is not an element
+PTO174 a condition that is not a bool
 PTO180 a workload that calls itself
 PTO181 a workload returns a tensor that it does not own
 PTO182 a tensor of a workload that nothing writes
 PTO183 a tensor made in a loop whose extent is not known before the run
+PTO185 records that were declared wrongly
 PTO201 iterations of a P loop conflict
 PTO301 text that is not wir
 PTO302 wir that breaks its rules

@@ -47,15 +47,19 @@ from pto_wsp import (
     TypeCheckError,
     UnsupportedError,
     WindowMode,
+    cast,
     combine,
     dispatch,
     empty,
     empty_like,
+    item,
     kernel,
     make_wir,
     pto,
+    reduce_sum,
     sequential,
     task_graph,
+    where,
     workload,
 )
 from pto_wsp.errors import CODES, Location
@@ -687,7 +691,7 @@ def _() -> None:
 
 @mistake("PTO161", TraceError)
 def _() -> None:
-    in_workload(lambda x, y: [copy(x[b], y[b + 0.5]) for b in P(4)])  # <-- PTO161
+    in_workload(lambda x, y: [copy(x[b], y[0.5]) for b in P(4)])  # <-- PTO161
 
 
 @mistake("PTO162", TraceError)
@@ -695,7 +699,7 @@ def _() -> None:
     in_workload(lambda x, y: copy(x=x[0, ::2], y=y[0]))  # <-- PTO162
 
 
-@mistake("PTO162", TraceError)
+@mistake("PTO162", TypeCheckError)
 def _() -> None:
     in_workload(lambda x, y: [copy(x[0, 0:b], y[0]) for b in P(4)])  # <-- PTO162
 
@@ -832,6 +836,158 @@ def _() -> None:
             copy(x=x[b], y=y[0])  # <-- PTO201
 
     w(zeros(8, 4, 4), zeros(8, 4, 4), DenseDyn(2)).compile().run()
+
+
+# ---- scalars of workloads
+
+
+def of_data(body: Callable[..., object], **options: Any) -> Any:
+    """Trace `body(x, y, n)` as a workload's: two tensors f32[8,4,4] and an i32[4]."""
+
+    @workload
+    def w(x, y, n):
+        body(x, y, n)
+
+    return w(zeros(8, 4, 4), zeros(8, 4, 4), zeros(4, dtype=np.int32))
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: copy(x[0], y[0]) if item(n[0]) > 2 else None)  # <-- PTO128
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: item(n[0]) > 2 and item(n[1]) > 2)  # <-- PTO128
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: [copy(x[b], y[0]) for b in P(4) if 0 < b < 2])  # <-- PTO128
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: min(item(n[0]), 4))  # <-- PTO128
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: int(item(n[0])))  # <-- PTO128
+
+
+@mistake("PTO157", TraceError)
+def a_value_of_one_iteration_used_outside() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        for b in P(4):
+            k = item(n[b])
+        copy(x[k], y[0])  # <-- PTO157
+
+    of_data(body)
+
+
+@mistake("PTO158", TraceError)
+def a_value_of_another_workload() -> None:
+    kept: list[Any] = []
+    of_data(lambda x, y, n: kept.append(item(n[0])))
+    of_data(lambda x, y, n: copy(x[kept[0]], y[0]))  # <-- PTO158
+
+
+@mistake("PTO158", TraceError)
+def an_expression_of_two_workloads() -> None:
+    kept: list[Any] = []
+    of_data(lambda x, y, n: kept.append(item(n[0])))
+    of_data(lambda x, y, n: copy(x[item(n[0]) + kept[0]], y[0]))  # <-- PTO158
+
+
+@mistake("PTO161", TraceError)
+def an_index_of_f64() -> None:
+    of_data(lambda x, y, n: copy(x[item(x[0, 0, 0])], y[0]))  # <-- PTO161
+
+
+@mistake("PTO161", TraceError)
+def an_index_of_u64() -> None:
+    of_data(lambda x, y, n: copy(x[cast(item(n[0]), DType.U64)], y[0]))  # <-- PTO161
+
+
+@mistake("PTO161", TraceError)
+def a_gather_through_floats() -> None:
+    of_data(lambda x, y, n: copy(x[0, x[0, 0]], y[0]))  # <-- PTO161
+
+
+@mistake("PTO161", TraceError)
+def an_index_that_no_loop_bounds() -> None:
+    of_data(lambda x, y, n: copy(x[: item(n[0])][2], y[0]))  # <-- PTO161
+
+
+@mistake("PTO170", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: item(n[0]) + item(x[0, 0, 0]))  # <-- PTO170
+
+
+@mistake("PTO170", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: item(n[0]) * 0.5)  # <-- PTO170
+
+
+@mistake("PTO170", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: cast(item(n[0]), DType.U64) < item(n[1]))  # <-- PTO170
+
+
+@mistake("PTO171", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: [b / 2 for b in P(4)])  # <-- PTO171
+
+
+@mistake("PTO171", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: item(x[0, 0, 0]) & 1)  # <-- PTO171
+
+
+@mistake("PTO171", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: cast(item(n[0]), DType.I32))  # <-- PTO171
+
+
+@mistake("PTO172", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: item(n))  # <-- PTO172
+
+
+@mistake("PTO172", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: reduce_sum([1, 2]))  # <-- PTO172
+
+
+@mistake("PTO174", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: where(item(n[0]), 1, 2))  # <-- PTO174
+
+
+@mistake("PTO185", TraceError)
+def _() -> None:
+    Tensor(zeros(4, 2, dtype=np.int32), fields=("request", "request"))  # <-- PTO185
+
+
+@mistake("PTO185", TraceError)
+def _() -> None:
+    TensorSpec((4, 2), F32, fields=("request", "start"))  # <-- PTO185
+
+
+@mistake("PTO502", BindError)
+def _() -> None:
+    Tensor(np.zeros(4, np.dtype([("request", np.int32), ("start", np.float32)])))  # <-- PTO502
+
+
+@mistake("PTO713", BoundsError)
+def _() -> None:
+    of_data(lambda x, y, n: cast(item(n[0]), DType.U64) + -1)  # <-- PTO713
+
+
+@mistake("PTO716", ExecutionError)
+def _() -> None:
+    of_data(lambda x, y, n: item(n[0]) << 64)  # <-- PTO716
 
 
 # ---- wir, targets, schedules
@@ -1199,11 +1355,9 @@ def test_operators_that_tiles_do_not_have(op: str) -> None:
 @pytest.mark.parametrize(
     "op",
     [
-        "b / 2",
         "b**2",
-        "abs(b)",
-        "~b",
-        "b ^ 1",
+        "divmod(b, 2)",
+        "b[0]",
         "X + 1",
         "X[0] * 2",
         "-X",
@@ -1243,7 +1397,7 @@ def _() -> None:
 
 @mistake("PTO003", UnsupportedError)
 def _() -> None:
-    in_workload(lambda x, y: [b / 2 for b in P(4)])  # <-- PTO003
+    in_workload(lambda x, y: [b**2 for b in P(4)])  # <-- PTO003
 
 
 @mistake("PTO003", UnsupportedError)

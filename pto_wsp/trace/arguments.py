@@ -11,11 +11,14 @@ from pto_wsp.errors import BoundsError, Location, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.bounds import interval
 from pto_wsp.ir.core import (
+    TILE_DTYPES,
     At,
     DType,
+    Gather,
     In,
     Literal,
     Slice,
+    Span,
     TileAt,
     TileType,
     View,
@@ -25,26 +28,34 @@ from pto_wsp.ir.dependence import reachable
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.value import is_number, literal
 from pto_wsp.trace.annotations import ConstexprParam
-from pto_wsp.trace.index import Scalar64
-from pto_wsp.trace.tensor import TensorSpec, TensorView
+from pto_wsp.trace.index import Element, Scalar64, owner_of
+from pto_wsp.trace.scalar import DataScalar
+from pto_wsp.trace.tensor import Part, TensorSpec, TensorView
 
 if TYPE_CHECKING:
     from pto_wsp.trace.builder import WorkloadBuilder
 
 
 def scalar(builder: WorkloadBuilder, x: Any, dtype: DType, what: str, loc: Location) -> In:
-    """The argument of a scalar parameter: a literal of its dtype, or an integer expression."""
+    """The argument of a scalar parameter: a literal of its dtype, an integer expression, or a scalar of the workload."""
+    if isinstance(x, Element) and x.is_element:
+        x = x.element()
+    constant = x.leaf() if isinstance(x, DataScalar) else None
+    if isinstance(constant, Literal):
+        x = constant.value
     if isinstance(x, Scalar64):
-        e = x.to_expr()
-        builder.use(x, e, loc)
-        if dtype is DType.BOOL:
+        if not takes(dtype, x.dtype):
             raise TypeCheckError(
                 "PTO142",
-                f"{what} is a bool, but got an integer expression",
-                values={"expression": e},
+                f"{what} is a scalar of {dtype}, but got one of {x.dtype}",
+                values={"scalar": x},
                 loc=loc,
-                fix="declare it Scalar[DType.I32]",
+                fix="cast(x, DType.I64) for an integer parameter, x != 0 for a bool",
             )
+        if isinstance(x, DataScalar):
+            return x.operand(builder)
+        e = x.to_expr()
+        builder.use(owner_of(x), e, loc)
         return e
     if not is_number(x):
         raise TypeCheckError(
@@ -52,7 +63,7 @@ def scalar(builder: WorkloadBuilder, x: Any, dtype: DType, what: str, loc: Locat
             f"{what} is a scalar, but got {type(x).__name__}",
             values={"got": repr(x)[:80]},
             loc=loc,
-            fix="give a Python number, a loop variable, a symbol, or an expression of them",
+            fix="give a number, a loop variable, a symbol, a scalar such as item(lens[b]), or an expression of them",
         )
     value = x.item() if isinstance(x, (np.number, np.bool_)) else x
     if (isinstance(value, float) and dtype is DType.I32) or isinstance(value, bool) is not (dtype is DType.BOOL):
@@ -69,6 +80,13 @@ def scalar(builder: WorkloadBuilder, x: Any, dtype: DType, what: str, loc: Locat
     return Literal(float(lit.value), dtype) if dtype.is_float else lit
 
 
+def takes(parameter: DType, scalar: DType) -> bool:
+    """Whether a scalar parameter takes a scalar of a workload: integers fit integers and floats, the others their own kind."""
+    if parameter.is_float:
+        return scalar is not DType.BOOL
+    return scalar is DType.BOOL if parameter is DType.BOOL else scalar in (DType.I64, DType.U64)
+
+
 def view(builder: WorkloadBuilder, x: Any, param: TileType, what: str, loc: Location) -> View:
     """The argument of a tile parameter: a view of its dtype and shape, inside its tensor as far as is known now."""
     given = _as_view(x, what)
@@ -80,30 +98,18 @@ def view(builder: WorkloadBuilder, x: Any, param: TileType, what: str, loc: Loca
             loc=loc,
             fix="declare the parameter with the tensor's dtype, and cast inside the kernel",
         )
-    for i in given.indices:
-        builder.use(i, i.to_expr(), loc)
-    tensor = builder.tensor(given.root)
-    shape = given.root.dims(builder)
-    dims: list[ViewDim] = []
+    dims, shape = view_dims(builder, given, what, loc)
     for part, size in zip(given.parts, shape, strict=True):
-        if part.kind == "at":
-            dims.append(At(part.start))
-        elif part.kind == "range":
-            dims.append(Slice(part.start, part.size))
-        elif part.kind == "tile":
-            assert part.limit is not None
-            dims.append(TileAt(part.start, part.size, part.limit))
-        elif size.is_const:
-            dims.append(Slice(expr.const(0), size.const))
-        else:
+        if part.kind == "span" or (part.kind == "all" and not size.is_const):
             raise TypeCheckError(
                 "PTO162",
                 f"{what}: a dimension of unknown size",
-                values={"tensor": given.root, "size": size},
+                values={"tensor": given.root, "size": size if part.kind == "all" else part.length},
                 loc=loc,
-                fix="a tile has a static shape: iterate x.tiles(16) and index with the tile index, or slice",
+                fix="a tile has a static shape: iterate x.tiles(16) and index with the tile index, or slice with known length",
             )
-    out = View(tensor, tuple(dims))
+    tensor = builder.tensor(given.root)
+    out = View(tensor, dims)
     if out.shape != param.shape:
         got = "x".join(map(str, out.shape)) or "one element"
         raise TypeCheckError(
@@ -118,6 +124,39 @@ def view(builder: WorkloadBuilder, x: Any, param: TileType, what: str, loc: Loca
     return out
 
 
+def reading(builder: WorkloadBuilder, given: TensorView, what: str, loc: Location) -> View:
+    """The view that a scalar is read from, inside its tensor as far as is known now."""
+    dims, shape = view_dims(builder, given, what, loc)
+    tensor = builder.tensor(given.root)
+    for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
+        _check_bounds(builder, d, size, k, f"{what}: tensor {tensor}", loc)
+    return View(tensor, dims)
+
+
+def view_dims(
+    builder: WorkloadBuilder, given: TensorView, what: str, loc: Location
+) -> tuple[tuple[ViewDim, ...], tuple[Expr, ...]]:
+    """A view's dims in the wir, and the sizes of its tensor's dimensions; everything in it is in scope."""
+    for owner, e in given.uses:
+        builder.use(owner, e, loc)
+    shape = given.root.dims(builder)
+    return tuple(_dim(builder, p, size, what, loc) for p, size in zip(given.parts, shape, strict=True)), shape
+
+
+def _dim(builder: WorkloadBuilder, part: Part, size: Expr, what: str, loc: Location) -> ViewDim:
+    if part.kind == "at":
+        return At(part.start)
+    if part.kind == "range":
+        return Slice(part.start, part.size)
+    if part.kind == "tile":
+        return TileAt(part.index, part.size, part.limit, part.start)
+    if part.kind == "span":
+        return Span(part.start, part.length)
+    if part.through is not None:
+        return Gather(reading(builder, part.through, f"{what}, index", loc))
+    return Slice(expr.const(0), size.const) if size.is_const else Span(expr.const(0), size)
+
+
 def _check_bounds(builder: WorkloadBuilder, d: ViewDim, size: Expr, k: int, what: str, loc: Location) -> None:
     """Refuse an access that leaves the tensor in an iteration that some sizes reach, where this is known now."""
     ranges: dict[str, tuple[int, int]] = {}
@@ -128,12 +167,14 @@ def _check_bounds(builder: WorkloadBuilder, d: ViewDim, size: Expr, k: int, what
         if extent.const == 0:
             return
         ranges[loop.var.name] = (0, extent.const - 1)
+    if isinstance(d, Gather):
+        return
     first, last = (
         (d.start, d.start + d.length)
-        if isinstance(d, Slice)
+        if isinstance(d, (Slice, Span))
         else (d.index, d.index + 1)
         if isinstance(d, At)
-        else (expr.const(0), d.limit)
+        else (d.offset, d.limit)
     )
     builder.check_scope(first, loc)
     builder.check_scope(last, loc)
@@ -150,7 +191,7 @@ def _check_bounds(builder: WorkloadBuilder, d: ViewDim, size: Expr, k: int, what
     raise BoundsError(
         "PTO163",
         f"{what} has {size} elements in dimension {k}, but element {at} is reached",
-        values={"index": d.start if isinstance(d, Slice) else d.index},
+        values={"index": d.index if isinstance(d, (At, TileAt)) else d.start},
         loc=loc,
         fix=fix,
     )
@@ -172,18 +213,15 @@ def _as_view(x: Any, what: str) -> TensorView:
 
 def bare_type(x: Any, what: str) -> TileType:
     view = _as_view(x, what)
-    shape: list[int] = []
-    for p, size in zip(view.parts, view.root.shape, strict=True):
-        if p.kind == "all" and not isinstance(size, int):
-            raise TypeCheckError(
-                "PTO162",
-                f"{what}: a dimension of unknown size",
-                values={"tensor": view.root},
-                loc=here(),
-                fix="iterate x.tiles(16) and index with the tile index, or slice",
-            )
-        if p.kind != "at":
-            shape.append(size if p.kind == "all" and isinstance(size, int) else p.size)
+    shape = [_static(view.shape[k], view, what) for k in range(len(view.kept))]
+    if not view.dtype.in_tiles:
+        raise TypeCheckError(
+            "PTO143",
+            f"{what} holds {view.dtype}, which tiles do not have",
+            values={"tensor": view.root},
+            loc=here(),
+            fix=f"give one of {', '.join(map(str, TILE_DTYPES))}; item(view) reads a scalar of {view.dtype.scalar}",
+        )
     if len(shape) != 2 or not math.prod(shape):
         raise TypeCheckError(
             "PTO144",
@@ -193,6 +231,18 @@ def bare_type(x: Any, what: str) -> TileType:
             fix="index so that two non-empty dimensions remain: X[b, i:i+1, :] keeps the second as one row",
         )
     return TileType(view.dtype, *shape)
+
+
+def _static(size: object, view: TensorView, what: str) -> int:
+    if isinstance(size, int):
+        return size
+    raise TypeCheckError(
+        "PTO162",
+        f"{what}: a dimension of unknown size",
+        values={"tensor": view.root},
+        loc=here(),
+        fix="iterate x.tiles(16) and index with the tile index, or slice with known length",
+    )
 
 
 def constant(x: Any, spec: ConstexprParam, what: str) -> Any:

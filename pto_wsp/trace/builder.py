@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, TypeCheckError, here
@@ -12,25 +14,31 @@ from pto_wsp.ir.build import in_kernel
 from pto_wsp.ir.core import (
     Axis,
     DataAxis,
+    Direction,
+    DType,
     Eqn,
     In,
     IndexType,
     Kernel,
     Region,
     Role,
+    ScalarType,
     TensorType,
     TileType,
     Var,
+    View,
     Wir,
 )
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.verify import MAX_NESTING
 from pto_wsp.trace import arguments
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
 from pto_wsp.trace.calls import Call
-from pto_wsp.trace.index import Index, as_expr
+from pto_wsp.trace.index import Index, as_expr, owner_of
 from pto_wsp.trace.names import held_by, variable_name
-from pto_wsp.trace.tensor import TensorSpec
+from pto_wsp.trace.scalar import DataScalar
+from pto_wsp.trace.tensor import TensorSpec, TensorView
 
 if TYPE_CHECKING:
     from pto_wsp.trace.axes import LoopAxis
@@ -49,6 +57,10 @@ class OpenLoop:
     coord: Expr  # what a task inside answers to under the loop's label
 
 
+Read = tuple[str, View]
+"""What an equation reads: item or a reduction, of a view."""
+
+
 @dataclass(slots=True)
 class Block:
     """A region being traced: a loop's body, a branch, or the whole workload."""
@@ -56,6 +68,9 @@ class Block:
     loop: OpenLoop | None = None
     eqns: list[Eqn] = field(default_factory=list[Eqn])
     names: list[str] = field(default_factory=list[str])  # loop variables and scalars that end with it
+    computed: dict[object, Var] = field(default_factory=dict[object, Var])  # scalar operations, by what they say
+    held: dict[Read, tuple[Var, int]] = field(default_factory=dict["Read", "tuple[Var, int]"])  # with writes before
+    reads: list[tuple[Read, str]] = field(default_factory=list["tuple[Read, str]"])  # those inside included
 
 
 class WorkloadBuilder:
@@ -71,6 +86,11 @@ class WorkloadBuilder:
         self.axes: dict[str, DataAxis] = {}
         self.returns: str | tuple[str, ...] | None = None
         self.kernels: dict[Any, Kernel] = {}
+        self.scalars: dict[str, Var] = {}
+        self.fixed: set[str] = set()  # tensors that no task can name
+        self._writes: dict[str, int] = {}  # by tensor, the task equations so far that write it
+        self._inside: list[tuple[Expr | None, Expr, Expr, Location]] = []  # extent of an index's loop, index, length
+        self._merged: dict[str, str] = {}  # scalars that turned out to be others
         self.broken: Location | None = None
         self.arrays: dict[int, tuple[object, TensorSpec]] = {}  # by id: a user's array, and the tensor it became
         self.mapped: list[Expr] = []  # variables of loops that vmap made, which stand first in coordinates
@@ -150,7 +170,80 @@ class WorkloadBuilder:
         """The equations of the innermost region, which ends."""
         block = self.blocks.pop()
         self._visible.difference_update(block.names)
-        return tuple(block.eqns)
+        same = self._merge_reads(block) if block.reads and block.loop is not None else {}
+        self.blocks[-1].reads += [(key, name) for key, name in block.reads if name not in same]
+        if not same:
+            return tuple(block.eqns)
+        self._merged |= same
+        return Renaming(values=same).region(Region((), _without(tuple(block.eqns), same))).eqns
+
+    # scalars
+
+    def read(self, prim: str, view: View, dtype: DType, name: str | None, loc: Location) -> Var:
+        """The variable that holds what `prim` reads from `view` here; a value that certainly is the same is not read again."""
+        writes = self._writes.get(view.tensor, 0)
+        for block in reversed(self.blocks):
+            known = block.held.get((prim, view))
+            if known is not None and known[1] == writes:
+                return known[0]
+            if block.loop is not None and view.tensor not in self.fixed:
+                break  # a later iteration may find another value
+        named = name or next(n for n in (f"{view.tensor}.{k}" for k in count(1)) if n not in self._taken)
+        var = self.define(prim, (view,), {}, dtype, named, loc)
+        self.blocks[-1].held[prim, view] = (var, writes)
+        self.blocks[-1].reads.append(((prim, view), var.name))
+        return var
+
+    def scalar_of(self, prim: str, given: TensorView, name: str | None) -> DataScalar:
+        """What `prim` reads from a view here."""
+        loc = here()
+        view = arguments.reading(self, given, prim, loc)
+        scalar = DType.BOOL if prim in ("reduce_any", "reduce_all") else given.dtype.scalar
+        var = self.read(prim, view, scalar, name, loc)
+        return DataScalar.of(var, scalar, self)
+
+    def need_inside(self, index: Expr, length: Expr, loc: Location) -> None:
+        """`index` must be less than `length` in all iterations, which is looked at when all reads are known."""
+        loop = next((x for x in self.loops if index == expr.var(x.var.name)), None)
+        self._inside.append((None if loop is None or loop.axis.tile != 1 else loop.axis.size, index, length, loc))
+
+    def compute(self, prim: str, ins: tuple[In, ...], params: dict[str, Any], dtype: DType, loc: Location) -> Var:
+        """The variable that holds a scalar operation's result; equal ones are computed once in a region."""
+        key = (prim, ins, tuple(params.items()))
+        for block in reversed(self.blocks):
+            if key in block.computed:
+                return block.computed[key]
+        var = self.blocks[-1].computed[key] = self.define(prim, ins, params, dtype, "s", loc)
+        return var
+
+    def define(
+        self, prim: str, ins: tuple[In, ...], params: dict[str, Any], dtype: DType, name: str, loc: Location
+    ) -> Var:
+        """A new equation that gives a scalar."""
+        var = Var(self.bind_name(name), ScalarType(dtype))
+        self.scalars[var.name] = var
+        self.append(Eqn(prim, (var,), ins, params, loc=loc))
+        return var
+
+    def check_operand(self, owner: WorkloadBuilder | None, x: In, loc: Location) -> None:
+        """Check that a scalar or index expression of `owner`'s trace may stand here."""
+        if isinstance(x, Var):
+            x = expr.var(x.name)
+        if isinstance(x, Expr):
+            self.use(owner, x, loc)
+
+    def _merge_reads(self, block: Block) -> dict[str, str]:
+        """Of reads inside a loop's body that wrote nothing they read: the variables outside that hold the same."""
+        same: dict[str, str] = {}
+        for key, name in block.reads:
+            for around in reversed(self.blocks):
+                known = around.held.get(key)
+                if known is not None and known[1] == self._writes.get(key[1].tensor, 0):
+                    same[name] = known[0].name
+                    break
+                if around.loop is not None:
+                    break
+        return same
 
     def open_loop(self, axis: LoopAxis, mode: str, label: str | None, loc: Location) -> Index:
         if len(self.blocks) > MAX_NESTING:
@@ -195,10 +288,10 @@ class WorkloadBuilder:
             if name not in self._visible and not name.startswith("$"):
                 raise TraceError(
                     "PTO157",
-                    f"{name} is used outside of its loop",
+                    f"{name} is used outside of its loop or branch",
                     values={"expression": e},
                     loc=loc,
-                    fix="use a loop variable only inside the loop that binds it",
+                    fix="use a loop variable or a scalar only inside the loop or branch that gives it; what a branch decides goes through a tensor or a slot",
                 )
 
     # tasks
@@ -225,6 +318,9 @@ class WorkloadBuilder:
                 else arguments.scalar(self, x, param.type.dtype, what, loc)
             )
         self.append(Eqn("task", (), tuple(ins), {"kernel": traced.name, "coords": self._coords(coords, loc)}, (), loc))
+        for param, x in zip(traced.params, ins, strict=True):
+            if isinstance(x, View) and param.direction is not Direction.IN:
+                self._writes[x.tensor] = self._writes.get(x.tensor, 0) + 1
 
     def _kernel(self, kernel: KernelFunction, types: dict[str, TileType], constants: dict[str, Any]) -> Kernel:
         try:
@@ -259,26 +355,45 @@ class WorkloadBuilder:
                     loc=loc,
                     fix="write kernel[b, t](...) with loop variables, integers, or expressions of them",
                 )
-            self.use(c, e, loc)
+            self.use(owner_of(c), e, loc)
             out.append(e)
         return tuple(out)
 
-    def use(self, x: object, e: Expr, loc: Location) -> None:
-        """Check that a traced integer belongs to this trace and is in scope; declare its symbols."""
-        if isinstance(x, Index) and x.builder is not None and x.builder is not self:
+    def use(self, owner: WorkloadBuilder | None, e: Expr, loc: Location) -> None:
+        """Check that an expression made in `owner`'s trace, where it has one, is in scope here; declare its symbols."""
+        if owner is not None and owner is not self:
             raise TraceError(
                 "PTO158",
-                "a loop variable of another workload",
-                values={"expression": x},
+                "a loop variable or scalar of another workload",
+                values={"expression": e},
                 loc=loc,
-                fix="use the loop variables of the workload being traced",
+                fix="use the loop variables and scalars of the workload being traced",
             )
         self.check_scope(e, loc)
         for name in e.names():
             if name.startswith("$"):
                 self.symbol(name[1:], None)
 
+    def _check_inside(self) -> None:
+        """Refuse indices into slices of unknown length that no loop bounds."""
+        for extent, index, length, loc in self._inside:
+            while extent is not None and extent != length:
+                known = {n: expr.var(self._merged[n]) for n in (extent - length).names() if n in self._merged}
+                if not known:
+                    break
+                extent, length = extent.substitute(known), length.substitute(known)
+            if extent != length:
+                raise TraceError(
+                    "PTO161",
+                    "an index into a slice of unknown length",
+                    values={"index": index, "length": length},
+                    loc=loc,
+                    fix="loop over its length, `for k in P(n): ...[k]` of X[s : s + n], or index the tensor itself",
+                )
+
     def finish(self) -> Wir:
+        if len(self.blocks) == 1:
+            self._check_inside()
         tensors = tuple(Var(n, TensorType(t.dtype, t.dims(self), t.role)) for n, t in self.tensors.items())
         return Wir(
             self.label,
@@ -289,6 +404,15 @@ class WorkloadBuilder:
             tuple(self.axes.values()),
             self.returns,
         )
+
+
+def _without(eqns: tuple[Eqn, ...], names: Mapping[str, str]) -> tuple[Eqn, ...]:
+    """The equations without those that give one of `names`."""
+    return tuple(
+        replace(e, regions=tuple(Region(r.params, _without(r.eqns, names)) for r in e.regions)) if e.regions else e
+        for e in eqns
+        if not any(v.name in names for v in e.outs)
+    )
 
 
 def unique_name(name: str, taken: Any) -> str:

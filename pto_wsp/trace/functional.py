@@ -84,8 +84,7 @@ def _owned(builder: WorkloadBuilder, buffer: Buffer, lead: Sequence[Expr]) -> Ow
     held: Owned = buffer
     if lead:
         rest = tuple(Part("all") for _ in buffer.spec_shape[len(lead) :])
-        indices = tuple(Index(e, builder) for e in lead)
-        held = TensorView(buffer, tuple(Part("at", e) for e in lead) + rest, indices)
+        held = TensorView(buffer, tuple(Part("at", e) for e in lead) + rest, tuple((builder, e) for e in lead))
     if len(lead) == buffer.lead:
         buffer.held = held
     builder.calls[-1].owned.append(held)
@@ -138,8 +137,8 @@ def check_returned(builder: WorkloadBuilder, result: Any, loc: Location) -> None
     for x in parts:
         if call.owns(x):
             if isinstance(x, TensorView):
-                for e in x.indices:
-                    builder.check_scope(e.to_expr(), loc)
+                for _, e in x.uses:
+                    builder.check_scope(e, loc)
             continue
         kind = "a part of a tensor" if isinstance(x, TensorView) else "a tensor that it was given"
         what = kind if isinstance(x, (TensorSpec, TensorView)) else type(x).__name__

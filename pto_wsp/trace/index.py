@@ -1,126 +1,154 @@
-"""Traced integers of a workload: loop variables, symbols, and sums and products of them."""
+"""Traced scalars of a workload: loop variables, symbols, what is read from tensors, and expressions of them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from pto_wsp.errors import CompileError, ExecutionError, TraceError, check_name, here, without_operators
 from pto_wsp.ir import expr
+from pto_wsp.ir.core import DType
 from pto_wsp.ir.expr import Expr
 
 if TYPE_CHECKING:
     from pto_wsp.trace.builder import WorkloadBuilder
+    from pto_wsp.trace.scalar import DataScalar
 
 
 _MAX_DEPTH = 24  # products, quotients and remainders inside each other
 
+_CONTROL = (
+    "Python's if, and, or, not, min, max, range and chained comparisons need values now. Write `with P.when(c): ...` and "
+    "`with P.otherwise(): ...`, (a < b) & (b < c), | and ~, minimum(a, b), maximum(a, b), where(c, a, b), P(n) or P.seq(n)"
+)
+
 
 @without_operators(
-    "truediv rtruediv pow rpow abs invert and rand or ror xor rxor lshift rlshift rshift rrshift divmod rdivmod matmul rmatmul",
-    "an integer expression",
-    "loop variables and symbols have + - * // % and negation",
+    "pow rpow divmod rdivmod matmul rmatmul round trunc floor ceil getitem setitem",
+    "a scalar of a workload",
+    "scalars have + - * / // % & | ^ ~ << >> abs and comparisons; minimum, maximum, where and cast are functions",
 )
 class Scalar64(ABC):
-    """An integer whose value is known when the program is bound or runs. Supports `+ - * // %` (`//` and `%` floor)."""
+    """A scalar whose value is known when the program is bound or runs: i64, u64, f64 or bool.
+
+    Operators: `+ - * // %` (`//` and `%` floor), `/` on f64, `& | ^ ~`, `<< >>` on integers, abs, and comparisons, which give
+    traced bools for `P.when`. Python numbers take the type of the other operand; types are mixed by `cast` alone.
+    """
 
     __slots__ = ()
     __array_ufunc__ = None
 
+    @property
+    def dtype(self) -> DType:
+        """I64, U64, F64 or BOOL."""
+        return DType.I64
+
     @abstractmethod
     def to_expr(self) -> Expr:
-        """The expression this stands for."""
+        """The index expression this stands for, here in the workload."""
 
-    def _combine(self, kind: str, a: object, b: object) -> Index:
-        x, y = as_expr(a), as_expr(b)
-        if x is None or y is None:
-            bad = a if x is None else b
-            raise TraceError(
-                "PTO161",
-                f"an integer expression with {type(bad).__name__}",
-                values={"operand": repr(bad)[:80]},
-                loc=here(),
-                fix="combine loop variables and symbols with Python integers",
-            )
-        builder = next((i.builder for i in (a, b) if isinstance(i, Index) and i.builder is not None), None)
-        if kind in ("add", "sub", "mul"):
-            value = {"add": x.__add__, "sub": x.__sub__, "mul": x.__mul__}[kind](y)
-        else:
-            value = expr.apply(kind, x, y)
-        if value.depth > _MAX_DEPTH:
-            raise CompileError(
-                "PTO405",
-                f"an integer expression of more than {_MAX_DEPTH} operations inside each other",
-                loc=here(),
-                fix="compute it in fewer steps",
-            )
-        if kind in ("floordiv", "mod") and y == expr.const(0):
-            raise ExecutionError(
-                "PTO711",
-                "an index expression divides by zero",
-                values={"dividend": x},
-                loc=here(),
-                fix="divide by something else than 0",
-            )
-        return Index(value, builder)
+    def __add__(self, o: object) -> Scalar64:
+        return combine("add", self, o)
 
-    def __add__(self, o: object) -> Index:
-        return self._combine("add", self, o)
+    def __radd__(self, o: object) -> Scalar64:
+        return combine("add", o, self)
 
-    def __radd__(self, o: object) -> Index:
-        return self._combine("add", o, self)
+    def __sub__(self, o: object) -> Scalar64:
+        return combine("sub", self, o)
 
-    def __sub__(self, o: object) -> Index:
-        return self._combine("sub", self, o)
+    def __rsub__(self, o: object) -> Scalar64:
+        return combine("sub", o, self)
 
-    def __rsub__(self, o: object) -> Index:
-        return self._combine("sub", o, self)
+    def __mul__(self, o: object) -> Scalar64:
+        return combine("mul", self, o)
 
-    def __mul__(self, o: object) -> Index:
-        return self._combine("mul", self, o)
+    def __rmul__(self, o: object) -> Scalar64:
+        return combine("mul", o, self)
 
-    def __rmul__(self, o: object) -> Index:
-        return self._combine("mul", o, self)
+    def __floordiv__(self, o: object) -> Scalar64:
+        return combine("floordiv", self, o)
 
-    def __floordiv__(self, o: object) -> Index:
-        return self._combine("floordiv", self, o)
+    def __rfloordiv__(self, o: object) -> Scalar64:
+        return combine("floordiv", o, self)
 
-    def __rfloordiv__(self, o: object) -> Index:
-        return self._combine("floordiv", o, self)
+    def __mod__(self, o: object) -> Scalar64:
+        return combine("mod", self, o)
 
-    def __mod__(self, o: object) -> Index:
-        return self._combine("mod", self, o)
+    def __rmod__(self, o: object) -> Scalar64:
+        return combine("mod", o, self)
 
-    def __rmod__(self, o: object) -> Index:
-        return self._combine("mod", o, self)
+    def __truediv__(self, o: object) -> Scalar64:
+        return combine("div", self, o)
 
-    def __neg__(self) -> Index:
-        return self._combine("sub", 0, self)
+    def __rtruediv__(self, o: object) -> Scalar64:
+        return combine("div", o, self)
+
+    def __and__(self, o: object) -> Scalar64:
+        return combine("and", self, o)
+
+    def __rand__(self, o: object) -> Scalar64:
+        return combine("and", o, self)
+
+    def __or__(self, o: object) -> Scalar64:
+        return combine("or", self, o)
+
+    def __ror__(self, o: object) -> Scalar64:
+        return combine("or", o, self)
+
+    def __xor__(self, o: object) -> Scalar64:
+        return combine("xor", self, o)
+
+    def __rxor__(self, o: object) -> Scalar64:
+        return combine("xor", o, self)
+
+    def __lshift__(self, o: object) -> Scalar64:
+        return combine("shl", self, o)
+
+    def __rlshift__(self, o: object) -> Scalar64:
+        return combine("shl", o, self)
+
+    def __rshift__(self, o: object) -> Scalar64:
+        return combine("shr", self, o)
+
+    def __rrshift__(self, o: object) -> Scalar64:
+        return combine("shr", o, self)
+
+    def __neg__(self) -> Scalar64:
+        return combine("neg", self)
+
+    def __invert__(self) -> Scalar64:
+        return combine("not", self)
+
+    def __abs__(self) -> Scalar64:
+        return combine("abs", self)
+
+    def __lt__(self, o: object) -> DataScalar:
+        return _compare("lt", self, o)
+
+    def __le__(self, o: object) -> DataScalar:
+        return _compare("le", self, o)
+
+    def __gt__(self, o: object) -> DataScalar:
+        return _compare("gt", self, o)
+
+    def __ge__(self, o: object) -> DataScalar:
+        return _compare("ge", self, o)
+
+    def __eq__(self, o: object) -> Any:
+        return _compare("eq", self, o)
+
+    def __ne__(self, o: object) -> Any:
+        return _compare("ne", self, o)
+
+    __hash__ = object.__hash__
 
     def _flow(self, what: str) -> TraceError:
-        return TraceError(
-            "PTO128",
-            f"{what} a traced integer",
-            values={"expression": self},
-            loc=here(),
-            fix="it has no number while tracing: put it into an extent (P(n), P.seq(n)), an index or a kernel argument; Python's if, and, or, not, min, max, range and comparisons need numbers now",
-        )
+        return TraceError("PTO128", f"{what} a traced scalar", values={"scalar": self}, loc=here(), fix=_CONTROL)
 
     def __bool__(self) -> bool:
         raise self._flow("the truth of")
-
-    def __lt__(self, o: object) -> bool:
-        raise self._flow("comparing")
-
-    __le__ = __gt__ = __ge__ = __lt__
-
-    def __eq__(self, o: object) -> bool:
-        raise self._flow("comparing")
-
-    __ne__ = __eq__
-    __hash__ = object.__hash__
 
     def __int__(self) -> int:
         raise self._flow("the number of")
@@ -174,10 +202,87 @@ class Index(Scalar64):
         return f"<index {self.expr}>"
 
 
-def as_expr(x: object) -> Expr | None:
-    """x as an integer expression, or None when it is not one."""
-    if isinstance(x, Scalar64):
+class Element(ABC):
+    """What may stand for a scalar where one is needed: a view without dimensions."""
+
+    @property
+    @abstractmethod
+    def is_element(self) -> bool:
+        """Whether it has no dimensions."""
+
+    @abstractmethod
+    def element(self, name: str | None = None) -> Scalar64:
+        """The scalar that it holds now, read here in the workload; `name` is what to call it."""
+
+    @abstractmethod
+    def reduced(self, prim: str, name: str | None = None) -> Scalar64:
+        """The scalar that all its elements give now, read here in the workload."""
+
+
+_EXPR_OPS = frozenset({"add", "sub", "mul", "floordiv", "mod", "min", "max", "neg"})
+
+
+def combine(op: str, *operands: object) -> Scalar64:
+    """`op` of scalars: an index expression where all are such, else a tree of values."""
+    if op in _EXPR_OPS:
+        parts = [as_index(x) for x in operands]
+        if None not in parts:
+            return Index(
+                index_op(op, *(x for x in parts if x is not None)),
+                next((x.builder for x in operands if isinstance(x, Index) and x.builder is not None), None),
+            )
+    from pto_wsp.trace.scalar import tree  # it builds on the classes here
+
+    return tree(op, *operands)
+
+
+def _compare(op: str, a: object, b: object) -> DataScalar:
+    from pto_wsp.trace.scalar import tree
+
+    return tree(op, a, b)
+
+
+def index_op(op: str, *operands: Expr) -> Expr:
+    """`op` of index expressions, exactly."""
+    a, b = operands if len(operands) == 2 else (expr.const(0), operands[0])
+    if op == "add":
+        value = a + b
+    elif op in ("sub", "neg"):
+        value = a - b
+    else:
+        value = expr.apply(op, a, b)
+    if value.depth > _MAX_DEPTH:
+        raise CompileError(
+            "PTO405",
+            f"an integer expression of more than {_MAX_DEPTH} operations inside each other",
+            loc=here(),
+            fix="compute it in fewer steps",
+        )
+    if op in ("floordiv", "mod") and b == expr.const(0):
+        raise ExecutionError(
+            "PTO711",
+            "an index expression divides by zero",
+            values={"dividend": a},
+            loc=here(),
+            fix="divide by something else than 0",
+        )
+    return value
+
+
+def as_index(x: object) -> Expr | None:
+    """x as an index expression: of loop variables, symbols and integers alone."""
+    if isinstance(x, (Index, Symbol)):
         return x.to_expr()
-    if isinstance(x, (int, np.integer)) and not isinstance(x, (bool, np.bool_)):
-        return expr.const(int(x))
-    return None
+    return expr.const(int(x)) if isinstance(x, (int, np.integer)) and not isinstance(x, bool) else None
+
+
+def owner_of(x: object) -> WorkloadBuilder | None:
+    """The trace that a scalar belongs to; symbols and numbers belong to none."""
+    return getattr(x, "builder", None) if isinstance(x, Scalar64) else None
+
+
+def as_expr(x: object) -> Expr | None:
+    """x as an integer expression, here in the workload, or None when it is not one."""
+    if isinstance(x, Element):
+        x = x.element()
+    return x.to_expr() if isinstance(x, Scalar64) else as_index(x)

@@ -88,3 +88,19 @@ def loop_targets(frame: FrameType, count: int) -> tuple[str | None, ...]:
             fix="P(...) gives as many loop variables as it has axes",
         )
     return names if names is not None and len(names) == count else (None,) * count
+
+
+@lru_cache(maxsize=1024)
+def _assigned(code: CodeType, offset: int) -> str | None:
+    after = (ins for ins in dis.get_instructions(code) if ins.offset > offset and ins.opname not in _NOTHING)
+    stored = _stored([ins for ins, _ in zip(after, range(1), strict=False)])
+    return stored[0] if stored is not None else None
+
+
+def assigned_name(loc: Location | None = None) -> str | None:
+    """The variable that takes the value of the call that the user's program is in, or that stands at `loc`."""
+    if loc is None:
+        frame = user_frame()
+        return _assigned(frame.f_code, frame.f_lasti)
+    instruction = loc.instruction
+    return None if instruction is None else _assigned(*instruction)

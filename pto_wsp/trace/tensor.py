@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,9 +22,15 @@ from pto_wsp.ir import expr
 from pto_wsp.ir.core import Axis, DType, Role
 from pto_wsp.ir.expr import Expr
 from pto_wsp.trace.axes import DenseDyn, LoopAxis, Names, Tiles
-from pto_wsp.trace.index import Index, Scalar64, as_expr
+from pto_wsp.trace.index import Element, Index, Scalar64, as_expr, owner_of
+from pto_wsp.trace.scalar import DataScalar, innermost
+
+if TYPE_CHECKING:
+    from pto_wsp.trace.builder import WorkloadBuilder
 
 ShapeDim = int | Scalar64 | DenseDyn
+Use = tuple["WorkloadBuilder | None", Expr]
+"""An expression in a view, and the trace it belongs to."""
 
 
 def array_of(data: Any, what: str) -> np.ndarray:
@@ -33,7 +40,7 @@ def array_of(data: Any, what: str) -> np.ndarray:
             "PTO501", f"{what} is a masked array", loc=here(), fix="fill it: array.filled(value); kernels know no masks"
         )
     if isinstance(data, np.ndarray):
-        return data
+        return data if data.dtype.names is None else _records(data, what)
     if not isinstance(data, (list, tuple)) and (hasattr(data, "__array_interface__") or hasattr(data, "__dlpack__")):
         try:
             return np.asarray(data) if hasattr(data, "__array_interface__") else np.from_dlpack(data)
@@ -52,6 +59,23 @@ def array_of(data: Any, what: str) -> np.ndarray:
         loc=here(),
         fix="give a numpy array (numpy.asarray(...)), or an object with __dlpack__ or __array_interface__",
     )
+
+
+def _records(array: np.ndarray, what: str) -> np.ndarray:
+    """A structured array of int32 fields as an int32 array [n, fields], of the same memory."""
+    names = array.dtype.names or ()
+    layout: dict[str, Any] = dict(array.dtype.fields or {})
+    kinds = [layout[n][:2] for n in names]
+    if array.ndim != 1 or kinds != [(np.dtype(np.int32), 4 * k) for k in range(len(names))]:
+        raise BindError(
+            "PTO502",
+            f"{what} is a structured array that is no array of records",
+            values={"array": f"{array.dtype}{list(array.shape)}"},
+            loc=here(),
+            fix="records are one-dimensional, of int32 fields that follow each other: np.dtype([('request', np.int32), ...])",
+        )
+    first: np.ndarray = array.getfield(np.int32, 0)
+    return np.lib.stride_tricks.as_strided(first, (len(array), len(names)), (array.strides[0], 4))
 
 
 def dtype_of(array: np.ndarray) -> DType | None:
@@ -92,13 +116,19 @@ def check_array(array: np.ndarray, dtype: DType, what: str) -> None:
     "a tensor",
     "a workload passes views to kernels, and kernels compute: kernel[i](x=X[i], out=Y[i])",
 )
-class TensorSpec:
-    """The type of a tensor whose array is bound later: shape (integers, symbols, dynamic axes), dtype, name."""
+class TensorSpec(Element):
+    """The type of a tensor whose array is bound later: shape (integers, symbols, dynamic axes), dtype, name.
 
-    def __init__(self, shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None) -> None:
+    fields: names of the columns of an i32 [n, k] tensor, whose rows then are records: `for r in P(work)` gives r.kv_start and r.index.
+    """
+
+    def __init__(
+        self, shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None, fields: Sequence[str] | None = None
+    ) -> None:
         self.spec_shape = _check_shape(shape)
         self.dtype = _check_dtype(dtype)
         self.given_name = check_name(name, "a tensor", "PTO164")
+        self.fields = _check_fields(fields, self.spec_shape, self.dtype)
 
     @property
     def shape(self) -> tuple[ShapeDim, ...]:
@@ -138,6 +168,17 @@ class TensorSpec:
         """Tile indices over the first dimension."""
         return TensorView(self).tiles(size)
 
+    @property
+    def is_element(self) -> bool:
+        """Whether it has no dimensions."""
+        return not self.spec_shape
+
+    def element(self, name: str | None = None) -> DataScalar:
+        return TensorView(self).element(name)
+
+    def reduced(self, prim: str, name: str | None = None) -> DataScalar:
+        return TensorView(self).reduced(prim, name)
+
     __hash__ = object.__hash__
 
     def __getattr__(self, name: str) -> Any:
@@ -165,6 +206,7 @@ class Tensor(TensorSpec):
 
     data: numpy or ml_dtypes array of any strides, or an object with `__array_interface__` or `__dlpack__`. shape and dtype are
     optional and checked against it; the shape may name symbols and dynamic axes. Raises BindError where they differ.
+    fields: as of TensorSpec; a structured array of int32 fields has them already.
     Indexing gives a view; a view of a tensor is a declared part of it, so both may be used in one workload.
     """
 
@@ -175,6 +217,7 @@ class Tensor(TensorSpec):
         dtype: DType | None = None,
         *,
         name: str | None = None,
+        fields: Sequence[str] | None = None,
     ) -> None:
         what = f"the data of tensor {name}" if name else "the data of a tensor"
         if data is None:
@@ -194,7 +237,9 @@ class Tensor(TensorSpec):
                 fix=f"convert it to one of {', '.join(map(str, DType))}",
             )
         check_array(array, declared, what)
-        super().__init__(array.shape if shape is None else shape, declared, name=name)
+        if fields is None and isinstance(data, np.ndarray):
+            fields = data.dtype.names
+        super().__init__(array.shape if shape is None else shape, declared, name=name, fields=fields)
         fixed = [d if isinstance(d, (int, np.integer)) else None for d in self.spec_shape]
         if len(fixed) != array.ndim or any(d is not None and d != n for d, n in zip(fixed, array.shape, strict=True)):
             raise BindError(
@@ -245,9 +290,31 @@ def _check_dtype(dtype: object) -> DType:
             "a tensor's dtype is a DType",
             values={"dtype": repr(dtype)[:80]},
             loc=here(),
-            fix="write DType.F32, F16, BF16, I32 or BOOL",
+            fix=f"write one of {', '.join(f'DType.{d.name}' for d in DType)}",
         )
     return dtype
+
+
+def _check_fields(fields: Any, shape: tuple[ShapeDim, ...], dtype: DType) -> tuple[str, ...] | None:
+    if fields is None:
+        return None
+    good = isinstance(fields, Sequence) and all(isinstance(f, str) and f.isidentifier() for f in fields)
+    names: tuple[str, ...] = tuple(fields) if good else ()
+    taken = ("index", "dtype", "root", "parts", "uses", "kept")
+    clash = [f for f in names if f in taken or f.startswith("_") or hasattr(TensorSpec, f)]
+    if not names or clash or len(set(names)) != len(names) or dtype is not DType.I32 or shape[1:] != (len(names),):
+        raise TraceError(
+            "PTO185",
+            "records are an i32 [n, k] tensor with k fields of different names",
+            values={
+                "fields": repr(fields)[:80],
+                "tensor": f"{dtype}{list(shape)}",
+                "taken names": ", ".join(clash) or "none",
+            },
+            loc=here(),
+            fix='write Tensor(data, fields=("request", "kv_start", ...)), a name for each column',
+        )
+    return names
 
 
 def _expr(x: object) -> Expr:
@@ -259,16 +326,22 @@ def _expr(x: object) -> Expr:
 _FIRST = expr.const(0)
 
 
+@dataclass(frozen=True, slots=True)
 class Part:
-    """What a view takes of one dimension of its tensor: an index (dropped), a range, a tile, or everything."""
+    """What a view takes of one dimension of its tensor.
 
-    __slots__ = ("kind", "limit", "size", "start")
+    all; at: one element, the dimension is dropped; range: `size` elements from `start`; span: `length` elements from `start`, a
+    number known only at run time; tile: tile `index` of `size` elements from `start`, up to `limit`; gather: the elements that the
+    view `through` names.
+    """
 
-    def __init__(self, kind: str, start: Expr = _FIRST, size: int = 0, limit: Expr | None = None) -> None:
-        self.kind = kind  # "all" | "at" | "range" | "tile"
-        self.start = start  # of a tile: its index
-        self.size = size
-        self.limit = limit
+    kind: str
+    start: Expr = _FIRST
+    size: int = 0
+    length: Expr = _FIRST
+    index: Expr = _FIRST
+    limit: Expr = _FIRST
+    through: TensorView | None = None
 
 
 @without_control("bool lt le gt ge eq ne", "a tensor")
@@ -277,15 +350,13 @@ class Part:
     "a tensor",
     "a workload passes views to kernels, and kernels compute: kernel[i](x=X[i], out=Y[i])",
 )
-class TensorView:
-    """A rectangular part of a tensor: made by indexing, passed to kernels."""
+class TensorView(Element):
+    """A rectangular part of a tensor: made by indexing, passed to kernels. Without dimensions left it may stand for a scalar."""
 
-    def __init__(
-        self, root: TensorSpec, parts: tuple[Part, ...] | None = None, indices: tuple[Scalar64, ...] = ()
-    ) -> None:
+    def __init__(self, root: TensorSpec, parts: tuple[Part, ...] | None = None, uses: tuple[Use, ...] = ()) -> None:
         self.root = root
         self.parts = parts if parts is not None else tuple(Part("all") for _ in root.spec_shape)
-        self.indices = indices  # every traced index used, so that the workload can check their scope
+        self.uses = uses
 
     @property
     def dtype(self) -> DType:
@@ -295,7 +366,10 @@ class TensorView:
     __hash__ = object.__hash__
 
     def __getattr__(self, name: str) -> Any:
-        raise no_attribute("a view", name, "shape, dtype, tiles(n), and indexing")
+        fields = self.root.fields or ()
+        if name in fields and [(k, self.parts[k].kind) for k in self.kept] == [(1, "all")]:
+            return self[fields.index(name)].element(name)
+        raise no_attribute("a view", name, ", ".join(("shape, dtype, tiles(n), and indexing", *fields)))
 
     @property
     def shape(self) -> tuple[ShapeDim, ...]:
@@ -319,6 +393,25 @@ class TensorView:
         """The dimensions of the tensor that are not dropped."""
         return [i for i, p in enumerate(self.parts) if p.kind != "at"]
 
+    @property
+    def is_element(self) -> bool:
+        """Whether it has no dimensions."""
+        return not self.kept
+
+    def element(self, name: str | None = None) -> DataScalar:
+        if self.kept:
+            raise TraceError(
+                "PTO172",
+                f"a scalar from a view of {len(self.kept)} dimensions",
+                values={"view": self},
+                loc=here(),
+                fix="index every dimension: item(lens[b]); reduce_sum, reduce_max, ... give one scalar of several elements",
+            )
+        return self.reduced("item", name)
+
+    def reduced(self, prim: str, name: str | None = None) -> DataScalar:
+        return innermost(prim).scalar_of(prim, self, name)
+
     def tiles(self, size: int) -> Tiles:
         """Tile indices over the first remaining dimension."""
         if not self.kept:
@@ -331,11 +424,12 @@ class TensorView:
             )
         first = self.kept[0]
         part = self.parts[first]
-        if part.kind == "tile":
+        if part.kind in ("tile", "gather"):
             raise TraceError(
-                "PTO153", "tiles of a tile", values={"view": self}, loc=here(), fix="tile the dimension once"
+                "PTO153", f"tiles of a {part.kind}", values={"view": self}, loc=here(), fix="tile the dimension once"
             )
-        return Tiles(_DimAxis(self.root, first, part.size if part.kind == "range" else None), size)
+        length = {"range": expr.const(part.size), "span": part.length}.get(part.kind)
+        return Tiles(_DimAxis(self.root, first, length), size)
 
     def __getitem__(self, index: Any) -> TensorView:
         items = list(index) if isinstance(index, tuple) else [index]
@@ -357,31 +451,27 @@ class TensorView:
                 fix="give at most one index for each dimension",
             )
         parts = list(self.parts)
-        used = list(self.indices)
+        uses = list(self.uses)
         for dim, x in zip(kept, items, strict=False):
-            parts[dim] = self._part(dim, x)
-            used += [i for i in ((x.start, x.stop) if isinstance(x, slice) else (x,)) if isinstance(i, Scalar64)]
-        return TensorView(self.root, tuple(parts), tuple(used))
+            parts[dim] = self._part(dim, x, uses)
+        return TensorView(self.root, tuple(parts), tuple(uses))
 
     def _extent(self, dim: int) -> ShapeDim:
         """Elements that dimension `dim` of this view has."""
         part = self.parts[dim]
-        return part.size if part.kind in ("range", "tile") else self.root.spec_shape[dim]
+        if part.kind == "span":
+            return Index(part.length, next((owner for owner, _ in self.uses if owner is not None), None))
+        return self.root.spec_shape[dim] if part.kind == "all" else part.size
 
-    def _part(self, dim: int, x: Any) -> Part:
+    def _part(self, dim: int, x: Any, uses: list[Use]) -> Part:
         old = self.parts[dim]
         if isinstance(x, slice):
-            return self._slice(dim, x)
+            return self._slice(dim, x, uses)
         if isinstance(x, Index) and x.tile is not None:
-            if old.kind != "all":
-                raise TraceError(
-                    "PTO161",
-                    "a tile index into a slice or a tile",
-                    values={"view": self, "index": x},
-                    loc=here(),
-                    fix="slice with start and stop instead: X[i*16:(i+1)*16]",
-                )
-            return Part("tile", x.expr, x.tile[0], x.tile[1])
+            uses += [(x.builder, x.expr), (x.builder, x.tile[1])]
+            return self._tile(dim, x, *x.tile)
+        if isinstance(x, (TensorSpec, TensorView)) and not x.is_element:
+            return self._gather(dim, x[...])
         i = as_expr(x)
         if i is None:
             raise TraceError(
@@ -389,13 +479,75 @@ class TensorView:
                 f"an index of kind {type(x).__name__}",
                 values={"index": repr(x)[:80]},
                 loc=here(),
-                fix="index with integers, loop variables, expressions of them, and slices",
+                fix="index with integers, loop variables, scalars, expressions of them, slices, and views of index tensors",
             )
-        if old.kind == "tile":
+        uses.append((owner_of(x), i))
+        if old.kind in ("tile", "gather"):
             raise TraceError(
-                "PTO161", "an element of a tile", values={"view": self}, loc=here(), fix="index the tensor itself"
+                "PTO161",
+                f"an element of a {old.kind}",
+                values={"view": self},
+                loc=here(),
+                fix="index the tensor itself",
             )
+        if old.kind == "span":
+            innermost("an element of a slice").need_inside(i, old.length, here())
+            return Part("at", i + old.start)
         return Part("at", self._inside(dim, i, 1) + old.start)
+
+    def _tile(self, dim: int, x: Index, size: int, elements: Expr) -> Part:
+        """Tile `x` of an axis of so many elements, of what this view takes of a dimension."""
+        old = self.parts[dim]
+        if old.kind in ("tile", "gather"):
+            raise TraceError(
+                "PTO161",
+                f"a tile index into a {old.kind}",
+                values={"view": self, "index": x},
+                loc=here(),
+                fix="index the tensor itself",
+            )
+        if old.kind == "all":
+            return Part("tile", _FIRST, size, index=x.expr, limit=elements)
+        have = expr.const(old.size) if old.kind == "range" else old.length
+        if have.is_const and elements.is_const and elements.const > have.const:
+            raise BoundsError(
+                "PTO163",
+                f"tiles of {elements} elements of a slice that has {have}",
+                values={"view": self},
+                loc=here(),
+                fix="tile the slice itself: P(x.tiles(n))",
+            )
+        return Part("tile", old.start, size, index=x.expr, limit=old.start + expr.minimum(elements, have))
+
+    def _gather(self, dim: int, index: TensorView) -> Part:
+        """The elements of a dimension that an integer view names."""
+        kept = [index.parts[k].kind for k in index.kept]
+        if len(kept) != 1 or index.dtype not in (DType.I32, DType.I64) or kept[0] == "gather":
+            raise TraceError(
+                "PTO161",
+                f"an index view of {len(kept)} dimensions of {index.dtype}",
+                values={"index": index},
+                loc=here(),
+                fix="gather through one dimension of an i32 or i64 tensor: X[idx[t*16:(t+1)*16], :]",
+            )
+        if self.parts[dim].kind != "all":
+            raise TraceError(
+                "PTO161",
+                "a gather of a slice or a tile",
+                values={"view": self},
+                loc=here(),
+                fix="index the tensor itself",
+            )
+        size = index.shape[0]
+        if not isinstance(size, int):
+            raise TraceError(
+                "PTO162",
+                "an index view of unknown length",
+                values={"index": index},
+                loc=here(),
+                fix="a tile has a static shape: iterate idx.tiles(16) and write X[idx[t], :]",
+            )
+        return Part("gather", size=size, through=index)
 
     def _inside(self, dim: int, start: Expr, length: int) -> Expr:
         """`start` with a negative constant counted from the end, checked where sizes are known now."""
@@ -424,7 +576,7 @@ class TensorView:
             )
         return start
 
-    def _slice(self, dim: int, s: slice) -> Part:
+    def _slice(self, dim: int, s: slice, uses: list[Use]) -> Part:
         old = self.parts[dim]
         if s.start is None and s.stop is None and s.step is None:
             return old
@@ -436,14 +588,31 @@ class TensorView:
                 loc=here(),
                 fix="bind a strided array as a tensor of its own: Tensor(data=x[::2])",
             )
-        if old.kind == "tile":
+        if old.kind in ("tile", "gather", "span"):
+            what = "slice of unknown length" if old.kind == "span" else old.kind
             raise TraceError(
-                "PTO162", "a slice of a tile", values={"view": self}, loc=here(), fix="slice the tensor itself"
+                "PTO162", f"a slice of a {what}", values={"view": self}, loc=here(), fix="slice the tensor itself"
             )
+        start, stop = self._ends(dim, s, uses)
+        length = stop - start
+        if not length.is_const:
+            return Part("span", start + old.start, length=length)
+        if length.const < 1:
+            raise BoundsError(
+                "PTO163",
+                "an empty slice",
+                values={"start": start, "stop": stop},
+                loc=here(),
+                fix="a tile has at least one row and one column",
+            )
+        return Part("range", self._inside(dim, start, length.const) + old.start, length.const)
+
+    def _ends(self, dim: int, s: slice, uses: list[Use]) -> tuple[Expr, Expr]:
+        """Where a slice starts and stops."""
         extent = self._extent(dim)
         end = _expr(extent) if isinstance(extent, (int, Scalar64)) else None
         ends: list[Expr] = []
-        for x, default in ((s.start, expr.const(0)), (s.stop, end)):
+        for x, default in ((s.start, _FIRST), (s.stop, end)):
             e = default if x is None else as_expr(x)
             if e is None:
                 raise TraceError(
@@ -451,30 +620,13 @@ class TensorView:
                     "a slice whose bounds are not integers",
                     values={"slice": repr(s)},
                     loc=here(),
-                    fix="slice with integers and expressions of loop variables; : alone takes all",
+                    fix="slice with integers, scalars and expressions of loop variables; : alone takes all",
                 )
             if e.is_const and e.const < 0 and isinstance(extent, int):
                 e = e + extent
+            uses.append((owner_of(x), e))
             ends.append(e)
-        length = ends[1] - ends[0]
-        if not length.is_const:
-            raise TraceError(
-                "PTO162",
-                "a slice of unknown length",
-                values={"start": ends[0], "stop": ends[1]},
-                loc=here(),
-                fix="tiles have static shapes: write X[i*16:(i+1)*16], or iterate axis.tiles(16)",
-            )
-        if length.const < 1:
-            raise BoundsError(
-                "PTO163",
-                "an empty slice",
-                values={"start": ends[0], "stop": ends[1]},
-                loc=here(),
-                fix="a tile has at least one row and one column",
-            )
-        start = self._inside(dim, ends[0], length.const)
-        return Part("range", start + old.start, length.const)
+        return ends[0], ends[1]
 
     def __repr__(self) -> str:
         return f"a view of {self.root}"
@@ -483,11 +635,11 @@ class TensorView:
 class _DimAxis(LoopAxis):
     """One dimension of a tensor as an axis; it takes the tensor's name."""
 
-    def __init__(self, root: TensorSpec, dim: int, size: int | None) -> None:
+    def __init__(self, root: TensorSpec, dim: int, size: Expr | None) -> None:
         self.root = root
         self.dim = dim
         self.size = size
 
     def resolve(self, names: Names, loop: str) -> Axis:
-        size = self.root.dims(names)[self.dim] if self.size is None else expr.const(self.size)
+        size = self.root.dims(names)[self.dim] if self.size is None else self.size
         return Axis("Dense" if size.is_const else "DenseDyn", names.name(self.root, self.root.given_name) or loop, size)
