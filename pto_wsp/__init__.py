@@ -43,7 +43,9 @@ from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.transforms.combine import combine, sequential
 from pto_wsp.transforms.dispatch import dispatch
 from pto_wsp.transforms.policies import DispatchPolicy, TaskWindow, WindowMode
+from pto_wsp.transforms.scan import scan
 from pto_wsp.transforms.task_graph import task_graph
+from pto_wsp.transforms.vmap import vmap
 
 jit_kernel = kernel
 
@@ -99,8 +101,10 @@ __all__ = [
     "reduce_max",
     "reduce_min",
     "reduce_sum",
+    "scan",
     "sequential",
     "task_graph",
+    "vmap",
     "where",
     "workload",
 ]

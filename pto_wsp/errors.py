@@ -368,7 +368,9 @@ PTO180 a workload that calls itself
 PTO181 a workload returns a tensor that it does not own
 PTO182 a tensor of a workload that nothing writes
 PTO183 a tensor made in a loop whose extent is not known before the run
+PTO184 vmap over what is not there, or not of one size
 PTO185 records that were declared wrongly
+PTO186 scan with carries or sequences that do not fit
 PTO201 iterations of a P loop conflict
 PTO301 text that is not wir
 PTO302 wir that breaks its rules

@@ -57,8 +57,10 @@ from pto_wsp import (
     make_wir,
     pto,
     reduce_sum,
+    scan,
     sequential,
     task_graph,
+    vmap,
     where,
     workload,
 )
@@ -813,6 +815,20 @@ def _() -> None:
     in_workload(body)
 
 
+@mistake("PTO184", TypeCheckError)
+def _() -> None:
+    vmap(copied)(zeros(3, 4, 4, 4), zeros(2, 4, 4, 4), 4)  # <-- PTO184
+
+
+@mistake("PTO186", TypeCheckError)
+def _() -> None:
+    @workload
+    def step(carry, x):
+        copy(x=x, y=carry)
+
+    scan(step)(zeros(4, 4), zeros(2, 4, 4))  # <-- PTO186
+
+
 @mistake("PTO201", RaceError)
 def _() -> None:
     in_workload(lambda x, y: [copy(x[b], y[0]) for b in P(4)])  # <-- PTO201
@@ -1562,10 +1578,10 @@ def test_a_location_that_is_no_file_is_not_read(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_there_is_an_error_with_a_way_out_also_when_imported() -> None:
     with pytest.raises(ImportError) as caught:
-        from pto_wsp import vmap  # noqa: F401
+        from pto_wsp import relayout  # noqa: F401
     assert isinstance(caught.value, UnsupportedError)
     assert caught.value.loc is not None and caught.value.loc.file == __file__
-    assert not hasattr(pto_wsp, "vmap")
+    assert not hasattr(pto_wsp, "relayout")
 
 
 @pytest.mark.parametrize(("kind", "site", "code"), [("cost", 0, "PTO714"), ("memory", None, "PTO715")])

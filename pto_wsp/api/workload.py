@@ -97,7 +97,7 @@ class WorkloadFunction(TracedFunction, Schedules):
         if outer is not None:
             return self.inline(current_workload(f"workload {self.label}"), args, kwargs)
         traced = self.trace(args, kwargs)
-        return Workload(traced.wir, traced.tensors, traced.sizes)
+        return Workload(traced.wir, traced.tensors, traced.sizes, traced.returns)
 
     def __repr__(self) -> str:
         return f"<workload function {self.label}>"

@@ -126,40 +126,37 @@ def tree_map(f: Callable[[Any, str], Any], x: Any, path: str) -> Any:
 
 
 def check_returned(builder: WorkloadBuilder, result: Any, loc: Location) -> None:
-    """Raise TraceError unless a workload returns None, a tensor that `empty` gave it, or a tuple of such."""
-    call = builder.calls[-1]
-    if result is None:
+    """Raise TraceError unless a workload returns None, a tensor that `empty` gave it, or (nested) tuples of such."""
+    if isinstance(result, tuple) and result and not hasattr(result, "_fields"):
+        for x in result:
+            check_returned(builder, x, loc)
         return
-    if isinstance(result, tuple) and not hasattr(result, "_fields") and result:
-        parts: tuple[Any, ...] = result
-    else:
-        parts = (result,)
-    for x in parts:
-        if call.owns(x):
-            if isinstance(x, TensorView):
-                for _, e in x.uses:
-                    builder.check_scope(e, loc)
-            continue
-        kind = "a part of a tensor" if isinstance(x, TensorView) else "a tensor that it was given"
-        what = kind if isinstance(x, (TensorSpec, TensorView)) else type(x).__name__
-        raise TraceError(
-            "PTO181",
-            f"workload {call.label} returns {what}",
-            values={"returned": repr(x)[:80]},
-            loc=loc,
-            fix="return what empty or empty_like made in it, whole: a tensor or a tuple of tensors",
-        )
+    call = builder.calls[-1]
+    if result is None or call.owns(result):
+        for _, e in result.uses if isinstance(result, TensorView) else ():
+            builder.check_scope(e, loc)
+        return
+    kind = "a part of a tensor" if isinstance(result, TensorView) else "a tensor that it was given"
+    what = kind if isinstance(result, (TensorSpec, TensorView)) else type(result).__name__
+    raise TraceError(
+        "PTO181",
+        f"workload {call.label} returns {what}",
+        values={"returned": repr(result)[:80]},
+        loc=loc,
+        fix="return what empty or empty_like made in it, whole: a tensor or a tuple of tensors",
+    )
 
 
-def returns_of(builder: WorkloadBuilder, result: Any) -> str | tuple[str, ...] | None:
-    """The names of what the workload at the top returns, which become results."""
-    if result is None:
-        return None
-    parts = result if isinstance(result, tuple) else (result,)
-    for x in parts:
+def returns_of(builder: WorkloadBuilder, result: Any) -> Any:
+    """What the workload at the top returns, which become results, with names in the place of tensors."""
+
+    def name(x: Owned | None, _: str) -> str | None:
+        if x is None:
+            return None
         buffer_of(x).returned = True
-    names = tuple(builder.tensor(buffer_of(x)) for x in parts)
-    return names if isinstance(result, tuple) else names[0]
+        return builder.tensor(buffer_of(x))
+
+    return tree_map(name, result, "")
 
 
 def refuse_unwritten(wir: Wir, written: frozenset[str], loc: Location) -> None:

@@ -30,6 +30,7 @@ class Traced:
     wir: Wir
     tensors: dict[str, TensorSpec] = field(default_factory=dict[str, TensorSpec])
     sizes: dict[str, int] = field(default_factory=dict[str, int])
+    returns: Any = None  # names of results, in the tuples in which the function returns them
 
     def __eq__(self, other: object) -> bool:
         """The same wir, sizes, and the very same tensors."""
@@ -38,7 +39,7 @@ class Traced:
         same = self.tensors.keys() == other.tensors.keys() and all(
             t is other.tensors[n] for n, t in self.tensors.items()
         )
-        return same and (self.wir, self.sizes) == (other.wir, other.sizes)
+        return same and (self.wir, self.sizes, self.returns) == (other.wir, other.sizes, other.returns)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -79,9 +80,8 @@ class TracedFunction:
         self.steps: tuple[Step, ...] = ()
         self.__name__ = label
         self.__doc__ = fn.__doc__
-        if any(
-            p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in inspect.signature(fn).parameters.values()
-        ):
+        self.signature = inspect.signature(fn)
+        if any(p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in self.signature.parameters.values()):
             raise TraceError(
                 "PTO131",
                 f"workload {label} takes *args, **kwargs or positional-only parameters",
@@ -89,20 +89,15 @@ class TracedFunction:
                 fix="name every parameter",
             )
 
-    @property
-    def signature(self) -> inspect.Signature:
-        """The parameters it is called with."""
-        return inspect.signature(self.fn)
-
-    def derived(self, fn: Callable[..., Any], label: str) -> Self:
-        """A function of the same kind that runs `fn` under trace."""
+    def derived(self, fn: Callable[..., Any], label: str, signature: inspect.Signature) -> Self:
+        """A function of the same kind, called with the parameters of `signature`, that runs `fn` under trace."""
         new = type(self)(self.user_fn, label)
-        new.fn = fn
+        new.fn, new.signature = fn, signature
         return new
 
     def then(self, step: Step) -> Self:
         """This function, with one transformation more of what it emits."""
-        new = self.derived(self.fn, self.label)
+        new = self.derived(self.fn, self.label, self.signature)
         new.steps = (*self.steps, step)
         return new
 
@@ -146,10 +141,12 @@ class TracedFunction:
         builder.arrays.update(known)
         with tracing_workload(builder):
             result = called(builder, self, given)
-            builder.returns = returns_of(builder, result)
+            returns = returns_of(builder, result)
+            names = tuple(n for n in leaves(returns) if n is not None)
+            builder.returns = names if isinstance(returns, tuple) else returns
         wir = builder.finish()
         tensors = {n: t for n, t in builder.tensors.items() if t.role is Role.GIVEN}
-        traced = Traced(wir, tensors, {n: v for n, v in builder.symbols.items() if v is not None})
+        traced = Traced(wir, tensors, {n: v for n, v in builder.symbols.items() if v is not None}, returns)
         for step in self.steps:
             traced = step(traced)
         verify(traced.wir, "traced")

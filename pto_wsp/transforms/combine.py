@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pto_wsp.errors import TraceError, here
-from pto_wsp.ir.core import Eqn, Kernel, Region, Var, Wir
+from pto_wsp.ir.core import DataAxis, DType, Eqn, Kernel, Region, Var, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.rename import Renaming
+from pto_wsp.ir.tasks import slot_types
 from pto_wsp.ir.verify import verify
 from pto_wsp.trace.builder import unique_name
+from pto_wsp.trace.functional import leaves, tree_map
 from pto_wsp.trace.tensor import TensorSpec
 from pto_wsp.trace.workload import Traced
 
@@ -22,7 +24,8 @@ def combine(*workloads: W) -> W:
 
         after:  combine { part { ... } part { ... } }
 
-    Tensors are shared by identity, sizes by name. Raises TraceError for what is no workload, or one name for two tensors or sizes.
+    Tensors are shared by identity, sizes, axes and slots by name; what a part returns, the whole returns: a tuple where several
+    parts do. Raises TraceError for what is no workload, or one name for two tensors or sizes.
     """
     return _join("combine", workloads)
 
@@ -46,54 +49,91 @@ def _join(prim: str, workloads: tuple[W, ...]) -> W:
             loc=here(),
             fix=f"call the workloads first: {prim}(attention(), mlp())",
         )
-    specs: dict[str, TensorSpec] = {}
-    types: dict[str, Var] = {}
-    kernels: dict[str, Kernel] = {}
-    sizes: dict[str, int] = {}
-    loops: set[str] = set()
-    regions: list[Region] = []
-    for w in workloads:
-        for name, size in w.sizes.items():
-            if sizes.setdefault(name, size) != size:
-                raise TraceError(
-                    "PTO156",
-                    f"two sizes are called {name}",
-                    values={"values": f"{sizes[name]} and {size}"},
-                    loc=here(),
-                    fix="give one of the axes another name",
-                )
-        regions.append(_renaming(w, specs, types, kernels, loops).region(w.wir.body))
-    symbols = tuple(dict.fromkeys(s for w in workloads for s in w.wir.symbols))
-    body = Region((), (Eqn(prim, regions=tuple(regions), loc=here()),))
-    wir = Wir(workloads[0].wir.name, symbols, tuple(types.values()), tuple(kernels.values()), body)
+    parts = _Parts()
+    regions = tuple(parts.add(w) for w in workloads)
+    returns = _returns(parts.returns)
+    names = tuple(n for n in leaves(returns) if n is not None)
+    wir = Wir(
+        workloads[0].wir.name,
+        tuple(dict.fromkeys(s for w in workloads for s in w.wir.symbols)),
+        tuple(parts.tensors.values()),
+        tuple(parts.kernels.values()),
+        Region((), (Eqn(prim, regions=regions, loc=here()),)),
+        tuple(parts.axes.values()),
+        names if isinstance(returns, tuple) else returns,
+    )
     verify(wir, "traced")
     refuse_races(wir)
-    return replace(workloads[0], wir=wir, tensors=specs, sizes=sizes)
+    return replace(workloads[0], wir=wir, tensors=parts.specs, sizes=parts.sizes, returns=returns)
 
 
-def _renaming(
-    w: Traced, specs: dict[str, TensorSpec], types: dict[str, Var], kernels: dict[str, Kernel], loops: set[str]
-) -> Renaming:
-    """New names for what of `w` clashes with what is there, and the tables extended by what `w` brings."""
-    tensors: dict[str, str] = {}
-    for v in w.wir.tensors:
-        spec = w.tensors[v.name]
-        known = next((n for n, s in specs.items() if s is spec), None)
-        if known is None and v.name in specs and spec.given_name == v.name:
+def _returns(of_parts: list[Any]) -> Any:
+    """What a workload of these parts returns: what the only one that returns something does, else a tuple of all such."""
+    some = [r for r in of_parts if r is not None]
+    return some[0] if len(some) == 1 else tuple(some) or None
+
+
+class _Parts:
+    """What the workload of several has so far; `add` gives what of the next one clashes with it new names."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, TensorSpec] = {}
+        self.tensors: dict[str, Var] = {}
+        self.kernels: dict[str, Kernel] = {}
+        self.axes: dict[str, DataAxis] = {}
+        self.sizes: dict[str, int] = {}
+        self.slots: dict[int, DType] = {}
+        self.values: set[str] = set()
+        self.returns: list[Any] = []
+
+    def add(self, w: Traced) -> Region:
+        """The body of `w` under its new names."""
+        for name, size in w.sizes.items():
+            self._same("sizes", name, self.sizes.setdefault(name, size), size)
+        for slot, dtype in slot_types(w.wir).items():
+            self._same("slots", slot, self.slots.setdefault(slot, dtype), dtype)
+        values: dict[str, str] = {}
+        for v in (v for top in w.wir.body.eqns for eqn in top.walk() for v in _bound(eqn)):
+            values[v.name] = unique_name(v.name, self.values)
+            self.values.add(values[v.name])
+        new = Renaming(values, {v.name: self._tensor(w, v) for v in w.wir.tensors}, self._kernels(w))
+        for axis in map(new.axis, w.wir.axes):
+            self._same("axes", axis.name, self.axes.setdefault(axis.name, axis), axis)
+        self.returns.append(tree_map(lambda n, _: new.tensors.get(n), w.returns, ""))
+        return new.region(w.wir.body)
+
+    def _tensor(self, w: Traced, v: Var) -> str:
+        """Given tensors are the same where they are the same object; what a run owns is each part's own."""
+        spec = w.tensors.get(v.name)
+        name = next((n for n, s in self.specs.items() if s is spec), None)
+        if name is None and spec is not None and v.name in self.tensors and spec.given_name == v.name:
             raise TraceError("PTO156", f"two tensors are called {v.name}", loc=here(), fix="give each its own name=")
-        tensors[v.name] = known or unique_name(v.name, specs)
-        specs[tensors[v.name]] = spec
-        types[tensors[v.name]] = Var(tensors[v.name], v.type)
-    names: dict[str, str] = {}
-    for k in w.wir.kernels:
-        same = next((n for n, other in kernels.items() if replace(k, name=n) == other), None)
-        names[k.name] = same or unique_name(k.name, kernels)
-        kernels[names[k.name]] = replace(k, name=names[k.name])
-    variables: dict[str, str] = {}
-    for top in w.wir.body.eqns:
-        for eqn in top.walk():
-            for r in eqn.regions:
-                for v in r.params:
-                    variables[v.name] = unique_name(v.name, loops)
-                    loops.add(variables[v.name])
-    return Renaming(variables, tensors, names)
+        name = name or unique_name(v.name, self.tensors)
+        self.tensors[name] = Var(name, v.type)
+        if spec is not None:
+            self.specs[name] = spec
+        return name
+
+    def _kernels(self, w: Traced) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for k in w.wir.kernels:
+            same = next((n for n, other in self.kernels.items() if replace(k, name=n) == other), None)
+            names[k.name] = same or unique_name(k.name, self.kernels)
+            self.kernels[names[k.name]] = replace(k, name=names[k.name])
+        return names
+
+    @staticmethod
+    def _same(what: str, name: object, a: object, b: object) -> None:
+        if a != b:
+            raise TraceError(
+                "PTO156",
+                f"two {what} are called {name}",
+                values={"values": f"{a} and {b}"},
+                loc=here(),
+                fix="give one of them another name, or another number" if what == "slots" else "give one another name",
+            )
+
+
+def _bound(eqn: Eqn) -> list[Var]:
+    """The variables that an equation binds."""
+    return [*eqn.outs, *(v for r in eqn.regions for v in r.params)]
