@@ -42,9 +42,13 @@ from pto_wsp.trace.scalar import (
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.transforms.combine import combine, sequential
 from pto_wsp.transforms.dispatch import dispatch
-from pto_wsp.transforms.policies import DispatchPolicy, TaskWindow, WindowMode
+from pto_wsp.transforms.interchange import interchange
+from pto_wsp.transforms.policies import Deps, DepsMode, DispatchPolicy, TaskWindow, WindowMode
 from pto_wsp.transforms.scan import scan
+from pto_wsp.transforms.split import split
 from pto_wsp.transforms.task_graph import task_graph
+from pto_wsp.transforms.tile import tile
+from pto_wsp.transforms.unroll import unroll
 from pto_wsp.transforms.vmap import vmap
 
 jit_kernel = kernel
@@ -59,6 +63,8 @@ __all__ = [
     "DType",
     "Dense",
     "DenseDyn",
+    "Deps",
+    "DepsMode",
     "DispatchPolicy",
     "ExecutionError",
     "IRConversionError",
@@ -89,6 +95,7 @@ __all__ = [
     "dispatch",
     "empty",
     "empty_like",
+    "interchange",
     "item",
     "jit_kernel",
     "kernel",
@@ -103,7 +110,10 @@ __all__ = [
     "reduce_sum",
     "scan",
     "sequential",
+    "split",
     "task_graph",
+    "tile",
+    "unroll",
     "vmap",
     "where",
     "workload",

@@ -372,14 +372,19 @@ PTO184 vmap over what is not there, or not of one size
 PTO185 records that were declared wrongly
 PTO186 scan with carries or sequences that do not fit
 PTO201 iterations of a P loop conflict
+PTO202 iterations of a P loop use one slot, and one sets it
+PTO203 explicit dependences leave a conflict unordered
 PTO301 text that is not wir
 PTO302 wir that breaks its rules
 PTO401 an unknown target
 PTO402 an unknown arch, or an arch file that breaks the schema
 PTO403 a schedule directive with a wrong value
+PTO404 a schedule directive where it has no meaning
 PTO405 a workload beyond a limit of the runtime
 PTO406 a wrong number of threads
 PTO407 a folder that the wir cannot be dumped to
+PTO408 a loop that is not there, or one of several of that name
+PTO409 a rewrite that would change what the workload means
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration
 PTO503 an array's shape differs from its declaration

@@ -24,6 +24,7 @@ from pto_wsp import (
     Constexpr,
     Dense,
     DenseDyn,
+    Deps,
     DispatchPolicy,
     DType,
     ExecutionError,
@@ -59,13 +60,17 @@ from pto_wsp import (
     reduce_sum,
     scan,
     sequential,
+    split,
     task_graph,
+    tile,
+    unroll,
     vmap,
     where,
     workload,
 )
 from pto_wsp.errors import CODES, Location
 from pto_wsp.ir.evaluate import evaluate
+from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 from pto_wsp.runtime.failure import to_error
@@ -1009,6 +1014,17 @@ def _() -> None:
 # ---- wir, targets, schedules
 
 
+@mistake("PTO202", RaceError)
+def _() -> None:
+    refuse_races(parse("workload w { parallel_for b in b: Range(4) { slot_set[slot=3] (b)\n } }"))  # <-- PTO202
+
+
+@mistake("PTO203", RaceError)
+def _() -> None:
+    w = in_workload(lambda x, y: [copy(x=x[0], y=y[0]), copy(x=x[1], y=y[0])])  # <-- PTO203
+    w.task_graph(deps=Deps.explicit)
+
+
 @mistake("PTO301", IRConversionError)
 def _() -> None:
     parse("workload w { loop }")  # <-- PTO301
@@ -1053,6 +1069,42 @@ def _() -> None:
 @mistake("PTO403", ScheduleError)
 def _() -> None:
     dispatch(4)  # type: ignore[arg-type] # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    task_graph()  # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    task_graph(deps="explicit")  # type: ignore[arg-type] # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    tile(sizes={"b": 4})  # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    split(loop="b", size=0)  # <-- PTO403
+
+
+@mistake("PTO404", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: copy(x=x[0], y=y[0])).task_graph(deps=Deps.hybrid)  # <-- PTO404
+    combine(w, w)
+
+
+@mistake("PTO408", ScheduleError)
+def _() -> None:
+    split(loop="t", size=2)(in_workload(lambda x, y: [copy(x=x[b], y=y[b]) for b in P(4)]))  # <-- PTO408
+
+
+@mistake("PTO409", ScheduleError)
+def _() -> None:
+    unroll(loop="b")(in_workload(lambda x, y: [copy(x=x[b], y=y[b]) for b in P(DenseDyn(4, name="n"))]))  # <-- PTO409
 
 
 @mistake("PTO403", ScheduleError)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pto_wsp.ir.core import Policy
 from pto_wsp.transforms.dispatch import dispatch
-from pto_wsp.transforms.policies import TaskWindow
+from pto_wsp.transforms.policies import DepsMode, TaskWindow
 from pto_wsp.transforms.task_graph import task_graph
 
 
@@ -23,6 +23,6 @@ class Schedules:
         """`dispatch(policy)(self)`: the tasks go to the policy's lanes."""
         return self.then(dispatch(policy))
 
-    def task_graph(self, *, window: TaskWindow, **options: object) -> Self:
-        """`task_graph(window=...)(self)`: bound the tasks that are issued and not retired."""
-        return self.then(task_graph(window=window, **options))
+    def task_graph(self, *, deps: DepsMode | None = None, window: TaskWindow | None = None, **options: object) -> Self:
+        """`task_graph(deps=..., window=...)(self)`: how tasks depend on each other, and a bound of those issued and not retired."""
+        return self.then(task_graph(deps=deps, window=window, **options))

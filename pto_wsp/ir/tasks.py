@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from pto_wsp.errors import InternalError, IRConversionError
+from pto_wsp.errors import InternalError, IRConversionError, ScheduleError, here
 from pto_wsp.ir.core import (
     At,
     Axis,
@@ -129,6 +129,26 @@ def slot_types(wir: Wir) -> dict[int, DType]:
                 assert isinstance(t, ScalarType)
                 out.setdefault(slot, t.dtype)
     return out
+
+
+def deps_mode(wir: Wir) -> str:
+    """How dependences are found, which only the whole workload says. Raises ScheduleError where a part says so, or it is said twice."""
+    scopes = [e for top in wir.body.eqns for e in top.walk() if e.prim == "deps"]
+    if not scopes:
+        return DEPS[0]
+    around, region = list[Eqn](), wir.body
+    while region.eqns and region.eqns[0].prim in SCOPES and all(e.prim == "yield" for e in region.eqns[1:]):
+        around.append(region.eqns[0])
+        region = region.eqns[0].regions[0]
+    if len(scopes) > 1 or not any(e is scopes[0] for e in around):
+        raise ScheduleError(
+            "PTO404",
+            "dependences of a part of a workload, or said twice",
+            values={"modes": ", ".join(str(e.params["mode"]) for e in scopes)},
+            loc=scopes[-1].loc or here(),
+            fix="say task_graph(deps=...) once, of the whole workload",
+        )
+    return str(scopes[0].params["mode"])
 
 
 def value_type(x: In) -> Type:
@@ -255,17 +275,7 @@ def _window_type(eqn: Eqn, scope: Scope) -> None:
 def _deps_type(eqn: Eqn, scope: Scope) -> None:
     _need(eqn.params.get("mode") in DEPS, eqn, f"needs a mode of {', '.join(DEPS)}")
     _regions(eqn, scope, count=1)
-    around = scope.wir.body
-    while around.eqns and around.eqns[0].prim in ("dispatch", "window"):
-        _only(around.eqns, scope, eqn)
-        around = around.eqns[0].regions[0]
-    _only(around.eqns, scope, eqn)
-    _need(bool(around.eqns) and around.eqns[0] is eqn, eqn, "stands around the whole workload")
-
-
-def _only(eqns: Sequence[Eqn], scope: Scope, eqn: Eqn) -> None:
-    others = [e for e in eqns[1:] if not (scope.pure and e.prim == "yield")]
-    _need(not others, eqn, "stands around the whole workload")
+    deps_mode(scope.wir)
 
 
 def _read_type(eqn: Eqn, scope: Scope) -> None:

@@ -1,4 +1,4 @@
-"""What schedules say: dispatch policies and windows."""
+"""What schedules say: dispatch policies, windows, and how dependences are found."""
 
 from __future__ import annotations
 
@@ -68,6 +68,23 @@ class TaskWindow:
                 loc=here(),
                 fix="write WindowMode.STALL",
             )
+
+
+class DepsMode(Choice):
+    """How the run finds which earlier tasks a task must wait for, beside what structure says.
+
+    infer_tensor_map_exact: tasks that touch a common element, one writing. infer_bytes_overlap: tasks whose ranges of bytes overlap,
+    one writing: never less order, sometimes more, and cheaper to find. explicit: only what `after=` says; a conflict that structure
+    and `after=` leave unordered is a RaceError. hybrid: `after=`, and what infer_tensor_map_exact finds.
+    """
+
+    infer_tensor_map_exact = "infer_tensor_map_exact"
+    infer_bytes_overlap = "infer_bytes_overlap"
+    explicit = "explicit"
+    hybrid = "hybrid"
+
+
+Deps = DepsMode
 
 
 def positive(what: str, field: str, value: object, most: int) -> int:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from property.elaborate import conflict, instances
-from pto_wsp import RaceError, TypeCheckError
+from pto_wsp import RaceError, ScheduleError, TypeCheckError
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.dependence import Verdict, analyse, refuse_races
 from pto_wsp.ir.text import parse
@@ -21,6 +21,7 @@ HEAD = f"""workload w {{
   symbol $m
   tensor X: f32[{SIZE},{SIZE},4]
   tensor Y: f32[{SIZE},{SIZE},4]
+  tensor I: i32[{SIZE}]
   kernel r "r" (x: in f32<2x4>, y: out f32<2x4>) {{
     a: f32<2x4 of x.rows x x.cols> = load x
     store y a
@@ -48,6 +49,35 @@ index = st.sampled_from(
         *("floordiv(i, 2)", "mod(i, 3)", "mod(i + 2*j, 4)", "floordiv(3*i + j, 2)", "ceildiv(i, 2)"),
     )
 )
+
+
+comparison = st.sampled_from(("lt", "le", "gt", "ge", "eq", "ne"))
+compared = st.sampled_from(("i", "2*i + 1", "1", "2", "$n", "i + $m", "mod(i, 2)"))
+
+
+@st.composite
+def conditions(draw: Any) -> str:
+    """Scalars that end in a bool called c, of the variable i, symbols and numbers."""
+    rows = [f"{v}: bool = s.{draw(comparison)} ({draw(compared)}) ({draw(compared)})" for v in "pqr"]
+    both = f"d: bool = s.{draw(st.sampled_from(('and', 'or')))} p q"
+    last = draw(
+        st.sampled_from(("c: bool = s.not p", "c: bool = s.and d r", "c: bool = s.or d r", "c: bool = s.not d"))
+    )
+    return "\n".join((*rows, both, last)) + "\n"
+
+
+@st.composite
+def guarded(draw: Any) -> str:
+    """Tasks in both branches of a condition, in a loop around which or in which another loop may stand."""
+    a, b, other = (
+        f"task w[](y={view('Y', row, draw(st.sampled_from(('0', '2*i', '2', 'i'))))})\n"
+        for row in (draw(st.sampled_from(("i", "0", "2", "i + 1", "3 - i", "mod(i, 2)"))) for _ in "abc")
+    )
+    branches = f"cond c {{ then {{ {a} }} else {{ {b} }} }}\n"
+    body = draw(conditions()) + branches + (other if draw(st.booleans()) else "")
+    if draw(st.booleans()):
+        return f"c: bool = s.lt ($n) 2:i64\n parallel_for i in i: Range(4) {{ {branches} }}"
+    return f"parallel_for i in i: Range({draw(st.sampled_from(('4', '$n', '1')))}) {{ {body} }}"
 
 
 @st.composite
@@ -91,7 +121,7 @@ def own_overlap(w: Wir, sizes: dict[str, int]) -> bool:
     return False
 
 
-@given(nests(), st.integers(0, 4), st.integers(0, 5))
+@given(nests() | guarded(), st.integers(0, 4), st.integers(0, 5))
 def test_races_and_overlaps_are_those_that_counting_finds(body: str, n: int, m: int) -> None:
     w = wir(body)
     found = analyse(w, {"n": n, "m": m})
@@ -103,7 +133,7 @@ def test_races_and_overlaps_are_those_that_counting_finds(body: str, n: int, m: 
     assert bool(found.overlaps) == own_overlap(w, sizes)
 
 
-@given(nests(), st.integers(0, 4), st.integers(0, 5))
+@given(nests() | guarded(), st.integers(0, 4), st.integers(0, 5))
 def test_without_sizes_nothing_is_missed_and_nothing_is_made_up(body: str, n: int, m: int) -> None:
     w = wir(body)
     found = analyse(w)
@@ -115,7 +145,7 @@ def test_without_sizes_nothing_is_missed_and_nothing_is_made_up(body: str, n: in
     assert found.depends_on_sizes == any(v is Verdict.SOME_SIZES for *_, v in (*found.races, *found.overlaps))
 
 
-@given(nests(), st.integers(0, 4), st.integers(0, 5))
+@given(nests() | guarded(), st.integers(0, 4), st.integers(0, 5))
 def test_conflicts_of_one_body_are_tracked(body: str, n: int, m: int) -> None:
     w = wir(body)
     tracked = {site for site, _ in analyse(w).tracked}
@@ -186,3 +216,133 @@ def test_structure_orders_what_need_not_be_tracked() -> None:
     assert analyse(wir(f"combine {{ part {{ {a} }} part {{ {b} }} }}")).tracked == {(0, 0), (1, 0)}
     assert not analyse(wir(f"seq_for i in i: Range(4) {{ {a} }}")).tracked
     assert analyse(wir(f"seq_for i in i: Range(4) {{ {a} {b} }}")).tracked == {(0, 0), (1, 0)}
+
+
+DATA = "n: i64 = item I[i]\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "proof"),
+    [
+        # told apart by the loop's variable, whatever the data says
+        (DATA + f"task w[](y={view('Y', 'i', 'n')})", "independent"),
+        (DATA + f"parallel_for t in t: Ragged(n) {{ task w[](y={view('Y', 'i', '2*t')}) }}", "independent"),
+        (DATA + "parallel_for t in t: Tiles(n, 2) { task w[](y=Y[i, tile(t, 2, n + 1, 1), 0 :+ 4]) }", "independent"),
+        # resting on data
+        (DATA + f"task w[](y={view('Y', 'n', '0')})", "unknown"),
+        (DATA + f"task w[](y={view('Y', 'i + n', '0')})", "unknown"),
+        (DATA + f"parallel_for t in t: Ragged(n) {{ task w[](y={view('Y', '0', '0')}) }}", "unknown"),
+        (DATA + f"c: bool = s.lt n 3:i64\n cond c {{ then {{ task w[](y={view('Y', '0', '0')}) }} }}", "unknown"),
+        # a value of before the loop is one value
+        (f"task w[](y={view('Y', 'i', 'k')})", "independent"),
+        (f"task w[](y={view('Y', 'i + k', '0')})", "independent"),
+        (
+            f"cond e {{ then {{ task w[](y={view('Y', 'i', '0')}) }} else {{ task w[](y={view('Y', '3 - i', '0')}) }} }}",
+            "independent",
+        ),
+        # gathers
+        ("task w[](y=Y[i, gather(I[2*i :+ 2]), 0 :+ 4])", "independent"),
+        ("task w[](y=Y[0, gather(I[2*i :+ 2]), 0 :+ 4])", "unknown"),
+        (f"task r[](x=Y[0, gather(I[2*i :+ 2]), 0 :+ 4], y={view('X', 'i', '0')})", "independent"),
+        # conditions on what is known
+        (f"c: bool = s.eq (i) 2:i64\n cond c {{ then {{ task w[](y={view('Y', '0', '0')}) }} }}", "independent"),
+        (f"c: bool = s.ge (i) 2:i64\n cond c {{ then {{ task w[](y={view('Y', '0', '0')}) }} }}", "race"),
+        (f"c: bool = s.gt (i) 9:i64\n cond c {{ then {{ task w[](y={view('Y', '0', '0')}) }} }}", "independent"),
+        (f"cond false:bool {{ then {{ task w[](y={view('Y', '0', '0')}) }} }}", "independent"),
+        (f"parallel_for t in t: Range(min(4, $n - 4*i)) {{ task w[](y={view('Y', '4*i + t', '0')}) }}", "independent"),
+        # slots
+        ("v: i64 = slot_get[slot=3]\n", "independent"),
+        ("slot_set[slot=3] (i)\n", "race"),
+        ("slot_set[slot=3] (i)\n v: i64 = slot_get[slot=4]\n", "race"),
+        (DATA + "c: bool = s.eq n 0:i64\n cond c { then { slot_set[slot=3] (i)\n } }", "unknown"),
+    ],
+)
+def test_data_conditions_gathers_and_slots(body: str, proof: str) -> None:
+    before = "k: i64 = item I[0]\n e: bool = s.lt k 5:i64\n"
+    found = analyse(wir(f"{before} parallel_for i in i: Range(8) {{ {body} }}"))
+    assert ("race" if found.races else "unknown" if found.unproven else "independent") == proof
+
+
+def test_a_loop_with_a_condition_is_sequential_and_may_not_run() -> None:
+    write = f"task w[](y={view('Y', '0', '0')})"
+    end = "while { s: i64 = slot_get[slot=0]\n c: bool = s.gt s 0:i64\n yield c\n }"
+    found = analyse(wir(f"seq_for i in i: Range(8) {{ {write} }} {end}"))
+    assert not found.races
+    assert not found.tracked
+    assert analyse(wir(f"seq_for i in i: Range(8) {{ parallel_for j in j: Range(4) {{ {write} }} }} {end}")).unproven
+
+
+def test_what_writes_a_tensor_that_is_read_at_issue_is_tracked() -> None:
+    text = (
+        HEAD + '  kernel s "s" (y: out i32<1x8>) { a: i32<1x8> = full[cols=8, rows=1] 1:i32\n store y a\n }\n'
+    ).replace("I: i32[40]", "I: i32[40,40]")
+    write = "task s[](y=I[0 :+ 1, 0 :+ 8])\n"
+    for read in (
+        "n: i64 = item I[9, 9]\n",
+        "n: i64 = reduce_sum I[3, 0 :+ 8]\n",
+        "task w[](y=Y[0, gather(I[0, 0 :+ 2]), 0 :+ 4])",
+    ):
+        found = analyse(parse(text + write + read + "}"))
+        assert found.tracked == {(0, 0)}
+    assert not analyse(parse(text + write + "}")).tracked
+
+
+W0 = f"w[](y={view('Y', '0', '0')})"
+WI = f"w[](y={view('X', 'i', '0')})"
+YI = f"w[](y={view('Y', 'i', '0')})"
+
+
+@pytest.mark.parametrize(
+    ("body", "ordered"),
+    [
+        (f'a: task = task {W0} task[after=["a"]] {W0}', True),
+        (f"a: task = task {W0} task {W0}", False),
+        (f"task {W0} task w[](y={view('Y', '1', '0')})", True),
+        (f"sequential {{ part {{ task {W0} }} part {{ task {W0} }} }}", True),
+        (f'combine {{ part {{ a: task = task {W0} }} part {{ task[after=["a"]] {W0} }} }}', True),
+        (f"seq_for i in i: Range(4) {{ task {W0} }}", True),
+        # chains
+        (
+            f'a: task = task {W0} b: task = task[after=["a"]] w[](y={view("X", "0", "0")}) task[after=["b"]] {W0}',
+            True,
+        ),
+        (
+            f'a: task = task {W0} parallel_for i in i: Range($n) {{ b: task = task[after=["a"]] {WI} }} task[after=["b"]] {W0}',
+            False,  # the loop may be empty
+        ),
+        (
+            f'parallel_for i in i: Range(4) {{ a: task = task {YI} seq_for j in j: Range(3) {{ task[after=["a"]] {YI} }} }}',
+            True,
+        ),
+        ("parallel_for i in i: Range(4) { n: i64 = item I[i] " + f"task w[](y={view('Y', 'n', '0')}) }}", False),
+        (f"n: i64 = item I[0] task {W0} task w[](y={view('Y', 'n', '0')})", False),
+    ],
+)
+def test_explicit_dependences_are_verified(body: str, ordered: bool) -> None:
+    w = wir('deps[mode="explicit"] {' + body + "}")
+    if ordered:
+        assert not refuse_races(w).tracked
+    else:
+        with pytest.raises(RaceError, match="PTO203"):
+            refuse_races(w)
+    refuse_races(wir('deps[mode="hybrid"] {' + body + "}"))
+
+
+def test_sizes_may_decide_what_explicit_dependences_leave_open() -> None:
+    w = wir(f'deps[mode="explicit"] {{ task {W0} task w[](y={view("Y", "$n", "0")}) }}')
+    assert refuse_races(w).depends_on_sizes
+    refuse_races(w, {"n": 1, "m": 0})
+    with pytest.raises(RaceError, match="PTO203"):
+        refuse_races(w, {"n": 0, "m": 0})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'combine {{ part {{ deps[mode="hybrid"] {{ task {W0} }} }} part {{ task {W0} }} }}',
+        f'deps[mode="hybrid"] {{ deps[mode="explicit"] {{ task {W0} }} }}',
+    ],
+)
+def test_dependences_are_said_once_of_the_whole(body: str) -> None:
+    with pytest.raises(ScheduleError, match="PTO404"):
+        refuse_races(wir(body))

@@ -6,17 +6,25 @@ the ways from the root; nothing here uses the analysis or the plan that it is co
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pto_wsp.arch import Arch
-from pto_wsp.ir.core import At, Axis, Eqn, Policy, Region, Slice, View, Wir, task_effects
+from pto_wsp.ir.core import At, Axis, Eqn, In, Literal, Policy, Region, Slice, TileAt, Var, View, Wir, task_effects
+from pto_wsp.ir.expr import Expr
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
 from pto_wsp.targets.cpu_sim.kernels import kernel_cost
 
 Env = dict[str, int]
+CONDITIONS = {
+    **{f"s.{name}": getattr(operator, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")},
+    "s.and": operator.and_,
+    "s.or": operator.or_,
+    "s.not": operator.not_,
+}
 Box = tuple[tuple[int, int], ...]  # first and one past the last element of each dimension
 
 
@@ -44,8 +52,16 @@ def instances(wir: Wir, sizes: Mapping[str, int]) -> list[Instance]:
 
 
 def _walk(wir: Wir, region: Region, env: Env, way: tuple[Step, ...]) -> Iterator[Instance]:
+    env = dict(env)
     for eqn in region.eqns:
         axis = eqn.params.get("axis")
+        if eqn.prim in CONDITIONS:
+            env[eqn.outs[0].name] = CONDITIONS[eqn.prim](*(_value(x, env) for x in eqn.ins))
+            continue
+        if eqn.prim == "cond":
+            branch = 0 if _value(eqn.ins[0], env) else 1
+            yield from _walk(wir, eqn.regions[branch], env, (*way, Step(eqn, branch)))
+            continue
         if eqn.prim == "task":
             yield _instance(wir, eqn, env, way)
         elif isinstance(axis, Axis):
@@ -55,6 +71,12 @@ def _walk(wir: Wir, region: Region, env: Env, way: tuple[Step, ...]) -> Iterator
         else:
             for k, inner in enumerate(eqn.regions):
                 yield from _walk(wir, inner, env, (*way, Step(eqn, k)))
+
+
+def _value(x: In, env: Env) -> int:
+    if isinstance(x, Var):
+        return env[x.name]
+    return int(x.value) if isinstance(x, Literal) else x.value(env) if isinstance(x, Expr) else 0
 
 
 def _instance(wir: Wir, eqn: Eqn, env: Env, way: tuple[Step, ...]) -> Instance:
@@ -79,9 +101,11 @@ def _box(view: View, env: Env) -> Box:
         elif isinstance(d, Slice):
             i = d.start.value(env)
             out.append((i, i + d.length))
-        else:
-            i = d.index.value(env) * d.size
+        elif isinstance(d, TileAt):
+            i = d.start.value(env)
             out.append((i, min(i + d.size, d.limit.value(env))))
+        else:
+            raise NotImplementedError(f"{d} takes no box of elements")
     return tuple(out)
 
 
