@@ -60,9 +60,55 @@ bool without_gil(F&& f) {
   return result;
 }
 
+// A thread without the GIL takes it, as above.
+PyGILState_STATE take_gil() {
+  try {
+    return PyGILState_Ensure();
+  } catch (...) {
+    while (true) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+}
+
+// An instance with a function of Python's that is called around every task, and what that has raised.
+class PyInstance : public Instance {
+ public:
+  using Instance::Instance;
+
+  void set_hook(const py::object& hook) {
+    if (hook.is_none())
+      set_watch({});
+    else
+      set_watch({&PyInstance::call, this});
+    hook_ = hook;
+  }
+
+  const py::object& raised() const { return raised_; }
+
+ private:
+  static bool call(void* self, bool begin, std::uint32_t site, std::span<const std::int64_t> regs) {
+    const PyGILState_STATE state = take_gil();
+    const bool go_on = static_cast<PyInstance*>(self)->call_hook(begin, site, regs);
+    PyGILState_Release(state);
+    return go_on;
+  }
+
+  bool call_hook(bool begin, std::uint32_t site, std::span<const std::int64_t> regs) {
+    try {
+      hook_(begin, site, std::vector<std::int64_t>(regs.begin(), regs.end()));
+      return true;
+    } catch (const py::error_already_set& e) {
+      raised_ = e.value();
+      if (e.trace()) PyException_SetTraceback(raised_.ptr(), e.trace().ptr());
+      return false;
+    }
+  }
+
+  py::object hook_, raised_;
+};
+
 py::object absent_if_negative(std::int64_t v) { return v < 0 ? py::object(py::none()) : py::object(py::int_(v)); }
 
-py::object record(const std::optional<Failure>& f) {
+py::object record(const PyInstance& instance, const std::optional<Failure>& f) {
   if (!f) return py::none();
   py::dict d;
   d["kind"] = name_of(f->kind);
@@ -73,13 +119,14 @@ py::object record(const std::optional<Failure>& f) {
   d["origin"] = absent_if_negative(f->origin);
   d["coords"] = f->coords;
   d["values"] = f->values;
+  if (f->kind == ErrorKind::hook) d["exception"] = instance.raised();
   return d;
 }
 
-py::tuple wait(Instance& instance, double seconds) {
+py::tuple wait(PyInstance& instance, double seconds) {
   std::optional<Failure> failure;
   const bool over = without_gil([&] { return instance.wait(seconds, &failure); });
-  return py::make_tuple(over, record(failure));
+  return py::make_tuple(over, record(instance, failure));
 }
 
 py::dict window_stats(const WindowStats& w) {
@@ -95,6 +142,9 @@ py::dict stats(const Instance& instance) {
   py::dict d = window_stats(total(s.windows));
   py::list windows;
   for (const WindowStats& w : s.windows) windows.append(window_stats(w));
+  d["scalar_waits"] = s.scalar_waits;
+  d["scalar_wait_cycles"] = s.scalar_wait_cycles;
+  d["arena_bytes"] = s.arena_bytes;
   d["task_count"] = s.task_count;
   d["total_cycles"] = s.total_cycles;
   d["windows"] = windows;
@@ -185,23 +235,27 @@ PYBIND11_MODULE(_core, m) {
         return names;
       });
 
-  py::class_<Instance>(m, "Instance")
+  py::class_<PyInstance>(m, "Instance")
       .def(py::init([](std::shared_ptr<Plan> plan, std::uint32_t threads) {
-             return std::make_unique<Instance>(std::move(plan), threads);
+             return std::make_unique<PyInstance>(std::move(plan), threads);
            }),
            py::arg("plan"), py::arg("threads"))
-      .def("set_symbols", [](Instance& i, const std::vector<std::int64_t>& values) { i.set_symbols(values); }, py::arg("values"))
+      .def("set_symbols", [](PyInstance& i, const std::vector<std::int64_t>& values) { i.set_symbols(values); }, py::arg("values"))
+      .def("set_slots", [](PyInstance& i, const std::vector<std::pair<std::uint32_t, std::uint64_t>>& values) { i.set_slots(values); },
+           py::arg("values"), "(slot, 64 bits) each: what slots hold when a run starts")
+      .def("set_hook", &PyInstance::set_hook, py::arg("hook"),
+           "None, or a function called with (begin, site, registers) around every task, in program order; what it raises stops the run")
       .def(
           "bind",
-          [](Instance& i, std::size_t tensor, std::uintptr_t address, const std::vector<std::int64_t>& shape,
+          [](PyInstance& i, std::size_t tensor, std::uintptr_t address, const std::vector<std::int64_t>& shape,
              const std::vector<std::int64_t>& strides, std::uint32_t dtype, bool writable) {
             i.bind(tensor, reinterpret_cast<std::byte*>(address), shape, strides, dtype, writable);
           },
           py::arg("i"), py::arg("address"), py::arg("shape"), py::arg("strides"), py::arg("dtype_code"), py::arg("writable"))
-      .def("start", [](Instance& i) { return without_gil([&] { return i.start(); }); })
+      .def("start", [](PyInstance& i) { return without_gil([&] { return i.start(); }); })
       .def("wait", &wait, py::arg("seconds"), "(whether the run is over, what went wrong in it or None)")
       .def("cancel", &Instance::cancel)
       .def("is_running", &Instance::is_running)
-      .def("error", [](const Instance& i) { return record(i.error()); })
+      .def("error", [](const PyInstance& i) { return record(i, i.error()); })
       .def("stats", &stats);
 }

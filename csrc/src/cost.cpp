@@ -54,6 +54,7 @@ ClockOptions clock_options(const Plan& plan) {
   o.lanes = plan.lanes();
   o.issue_cost = plan.issue_cost();
   o.handover = plan.handover();
+  o.read_cost = plan.read_cost();
   o.windows.clear();
   for (const Window& w : plan.windows()) o.windows.push_back(w.tasks);
   return o;

@@ -26,6 +26,7 @@ std::uint64_t cells_in(std::int64_t length, std::int64_t step) {
 
 // What every start and end in dimension `dim` is a multiple of, unless it is the end of the tensor.
 std::int64_t common_step(const BoundPlan& plan, const TrackedDim& dim, std::int64_t g) {
+  if (dim.gather != none) return 1;
   g = gcd(g, dim.start.constant);
   for (const LinearTerm& t : plan.terms(dim.start)) g = gcd(g, t.coef);
   if (!dim.length.tail) {
@@ -54,6 +55,7 @@ std::int64_t common_step(const BoundPlan& plan, const TrackedDim& dim, std::int6
 
 void DepMap::prepare(const BoundPlan& plan) {
   plan_ = &plan;
+  exact_ = plan.plan().deps_mode() == DepsMode::exact || plan.plan().deps_mode() == DepsMode::hybrid;
   readers_.clear();
   free_reader_ = none;
   live_readers_ = 0;
@@ -66,20 +68,13 @@ void DepMap::prepare(const BoundPlan& plan) {
     for (Tensor& t : tensors_) t.capacity = 0;
     epoch_ = 1;
   }
+  mark_used();
   std::uint64_t total = 0;
   for (std::uint32_t i = 0; i < n; ++i) {
     Tensor& t = tensors_[i];
-    t.used = false;
-    t.boxes.clear();
-    t.prune_at = 64;
-  }
-  for (std::uint32_t i = 0; i < plan.n_tasks(); ++i)
-    if (plan.task(i).reachable)
-      for (const TrackedView& v : plan.views(plan.task(i))) tensors_[v.tensor].used = true;
-  for (std::uint32_t i = 0; i < n; ++i) {
-    Tensor& t = tensors_[i];
     if (!t.used) continue;
-    t.grid = find_grid(plan, i);
+    t.grid = find_grid(i);
+    t.boxes.reset(t.n_dims, t.awaited);
     if (!t.grid) {
       ++boxed_;
       t.cell.reset();
@@ -99,8 +94,19 @@ void DepMap::prepare(const BoundPlan& plan) {
     if (!task.reachable) continue;
     if (views_.size() < task.first_view + task.n_views) views_.resize(task.first_view + task.n_views);
     std::uint32_t at = task.first_view;
-    for (const TrackedView& v : plan.views(task)) grid_view(plan, v, views_[at++]);
+    for (const TrackedView& v : plan.views(task)) grid_view(v, views_[at++]);
   }
+}
+
+void DepMap::mark_used() {
+  for (Tensor& t : tensors_) t.used = t.awaited = false;
+  for (const ReadSpec& r : plan_->plan().reads())
+    if (r.wait) tensors_[r.tensor].awaited = true;
+  for (const GatherSpec& g : plan_->plan().gathers())
+    if (g.wait) tensors_[g.tensor].awaited = true;
+  for (std::uint32_t i = 0; i < plan_->n_tasks(); ++i)
+    if (plan_->task(i).reachable)
+      for (const TrackedView& v : plan_->views(plan_->task(i))) tensors_[v.tensor].used = exact_ || tensors_[v.tensor].awaited;
 }
 
 void DepMap::trim() {
@@ -111,13 +117,14 @@ void DepMap::trim() {
       t.cell.reset();
       t.capacity = 0;
     }
-    free_memory(t.boxes);
+    t.boxes.trim();
   }
   if (tensors_.size() > max_idle_tensors) free_memory(tensors_);
   if (readers_.capacity() > max_idle_cells) free_memory(readers_);
 }
 
-bool DepMap::find_grid(const BoundPlan& plan, std::uint32_t tensor) {
+bool DepMap::find_grid(std::uint32_t tensor) {
+  const BoundPlan& plan = *plan_;
   Tensor& t = tensors_[tensor];
   std::array<std::int64_t, max_dims> extent{};
   t.step.fill(0);
@@ -152,10 +159,11 @@ bool DepMap::find_grid(const BoundPlan& plan, std::uint32_t tensor) {
   return coarse;
 }
 
-void DepMap::grid_view(const BoundPlan& plan, const TrackedView& view, GridView& out) {
+void DepMap::grid_view(const TrackedView& view, GridView& out) {
   out = {};
+  const BoundPlan& plan = *plan_;
   const Tensor& t = tensors_[view.tensor];
-  if (!t.grid) return;
+  if (!t.used || !t.grid) return;
   out.first = static_cast<std::uint32_t>(terms_.size());
   std::int64_t stride = 1;
   bool full = true;
@@ -174,7 +182,7 @@ void DepMap::grid_view(const BoundPlan& plan, const TrackedView& view, GridView&
         same->coef += coef;
     }
     const std::uint64_t cells = cells_in(dim.length.size, step);
-    if (dim.length.tail && dim.length.size > step) out.simple = false;
+    if (dim.gather != none || (dim.length.tail && dim.length.size > step)) out.simple = false;
     if (cells > 1 && !full) out.simple = false;
     full = full && cells == static_cast<std::uint64_t>(t.cells[d]);
     out.cells *= static_cast<std::uint32_t>(cells);
@@ -191,9 +199,11 @@ DepMap::Cell& DepMap::at(Tensor& t, std::uint64_t i) {
 }
 
 template <class F>
-void DepMap::each_cell(const TrackedView& view, std::uint32_t index, const std::int64_t* regs, F&& f) {
+void DepMap::each_cell(const TaskView& v, F&& f) {
+  const TrackedView& view = *v.view;
+  const std::int64_t* const regs = v.regs;
   Tensor& t = tensors_[view.tensor];
-  const GridView& g = views_[index];
+  const GridView& g = views_[v.number];
   std::uint64_t base = g.constant;
   for (std::uint32_t i = 0; i < g.count; ++i)
     base += terms_[g.first + i].coef * static_cast<std::uint64_t>(regs[terms_[g.first + i].reg]);
@@ -202,15 +212,19 @@ void DepMap::each_cell(const TrackedView& view, std::uint32_t index, const std::
     return;
   }
   std::array<std::uint64_t, max_dims> n{}, i{}, stride{};
+  std::array<const std::int64_t*, max_dims> gathered{};
   std::uint64_t s = 1;
   for (std::uint32_t d = view.n_dims; d-- > 0;) {
-    n[d] = cells_in(plan_->length(plan_->dims(view)[d].length, regs), t.step[d]);
+    const TrackedDim& dim = plan_->dims(view)[d];
+    n[d] = cells_in(plan_->length(dim.length, regs), t.step[d]);
+    if (dim.gather != none) gathered[d] = v.gathered(*plan_, dim);
     stride[d] = s;
     s *= static_cast<std::uint64_t>(t.cells[d]);
   }
   while (true) {
     std::uint64_t cell = base;
-    for (std::uint32_t d = 0; d < view.n_dims; ++d) cell += i[d] * stride[d];
+    for (std::uint32_t d = 0; d < view.n_dims; ++d)
+      cell += (gathered[d] == nullptr ? i[d] : static_cast<std::uint64_t>(gathered[d][i[d]])) * stride[d];
     f(at(t, cell));
     std::uint32_t d = view.n_dims;
     while (d > 0 && ++i[d - 1] == n[d - 1]) i[--d] = 0;
@@ -218,33 +232,97 @@ void DepMap::each_cell(const TrackedView& view, std::uint32_t index, const std::
   }
 }
 
-void DepMap::collect(const BoundTask& task, const std::int64_t* regs, std::vector<ClockRef>& deps) {
-  std::uint32_t index = task.first_view;
-  for (const TrackedView& view : plan_->views(task)) {
-    const Tensor& t = tensors_[view.tensor];
-    if (t.grid) {
-      each_cell(view, index, regs, [&](Cell& cell) { collect_cell(cell, view.write, deps); });
-    } else {
-      const Box box = box_of(view, regs);
-      for (const Box& b : t.boxes)
-        if ((b.write || view.write) && overlap(b, box, view.n_dims)) deps.push_back(b.task);
+// One box, or where dimensions are gathered, one for each run of consecutive indices.
+template <class F>
+void DepMap::each_box(const TaskView& v, F&& f) const {
+  const TrackedView& view = *v.view;
+  Box box;
+  std::array<std::int64_t, max_dims> n{}, next{};
+  for (std::uint32_t d = 0; d < view.n_dims; ++d) {
+    const TrackedDim& dim = plan_->dims(view)[d];
+    box.lo[d] = signed_(plan_->value(dim.start, v.regs));
+    n[d] = plan_->length(dim.length, v.regs);
+    box.hi[d] = box.lo[d] + n[d];
+  }
+  const auto run_from = [&](std::uint32_t d, std::int64_t at) {
+    const std::int64_t* const index = v.gathered(*plan_, plan_->dims(view)[d]);
+    box.lo[d] = index[at];
+    box.hi[d] = index[at] + 1;
+    for (next[d] = at + 1; next[d] < n[d] && index[next[d]] == box.hi[d]; ++next[d]) ++box.hi[d];
+  };
+  const auto gathered = [&](std::uint32_t d) { return plan_->dims(view)[d].gather != none; };
+  for (std::uint32_t d = 0; d < view.n_dims; ++d)
+    if (gathered(d)) run_from(d, 0);
+  while (true) {
+    f(box);
+    std::uint32_t d = view.n_dims;
+    for (; d > 0; --d) {
+      if (!gathered(d - 1)) continue;
+      const bool more = next[d - 1] < n[d - 1];
+      run_from(d - 1, more ? next[d - 1] : 0);
+      if (more) break;
     }
-    ++index;
+    if (d == 0) return;
   }
 }
 
-void DepMap::record(const BoundTask& task, const std::int64_t* regs, ClockRef self, const Liveness& live) {
-  std::uint32_t index = task.first_view;
+void DepMap::collect(const BoundTask& task, const std::int64_t* regs, const std::int64_t* indices, std::vector<ClockRef>& deps) {
+  if (!exact_) return;
+  TaskView v{&task, nullptr, task.first_view, regs, indices};
   for (const TrackedView& view : plan_->views(task)) {
+    v.view = &view;
+    const Tensor& t = tensors_[view.tensor];
+    if (t.grid)
+      each_cell(v, [&](Cell& cell) { collect_cell(cell, view.write, deps); });
+    else
+      each_box(v, [&](const Box& box) { t.boxes.collect(box, view.write, deps); });
+    ++v.number;
+  }
+}
+
+void DepMap::record(const BoundTask& task, const std::int64_t* regs, const std::int64_t* indices, ClockRef self, const Liveness& live) {
+  TaskView v{&task, nullptr, task.first_view - 1, regs, indices};
+  for (const TrackedView& view : plan_->views(task)) {
+    v.view = &view;
+    ++v.number;
     Tensor& t = tensors_[view.tensor];
-    if (t.grid) {
-      each_cell(view, index, regs, [&](Cell& cell) { record_cell(cell, view.write, self, live); });
-    } else {
-      Box box = box_of(view, regs);
-      box.task = self;
-      record_box(t, box, live);
+    if (!exact_ && !(t.used && view.write)) continue;
+    if (t.grid)
+      each_cell(v, [&](Cell& cell) { record_cell(cell, view.write, self, live); });
+    else
+      each_box(v, [&](const Box& box) { t.boxes.record(box, view.write, self, live); });
+  }
+}
+
+bool DepMap::collect_read(const TrackedView& view, const std::int64_t* regs, std::vector<ClockRef>& deps) {
+  Tensor& t = tensors_[view.tensor];
+  if (!t.used) return false;
+  Box box;
+  for (std::uint32_t d = 0; d < view.n_dims; ++d) {
+    const TrackedDim& dim = plan_->dims(view)[d];
+    box.lo[d] = signed_(plan_->value(dim.start, regs));
+    box.hi[d] = box.lo[d] + plan_->length(dim.length, regs);
+    if (box.lo[d] < 0 || box.lo[d] >= box.hi[d] || box.hi[d] > dim.extent) return false;
+  }
+  if (!t.grid) return t.boxes.collect_writers(box, deps);
+  std::array<std::int64_t, max_dims> first{}, end{}, i{};
+  for (std::uint32_t d = 0; d < t.n_dims; ++d) {
+    i[d] = first[d] = box.lo[d] / t.step[d];
+    end[d] = (box.hi[d] - 1) / t.step[d] + 1;
+  }
+  bool any = false;
+  while (true) {
+    std::int64_t cell = 0;
+    for (std::uint32_t d = 0; d < t.n_dims; ++d) cell = cell * t.cells[d] + i[d];
+    const Cell& c = at(t, static_cast<std::uint64_t>(cell));
+    any = any || c.writer != 0;
+    if (c.writer != 0 && (deps.empty() || deps.back().serial != c.writer)) deps.push_back({c.writer, c.writer_index});
+    std::uint32_t d = t.n_dims;
+    while (d > 0 && ++i[d - 1] == end[d - 1]) {
+      i[d - 1] = first[d - 1];
+      --d;
     }
-    ++index;
+    if (d == 0) return any;
   }
 }
 
@@ -307,39 +385,6 @@ void DepMap::sweep(const Liveness& live) {
     }
   }
   sweep_at_ = std::max(sweep_at_, live_readers_ * 2);
-}
-
-DepMap::Box DepMap::box_of(const TrackedView& view, const std::int64_t* regs) const {
-  Box box{};
-  box.write = view.write;
-  for (std::uint32_t d = 0; d < view.n_dims; ++d) {
-    const TrackedDim& dim = plan_->dims(view)[d];
-    box.lo[d] = signed_(plan_->value(dim.start, regs));
-    box.hi[d] = box.lo[d] + plan_->length(dim.length, regs);
-  }
-  return box;
-}
-
-bool DepMap::overlap(const Box& a, const Box& b, std::uint32_t n) {
-  for (std::uint32_t d = 0; d < n; ++d)
-    if (a.lo[d] >= b.hi[d] || b.lo[d] >= a.hi[d]) return false;
-  return true;
-}
-
-bool DepMap::covers(const Box& outer, const Box& inner, std::uint32_t n) {
-  for (std::uint32_t d = 0; d < n; ++d)
-    if (outer.lo[d] > inner.lo[d] || outer.hi[d] < inner.hi[d]) return false;
-  return true;
-}
-
-void DepMap::record_box(Tensor& t, Box box, const Liveness& live) {
-  // Whoever conflicts with what a write covers conflicts with the write, which has waited for it.
-  if (box.write) std::erase_if(t.boxes, [&](const Box& b) { return covers(box, b, max_dims); });
-  if (t.boxes.size() >= t.prune_at) {
-    std::erase_if(t.boxes, [&](const Box& b) { return live.finished(b.task); });
-    t.prune_at = 2 * t.boxes.size() + 64;
-  }
-  t.boxes.push_back(box);
 }
 
 }  // namespace pto_wsp

@@ -1,31 +1,54 @@
-#include <algorithm>
-
 #include "pto_wsp/ordered.hpp"
+
+#include <algorithm>
+#include <utility>
 
 namespace pto_wsp {
 
-void Front::prepare(const BoundPlan& plan, Ring* ring) {
+void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   plan_ = &plan;
   ring_ = ring;
+  arena_ = arena;
   walker_.reset(plan, plan.root(), plan.initial_regs());
   costs_.prepare(plan);
   lanes_.prepare(plan.plan());
   map_.prepare(plan);
+  by_ranges_ = plan.plan().deps_mode() == DepsMode::bytes;
+  if (by_ranges_) ranges_.prepare(plan);
   clock_.emplace(clock_options(plan.plan()));
   scopes_.clear();
+  handles_.assign(plan.plan().n_handles(), {});
   deps_.clear();
+  after_.clear();
+  awaited_.clear();
+  awaited_retirement_ = 0;
+  pending_ = Pending::nothing;
   args_.resize(plan.max_args());
   indices_.resize(plan.plan().max_gather());
   kernel_counts_.assign(plan.plan().kernels().size(), 0);
 }
 
 Front::Step Front::next() {
+  switch (std::exchange(pending_, Pending::nothing)) {
+    case Pending::task:
+      return task_step();
+    case Pending::read:
+      if (!walker_.complete_read()) return fail();
+      break;
+    case Pending::nothing:
+      break;
+  }
   while (true) {
     switch (walker_.next()) {
       case Walker::Event::task:
+        if (!gather_boundary(task())) return wait_for(Pending::task);
         return task_step();
+      case Walker::Event::read:
+        if (!boundary(walker_.read_view())) return wait_for(Pending::read);
+        if (!walker_.complete_read()) return fail();
+        break;
       case Walker::Event::seq_enter:
-        scopes_.push_back({scopes_.empty() ? Ref{} : scopes_.back().before, {}, false, false});
+        scopes_.push_back({scopes_.empty() ? Ref{} : scopes_.back().before, {}, false});
         break;
       case Walker::Event::seq_next:
         end_part();
@@ -33,23 +56,60 @@ Front::Step Front::next() {
       case Walker::Event::seq_leave:
         leave();
         break;
-      case Walker::Event::read:
-        if (walker_.complete_read()) break;
-        failure_ = std::move(walker_.failure());
-        return Step::failed;
       case Walker::Event::acquire:
+        if (!reuse(walker_.id())) return wait_for(Pending::nothing);
+        break;
       case Walker::Event::release:
+        if (ring_ != nullptr) arena_->release(walker_.id(), ring_->issued());
+        break;
       case Walker::Event::reset:
+        reset(handles_[walker_.id()]);
         break;
       case Walker::Event::pause:
         return Step::pause;
       case Walker::Event::end:
         return Step::end;
       case Walker::Event::failed:
-        failure_ = std::move(walker_.failure());
-        return Step::failed;
+        return fail();
     }
   }
+}
+
+Front::Step Front::fail() {
+  failure_ = std::move(walker_.failure());
+  return Step::failed;
+}
+
+Front::Step Front::wait_for(Pending then) {
+  pending_ = then;
+  return Step::wait;
+}
+
+// What is read before the next task. True: it is there.
+bool Front::boundary(const TrackedView& view) {
+  const std::size_t first = awaited_.size();
+  if (!map_.collect_read(view, walker_.regs(), awaited_)) return true;
+  clock_->add_wait(std::span(awaited_).subspan(first));
+  if (ring_ == nullptr) awaited_.clear();
+  return may_go_on();
+}
+
+bool Front::gather_boundary(const BoundTask& t) {
+  for (const BoundGather& g : plan_->gathers(t))
+    if (g.spec->wait) boundary(g.from.view);
+  return may_go_on();
+}
+
+// Memory that tasks still use is not used again.
+bool Front::reuse(std::uint32_t tensor) {
+  if (ring_ == nullptr) return true;
+  awaited_retirement_ = arena_->acquire(tensor);
+  return may_go_on();
+}
+
+bool Front::may_go_on() {
+  while (!awaited_.empty() && ring_->finished(awaited_.back().serial)) awaited_.pop_back();
+  return awaited_.empty() && (awaited_retirement_ == 0 || ring_->retired(awaited_retirement_));
 }
 
 Front::Step Front::task_step() {
@@ -63,74 +123,115 @@ Front::Step Front::task_step() {
     failure_.coords = plan_->coords(*t.spec, regs);
     return Step::failed;
   }
+  collect(t);
+  follow(t);
+  issued_ = clock_->issue(cost, lanes_.next(t.spec->dispatch), t.spec->window, deps_);
+  if (t.n_views != 0) {
+    map_.record(t, regs, indices_.data(), issued_, *this);
+    if (by_ranges_) ranges_.record(t, args_.data(), issued_, *this);
+  }
+  ++kernel_counts_[t.spec->kernel];
+  return Step::task;
+}
+
+// The earlier tasks that it conflicts with.
+void Front::collect(const BoundTask& t) {
   deps_.clear();
-  if (t.n_views != 0) map_.collect(t, regs, deps_);
+  if (t.n_views != 0) {
+    map_.collect(t, walker_.regs(), indices_.data(), deps_);
+    if (by_ranges_) ranges_.collect(t, args_.data(), deps_);
+  }
   if (deps_.size() > 4) {  // a view over many cells meets the same task often
     std::ranges::sort(deps_, {}, &ClockRef::serial);
     const auto rest = std::ranges::unique(deps_, {}, &ClockRef::serial);
     deps_.erase(rest.begin(), rest.end());
   }
   n_conflicts_ = deps_.size();
-  if (!scopes_.empty() && scopes_.back().before) deps_.push_back(scopes_.back().before.time);
-  issued_ = clock_->issue(cost, lanes_.next(t.spec->dispatch), t.spec->window, deps_);
-  if (t.n_views != 0) map_.record(t, regs, issued_, *this);
-  ++kernel_counts_[t.spec->kernel];
-  return Step::task;
+}
+
+// What precedes it by structure, and all so far of what it names.
+void Front::follow(const BoundTask& t) {
+  after_.clear();
+  const auto add = [&](const Ref& before) {
+    if (!before) return;
+    deps_.push_back(before.time);
+    if (ring_ != nullptr) after_.push_back(before.real);
+  };
+  if (!scopes_.empty()) add(scopes_.back().before);
+  for (const std::uint32_t handle : t.spec->after) {
+    seal(handles_[handle]);
+    add(handles_[handle].all);
+  }
 }
 
 void Front::commit(Ring::Ref self) {
-  if (!scopes_.empty()) add_member({issued_, self});
+  if (!scopes_.empty()) join(scopes_.back().current, {issued_, self}, Ring::Membership::scope);
+  if (const std::uint32_t handle = task().spec->handle; handle != none)
+    join(handles_[handle], {issued_, self}, Ring::Membership::handle);
 }
 
-// A part with one member needs no join.
-void Front::add_member(Ref member) {
-  Scope& s = scopes_.back();
-  if (!s.current) {
-    s.current = member;
+void Front::join(Group& group, Ref member, Ring::Membership kind) {
+  if (!group.all) {
+    group.all = member;
     return;
   }
-  const auto join_in = [&](const Ref& m) {
-    clock_->add_member(s.current.time, m.time);
+  const auto add = [&](const Ref& m) {
+    clock_->add_member(group.all.time, m.time);
     if (ring_ == nullptr) return;
-    ring_->add_member(s.current.real.join, m.real);
-    if (m.real.join != nullptr) ring_->release(m.real.join);
+    ring_->add_member(group.all.real.join, m.real, kind);
+    forget(m);
   };
-  if (!s.joined) {
-    const Ref first = s.current;
-    s.joined = true;
-    s.current = {clock_->open_join(), {0, ring_ == nullptr ? nullptr : ring_->open_join()}};
-    join_in(first);
+  if (!group.open) {
+    const Ref first = group.all;
+    group = {{clock_->open_join(), {0, ring_ == nullptr ? nullptr : ring_->open_join()}}, true};
+    add(first);
   }
-  join_in(member);
+  add(member);
+}
+
+// From here on it is complete once its members are. What joins later makes another one, of which this is a member.
+void Front::seal(Group& group) {
+  if (!group.open) return;
+  clock_->seal(group.all.time);
+  if (ring_ != nullptr) ring_->seal(group.all.real.join);
+  group.open = false;
+}
+
+void Front::forget(Ref ref) {
+  if (ref.real.join != nullptr) ring_->release(ref.real.join);
+}
+
+void Front::reset(Group& handle) {
+  seal(handle);
+  forget(handle.all);
+  handle = {};
 }
 
 void Front::end_part() {
   Scope& s = scopes_.back();
-  if (!s.current) return;
-  if (s.joined) {
-    clock_->seal(s.current.time);
-    if (ring_ != nullptr) ring_->seal(s.current.real.join);
-  }
-  if (s.own && s.before.real.join != nullptr) ring_->release(s.before.real.join);
-  s.before = s.current;
+  if (!s.current.all) return;
+  seal(s.current);
+  if (s.own) forget(s.before);
+  s.before = s.current.all;
   s.own = true;
   s.current = {};
-  s.joined = false;
 }
 
 void Front::leave() {
   const Scope s = scopes_.back();
   scopes_.pop_back();
   if (!s.own) return;
-  if (!scopes_.empty())
-    add_member(s.before);
-  else if (s.before.real.join != nullptr)
-    ring_->release(s.before.real.join);
+  if (scopes_.empty())
+    forget(s.before);
+  else
+    join(scopes_.back().current, s.before, Ring::Membership::scope);
 }
 
 void Front::trim() {
   clock_.reset();
   map_.trim();
+  ranges_.trim();
+  if (handles_.size() > 4096) free_memory(handles_);
   if (deps_.capacity() > 4096) free_memory(deps_);
 }
 
@@ -138,6 +239,8 @@ void Front::stats(RunStats& stats) const {
   stats.task_count = clock_->task_count();
   stats.total_cycles = clock_->total_cycles();
   stats.windows = clock_->windows();
+  stats.scalar_waits = clock_->scalar_waits();
+  stats.scalar_wait_cycles = clock_->scalar_wait_cycles();
   stats.time_overflowed = clock_->overflowed();
   stats.kernel_counts = kernel_counts_;
 }

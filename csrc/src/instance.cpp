@@ -8,8 +8,9 @@
 namespace pto_wsp {
 
 Instance::Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads)
-    : plan_(std::move(plan)), threads_(threads), symbols_set_(plan_->symbols().empty()), buffers_(plan_->tensors().size()),
-      bound_(plan_->tensors().size(), false) {
+    : plan_(std::move(plan)), threads_(threads), symbols_set_(plan_->symbols().empty()), slots_(plan_->slots().size(), 0),
+      buffers_(plan_->tensors().size()) {
+  for (const TensorInfo& t : plan_->tensors()) bound_.push_back(t.temporary);
   if (threads < 1 || threads > 1024) throw std::invalid_argument("the number of threads must be 1 to 1024");
 }
 
@@ -33,12 +34,23 @@ void Instance::set_symbols(std::span<const std::int64_t> values) {
   symbols_set_ = true;
 }
 
+void Instance::set_slots(std::span<const std::pair<std::uint32_t, std::uint64_t>> values) {
+  const std::lock_guard lock(mutex_);
+  must_be_idle();
+  for (const auto& [slot, bits] : values) {
+    if (slot >= slots_.size()) throw std::invalid_argument("the plan has " + std::to_string(slots_.size()) + " slots, and no slot " + std::to_string(slot));
+    if (plan_->slots()[slot] == DType::boolean && bits > 1) throw std::invalid_argument("slot " + std::to_string(slot) + " is a bool: 0 or 1");
+  }
+  for (const auto& [slot, bits] : values) slots_[slot] = bits;
+}
+
 void Instance::bind(std::size_t i, std::byte* data, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
                     std::uint32_t dtype, bool writable) {
   const std::lock_guard lock(mutex_);
   must_be_idle();
   if (i >= buffers_.size()) throw std::invalid_argument("there is no tensor " + std::to_string(i));
   const TensorInfo& t = plan_->tensors()[i];
+  if (t.temporary) throw std::invalid_argument("tensor " + t.name + " is a temporary: runs have memory for it");
   if (dtype != static_cast<std::uint32_t>(t.dtype)) throw std::invalid_argument("tensor " + t.name + " has another dtype");
   if (shape.size() != t.dims.size() || strides.size() != t.dims.size())
     throw std::invalid_argument("tensor " + t.name + " has " + std::to_string(t.dims.size()) + " dimensions");
@@ -57,7 +69,7 @@ bool Instance::start() {
     if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
-  return run_->start(plan_, symbols_, buffers_, threads_, hook_);
+  return run_->start(plan_, {symbols_, slots_, hook_, watch_}, buffers_, threads_);
 }
 
 bool Instance::wait(double seconds, std::optional<Failure>* failure) {
@@ -98,6 +110,12 @@ RunStats Instance::stats() const {
 void Instance::set_hook(TaskHook hook) {
   const std::lock_guard lock(mutex_);
   hook_ = hook;
+}
+
+void Instance::set_watch(TaskWatch watch) {
+  const std::lock_guard lock(mutex_);
+  must_be_idle();
+  watch_ = watch;
 }
 
 }  // namespace pto_wsp

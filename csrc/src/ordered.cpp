@@ -10,13 +10,15 @@ constexpr std::chrono::microseconds patience{20};
 
 }  // namespace
 
-void Ordered::prepare(const BoundPlan& plan, Control& control) {
+void Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
   plan_ = &plan;
   control_ = &control;
   alone_ = control.threads == 1;
   if (!alone_) ring_.prepare(plan, control.hook.call != nullptr);
-  front_.prepare(plan, alone_ ? nullptr : &ring_);
+  front_.prepare(plan, alone_ ? nullptr : &ring_, &arena);
   held_ = false;
+  waits_ = false;
+  awaiting_ = false;
   orchestrating_ = false;
   all_issued_ = false;
   blocked_ = false;
@@ -43,8 +45,7 @@ bool Ordered::stop_issuing() {
   return true;
 }
 
-void Ordered::work(std::byte* scratch, Deadline& deadline, const std::atomic<std::uint32_t>& working, void (*wake)(void*),
-                   void* context) {
+void Ordered::work(std::byte* scratch, Deadline& deadline, const Help& help) {
   if (alone_) {
     work_alone(scratch, deadline);
     return;
@@ -54,18 +55,13 @@ void Ordered::work(std::byte* scratch, Deadline& deadline, const std::atomic<std
   while (!over() && !deadline.passed()) {
     if (Ring::Node* node = ring_.take()) {
       idle = false;
-      if (ring_.ready() > 0 && working.load(std::memory_order_relaxed) < control_->threads) wake(context);
-      execute(node, scratch, deadline);
+      share(help);
+      execute(node, scratch, deadline, help);
       continue;
     }
-    if (!orchestrating_.load(std::memory_order_relaxed) && !all_issued_.load(std::memory_order_relaxed) &&
-        !orchestrating_.exchange(true, std::memory_order_acq_rel)) {
-      const bool progress = orchestrate();
-      orchestrating_.store(false, std::memory_order_release);
-      if (progress) {
-        idle = false;
-        continue;
-      }
+    if (try_orchestrate()) {
+      idle = false;
+      continue;
     }
     if (deadline.passed_now()) return;
     const auto now = SteadyClock::now();
@@ -91,6 +87,24 @@ Front::Step Ordered::next_step() {
   return step;
 }
 
+// False: another thread does, or there was nothing to do.
+bool Ordered::try_orchestrate() {
+  if (orchestrating_.load(std::memory_order_relaxed) || all_issued_.load(std::memory_order_relaxed) ||
+      orchestrating_.exchange(true))
+    return false;
+  while (true) {
+    const bool progress = orchestrate();
+    orchestrating_.store(false);
+    // A task that completed while this thread gave up may be what was missing, and its thread has not got in.
+    if (progress || blocked_.load() || all_issued_.load() || orchestrating_.exchange(true)) return progress;
+  }
+}
+
+// Ready tasks are for others.
+void Ordered::share(const Help& help) {
+  if (ring_.ready() > 0 && help.working.load(std::memory_order_relaxed) < control_->threads) help.wake(help.context);
+}
+
 // One thread, and no other may join: program order itself keeps every dependence.
 void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
   while (!over() && !deadline.passed()) {
@@ -100,9 +114,15 @@ void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
     }
     switch (next_step()) {
       case Front::Step::task:
-        run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs());
+        if (control_->watch.call == nullptr) [[likely]] {
+          run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs());
+        } else if (!run_watched(scratch)) {
+          end_of_tasks();
+          return;
+        }
         front_.commit({});
         break;
+      case Front::Step::wait:  // what came before is done
       case Front::Step::pause:
         break;
       case Front::Step::failed:
@@ -115,6 +135,21 @@ void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
   }
 }
 
+bool Ordered::run_watched(std::byte* scratch) {
+  const TaskSpec& spec = *front_.task().spec;
+  const auto watch = [&](bool begin) {
+    return control_->watch.call(control_->watch.context, begin, spec.site, std::span(front_.regs(), plan_->plan().n_regs()));
+  };
+  if (watch(true)) {
+    run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs());
+    if (watch(false)) return true;
+  }
+  failure_ = Failure{.kind = ErrorKind::hook};
+  failure_->site = spec.site;
+  failure_->coords = plan_->coords(spec, front_.regs());
+  return false;
+}
+
 // Issues some tasks. False: there was nothing to issue or no room.
 bool Ordered::orchestrate() {
   if (all_issued_.load(std::memory_order_relaxed)) return false;
@@ -123,11 +158,20 @@ bool Ordered::orchestrate() {
       end_of_tasks();
       return true;
     }
+    if (waits_) {
+      awaiting_.store(true);
+      if (blocked_until([&] { return front_.may_go_on(); })) return i > 0;
+      awaiting_.store(false);
+      waits_ = false;
+    }
     if (!held_) {
       switch (next_step()) {
         case Front::Step::task:
           held_ = true;
           break;
+        case Front::Step::wait:
+          waits_ = true;
+          continue;
         case Front::Step::pause:
           return true;  // to look at the clock
         case Front::Step::failed:
@@ -138,19 +182,26 @@ bool Ordered::orchestrate() {
           return true;
       }
     }
-    if (!ring_.room(front_.task().spec->window)) {
-      blocked_.store(true);
-      // Looked at again after saying so: who completes a task afterwards sees it and calls.
-      if (!ring_.room(front_.task().spec->window)) return i > 0;
-    }
-    blocked_.store(false);
-    front_.commit(ring_.issue(front_.task(), front_.args(), front_.regs(), front_.conflicts(), front_.before()));
+    if (blocked_until([&] { return ring_.room(front_.task().spec->window); })) return i > 0;
+    front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), front_.conflicts(), front_.after()));
     held_ = false;
   }
   return true;
 }
 
-void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline) {
+// Whether the orchestrator has to stop because something is not there before more tasks are complete.
+template <class F>
+bool Ordered::blocked_until(F&& there) {
+  if (!there()) {
+    blocked_.store(true);
+    // Looked at again after saying so: who completes a task afterwards takes that back, and then looks itself or calls.
+    if (!there()) return true;
+  }
+  blocked_.store(false);
+  return false;
+}
+
+void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help) {
   while (node != nullptr) {
     // A cancelled run drops what has not started.
     if (!control_->cancelled.load(std::memory_order_relaxed))
@@ -160,6 +211,8 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline) 
     node = ring_.complete(node);
     blocked_.store(false);
     check_over();
+    // Behind a boundary may lie all the work there is for other threads, so it comes before the next task here.
+    if (awaiting_.load() && try_orchestrate()) share(help);
     if (node != nullptr && deadline.passed()) {
       ring_.put_back(node);
       return;

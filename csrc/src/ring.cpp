@@ -8,11 +8,12 @@ namespace {
 
 constexpr std::uint64_t max_capacity = 4096;
 constexpr std::size_t max_saved_args = std::size_t{1} << 20;
-constexpr std::size_t max_idle_args = std::size_t{1} << 16, max_idle_edges = 64, max_idle_joins = 4096;
+constexpr std::size_t max_idle_args = std::size_t{1} << 16, max_idle_edges = 64, max_idle_indices = 64, max_idle_joins = 4096;
 
 }  // namespace
 
 void Ring::prepare(const BoundPlan& plan, bool keep_regs) {
+  plan_ = &plan;
   std::uint64_t widest = 1;
   window_limit_.clear();
   for (const Window& w : plan.plan().windows()) {
@@ -63,8 +64,10 @@ void Ring::trim() {
     allocated_ = capacity_ = 0;
     max_args_ = 0;
   }
-  for (std::uint64_t i = 0, n = std::min(issued_, capacity_); i < n; ++i)
+  for (std::uint64_t i = 0, n = std::min(issued_, capacity_); i < n; ++i) {
     if (nodes_[i].edges.capacity() > max_idle_edges) free_memory(nodes_[i].edges);
+    if (nodes_[i].indices.capacity() > max_idle_indices) free_memory(nodes_[i].indices);
+  }
   if (joins_.size() > max_idle_joins) {
     free_memory(joins_);
     free_memory(released_);
@@ -86,23 +89,32 @@ bool Ring::link(std::atomic<Edge*>& list, Edge* edge) {
   return true;
 }
 
-bool Ring::room(std::uint32_t window) {
+void Ring::retire() {
   while (retired_ < issued_) {
     const Node* first = node_of(retired_ + 1);
-    if (!first->done.load(std::memory_order_acquire)) break;
+    if (!first->done.load()) break;
     --window_count_[first->task->spec->window];
     ++retired_;
   }
+}
+
+bool Ring::retired(std::uint64_t serial) {
+  retire();
+  return serial <= retired_;
+}
+
+bool Ring::room(std::uint32_t window) {
+  retire();
   return issued_ - retired_ < capacity_ && window_count_[window] < window_limit_[window];
 }
 
 bool Ring::finished(std::uint64_t serial) const {
   if (serial <= retired_) return true;
-  return serial <= issued_ && node_of(serial)->done.load(std::memory_order_acquire);
+  return serial <= issued_ && node_of(serial)->done.load();
 }
 
-Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t* regs, std::span<const ClockRef> before,
-                      Ref join) {
+Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs,
+                      std::span<const ClockRef> before, std::span<const Ref> after) {
   const std::uint64_t serial = ++issued_;
   Node* node = node_of(serial);
   ++window_count_[task.spec->window];
@@ -110,12 +122,16 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
   node->serial = serial;
   node->task = &task;
   std::copy_n(args, task.n_args, node->args);
+  if (task.n_indices != 0) {
+    node->indices.assign(indices, indices + task.n_indices);
+    plan_->move_indices(task, node->args, node->indices.data());
+  }
   if (keep_regs_) node->regs.assign(regs, regs + n_regs_);
-  node->edges.resize(before.size() + 1);
+  node->edges.resize(before.size() + after.size());
   node->done.store(false, std::memory_order_relaxed);
   node->successors.store(nullptr, std::memory_order_relaxed);
   // Counted in full first, so that nothing brings it to zero while it is being linked.
-  node->pending.store(static_cast<std::uint32_t>(before.size()) + 2, std::memory_order_relaxed);
+  node->pending.store(static_cast<std::uint32_t>(before.size() + after.size()) + 1, std::memory_order_relaxed);
   std::uint32_t met = 1;
   Edge* edge = node->edges.data();
   const auto wait_for = [&](std::atomic<Edge*>& list) {
@@ -132,12 +148,13 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
     else
       wait_for(node_of(dep.serial)->successors);
   }
-  if (join.join != nullptr) {
-    wait_for(join.join->successors);
-  } else if (join.serial != 0 && !finished(join.serial)) {
-    wait_for(node_of(join.serial)->successors);
-  } else {
-    ++met;
+  for (const Ref& ref : after) {
+    if (ref.join != nullptr)
+      wait_for(ref.join->successors);
+    else if (ref.serial != 0 && !finished(ref.serial))
+      wait_for(node_of(ref.serial)->successors);
+    else
+      ++met;
   }
   if (node->pending.fetch_sub(met, std::memory_order_acq_rel) == met) push(node);
   return {serial, nullptr};
@@ -157,10 +174,11 @@ Ring::Join* Ring::open_join() {
   return join;
 }
 
-void Ring::add_member(Join* join, Ref member) {
+void Ring::add_member(Join* join, Ref member, Membership kind) {
   if (member.join == nullptr && finished(member.serial)) return;
+  const auto which = static_cast<std::size_t>(kind);
   Node* node = member.join == nullptr ? node_of(member.serial) : nullptr;
-  Edge& edge = member.join == nullptr ? node->member : member.join->member;
+  Edge& edge = member.join == nullptr ? node->member[which] : member.join->member[which];
   edge.node = nullptr;
   edge.join = join;
   join->pending.fetch_add(1, std::memory_order_relaxed);
@@ -178,7 +196,8 @@ Ring::Node* Ring::complete(Node* node) {
   Node* keep = nullptr;
   Edge* edges = node->successors.exchange(closed(), std::memory_order_acq_rel);
   resolve(edges, keep);
-  node->done.store(true, std::memory_order_release);
+  // In one order with the flag of an orchestrator that waits for this task: either it sees this, or its flag is taken down after.
+  node->done.store(true);
   completed_.fetch_add(1, std::memory_order_acq_rel);
   return keep;
 }

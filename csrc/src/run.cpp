@@ -6,6 +6,7 @@ namespace pto_wsp {
 namespace {
 
 constexpr std::chrono::microseconds patience{20};
+constexpr std::uint64_t dry_walk_budget = std::uint64_t{1} << 20;
 
 // Tasks in flight are bounded by the smallest window that has tasks.
 std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads) {
@@ -44,6 +45,7 @@ struct Engines {
   void give(std::unique_ptr<Engine> engine) {
     engine->loose.trim();
     engine->ordered.trim();
+    engine->arena.trim();
     const std::unique_lock lock(mutex, std::try_to_lock);
     if (!lock.owns_lock() || idle.size() >= most) return;
     idle.push_back(std::move(engine));
@@ -52,8 +54,7 @@ struct Engines {
 
 }  // namespace
 
-bool Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers,
-                std::uint32_t threads, TaskHook hook) {
+bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std::span<Buffer> buffers, std::uint32_t threads) {
   began_ = SteadyClock::now();
   source_ = std::move(source);
   const Plan& plan = *source_;
@@ -61,26 +62,32 @@ bool Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t
   stats_ = {};
   stats_.kernel_counts.assign(plan.kernels().size(), 0);
   stats_.windows.assign(plan.windows().size(), {});
-  failure_ = plan_.bind(plan, symbols, buffers);
+  std::unique_ptr<Engine> engine = Engines::instance().take();
+  failure_ = check(inputs, buffers, engine->arena);
   if (failure_) {
+    Engines::instance().give(std::move(engine));
     over_.store(true);
     return false;
   }
+  stats_.arena_bytes = engine->arena.bytes();
   Scratch::of_this_thread().get(plan_.scratch_bytes());  // too much is told here
   control_.cancelled = false;
-  control_.hook = hook;
-  independent_ = plan.independent();
-  limit_ = thread_limit(plan_, threads);
+  control_.hook = inputs.hook;
+  control_.watch = inputs.watch;
+  const bool watched = inputs.watch.call != nullptr;
+  independent_ = plan.independent() && !watched;
+  limit_ = watched ? 1 : thread_limit(plan_, threads);
   control_.threads = limit_;
-  engine_ = Engines::instance().take();
   if (independent_)
-    engine_->loose.prepare(plan_, control_);
+    engine->loose.prepare(plan_, control_);
   else
-    engine_->ordered.prepare(plan_, control_);
+    engine->ordered.prepare(plan_, control_, engine->arena);
+  engine_ = std::move(engine);
   most_ = 0;
   finishing_ = false;
   enter_use();
   over_.store(false);
+  if (watched) return true;  // who waits works, and nobody else
   pool_->grow(threads);
   try {
     pool_->add(shared_from_this());
@@ -90,6 +97,19 @@ bool Run::start(std::shared_ptr<const Plan> source, std::span<const std::int64_t
     throw;
   }
   return true;
+}
+
+// Everything that can be told before the first task.
+std::optional<Failure> Run::check(const RunInputs& inputs, std::span<Buffer> buffers, Arena& arena) {
+  try {
+    arena.prepare(*source_, inputs.symbols, buffers);
+  } catch (const std::bad_alloc&) {
+    return Failure{.kind = ErrorKind::memory};
+  }
+  const FpEnv environment;
+  std::optional<Failure> failure = plan_.bind(*source_, inputs.symbols, buffers, inputs.slots);
+  if (!failure && plan_.needs_dry_walk()) failure = plan_.dry_walk(dry_walk_budget);
+  return failure;
 }
 
 bool Run::engine_has_work() const { return independent_ ? engine_->loose.has_work() : engine_->ordered.has_work(); }
@@ -155,7 +175,7 @@ void Run::participate(Deadline& deadline) {
       if (engine_has_work() && working_.load(std::memory_order_relaxed) < limit_) call_for_help();
       engine_->loose.work(scratch, deadline);
     } else {
-      engine_->ordered.work(scratch, deadline, working_, ask, this);
+      engine_->ordered.work(scratch, deadline, {working_, ask, this});
     }
   }
   working_.fetch_sub(1);

@@ -16,13 +16,13 @@ namespace pto_wsp {
 
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
-  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed
+  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
-                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed"};
+                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -33,6 +33,7 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 ///   read_bounds: dim, values = start, length, size of the dimension; of the index view of a gather also site and arg
 ///   gather_bounds: arg, dim, values = the index, size of the dimension, position of the index in its view
 ///   shift: values = the number of bits;  changed: a tensor that no task writes holds another value than when the run began
+///   hook: who watches the run has stopped it, at this task
 /// Values that are no 64-bit signed integers are left out. A failure of a task has its site and coordinates. One of another
 /// node has the node's origin and the registers of the loops around it, outermost first.
 struct Failure {

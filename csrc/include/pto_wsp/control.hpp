@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <new>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "pto_wsp/bound.hpp"
@@ -47,11 +48,19 @@ struct TaskHook {
   void* context = nullptr;
 };
 
+/// For checks: called around every task with all registers, in program order, by the thread that waits for the run. An answer of
+/// false stops the run there.
+struct TaskWatch {
+  bool (*call)(void* context, bool begin, std::uint32_t site, std::span<const std::int64_t> regs) = nullptr;
+  void* context = nullptr;
+};
+
 /// Set before a run, read by every thread of it.
 struct Control {
   std::atomic<bool> cancelled{false};
   std::uint32_t threads = 1;
   TaskHook hook;
+  TaskWatch watch;
 };
 
 /// Memory for kernels that a thread keeps from run to run.
@@ -93,6 +102,8 @@ struct RunStats {
   std::uint64_t task_count = 0, total_cycles = 0;
   std::vector<WindowStats> windows;
   std::vector<std::uint64_t> kernel_counts;
+  std::uint64_t scalar_waits = 0, scalar_wait_cycles = 0;  // at materialisation boundaries
+  std::uint64_t arena_bytes = 0;     // of temporaries
   std::uint64_t max_in_flight = 0;   // really, not in semantic time
   std::uint64_t threads = 0;         // most that worked at once
   bool time_overflowed = false;       // total_cycles is beyond what the clock can count

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "pto_wsp/plan.hpp"
@@ -25,7 +26,11 @@ class Instance {
   /// All symbols, in the plan's order. Throws invalid_argument; logic_error while running.
   void set_symbols(std::span<const std::int64_t> values);
 
-  /// Memory for tensor `i`: every element of `shape` at `data` + index * strides (bytes) must stay valid while runs use
+  /// What these slots hold when a run starts: i64, u64, f64 or bool as 64 bits. Zeros where nothing has been said. Throws
+  /// invalid_argument; logic_error while running.
+  void set_slots(std::span<const std::pair<std::uint32_t, std::uint64_t>> values);
+
+  /// Memory for tensor `i`, which is no temporary: every element of `shape` at `data` + index * strides (bytes) must stay valid while runs use
   /// it. Throws invalid_argument when dtype, number of dimensions or writability are not the plan's; logic_error while running.
   void bind(std::size_t i, std::byte* data, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides,
             std::uint32_t dtype, bool writable);
@@ -47,6 +52,8 @@ class Instance {
   const Plan& plan() const { return *plan_; }
   std::uint32_t threads() const { return threads_; }
   void set_hook(TaskHook hook);
+  /// From now on runs have one thread, the one that waits, and call `watch`. Throws logic_error while running.
+  void set_watch(TaskWatch watch);
 
  private:
   void must_be_idle() const;  // with the lock held
@@ -56,10 +63,12 @@ class Instance {
   mutable std::mutex mutex_;  // of all below
   std::vector<std::int64_t> symbols_;
   bool symbols_set_;
+  std::vector<std::uint64_t> slots_;
   std::vector<Buffer> buffers_;
   std::vector<bool> bound_;
   std::shared_ptr<Run> run_;
   TaskHook hook_;
+  TaskWatch watch_;
 };
 
 }  // namespace pto_wsp

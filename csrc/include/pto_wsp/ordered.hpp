@@ -7,9 +7,11 @@
 #include <optional>
 #include <vector>
 
+#include "pto_wsp/arena.hpp"
 #include "pto_wsp/control.hpp"
 #include "pto_wsp/cost.hpp"
 #include "pto_wsp/depmap.hpp"
+#include "pto_wsp/ranges.hpp"
 #include "pto_wsp/ring.hpp"
 #include "pto_wsp/walker.hpp"
 
@@ -19,19 +21,23 @@ namespace pto_wsp {
 class Front : private Liveness {
  public:
   /// `ring`: where joins are kept for the real run as well, or null when tasks run in program order.
-  void prepare(const BoundPlan& plan, Ring* ring);
+  void prepare(const BoundPlan& plan, Ring* ring, Arena* arena);
 
-  enum class Step : std::uint8_t { task, pause, end, failed };
-  /// On to the next task. It must be committed before the one after.
+  enum class Step : std::uint8_t { task, wait, pause, end, failed };
+  /// On to the next task. It must be committed before the one after. `wait`, with a ring only: call again when `may_go_on`.
   Step next();
   void commit(Ring::Ref self);
 
+  /// What the last `wait` was for is there: the tasks that write what is read, or that use memory about to be used again.
+  bool may_go_on();
+
   const BoundTask& task() const { return plan_->task(walker_.task()); }
   const Arg* args() const { return args_.data(); }
+  const std::int64_t* indices() const { return indices_.data(); }
   const std::int64_t* regs() const { return walker_.regs(); }
-  /// Earlier tasks that conflict with this one, and what precedes it by structure.
+  /// Earlier tasks that conflict with this one, and what precedes it by structure or by name.
   std::span<const ClockRef> conflicts() const { return {deps_.data(), n_conflicts_}; }
-  Ring::Ref before() const { return scopes_.empty() ? Ring::Ref{} : scopes_.back().before.real; }
+  std::span<const Ring::Ref> after() const { return after_; }
   Failure& failure() { return failure_; }
 
   void finish_time() { clock_->finish(); }
@@ -44,45 +50,79 @@ class Front : private Liveness {
     Ring::Ref real;
     explicit operator bool() const { return time.serial != 0; }
   };
+  // All of several tasks and groups. One with a single member needs no join.
+  struct Group {
+    Ref all;
+    bool open = false;  // `all` is a join that takes members
+  };
   // Something sequential. `before`: all of the last part that had tasks, or what preceded the scope.
   struct Scope {
-    Ref before, current;
-    bool joined = false;  // `current` is an open join
+    Ref before;
+    Group current;
     bool own = false;     // `before` is of this scope
   };
+
+  // To be done after a wait.
+  enum class Pending : std::uint8_t { nothing, read, task };
 
   bool finished(const ClockRef& task) const override {
     return clock_->complete(task) && (ring_ == nullptr || ring_->finished(task.serial));
   }
+  Step fail();
+  Step wait_for(Pending then);
+  bool boundary(const TrackedView& view);
+  bool gather_boundary(const BoundTask& t);
+  bool reuse(std::uint32_t tensor);
   Step task_step();
-  void add_member(Ref member);
+  void collect(const BoundTask& t);
+  void follow(const BoundTask& t);
+  void join(Group& group, Ref member, Ring::Membership kind);
+  void seal(Group& group);
+  void forget(Ref ref);
+  void reset(Group& handle);
   void end_part();
   void leave();
 
   const BoundPlan* plan_ = nullptr;
   Ring* ring_ = nullptr;
+  Arena* arena_ = nullptr;
   Walker walker_;
   CostTable costs_;
   LanePicker lanes_;
   DepMap map_;
+  RangeMap ranges_;
+  bool by_ranges_ = false;
   std::optional<Clock> clock_;
   std::vector<Scope> scopes_;
+  std::vector<Group> handles_;
   std::vector<ClockRef> deps_;
   std::size_t n_conflicts_ = 0;
+  std::vector<Ring::Ref> after_;
   std::vector<Arg> args_;
   std::vector<std::int64_t> indices_;
   ClockRef issued_;
+  // What the orchestrator waits for: tasks, and all up to one.
+  std::vector<ClockRef> awaited_;
+  std::uint64_t awaited_retirement_ = 0;
+  Pending pending_ = Pending::nothing;
   Failure failure_;
   std::vector<std::uint64_t> kernel_counts_;
+};
+
+/// Asks for another thread, while fewer work than may at once.
+struct Help {
+  const std::atomic<std::uint32_t>& working;
+  void (*wake)(void*);
+  void* context;
 };
 
 /// One run. Threads call `work` as long as there is some.
 class Ordered {
  public:
-  void prepare(const BoundPlan& plan, Control& control);
+  void prepare(const BoundPlan& plan, Control& control, Arena& arena);
 
-  /// Until the deadline, or until there has been nothing to do for a while. `wake` asks for another thread.
-  void work(std::byte* scratch, Deadline& deadline, const std::atomic<std::uint32_t>& working, void (*wake)(void*), void* context);
+  /// Until the deadline, or until there has been nothing to do for a while.
+  void work(std::byte* scratch, Deadline& deadline, const Help& help);
   /// Between runs: gives back what few runs need.
   void trim();
   bool has_work() const;
@@ -94,8 +134,13 @@ class Ordered {
 
  private:
   void work_alone(std::byte* scratch, Deadline& deadline);
+  bool try_orchestrate();
   bool orchestrate();
-  void execute(Ring::Node* node, std::byte* scratch, Deadline& deadline);
+  template <class F>
+  bool blocked_until(F&& there);
+  void execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help);
+  void share(const Help& help);
+  bool run_watched(std::byte* scratch);
   Front::Step next_step();
   void end_of_tasks();
   void check_over();
@@ -107,7 +152,9 @@ class Ordered {
   Front front_;
   Ring ring_;
   bool held_ = false;  // a task has come out of the front that the ring had no room for
+  bool waits_ = false;  // the front waits
   std::atomic<bool> orchestrating_{false}, all_issued_{false}, blocked_{false}, over_{false};
+  std::atomic<bool> awaiting_{false};  // the front waits for tasks to complete
   std::atomic<bool> cut_short_{false};
   std::atomic<std::uint64_t> n_issued_{0};
   std::optional<Failure> failure_;

@@ -2,6 +2,7 @@
 // One thread at a time issues (the orchestrator); any number take ready tasks and complete them.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -25,6 +26,10 @@ class Ring {
     Join* join = nullptr;
   };
 
+  /// What a join is for. A task or join is a member of one join of each kind at most.
+  enum class Membership : std::uint8_t { scope, handle };
+  static constexpr std::size_t n_memberships = 2;
+
   struct alignas(64) Node {
     std::atomic<std::uint32_t> pending{0};
     std::atomic<Edge*> successors{nullptr};
@@ -33,8 +38,9 @@ class Ring {
     const BoundTask* task = nullptr;
     Arg* args = nullptr;
     std::vector<Edge> edges;
-    Edge member;
-    std::vector<std::int64_t> regs;  // for the hook
+    std::array<Edge, n_memberships> member;
+    std::vector<std::int64_t> regs;     // for the hook
+    std::vector<std::int64_t> indices;  // of gathers
   };
 
   /// Completes when sealed and all members are complete.
@@ -42,7 +48,7 @@ class Ring {
     std::atomic<std::uint32_t> pending{0};
     std::atomic<Edge*> successors{nullptr};
     std::atomic<bool> done{false};
-    Edge member;
+    std::array<Edge, n_memberships> member;
   };
 
   /// Something to wait for: a task by its serial (position + 1), or a join, or nothing.
@@ -58,14 +64,17 @@ class Ring {
   // --- the orchestrator ---
   /// Whether a task of this window has room; retires what is done.
   bool room(std::uint32_t window);
-  /// The next task, with a copy of its arguments. Needs room. `before` are serials of earlier tasks.
-  Ref issue(const BoundTask& task, const Arg* args, const std::int64_t* regs, std::span<const ClockRef> before, Ref join);
+  /// The next task, with a copy of its arguments and indices. Needs room. `before` are serials of earlier tasks.
+  Ref issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, std::span<const ClockRef> before,
+            std::span<const Ref> after);
   Join* open_join();
-  void add_member(Join* join, Ref member);
+  void add_member(Join* join, Ref member, Membership kind);
   void seal(Join* join);
   /// No more is asked of this join; its memory is used again once it is complete.
   void release(Join* join) { released_.push_back(join); }
   bool finished(std::uint64_t serial) const;
+  /// Whether all tasks up to `serial` are complete.
+  bool retired(std::uint64_t serial);
   std::uint64_t issued() const { return issued_; }
   std::uint64_t max_in_flight() const { return max_in_flight_; }
 
@@ -94,7 +103,9 @@ class Ring {
   void complete_join(Join* join, Node*& keep);
 
   void reset_used();
+  void retire();
 
+  const BoundPlan* plan_ = nullptr;
   std::uint64_t allocated_ = 0, capacity_ = 0, mask_ = 0;  // capacity_: of this run
   std::size_t max_args_ = 0;
   bool keep_regs_ = false;

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "pto_wsp/arena.hpp"
 #include "pto_wsp/bound.hpp"
 #include "pto_wsp/control.hpp"
 #include "pto_wsp/independent.hpp"
@@ -18,8 +19,16 @@ namespace pto_wsp {
 
 /// What works on a run. Large, so it is lent to runs in progress: a run that is over has none.
 struct Engine {
+  Arena arena;
   Independent loose;
   Ordered ordered;
+};
+
+struct RunInputs {
+  std::span<const std::int64_t> symbols;
+  std::span<const std::uint64_t> slots;  // what they hold at first, zeros where there are none
+  TaskHook hook{};
+  TaskWatch watch{};
 };
 
 /// Started again for the next run once no thread uses it.
@@ -28,10 +37,9 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   Run() = default;
   ~Run() override = default;
 
-  /// Checks the plan against buffers and symbols and puts the run up. When a check fails, the run is over at once with nothing
-  /// run, and the answer is false.
-  bool start(std::shared_ptr<const Plan> plan, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers, std::uint32_t threads,
-             TaskHook hook);
+  /// Checks the plan against its inputs and puts the run up. When a check fails, the run is over at once with nothing
+  /// run, and the answer is false. Buffers of temporaries are filled in.
+  bool start(std::shared_ptr<const Plan> plan, const RunInputs& inputs, std::span<Buffer> buffers, std::uint32_t threads);
 
   /// Helps until the run is over or the deadline has come; true when it is over.
   bool wait(SteadyClock::time_point until);
@@ -64,6 +72,7 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   void help() noexcept override;
 
  private:
+  std::optional<Failure> check(const RunInputs& inputs, std::span<Buffer> buffers, Arena& arena);
   void enter_use();
   void leave_use() noexcept;
   bool wants_help() const;
