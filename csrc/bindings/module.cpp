@@ -257,5 +257,5 @@ PYBIND11_MODULE(_core, m) {
       .def("cancel", &Instance::cancel)
       .def("is_running", &Instance::is_running)
       .def("error", [](const PyInstance& i) { return record(i, i.error()); })
-      .def("stats", &stats);
+      .def("stats", [](const PyInstance& i) { return stats(i); });
 }
