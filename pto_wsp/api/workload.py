@@ -176,7 +176,7 @@ def make_wir(f: WorkloadFunction | KernelFunction) -> Callable[..., Wir | Kernel
     tensor parameter and a value for each `Constexpr`. Raises as tracing does.
     """
     if isinstance(f, WorkloadFunction):
-        return lambda *args, **kwargs: f(*args, **kwargs).wir
+        return lambda *args, **kwargs: f.trace(args, kwargs).wir
     if isinstance(f, KernelFunction):
         return f.wir
     raise TraceError(

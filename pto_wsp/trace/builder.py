@@ -147,10 +147,15 @@ class WorkloadBuilder:
         self.tensors[unique] = t
         return unique
 
-    def bind_name(self, wanted: str) -> str:
-        """A new name of a loop variable or scalar, visible until the innermost region ends."""
+    def reserve(self, wanted: str) -> str:
+        """A name that no variable of the workload has, or will have."""
         name = unique_name(wanted, self._taken)
         self._taken.add(name)
+        return name
+
+    def bind_name(self, wanted: str) -> str:
+        """A new name of a loop variable or scalar, visible until the innermost region ends."""
+        name = self.reserve(wanted)
         self._visible.add(name)
         self.blocks[-1].names.append(name)
         return name

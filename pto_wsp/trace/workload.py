@@ -15,6 +15,7 @@ import numpy as np
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here
 from pto_wsp.ir.core import Eqn, Region, Role, Wir, written_tensors
 from pto_wsp.ir.dependence import refuse_races
+from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.verify import check_nesting, verify
 from pto_wsp.trace.axes import LoopAxis
 from pto_wsp.trace.builder import WorkloadBuilder, tracing_workload
@@ -227,10 +228,18 @@ def _inside(builder: WorkloadBuilder, x: Any, name: str) -> Any:
 
 
 def _transformed(builder: WorkloadBuilder, f: TracedFunction, eqns: tuple[Eqn, ...]) -> list[Eqn]:
-    """What `f` emitted, as its transformations make it."""
+    """What `f` emitted, as its transformations make it; names that they bind are made unique in the whole workload."""
     part = Traced(replace(builder.finish(), name=f.label, body=Region((), eqns)), builder.tensors)
     for step in f.steps:
         part = step(part)
     known = {k.name for k in builder.kernels.values()}
     builder.kernels.update({k.name: k for k in part.wir.kernels if k.name not in known})
-    return list(part.wir.body.eqns)
+    new = sorted(_bound(part.wir.body.eqns) - _bound(eqns))
+    renaming = Renaming({n: builder.reserve(n) for n in new})
+    return [renaming.eqn(e) for e in part.wir.body.eqns]
+
+
+def _bound(eqns: tuple[Eqn, ...]) -> set[str]:
+    """The names of variables that equations bind."""
+    inside = [e for top in eqns for e in top.walk()]
+    return {v.name for e in inside for v in (*e.outs, *(p for r in e.regions for p in r.params))}

@@ -10,7 +10,7 @@ from pto_wsp.ir import expr
 from pto_wsp.trace.builder import WorkloadBuilder, current_workload
 from pto_wsp.trace.copying import axis_of, copy_tasks, dim_expr
 from pto_wsp.trace.functional import Buffer, Owned, buffer_of, empty, paths, redirect, tree_map
-from pto_wsp.trace.index import Index
+from pto_wsp.trace.index import Index, Scalar64
 from pto_wsp.trace.tensor import ShapeDim, TensorSpec, TensorView
 from pto_wsp.trace.workload import TracedFunction
 
@@ -45,7 +45,7 @@ def scan(f: F, length: ShapeDim | None = None) -> F:
         new, y = dict(paths(result[0], "carry")), dict(paths(result[1], "ys"))
         _same_types(builder, new, buffers, loc)
         ys = {n: empty((count, *x.shape), x.dtype, name=n) for n, x in y.items() if x is not None}
-        made: list[tuple[Owned, Owned, Index]] = [(x, buffers[n], (i + 1) % 2) for n, x in new.items()]
+        made: list[tuple[Owned, Owned, Scalar64]] = [(x, buffers[n], (i + 1) % 2) for n, x in new.items()]
         made += [(y[n], all_of_it, i) for n, all_of_it in ys.items()]
         placed: dict[int, TensorView] = {}
         for x, into, at in made:
@@ -108,11 +108,11 @@ def _same_types(builder: WorkloadBuilder, new: dict[str, Any], old: dict[str, Ow
             raise _bad(f"scan: {n} changes its type in a step", {"takes": types[0], "gives": types[1]}, loc)
 
 
-def _write_into(builder: WorkloadBuilder, x: Owned, into: Owned, at: Index) -> None:
+def _write_into(builder: WorkloadBuilder, x: Owned, into: Owned, at: Scalar64) -> None:
     """Let the tasks of the step being traced work on `into[at]` where they work on `x`, which is theirs."""
     lead = into.lead if isinstance(into, Buffer) else sum(p.kind == "at" for p in into.parts)
     name = builder.tensor(buffer_of(x))
-    redirect(builder.blocks[-1].eqns, name, builder.tensor(buffer_of(into)), lead, at.expr)
+    redirect(builder.blocks[-1].eqns, name, builder.tensor(buffer_of(into)), lead, at.to_expr())
     del builder.tensors[name]
 
 

@@ -298,3 +298,27 @@ def workload_of(body: Any) -> Workload:
         return body(x)
 
     return w(SPEC)
+
+
+def test_loop_rewrites_of_a_function_stay_in_what_it_emits() -> None:
+    @workload
+    def grid(x, y):
+        for i, j in P(4, 5):
+            double(x=x[i, j], y=y[i, j])
+
+    rewritten = grid.interchange(outer="i", inner="j").split(loop="i", size=2)
+
+    @workload
+    def w(x, y):
+        rewritten(x[0], y[0])
+        for i_o in P(2):
+            for i in P.seq(1):
+                rewritten(x[i_o + i + 1], y[i_o + i + 1])
+
+    x = np.random.default_rng(0).standard_normal((3, 4, 5, 2, 2), dtype=np.float32)
+    y = np.zeros_like(x)
+    traced = w(x, y)
+    loops = [e.regions[0].params[0].name for top in traced.wir.body.eqns for e in top.walk() if e.regions]
+    assert loops == ["j", "i_o", "i_i", "i_o.1", "i.1", "j.1", "i.2_o", "i.2_i"]
+    traced.compile().run()
+    assert (y == 2 * x).all()
