@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,25 +153,22 @@ def _run(region: Region, frame: _Frame) -> tuple[Any, ...]:
     for eqn in region.eqns:
         if eqn.prim == "yield":
             return frame.values(eqn.ins)
-        with _at(eqn):
-            if PRIMITIVES[eqn.prim].dialect is Dialect.SCALAR:
-                _scalar(eqn, frame)
-                continue
-            reference = PRIMITIVES[eqn.prim].reference
-            if reference is None:
-                raise InternalError(f"{eqn.prim} has no reference")
-            reference(eqn, frame)
+        try:
+            _step(eqn, frame)
+        except PtoError as e:
+            e.loc = e.loc or eqn.loc or here()
+            raise
     return ()
 
 
-@contextmanager
-def _at(eqn: Eqn) -> Generator[None]:
-    """Errors inside of it say the equation's line, unless they know a better one."""
-    try:
-        yield
-    except PtoError as e:
-        e.loc = e.loc or eqn.loc or here()
-        raise
+def _step(eqn: Eqn, frame: _Frame) -> None:
+    if PRIMITIVES[eqn.prim].dialect is Dialect.SCALAR:
+        _scalar(eqn, frame)
+        return
+    reference = PRIMITIVES[eqn.prim].reference
+    if reference is None:
+        raise InternalError(f"{eqn.prim} has no reference")
+    reference(eqn, frame)
 
 
 def _bind_all(eqn: Eqn, frame: _Frame, values: Sequence[Any]) -> None:

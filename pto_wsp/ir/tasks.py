@@ -24,6 +24,7 @@ from pto_wsp.ir.core import (
     IndexType,
     Kernel,
     Literal,
+    Param,
     Policy,
     Primitive,
     ScalarType,
@@ -115,6 +116,28 @@ def bound_vars(eqns: Sequence[Eqn]) -> Iterator[Var]:
             yield from eqn.outs
             for r in eqn.regions:
                 yield from r.params
+
+
+def used_names(eqn: Eqn) -> frozenset[str]:
+    """The variables and symbols that an equation itself names; those of its regions are theirs."""
+    out: set[str] = set()
+    for x in (*eqn.ins, *eqn.params.values()):
+        out |= _names_in(x)
+    return frozenset(out)
+
+
+def _names_in(x: In | Param) -> frozenset[str]:
+    match x:
+        case Var():
+            return frozenset((x.name,))
+        case View() | Expr():
+            return frozenset(x.names())
+        case Axis():
+            return x.size.names()
+        case tuple():
+            return frozenset(n for item in x for n in _names_in(item))
+        case _:
+            return frozenset()
 
 
 def slot_types(wir: Wir) -> dict[int, DType]:
