@@ -69,8 +69,8 @@ from pto_wsp import (
     workload,
 )
 from pto_wsp.errors import CODES, Location
-from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.dependence import refuse_races
+from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 from pto_wsp.runtime.failure import to_error
