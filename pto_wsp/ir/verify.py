@@ -35,8 +35,8 @@ _BODY = (*tasks.LOOPS, *tasks.PARTS, *tasks.READS, *tasks.SLOTS, "cond", "yield"
 STAGES: dict[str, tuple[str, ...]] = {
     # what a task dialect equation may be, at each stage of the way to the plan; scalar operations may stand in all of them
     "traced": (*_BODY, *tasks.SCOPES),
-    "resolved": (*_BODY, "deps"),
-    "lowered": (*_BODY, "deps", *tasks.BUFFERS),
+    "resolved": _BODY,
+    "lowered": (*_BODY, *tasks.BUFFERS),
     # and beside it: all writes are new values
     "pure": (*_BODY, *tasks.SCOPES),
 }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pto_wsp import IRConversionError, TypeCheckError
+from pto_wsp import IRConversionError, ScheduleError, TypeCheckError
 from pto_wsp.ir.tasks import origins, used_names
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
@@ -96,8 +96,6 @@ BROKEN = [
     ("a: bool = item flags[0]\n " + call(s="a"), "needs a scalar of f32, not bool"),
     (call(s="1.0:f16"), "needs a scalar of f32"),
     ('deps[mode="guess"] { }', "needs a mode"),
-    ('deps[mode="hybrid"] { }\n ' + call(), "around the whole workload"),
-    ('combine { part { deps[mode="hybrid"] { } } }', "around the whole workload"),
     ("acquire T", "not allowed here"),
     ("return X", "returns X"),
     ("return Z", "returns Z"),
@@ -109,6 +107,14 @@ BROKEN = [
 def test_rules_of_workloads(body: str, why: str) -> None:
     with pytest.raises(IRConversionError, match=why):
         verify(parse(text(body, "temporary T: f32[1]")))
+
+
+@pytest.mark.parametrize(
+    "body", ['deps[mode="hybrid"] { }\n ' + call(), 'combine { part { deps[mode="hybrid"] { } } }']
+)
+def test_dependences_are_of_the_whole_workload(body: str) -> None:
+    with pytest.raises(ScheduleError, match="of a part"):
+        verify(parse(text(body)))
 
 
 def test_operands_of_two_types_are_a_type_error() -> None:

@@ -109,6 +109,7 @@ def test_tasks_that_never_run_are_not_waited_for() -> None:
 
 def test_empty_loops_disappear_where_their_extent_is_no_data() -> None:
     kept = """
+  task k[](y=X[0 :+ 1, 0 :+ 8])
   a: i64 = item lens[0]
   seq_for j in j: Range(a) {
   }
