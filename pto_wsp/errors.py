@@ -374,6 +374,7 @@ PTO186 scan with carries or sequences that do not fit
 PTO201 iterations of a P loop conflict
 PTO202 iterations of a P loop use one slot, and one sets it
 PTO203 explicit dependences leave a conflict unordered
+PTO204 under check="races", tasks of different iterations of a P loop that touch a common element
 PTO301 text that is not wir
 PTO302 wir that breaks its rules
 PTO401 an unknown target
@@ -385,6 +386,7 @@ PTO406 a wrong number of threads
 PTO407 a folder that the wir cannot be dumped to
 PTO408 a loop that is not there, or one of several of that name
 PTO409 a rewrite that would change what the workload means
+PTO410 an unknown check
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration
 PTO503 an array's shape differs from its declaration
@@ -397,6 +399,12 @@ PTO509 an axis size is not bound
 PTO510 an unknown axis or symbol name
 PTO511 an axis size that is negative or not an integer
 PTO512 an output array whose own elements share storage
+PTO513 a wrong number of lengths, pointers or indices for an axis
+PTO514 an indptr that decreases, or that reaches beyond the indices
+PTO515 an index of a sparse axis outside of its inner size
+PTO516 a symbol or tensor of the wrong kind for what is bound to it
+PTO517 a slot that the workload does not use, or a value that it does not hold
+PTO518 an address without what says what is there
 PTO601 an artifact that is damaged or not one
 PTO602 an artifact of a newer version, or with unknown required parts
 PTO603 an artifact that cannot be read or written
@@ -414,4 +422,8 @@ PTO715 no memory for a run
 PTO716 a shift outside of 0 .. 63
 PTO717 a cast of a number that the integer type does not hold
 PTO718 the largest or smallest of no elements
+PTO719 lengths, pointers or indices computed in the run that no axis can have
+PTO720 under check="bounds", a view outside of its tensor
+PTO721 under check="numerics", a result that differs from the reference evaluator's
+PTO722 under check="numerics", a NaN or an infinity made of finite numbers
 """)

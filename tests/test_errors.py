@@ -48,6 +48,7 @@ from pto_wsp import (
     TypeCheckError,
     UnsupportedError,
     WindowMode,
+    arch,
     cast,
     combine,
     dispatch,
@@ -68,12 +69,15 @@ from pto_wsp import (
     where,
     workload,
 )
+from pto_wsp.artifact.artifact import make as make_artifact
 from pto_wsp.errors import CODES, Location
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
+from pto_wsp.runtime.check import Checker, check_modes, keep_temporaries
 from pto_wsp.runtime.failure import to_error
+from pto_wsp.targets.cpu_sim.target import CpuSim
 
 F32, F16, I32, BOOL = DType.F32, DType.F16, DType.I32, DType.BOOL
 Mistake = Callable[[], object]
@@ -205,7 +209,7 @@ def _() -> None:
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    program().set_slot("a", 1)  # <-- PTO001
+    program().enable_tracing(1)  # <-- PTO001
 
 
 @mistake("PTO002", CompileError)
@@ -1293,6 +1297,185 @@ def _() -> None:
 
 
 # ---- artifacts
+
+
+SEQUENCES = """workload w {
+  symbol $n
+  ragged seq: outer=$n lengths="seq.lengths"
+  sparse routing: outer=2 indptr="ptr" indices="routing.indices" inner=4
+  tensor y: f32[1,1]
+  tensor seq.lengths: i64[$n]
+  tensor ptr: i64[3]
+  tensor routing.indices: i64[4]
+  kernel k "k" (s: f32, y: out f32<1x1>) {
+    a: f32<1x1> = full[cols=1, rows=1] s
+    store y a
+  }
+  s: i64 = slot_get[slot=3]
+  task k[](s=s, y=y[0 :+ 1, 0 :+ 1])
+}"""
+
+
+def sequences() -> Program:
+    """A program with a ragged axis `seq`, a sparse one `routing`, whose pointers are a symbol, and an i64 slot 3."""
+    artifact = CpuSim().compile(parse(SEQUENCES), arch.get(), {"n": 2})
+    good = {"seq": [1, 2], "routing": ([0, 1, 4], [0, 3, 1, 2])}
+    return Program(artifact).bind({"y": zeros(1, 1)}).set_axis_sizes(good)
+
+
+@mistake("PTO509", BindError)
+def _() -> None:
+    Program(CpuSim().compile(parse(SEQUENCES), arch.get(), {"n": 2})).run()  # <-- PTO509
+
+
+@mistake("PTO511", BindError)
+def _() -> None:
+    sequences().set_axis_sizes({"seq": [1, -2]})  # <-- PTO511
+
+
+@mistake("PTO511", BindError)
+def _() -> None:
+    sequences().set_axis_sizes({"seq": np.array([1, 2**63], dtype=np.uint64)})  # <-- PTO511
+
+
+@mistake("PTO502", BindError)
+def _() -> None:
+    sequences().set_axis_sizes({"seq": [1.5, 2]})  # <-- PTO502
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    sequences().set_axis_sizes({"routing": [0, 1, 2]})  # <-- PTO705
+
+
+@mistake("PTO513", BindError)
+def _() -> None:
+    sequences().set_axis_sizes({"seq": [1, 2, 3]}).run()  # <-- PTO513
+
+
+@mistake("PTO513", BindError)
+def _() -> None:
+    sequences().set_symbol_ptr("ptr", [0, 1])  # <-- PTO513
+
+
+@mistake("PTO514", BindError)
+def _() -> None:
+    sequences().set_symbol_ptr("ptr", np.array([0, 2, 1], np.int32))  # <-- PTO514
+
+
+@mistake("PTO514", BindError)
+def _() -> None:
+    sequences().set_axis_sizes({"routing": ([0, 1, 5], [0, 3, 1, 2])})  # <-- PTO514
+
+
+@mistake("PTO515", BindError)
+def _() -> None:
+    sequences().set_axis_sizes({"routing": ([0, 1, 4], [0, 4, 1, 2])})  # <-- PTO515
+
+
+@mistake("PTO515", BindError)
+def _() -> None:
+    sequences().bind({"routing.indices": [0, -1, 1, 2]})  # <-- PTO515
+
+
+@mistake("PTO510", BindError)
+def _() -> None:
+    sequences().set_symbol_ptr("lengths", [1])  # <-- PTO510
+
+
+@mistake("PTO516", BindError)
+def _() -> None:
+    sequences().set_symbol_ptr("n", [1])  # <-- PTO516
+
+
+@mistake("PTO516", BindError)
+def _() -> None:
+    sequences().set_symbol_u64("ptr", 1)  # <-- PTO516
+
+
+@mistake("PTO517", BindError)
+def _() -> None:
+    sequences().set_slot(64, 1)  # <-- PTO517
+
+
+@mistake("PTO517", BindError)
+def _() -> None:
+    sequences().set_slot(3, 1.5)  # <-- PTO517
+
+
+@mistake("PTO518", BindError)
+def _() -> None:
+    sequences().set_symbol_ptr("ptr", zeros(3, dtype=np.int64).ctypes.data)  # <-- PTO518
+
+
+@mistake("PTO410", CompileError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0])).compile(check="speed")  # <-- PTO410
+
+
+@mistake("PTO701", ExecutionError)
+def _() -> None:
+    sequences_returning = SEQUENCES.replace("tensor y", "result y").replace("])\n}", "])\n  return y\n}")
+    _ = Program(CpuSim().compile(parse(sequences_returning), arch.get(), {"n": 2})).results  # <-- PTO701
+
+
+@mistake("PTO719", ExecutionError)
+def _() -> None:
+    text = """workload w {
+      ragged seq: outer=1 lengths="lens"
+      tensor lens: i32[1]
+      kernel k "k" (x: out i32<1x1>) { }
+      task k[](x=lens[0 :+ 1])
+      n: i64 = item lens[0]
+      parallel_for t in seq: Ragged(n) { }
+    }"""
+    record = dict.fromkeys(("site", "arg", "dim", "check"))
+    error = to_error(
+        make_artifact(parse(text), b"", ()), {**record, "kind": "extent", "coords": [], "values": [-1], "origin": 2}
+    )
+    error.loc = Location.of_frame(sys._getframe())  # <-- PTO719
+    raise error
+
+
+def watched(body: Callable[..., object], mode: str) -> Checker:
+    """What looks at the tasks of `of_data(body)`, whose second tensor is written, as runs of it do."""
+    w, scratch = keep_temporaries(of_data(body).wir)
+    assert not scratch
+    checker = Checker(CpuSim().compile(w, arch.get(), {}), check_modes(mode))
+    checker.begin_run({"x": zeros(8, 4, 4), "y": np.ones((8, 4, 4), np.float32), "n": zeros(4, dtype=np.int32)})
+    return checker
+
+
+@mistake("PTO204", RaceError)
+def _() -> None:
+    checker = watched(lambda x, y, n: [copy(x[b], y[item(n[b])]) for b in P(4)], "races")  # <-- PTO204
+    for b in range(2):
+        checker(True, 0, [b, 0])
+        checker(False, 0, [b, 0])
+
+
+@mistake("PTO720", BoundsError)
+def _() -> None:
+    watched(lambda x, y, n: [copy(x[b], y[b]) for b in P(4)], "bounds")(True, 0, [8])  # <-- PTO720
+
+
+@mistake("PTO721", KernelError)
+def _() -> None:
+    checker = watched(lambda x, y, n: copy(x[0], y[0]), "numerics")  # <-- PTO721
+    checker(True, 0, [])
+    checker(False, 0, [])
+
+
+@mistake("PTO722", KernelError)
+def _() -> None:
+    @kernel
+    def logarithm(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, pto.log(x))
+
+    checker = watched(lambda x, y, n: logarithm(x[0], y[0]), "all")  # <-- PTO722
+    checker(True, 0, [])
+    checker._arrays["y"][0] = -np.inf
+    checker(False, 0, [])
 
 
 @mistake("PTO601", ArtifactError)

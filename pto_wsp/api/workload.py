@@ -23,6 +23,7 @@ from pto_wsp.errors import (
     user_frame,
 )
 from pto_wsp.ir.core import Kernel, Wir
+from pto_wsp.runtime.check import check_modes, keep_temporaries
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
 from pto_wsp.targets.cpu_sim import target as cpu_sim
@@ -43,20 +44,30 @@ class Workload(Traced, Schedules):
         return step(self)
 
     def compile(
-        self, target: str = DEFAULT_TARGET, arch: Any = None, threads: int | None = None, **options: object
+        self,
+        target: str = DEFAULT_TARGET,
+        arch: Any = None,
+        threads: int | None = None,
+        check: str | None = None,
+        **options: object,
     ) -> Program:
         """The program of this workload, bound to the arrays it was traced with.
 
         target: "cpu_sim". arch: the name of an architecture model, a path to one, or None for the default ("ascend_a2a3").
         threads: most threads that work on a run; None means PTO_WSP_NUM_THREADS, else the processors there are.
+        check: "races", "bounds", "numerics" or "all": runs go task by task in program order, and the first iterations of one P loop
+        that touch a common element (RaceError), view outside of its tensor (BoundsError), result away from the reference
+        evaluator's, or NaN or infinity made of finite numbers (KernelError) stops them. Slow; None checks what every run checks.
         Raises CompileError (unknown target or arch, schedules that have no meaning) and BindError (arrays that do not fit).
         """
-        no_options("compile", options, "target, arch, threads")
+        no_options("compile", options, "target, arch, threads, check")
         count = thread_count(threads)
+        modes = check_modes(check)
         begin = time.perf_counter()
-        artifact = base.get(target).compile(self.wir, archs.get(arch), self.sizes)
+        wir, scratch = keep_temporaries(self.wir) if modes else (self.wir, frozenset[str]())
+        artifact = base.get(target).compile(wir, archs.get(arch), self.sizes)
         try:
-            program = Program(artifact, count)
+            program = Program(artifact, count, check=modes, scratch=scratch)
         except ArtifactError as e:  # what the runtime refuses of a plan just made is a limit of the runtime
             raise CompileError(
                 "PTO405",

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pto_wsp.artifact.container import Section, content_hash, damaged, pack, unpack
+from pto_wsp.artifact.tables import tables_of
 from pto_wsp.errors import ArtifactError, Location, PtoError, here
-from pto_wsp.ir.core import Axis, Eqn, Region, Wir
+from pto_wsp.ir.core import Eqn, Region, Wir
 from pto_wsp.ir.dependence import analyse
+from pto_wsp.ir.tasks import SCOPES, origins
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ir.verify import verify
 
@@ -21,19 +23,19 @@ from pto_wsp.ir.verify import verify
 @dataclass(frozen=True)
 class Artifact:
     """Immutable, and shared by the programs made of it. `manifest` is plain JSON data; `wir` is the workload as it was
-    scheduled, whose tasks know where the user wrote them, and `wir_text` its text."""
+    scheduled, whose equations know where the user wrote them, and `wir_text` its text. `check_locations` says for each kernel
+    where its checks of valid shapes stand."""
 
     manifest: dict[str, Any]
     wir: Wir
     wir_text: str
     plan: bytes
-    task_locations: tuple[Location | None, ...]
     check_locations: tuple[tuple[Location | None, ...], ...]
     others: tuple[Section, ...] = field(default=())
 
     def sections(self) -> list[Section]:
         places = {
-            "tasks": [_place(x) for x in self.task_locations],
+            "origins": [_place(e.loc) for e in origins(self.wir)],
             "checks": [[_place(x) for x in row] for row in self.check_locations],
         }
         return [
@@ -67,19 +69,19 @@ class Artifact:
             places = (
                 json.loads(by_name["locations"].data.decode())
                 if "locations" in by_name
-                else {"tasks": [], "checks": []}
+                else {"origins": [], "checks": []}
             )
-            tasks = tuple(_location(x) for x in places["tasks"])
+            found = tuple(_location(x) for x in places["origins"])
             checks = tuple(tuple(_location(x) for x in row) for row in places["checks"])
         except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as e:
             raise damaged(f"its tables cannot be read ({type(e).__name__})") from e
         others = tuple(s for s in parts if s.name not in ("manifest", "wir", "plan", "locations"))
         try:
-            wir = _located(parse(text), tasks)
+            wir = _located(parse(text), found)
             verify(wir, "traced")
         except PtoError as e:
             raise damaged(f"its wir breaks a rule: {e.what}") from e
-        artifact = Artifact(manifest, wir, text, by_name["plan"].data, tasks, checks, others)
+        artifact = Artifact(manifest, wir, text, by_name["plan"].data, checks, others)
         artifact._check()
         return artifact
 
@@ -138,7 +140,7 @@ class Artifact:
         return Artifact.from_bytes(data)
 
 
-_MANIFEST: dict[str, type] = {
+_MANIFEST: dict[str, Any] = {
     "name": str,
     "target": str,
     "arch": str,
@@ -150,35 +152,13 @@ _MANIFEST: dict[str, type] = {
     "race_checks": bool,
     "symbols": list,
     "axes": dict,
+    "data_axes": dict,
     "tensors": list,
     "kernels": list,
+    "slots": dict,
+    "returns": (str, list, type(None)),
     "schedules": list,
 }
-
-
-def tables_of(wir: Wir) -> dict[str, Any]:
-    """The tables of the manifest that follow from the wir."""
-    axes: dict[str, str | int] = {}
-    ambiguous: set[str] = set()  # one name for two sizes: only the symbols' own names tell them apart
-    schedules: list[str] = []
-    for top in wir.body.eqns:
-        for eqn in top.walk():
-            axis = eqn.params.get("axis")
-            if isinstance(axis, Axis) and axis.kind in ("Dense", "DenseDyn", "Tiles"):
-                single = len(axis.size.terms) == 1 and axis.size.const == 0 and axis.size.terms[0][1] == 1
-                size = axis.size.const if axis.size.is_const else axis.size.terms[0][0] if single else None
-                if isinstance(size, (int, str)) and axes.setdefault(axis.name, size) != size:
-                    ambiguous.add(axis.name)
-            if eqn.prim in ("dispatch", "window"):
-                schedules.append(eqn.prim + ":" + ",".join(f"{k}={v}" for k, v in sorted(eqn.params.items())))
-    return {
-        "name": wir.name,
-        "symbols": list(wir.symbols),
-        "axes": {name: size for name, size in axes.items() if name not in ambiguous},
-        "tensors": [[v.name, str(v.type)] for v in wir.tensors],
-        "kernels": [[k.name, k.label] for k in wir.kernels],
-        "schedules": schedules,
-    }
 
 
 def _replace_file(target: Path, data: bytes) -> None:
@@ -212,22 +192,22 @@ def _replace_file(target: Path, data: bytes) -> None:
 def make(
     wir: Wir,
     plan: bytes,
-    task_locations: tuple[Location | None, ...],
     check_locations: tuple[tuple[Location | None, ...], ...],
     **manifest: Any,
 ) -> Artifact:
     """The artifact of a lowered workload; `manifest` gives the fields that do not follow from the wir."""
-    return Artifact({**manifest, **tables_of(wir)}, wir, show(wir), plan, task_locations, check_locations)
+    return Artifact({**manifest, **tables_of(wir)}, wir, show(wir), plan, check_locations)
 
 
 def _located(wir: Wir, places: tuple[Location | None, ...]) -> Wir:
-    """wir with these locations on its tasks, in program order."""
+    """wir with these locations on its equations, in the order of the text."""
     left = iter(places)
 
     def visit(eqn: Eqn) -> Eqn:
-        if eqn.prim == "task":
-            return replace(eqn, loc=next(left, None))
-        return replace(eqn, regions=tuple(Region(r.params, tuple(visit(e) for e in r.eqns)) for r in eqn.regions))
+        loc = None if eqn.prim in SCOPES else next(left, None)
+        return replace(
+            eqn, loc=loc, regions=tuple(Region(r.params, tuple(visit(e) for e in r.eqns)) for r in eqn.regions)
+        )
 
     return wir.with_body(*(visit(e) for e in wir.body.eqns))
 

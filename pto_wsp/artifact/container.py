@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pto_wsp.errors import ArtifactError, here
 
 MAGIC = b"PTOWSPAR"
-SCHEMA = 1
+SCHEMA = 2
 KNOWN = ("manifest", "wir", "plan", "locations")
 # what says where a program came from, not what it is: outside of the content hash
 UNHASHED = ("locations",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -377,18 +377,27 @@ def _outside(what: str, view: View, k: int, size: int) -> BoundsError:
     )
 
 
-def run_kernel(kernel: Kernel, args: Mapping[str, Array]) -> None:
-    """One task: `args` are arrays of the valid shapes (written in place for outputs) and zero-dimensional scalars."""
+Observer = Callable[[Eqn, list[Array], Array | None], None]
+
+
+def run_kernel(kernel: Kernel, args: Mapping[str, Array], observe: Observer | None = None) -> None:
+    """One task: `args` are arrays of the valid shapes (written in place for outputs) and zero-dimensional scalars.
+
+    `observe` is called after each operation: its operands, cut to the valid shape of the result, and the result (a store has none).
+    """
     valid: dict[str, int] = {}
     for p in kernel.params:
         if isinstance(p.type, TileType):
             valid[f"{p.name}.rows"], valid[f"{p.name}.cols"] = args[p.name].shape
     values: dict[str, Array] = dict(args)
     for eqn in kernel.body.eqns:
-        _run_tile(eqn, values, valid)
+        ins = _run_tile(eqn, values, valid)
+        if observe is not None:
+            observe(eqn, ins, values[eqn.outs[0].name] if eqn.outs else None)
 
 
-def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> None:
+def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> list[Array]:
+    """Run one operation; its operands, cut to the valid shape."""
     prim = PRIMITIVES[eqn.prim]
     if prim.reference is None or prim.type is None:
         raise InternalError(f"{eqn.prim} is not a leaf: expand the kernel first")
@@ -410,7 +419,7 @@ def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> N
     ]
     if typed.type is None:
         prim.reference(dict(eqn.params), *ins)
-        return
+        return ins
     out = typed.type
     shape = tuple(valid[d] if isinstance(d, str) else d for d in (out.vrows, out.vcols))
     clipped = [
@@ -422,6 +431,7 @@ def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> N
         result = np.asarray(prim.reference(dict(eqn.params), *wide))
     rounded = round_to(out.dtype, result)
     values[eqn.outs[0].name] = rounded if eqn.prim in ("full", "iota", "broadcast") else np.broadcast_to(rounded, shape)
+    return clipped
 
 
 def _clip(x: Array, t: object, out: TileType, shape: tuple[int, ...]) -> Array:

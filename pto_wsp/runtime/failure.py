@@ -2,118 +2,247 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
-from pto_wsp.ir.core import At, Eqn, Kernel, TileAt, View, Wir
-from pto_wsp.ir.expr import var
+from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, View, ViewDim, written_tensors
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.expand import expand_kernel
+from pto_wsp.runtime.places import Place, Places
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks
+
+Values = dict[str, object]
 
 
 def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     """The error for `failure`, a record of the core (csrc/include/pto_wsp/bound.hpp says what its fields hold)."""
-    try:
-        return _to_error(artifact, failure)
-    except (LookupError, AssertionError, ValueError) as e:
-        error = damaged("its plan and its wir have different tasks")
-        raise error from e
-
-
-def _to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
-    kind, numbers = failure["kind"], failure["values"]
+    kind = failure["kind"]
     if kind == "cancelled":
         return Cancelled("PTO703", "the run was cancelled", fix="execute() runs the program again")
     if kind == "memory":
         return ExecutionError("PTO715", "there is no memory for the run", fix="use smaller tiles, or fewer threads")
-    if failure["site"] is None:
+    try:
+        return _to_error(_Failure(artifact, failure))
+    except (LookupError, AssertionError, ValueError) as e:
+        error = damaged("its plan and its wir have different equations")
+        raise error from e
+
+
+class _Failure:
+    """A failure with what it is about."""
+
+    def __init__(self, artifact: Artifact, record: dict[str, Any]) -> None:
+        self.artifact = artifact
+        self.wir = artifact.wir
+        self.places = Places(artifact.wir)
+        self.kind: str = record["kind"]
+        self.numbers: list[int] = record["values"]
+        self.arg: int | None = record["arg"]
+        self.dim: int | None = record["dim"]
+        self.check: int | None = record["check"]
+        self.site: int | None = record["site"]
+        origin: int | None = record.get("origin")
+        self.place: Place | None = (
+            self.places.origins[origin]
+            if origin is not None
+            else self.places.sites[self.site]
+            if self.site is not None
+            else None
+        )
+        self.values: Values = {}
+        if self.place is None:
+            return
+        if self.place.eqn.prim == "task" and self.site is not None:
+            if record["coords"]:
+                self.values["task"] = self.places.task(self.site, record["coords"])
+        elif record["coords"]:
+            self.values["iteration"] = self.places.iteration(self.place, record["coords"])
+
+    @property
+    def eqn(self) -> Eqn:
+        assert self.place is not None
+        return self.place.eqn
+
+    @property
+    def loc(self) -> Location | None:
+        return self.eqn.loc
+
+    @property
+    def kernel(self) -> Kernel:
+        return self.wir.kernel(str(self.eqn.params["kernel"]))
+
+    def made_in_the_run(self, tensor: str) -> bool:
+        """Whether `tensor` holds lengths, pointers or indices of an axis that tasks of the run compute."""
+        return self.places.axis_of(tensor) is not None and tensor in written_tensors(self.wir)
+
+    def error(self, code: str, cls: type[PtoError], what: str, fix: str) -> PtoError:
+        return cls(code, what, values=self.values, loc=self.loc, fix=fix)
+
+
+def _to_error(f: _Failure) -> PtoError:
+    if f.place is None:
         return ExecutionError("PTO714", "semantic time is beyond 2^62 cycles", fix="use smaller sizes")
-    eqn = list(artifact.wir.tasks())[failure["site"]]
-    kernel = artifact.wir.kernel(str(eqn.params["kernel"]))
-    loc = _at(artifact.task_locations, failure["site"])
-    values: dict[str, object] = {}
-    if failure["coords"]:
-        values["task"] = f"{kernel.label}[{', '.join(_coordinates(artifact.wir, eqn, failure['coords']))}]"
-    name = "" if failure["arg"] is None else kernel.params[failure["arg"]].name
-    if kind == "bounds":
-        view = eqn.ins[failure["arg"]]
+    match f.kind:
+        case "bounds":
+            return _bounds(f)
+        case "read_bounds":
+            return _read_bounds(f)
+        case "gather_bounds":
+            return _gather_bounds(f)
+        case "valid_shape":
+            return _valid_shape(f)
+        case "extent":
+            return _extent(f)
+        case _:
+            return _number(f)
+
+
+def _bounds(f: _Failure) -> PtoError:
+    """A view of a task reaches outside of its tensor."""
+    view, name = _argument(f)
+    assert f.dim is not None
+    d = view.dims[f.dim]
+    f.values[name] = show_view(view)
+    what = f"kernel {f.kernel.label}, argument {name}: {_reached(d, f.numbers)} of dimension {f.dim} of {view.tensor}, which has {f.numbers[2]}"
+    source = f.places.source(d.index) if isinstance(d, At) else None
+    if source is not None and f.made_in_the_run(source.tensor):
+        return _wrong_axis(f, source.tensor, what)
+    return f.error("PTO163", BoundsError, what, "make the axis shorter, or the tensor larger")
+
+
+def _argument(f: _Failure) -> tuple[View, str]:
+    """The view that a failure of a task is about, and the name of its parameter."""
+    assert f.arg is not None
+    view = f.eqn.ins[f.arg]
+    assert isinstance(view, View)
+    return view, f.kernel.params[f.arg].name
+
+
+def _reached(d: ViewDim, numbers: list[int]) -> str:
+    if isinstance(d, At):
+        return f"element {numbers[0]}"
+    last = numbers[1] if isinstance(d, TileAt) else numbers[0] + numbers[1]
+    return f"{numbers[0]} .. {last}"
+
+
+def _read_bounds(f: _Failure) -> PtoError:
+    """A scalar is read, or the indices of a gather are, from outside of a tensor."""
+    assert f.dim is not None
+    if f.eqn.prim == "task":
+        outer, name = _argument(f)
+        view = next(v for v in outer.index_views() if f.dim < len(v.dims))
+        what = f"kernel {f.kernel.label}, argument {name}: the indices of a gather are"
+    else:
+        view = f.eqn.ins[0]
         assert isinstance(view, View)
-        values[name] = show_view(view)
-        d = view.dims[failure["dim"]]
-        last = numbers[1] if isinstance(d, TileAt) else numbers[0] + numbers[1]
-        reached = f"element {numbers[0]}" if isinstance(d, At) else f"{numbers[0]} .. {last}"
-        what = f"kernel {kernel.label}, argument {name}: {reached} of dimension {failure['dim']} of {view.tensor}, which has {numbers[2]}"
-        return BoundsError("PTO163", what, values=values, loc=loc, fix=_FIXES[kind])
-    if kind == "valid_shape":
-        return _valid_shape(artifact, failure, kernel, values, loc)
-    codes = {
-        "extent": ("PTO511", BoundsError),
-        "scalar_range": ("PTO713", BoundsError),
-        "zero_divisor": ("PTO711", ExecutionError),
-        "overflow": ("PTO712", BoundsError),
-        "cost": ("PTO714", ExecutionError),
-    }
-    if kind not in codes:
-        raise InternalError(f"the core reports {failure}")
-    code, cls = codes[kind]
-    shown = f" ({numbers[0]})" if numbers else ""
-    where = f", argument {name}" if name else ""
-    return cls(code, f"kernel {kernel.label}{where}: {_KINDS[kind]}{shown}", values=values, loc=loc, fix=_FIXES[kind])
+        what = f"{f.eqn.prim} of"
+    f.values["view"] = show_view(view)
+    d = view.dims[f.dim]
+    if isinstance(d, Span) and f.numbers[1] < 0:
+        reached = f"{f.numbers[1]} elements from {f.numbers[0]}"
+    else:
+        reached = _reached(d, f.numbers)
+    what = f"{what} {reached} of dimension {f.dim} of {view.tensor}, which has {f.numbers[2]}"
+    if f.made_in_the_run(view.tensor):
+        return _wrong_axis(f, view.tensor, what)
+    return f.error("PTO163", BoundsError, what, "read inside the tensor: compare the index with the size before")
+
+
+def _gather_bounds(f: _Failure) -> PtoError:
+    """An index that a gather has read names no element."""
+    view, name = _argument(f)
+    assert f.dim is not None
+    d = view.dims[f.dim]
+    assert isinstance(d, Gather)
+    index, size, position = f.numbers
+    f.values[name] = show_view(view)
+    what = f"kernel {f.kernel.label}, argument {name}: index {index}, number {position} of {show_view(d.index)}, into dimension {f.dim} of {view.tensor}, which has {size}"
+    if f.made_in_the_run(d.index.tensor):
+        return _wrong_axis(f, d.index.tensor, what)
+    return f.error("PTO163", BoundsError, what, "let indices be 0 or more, and less than the size of the dimension")
+
+
+def _wrong_axis(f: _Failure, tensor: str, what: str) -> PtoError:
+    f.values["axis"] = f"{f.places.axis_of(tensor)}, from {tensor}, which tasks of this run compute"
+    fix = "compute lengths of 0 or more, pointers that do not decrease, and indices inside their axis"
+    return f.error("PTO719", ExecutionError, what, fix)
+
+
+def _extent(f: _Failure) -> PtoError:
+    """A loop of a negative number of iterations."""
+    shown = f" ({f.numbers[0]})" if f.numbers else ""
+    if f.eqn.prim == "task":
+        what = f"kernel {f.kernel.label}: a loop around it has a negative extent{shown}"
+        return f.error("PTO511", BoundsError, what, "extents are 0 or more")
+    axis = f.eqn.params["axis"]
+    assert isinstance(axis, Axis)
+    what = f"the loop over {f.eqn.params['loop']} has a negative extent{shown}"
+    data = next((a for a in f.wir.axes if a.name == axis.name), None)
+    if data is not None and f.made_in_the_run(data.tensors[0]):
+        return _wrong_axis(f, data.tensors[0], what)
+    return f.error("PTO511", BoundsError, what, "extents are 0 or more")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    code: str
+    cls: type[PtoError]
+    what: str
+    fix: str
 
 
 _KINDS = {
-    "extent": "a loop around it has a negative extent",
-    "scalar_range": "a scalar does not fit its parameter",
-    "zero_divisor": "an index expression divides by zero",
-    "overflow": "an integer beyond 64 bits",
-    "cost": "a cost that is negative or beyond 64 bits",
+    "scalar_range": _Kind(
+        *("PTO713", BoundsError, "a scalar does not fit its parameter"),
+        "give an integer that the parameter's dtype holds",
+    ),
+    "zero_divisor": _Kind("PTO711", ExecutionError, "a division by zero", "let the divisor be something else than 0"),
+    "overflow": _Kind("PTO712", BoundsError, "an integer beyond 64 bits", "use smaller sizes"),
+    "cost": _Kind(
+        *("PTO714", ExecutionError, "a cost that is negative or beyond 64 bits"), "correct the cost tables of the arch"
+    ),
+    "shift": _Kind("PTO716", ExecutionError, "a shift outside of 0 .. 63", "shift by 0 .. 63 bits"),
+    "cast_range": _Kind(
+        *("PTO717", BoundsError, "a cast of a number that the new type does not hold"),
+        "cast numbers inside the range of the type; minimum and maximum bring them there",
+    ),
+    "empty_reduce": _Kind(
+        *("PTO718", ExecutionError, "the largest or smallest of no elements"),
+        "reduce at least one element, under P.when(n > 0) if need be",
+    ),
 }
-_FIXES = {
-    "extent": "extents are 0 or more",
-    "bounds": "make the axis shorter, or the tensor larger",
-    "scalar_range": "give an integer that the parameter's dtype holds",
-    "zero_divisor": "bind the divisor to something else than 0",
-    "overflow": "use smaller sizes",
-    "cost": "correct the cost tables of the arch",
-}
 
 
-def _coordinates(wir: Wir, task: Eqn, numbers: list[int]) -> list[str]:
-    """`b=3` where a coordinate is a loop variable, else its number."""
-    labels: dict[str, str] = {}
-    for top in wir.body.eqns:
-        for loop in top.walk():
-            for v in (v for r in loop.regions for v in r.params):
-                labels[v.name] = str(loop.params["loop"])
-    coords = task.params["coords"]
-    assert isinstance(coords, tuple)
-    names = [next((label for name, label in labels.items() if c == var(name)), None) for c in coords]
-    return [str(x) if name is None else f"{name}={x}" for name, x in zip(names, numbers, strict=True)]
+def _number(f: _Failure) -> PtoError:
+    """A number that is no good, in a task's arguments or in the scalars between tasks."""
+    kind = _KINDS.get(f.kind)
+    if kind is None:
+        raise InternalError(f"the core reports {f.kind}")
+    where = f.eqn.prim
+    if f.eqn.prim == "task":
+        name = "" if f.arg is None else f", argument {f.kernel.params[f.arg].name}"
+        where = f"kernel {f.kernel.label}{name}"
+    elif f.eqn.outs:
+        where = f"{f.eqn.prim}, which gives {f.eqn.outs[0].name}"
+    elif f.eqn.prim in ("parallel_for", "seq_for"):
+        where = f"the loop over {f.eqn.params['loop']}"
+    shown = f" ({', '.join(map(str, f.numbers))})" if f.numbers else ""
+    return f.error(kind.code, kind.cls, f"{where}: {kind.what}{shown}", kind.fix)
 
 
-def _at(table: tuple[Location | None, ...], k: int) -> Location | None:
-    return table[k] if 0 <= k < len(table) else None
-
-
-def _valid_shape(
-    artifact: Artifact, failure: dict[str, Any], kernel: Kernel, values: dict[str, object], loc: Location | None
-) -> PtoError:
-    checks = kernel_checks(expand_kernel(kernel))
-    check, eqn = checks[failure["check"]]
-    index = artifact.wir.kernels.index(kernel)
-    rows = artifact.check_locations[index] if index < len(artifact.check_locations) else ()
-    inside = _at(rows, failure["check"])
+def _valid_shape(f: _Failure) -> PtoError:
+    kernel = f.kernel
+    assert f.check is not None
+    check, eqn = kernel_checks(expand_kernel(kernel))[f.check]
+    index = f.wir.kernels.index(kernel)
+    rows = f.artifact.check_locations[index] if index < len(f.artifact.check_locations) else ()
+    inside = rows[f.check] if f.check < len(rows) else None
     if inside is not None:
-        values["needed at"] = inside
+        f.values["needed at"] = inside
     word = "differ from" if check.rel == "eq" else "are fewer than"
     what = f"kernel {kernel.label}: {eqn.prim} gets tiles whose valid extents do not fit: {check.a} {word} {check.b}"
-    return KernelError(
-        "PTO710",
-        what,
-        values=values,
-        loc=loc,
-        fix="pass tiles of equal valid shape: tile both tensors by the same axis, or pad them to whole tiles",
-    )
+    fix = "pass tiles of equal valid shape: tile both tensors by the same axis, or pad them to whole tiles"
+    return f.error("PTO710", KernelError, what, fix)

@@ -23,17 +23,16 @@ from pto_wsp.errors import (
     no_attribute,
     no_options,
 )
-from pto_wsp.ir.core import written_tensors
-from pto_wsp.ir.dependence import refuse_races
+from pto_wsp.ir.core import DType
+from pto_wsp.runtime.bindings import Bindings
+from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.runtime.stats import ProgramStats, WindowStats
 from pto_wsp.targets.base import TARGETS
-from pto_wsp.trace.tensor import Tensor, array_of, check_array
 
 _SLICE = 0.05  # seconds between looks at signals while waiting
 _MAX_THREADS = 1024
-_SHARE_WORK: Any = 100_000  # candidate solutions; exact for the strides of real arrays
 
 
 def thread_count(threads: int | None) -> int:
@@ -61,19 +60,26 @@ class Program:
     Made by `workload.compile()` or `Program.load(path)`. Any number of programs may run at once; one program runs once at a time.
     """
 
-    def __init__(self, artifact: Artifact, threads: int | None = None, *, plan: Any = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        threads: int | None = None,
+        *,
+        plan: Any = None,
+        check: frozenset[str] = frozenset(),
+        scratch: frozenset[str] = frozenset(),
+    ) -> None:
+        """`check`, `scratch`: what `workload.compile(check=...)` looks for, and the tensors that are temporaries without it."""
         self._artifact = artifact
         self._threads = thread_count(threads)
         self.compile_time_ms = 0.0
         self._plan = plan if plan is not None else _load_plan(artifact)
         self._run = core().Instance(self._plan, self._threads)
-        self._arrays: dict[str, np.ndarray] = {}
-        self._sizes: dict[str, int] = dict(artifact.manifest["sizes"])
-        self._types = {v.name: artifact.wir.tensor_type(v.name) for v in artifact.wir.tensors}
-        self._order = list(self._types)
-        self._written = written_tensors(artifact.wir)
-        self._outputs: list[tuple[np.ndarray, tuple[int, ...]]] = []
-        self._ready = False  # whether the core has the bindings as they are now, checked
+        self._bound = Bindings(artifact, scratch)
+        self._check, self._scratch = check, scratch
+        self._checker = Checker(artifact, check) if check else None
+        if self._checker is not None:
+            self._run.set_hook(self._checker)
         self._started = False
         self._lock = threading.RLock()
 
@@ -85,13 +91,13 @@ class Program:
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:
-        """The bound arrays by name."""
-        return dict(self._arrays)
+        """The bound arrays by name, the values of ragged and sparse axes among them."""
+        return dict(self._bound.arrays)
 
     @property
     def axis_sizes(self) -> dict[str, int | None]:
         """The sizes bound at run time by symbol name; None where unbound."""
-        return {n: self._sizes.get(n) for n in self._artifact.wir.symbols}
+        return {n: self._bound.sizes.get(n) for n in self._artifact.wir.symbols}
 
     @property
     def wir(self) -> str:
@@ -100,168 +106,77 @@ class Program:
 
     def bind(self, tensors: Mapping[str, Any]) -> Self:
         """Bind arrays by tensor name, by reference. Raises BindError for an unknown name, a wrong dtype, rank, shape or byte order,
-        or a read-only array for an output."""
+        or a read-only array for an output.
+
+        A result of the workload may be bound too: then each run writes it there. The lengths, pointers and indices of axes that
+        were made from lists or arrays are tensors as well (`seq.lengths`), which take any integers and copy them.
+        """
         _need(isinstance(tensors, Mapping), "bind", "a mapping from names to arrays", tensors)
         with self._lock:
             self._not_running("bind()")
-            new: dict[str, np.ndarray] = {}
-            for name, x in tensors.items():
-                if name not in self._types:
-                    raise BindError(
-                        "PTO508",
-                        f"there is no tensor {name!r}",
-                        values={"tensors": ", ".join(self._order)},
-                        loc=here(),
-                        fix="use the names of the workload's tensors",
-                    )
-                array = array_of(x.data if isinstance(x, Tensor) else x, f"tensor {name}")
-                self._check(name, array)
-                new[name] = array
-            self._arrays.update(new)
-            self._ready = False
+            self._bound.bind(tensors)
         return self
 
-    def _check(self, name: str, array: np.ndarray) -> None:
-        t = self._types[name]
-        check_array(array, t.dtype, f"tensor {name}")
-        fits = array.ndim == len(t.shape) and all(
-            not d.is_const or d.const == n for d, n in zip(t.shape, array.shape, strict=True)
-        )
-        if not fits:
-            raise BindError(
-                "PTO503",
-                f"tensor {name} has shape {list(array.shape)}, but is declared {t}",
-                loc=here(),
-                fix="give an array of the declared shape",
-            )
-        if name in self._written and _overlaps_itself(array):
-            raise BindError(
-                "PTO512",
-                f"tensor {name} is written, but elements of its array share storage",
-                values={"shape": list(array.shape), "strides": list(array.strides)},
-                loc=here(),
-                fix="give an array whose elements are distinct, such as array.copy()",
-            )
-        if name in self._written and not array.flags.writeable:
-            raise BindError(
-                "PTO505",
-                f"tensor {name} is written, but its array is read-only",
-                values={name: t},
-                loc=here(),
-                fix="give a writable array, such as array.copy()",
-            )
+    def set_axis_sizes(self, sizes: Mapping[str, Any]) -> Self:
+        """Bind the sizes of axes by axis name (or by the name of their symbol): a number for a dynamic axis, the lengths of a ragged
+        one, (indptr, indices) of a sparse one. Lists and arrays of integers are copied. Nothing is traced or built again.
 
-    def set_axis_sizes(self, sizes: Mapping[str, int]) -> Self:
-        """Bind the sizes of dynamic axes by axis name (or by the name of their symbol). Nothing is traced or built again. Raises BindError for an unknown or static
-        axis, and for a size that is negative or not an integer."""
+            program.set_axis_sizes({"batch": 3, "seq": [3, 5, 0], "routing": (indptr, indices)})
+
+        Raises BindError for an unknown or static axis, a size that is negative or no integer, and for lengths, pointers and
+        indices that no axis has; what only other bindings decide is checked when a run starts, before anything runs.
+        """
         _need(isinstance(sizes, Mapping), "set_axis_sizes", "a mapping from axis names to sizes", sizes)
-        axes: dict[str, Any] = self._artifact.manifest["axes"]
         with self._lock:
             self._not_running("set_axis_sizes()")
-            new: dict[str, int] = {}
-            for name, size in sizes.items():
-                symbol = axes.get(name, "$" + name if name in self._artifact.wir.symbols else None)
-                if symbol is None:
-                    raise BindError(
-                        "PTO510",
-                        f"there is no axis {name!r}",
-                        values=self._axis_names(),
-                        loc=here(),
-                        fix="use the name of a dynamic axis",
-                    )
-                if isinstance(symbol, int):
-                    raise BindError(
-                        "PTO510",
-                        f"axis {name!r} is static",
-                        values={name: symbol},
-                        loc=here(),
-                        fix="declare it DenseDyn to change its size",
-                    )
-                new[symbol[1:]] = _size(name, size)
-            self._sizes.update(new)
-            self._ready = False
+            self._bound.set_axis_sizes(sizes)
         return self
 
     def set_symbol_u64(self, name: str, value: int) -> Self:
-        """Bind a symbol. Raises BindError for an unknown symbol, and for a value that is negative or not an integer."""
+        """Bind a symbol that is a number. Raises BindError for an unknown symbol, for one that is an array, and for a value that is
+        negative or not an integer."""
         with self._lock:
             self._not_running("set_symbol_u64()")
-            if name not in self._artifact.wir.symbols:
-                raise BindError(
-                    "PTO510",
-                    f"there is no symbol {name!r}",
-                    values=self._axis_names(),
-                    loc=here(),
-                    fix="use the name of a symbol",
-                )
-            self._sizes[name] = _size(name, value)
-            self._ready = False
+            self._bound.set_symbol_u64(name, value)
         return self
 
-    def _axis_names(self) -> dict[str, object]:
-        axes: dict[str, Any] = self._artifact.manifest["axes"]
-        dynamic = [n for n, s in axes.items() if isinstance(s, str)]
-        return {
-            "dynamic axes": ", ".join(dynamic) or "none",
-            "static axes": ", ".join(n for n in axes if n not in dynamic) or "none",
-            "symbols": ", ".join(self._artifact.wir.symbols) or "none",
-        }
+    def set_symbol_ptr(
+        self, name: str, buffer: Any, *, size: int | None = None, dtype: DType = DType.I64, unsafe: bool = False
+    ) -> Self:
+        """Bind a symbol that gives an axis its lengths, pointers or indices.
 
-    def _prepare(self) -> None:
-        """Check what only all bindings together show, and hand them to the core."""
-        missing = [n for n in self._artifact.wir.symbols if n not in self._sizes]
-        if missing:
-            raise BindError(
-                "PTO509",
-                f"the size of {', '.join(missing)} is not bound",
-                values=self._axis_names(),
-                loc=here(),
-                fix=f'program.set_axis_sizes({{"{missing[0]}": ...}})'
-                if "$" + missing[0] in self._artifact.manifest["axes"].values()
-                else f'program.set_symbol_u64("{missing[0]}", ...)',
+        buffer: an array, a list or a buffer object of integers, which are copied; or an address, with `size` elements of `dtype`
+        there and unsafe=True. Raises BindError for an unknown symbol, for one that is a number, and for values no axis has.
+        """
+        with self._lock:
+            self._not_running("set_symbol_ptr()")
+            self._bound.set_symbol_ptr(name, buffer, size, dtype, unsafe)
+        return self
+
+    def set_slot(self, slot: int, value: bool | int | float) -> Self:
+        """The value that slot `slot` has when a run starts; 0 where this was never called. Raises BindError for a slot that the
+        workload does not use, and for a value its type does not hold."""
+        with self._lock:
+            self._not_running("set_slot()")
+            self._bound.set_slot(slot, value)
+        return self
+
+    @property
+    def results(self) -> Any:
+        """What the workload returns: an array or a tuple of arrays, complete when the run is; None where it returns nothing.
+
+        Each run gives new arrays, except for results that `bind` has given an array; elements that no task writes are 0.
+        Raises ExecutionError before the first run.
+        """
+        returns = self._artifact.wir.returns
+        if returns is None:
+            return None
+        if not self._started:
+            raise ExecutionError(
+                *("PTO701", "results before execute()"), loc=here(), fix="program.execute() first, or program.run()"
             )
-        unbound = [n for n in self._order if n not in self._arrays]
-        if unbound:
-            raise BindError(
-                "PTO507",
-                f"tensor {', '.join(unbound)} has no array",
-                values={unbound[0]: self._types[unbound[0]]},
-                loc=here(),
-                fix=f'program.bind({{"{unbound[0]}": array}})',
-            )
-        for name, array in self._arrays.items():
-            self._check(name, array)
-        env = {"$" + n: v for n, v in self._sizes.items()}
-        for name, t in self._types.items():
-            want = tuple(d.value(env) for d in t.shape)
-            if self._arrays[name].shape != want:
-                raise BindError(
-                    "PTO503",
-                    f"tensor {name} has shape {list(self._arrays[name].shape)}, but with these sizes is {list(want)}",
-                    values={name: t, **self._sizes},
-                    loc=here(),
-                    fix="bind an array of this shape, or other sizes",
-                )
-        for k, a in enumerate(self._order):
-            for b in self._order[k + 1 :]:
-                if (a in self._written or b in self._written) and _share(self._arrays[a], self._arrays[b]):
-                    raise BindError(
-                        "PTO506",
-                        f"tensors {a} and {b} share storage, and one of them is written",
-                        loc=here(),
-                        fix="use one Tensor and views of it (X[...]), or copy one array",
-                    )
-        if self._artifact.manifest["race_checks"]:
-            refuse_races(self._artifact.wir, self._sizes)
-        self._run.set_symbols([self._sizes[n] for n in self._artifact.wir.symbols])
-        for i, name in enumerate(self._order):
-            a = self._arrays[name]
-            self._run.bind(
-                i, a.ctypes.data, list(a.shape), list(a.strides), self._types[name].dtype.code, bool(a.flags.writeable)
-            )
-        # an array can be made read-only, or get another shape, after it was bound
-        self._outputs = [(self._arrays[n], self._arrays[n].shape) for n in self._order if n in self._written]
-        self._ready = True
+        made = self._bound.results
+        return made[returns] if isinstance(returns, str) else tuple(made[n] for n in returns)
 
     # running
 
@@ -280,8 +195,9 @@ class Program:
         no_options("execute", options, "none")
         with self._lock:
             self._not_running("execute()")
-            if not self._ready or any(a.shape != shape or not a.flags.writeable for a, shape in self._outputs):
-                self._prepare()
+            self._bound.hand_over(self._run)
+            if self._checker is not None:
+                self._checker.begin_run({**self._bound.arrays, **self._bound.results})
             try:
                 ran = self._run.start()
             except MemoryError as e:
@@ -324,6 +240,11 @@ class Program:
 
     def _error(self, failure: dict[str, Any]) -> PtoError:
         """The error for what went wrong in a run."""
+        found = None if self._checker is None else self._checker.error
+        if failure["kind"] == "hook" and found is not None:
+            if not isinstance(found, PtoError):
+                raise found
+            return found
         error = to_error(self._artifact, failure)
         error.loc = error.loc or here()
         return error
@@ -368,17 +289,19 @@ class Program:
             threads=s["threads"],
             max_in_flight=s["max_in_flight"],
             kernel_counts=counts,
+            scalar_waits=s["scalar_waits"],
+            scalar_wait_cycles=s["scalar_wait_cycles"],
+            arena_bytes=s["arena_bytes"],
         )
 
     # the artifact
 
     def copy(self) -> Program:
         """Another program of the same artifact, with the same bindings, that can run beside this one."""
-        other = Program(self._artifact, self._threads, plan=self._plan)
+        other = Program(self._artifact, self._threads, plan=self._plan, check=self._check, scratch=self._scratch)
         other.compile_time_ms = self.compile_time_ms
         with self._lock:
-            other._arrays = dict(self._arrays)
-            other._sizes = dict(self._sizes)
+            self._bound.copy_to(other._bound)
         return other
 
     def to_bytes(self) -> bytes:
@@ -436,36 +359,3 @@ def _load_plan(artifact: Artifact) -> Any:
     if not same or list(plan.kernels()) != [k.label for k in wir.kernels]:
         raise damaged("its plan and its wir name different tensors, symbols or kernels")
     return plan
-
-
-def _size(name: str, size: object) -> int:
-    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or not 0 <= size < 2**63:
-        raise BindError("PTO511", f"the size of {name} is {size!r}", loc=here(), fix="give an integer of 0 .. 2^63 - 1")
-    return int(size)
-
-
-def _overlaps_itself(a: np.ndarray) -> bool:
-    """Whether two indices of `a` mean a common byte."""
-    if a.size <= 1:
-        return False
-    reach = a.itemsize
-    for stride, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape, strict=True) if n > 1):
-        if not stride:
-            return True
-        if stride < reach:
-            # not nested dimensions: decide by looking at every element's address
-            grids = np.indices(a.shape, dtype=np.int64).reshape(a.ndim, -1)
-            offsets = np.sort(np.asarray(a.strides, dtype=np.int64) @ grids)
-            return bool((np.diff(offsets) < a.itemsize).any())
-        reach += stride * (n - 1)
-    return False
-
-
-def _share(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays have a byte in common; counted as shared where that would take long to find out."""
-    if not np.may_share_memory(a, b):
-        return False
-    try:
-        return bool(np.shares_memory(a, b, max_work=_SHARE_WORK))
-    except np.exceptions.TooHardError:
-        return True

@@ -29,6 +29,9 @@ class ProgramStats:
     threads               most threads that worked on the run at once, measured
     max_in_flight         most tasks that were really running or waiting to run, measured
     kernel_counts         tasks by kernel
+    scalar_waits, scalar_wait_cycles   how often, and how long in cycles, issue waited for tasks whose results a scalar or a gather
+                          reads
+    arena_bytes           memory of the temporaries: most that lived at once
     """
 
     compile_time_ms: float = 0.0
@@ -44,3 +47,6 @@ class ProgramStats:
     threads: int = 0
     max_in_flight: int = 0
     kernel_counts: dict[str, int] = field(default_factory=dict[str, int])
+    scalar_waits: int = 0
+    scalar_wait_cycles: int = 0
+    arena_bytes: int = 0

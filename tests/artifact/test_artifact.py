@@ -31,7 +31,7 @@ from pto_wsp import (
     workload,
 )
 from pto_wsp.artifact.artifact import Artifact
-from pto_wsp.artifact.container import Section, pack, unpack
+from pto_wsp.artifact.container import SCHEMA, Section, pack, unpack
 
 SOURCE = """
 from pto_wsp import DenseDyn, DispatchPolicy, DType, In, Out, P, Tile, kernel, pto, workload
@@ -175,10 +175,10 @@ def test_every_truncation_and_every_addition_is_an_error() -> None:
 
 def test_a_newer_schema_is_refused_by_its_number() -> None:
     newer = bytearray(DATA)
-    newer[8] = 2
+    newer[8] = SCHEMA + 1
     with pytest.raises(ArtifactError, match=r"PTO602.*\n.*") as caught:
         Artifact.from_bytes(bytes(newer))
-    assert "schema 2" in caught.value.what
+    assert f"schema {SCHEMA + 1}" in caught.value.what
 
 
 def test_an_unknown_optional_section_is_kept() -> None:

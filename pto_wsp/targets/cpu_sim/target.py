@@ -6,14 +6,17 @@ from collections.abc import Mapping
 
 from pto_wsp.arch import Arch
 from pto_wsp.artifact.artifact import Artifact, make
+from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.dependence import analyse
+from pto_wsp.ir.tasks import deps_mode, origins
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
 from pto_wsp.passes.resolve_schedules import resolve_schedules
 from pto_wsp.targets.base import Pass, register, run_passes
 from pto_wsp.targets.cpu_sim.lower import lanes_of, lower
+from pto_wsp.targets.cpu_sim.nodes import Body
 
 # what the artifact keeps as its wir
 KEPT: tuple[tuple[Pass, str], ...] = ((canonicalize, "traced"),)
@@ -38,11 +41,13 @@ class CpuSim:
     def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact:
         """The artifact of a traced and scheduled workload. Nothing here depends on the sizes of axes."""
         kept = run_passes(wir, KEPT)
-        plan = lower(run_passes(kept, LOWERING), arch, lanes_of(wir, arch))
+        lowered = run_passes(kept, LOWERING)
+        if len(origins(lowered)) != len(origins(kept)):
+            raise InternalError("lowering changes the equations that the plan names")
+        plan = lower(lowered, arch, lanes_of(wir, arch), deps_mode(wir))
         return make(
             kept,
             plan.data,
-            plan.task_locations,
             plan.check_locations,
             target=self.name,
             arch=arch.name,
@@ -53,6 +58,13 @@ class CpuSim:
             sizes={n: int(v) for n, v in sizes.items()},
             race_checks=analyse(kept).depends_on_sizes,
         )
+
+
+def registers(wir: Wir) -> list[dict[str, int]]:
+    """For each task site of an artifact's wir, which register of its plan holds which variable."""
+    body = Body(run_passes(wir, LOWERING))
+    body.block(body.wir.body)
+    return body.registers
 
 
 register(CpuSim())

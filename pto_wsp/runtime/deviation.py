@@ -1,0 +1,199 @@
+"""How far a task's results may lie from those of the reference evaluator.
+
+The evaluator computes each operation in float64 and rounds once; the runtime rounds as docs/operations.md says. Beside each value
+goes a radius: the runtime's value is inside value +- radius. An operation passes the radii of its operands on, as its derivative
+or its monotony does, and adds its own error. A radius is infinite where the radii of the operands leave open what an operation
+does: a comparison of numbers that may be equal, an overflow. Bounds on sums are Higham's (Accuracy and Stability of Numerical
+Algorithms, lemma 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from pto_wsp.ir.core import DType, Eqn, TileType
+
+Array = np.ndarray[Any, Any]
+Rule = Callable[[Mapping[str, Any], list[Array], list[Array]], Array]
+
+U32 = 2.0**-24
+# half the distance from 1 to the next number, half the smallest number, and the largest one
+_UNIT = {DType.F32: U32, DType.F16: 2.0**-11, DType.BF16: 2.0**-8}
+_SMALL = {DType.F32: 2.0**-150, DType.F16: 2.0**-25, DType.BF16: 2.0**-134}
+_LARGE = {DType.F32: 3.4028234663852886e38, DType.F16: 65504.0, DType.BF16: 3.3895313892515355e38}
+# what the runtime's polynomials may be off, in units of f32 (an ulp is at most two)
+_ULPS = {"exp": 1.1, "log": 1.0, "rsqrt": 1.5, "tanh": 1.5, "erf": 1.1, "sin": 2.0, "cos": 2.0}
+_SLACK = 1 + 1e-9  # the bounds themselves are computed with rounding
+
+
+def deviation(eqn: Eqn, ins: list[Array], radii: list[Array], out: Array) -> Array:
+    """The radius of the result `out` of `eqn` on operands `ins`, each with its radius."""
+    t = eqn.outs[0].type
+    assert isinstance(t, TileType)
+    wide = [x if x.dtype.kind == "b" else x.astype(np.float64) for x in ins]
+    exact = not any(r.any() for r in radii)
+    rule = _RULES.get(eqn.prim)
+    with np.errstate(all="ignore"):
+        if exact and eqn.prim not in _OWN:
+            passed = np.zeros(out.shape)
+        elif rule is None:
+            passed = np.full(out.shape, np.inf)
+        else:
+            passed = np.broadcast_to(rule(eqn.params, wide, radii), out.shape)
+        if not t.dtype.is_float:
+            return np.where((passed > 0) & (not exact), np.inf, 0.0)
+        size = np.abs(out.astype(np.float64))
+        own = (2 * _UNIT[t.dtype] + U32 + 2 * U32 * _ULPS.get(eqn.prim, 0.0)) * (size + passed) + 3 * _SMALL[t.dtype]
+        radius = np.where(np.isnan(passed), np.inf, (passed + (0 if eqn.prim in _EXACT else own)) * _SLACK)
+        return np.where(np.isfinite(size) & (size + radius > _LARGE[t.dtype]), np.inf, radius)
+
+
+def _first(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    return r[0]
+
+
+def _sum(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    return sum(r[1:], r[0])
+
+
+def _largest(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    return np.maximum(r[0], r[1])
+
+
+def _mul(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    a, b = np.abs(x[0]), np.abs(x[1])
+    return a * r[1] + b * r[0] + r[0] * r[1]
+
+
+def _fma(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    return _mul(params, x, r) + r[2]
+
+
+def _div(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    least = np.abs(x[1]) - r[1]
+    moved = (r[0] + np.abs(x[0] / x[1]) * r[1]) / least
+    return np.where(r[0] + r[1] == 0, 0.0, np.where(least > 0, moved, np.inf))
+
+
+def _monotone(f: Callable[[Array], Array]) -> Rule:
+    """Of an increasing function; where it is not defined on the whole of x +- r, nothing is known."""
+
+    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+        y = f(x[0])
+        reach = np.maximum(f(x[0] + r[0]) - y, y - f(x[0] - r[0]))
+        return np.where(r[0] == 0, 0.0, np.where(np.isnan(reach), np.inf, np.abs(reach)))
+
+    return rule
+
+
+def _pole(f: Callable[[Array], Array]) -> Rule:
+    """Of a function of |x| that falls, with a pole at 0."""
+
+    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+        a = np.abs(x[0])
+        return np.where(r[0] == 0, 0.0, np.where(a > r[0], f(a - r[0]) - f(a), np.inf))
+
+    return rule
+
+
+def _lipschitz(slope: float) -> Rule:
+    return lambda params, x, r: np.minimum(slope * r[0], 2.0)
+
+
+def _compare(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    if x[0].dtype.kind == "b":
+        return r[0] + r[1]
+    room = r[0] + r[1]
+    return np.where((room > 0) & (np.abs(x[0] - x[1]) <= room), np.inf, 0.0)
+
+
+def _where(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    known = np.where(x[0], r[1], r[2])
+    if x[1].dtype.kind == "b":
+        return np.where(r[0] > 0, np.inf, known)
+    return np.where(r[0] > 0, np.abs(x[1] - x[2]) + np.maximum(r[1], r[2]), known)
+
+
+def _cast(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    to: DType = params["to"]
+    if to.is_float or x[0].dtype.kind == "b":
+        return r[0]
+    if to is DType.BOOL:
+        return np.where((r[0] > 0) & (np.abs(x[0]) <= r[0]), np.inf, 0.0)
+    return _monotone(np.trunc)(params, x, r)
+
+
+def _roundings(n: float) -> float:
+    return n * U32 / (1 - n * U32)
+
+
+def _row_or_column_sum(axis: int, accumulators: int, levels: int) -> Rule:
+    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+        n = -(-x[0].shape[axis] // accumulators) + levels
+        size = (np.abs(x[0]) + r[0]).sum(axis=axis, keepdims=True)
+        return r[0].sum(axis=axis, keepdims=True) + _roundings(n) * size
+
+    return rule
+
+
+def _product(axis: int) -> Rule:
+    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+        size = np.abs(x[0]).prod(axis=axis, keepdims=True)
+        most = (np.abs(x[0]) + r[0]).prod(axis=axis, keepdims=True)
+        return most - size + _roundings(x[0].shape[axis]) * most
+
+    return rule
+
+
+def _extreme(axis: int) -> Rule:
+    return lambda params, x, r: r[0].max(axis=axis, keepdims=True)
+
+
+def _matmul(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    a, ra = (v.T if params["transpose_a"] else v for v in (np.abs(x[0]), r[0]))
+    b, rb = (v.T if params["transpose_b"] else v for v in (np.abs(x[1]), r[1]))
+    k = min(a.shape[1], b.shape[0])
+    a, ra, b, rb = a[:, :k], ra[:, :k], b[:k], rb[:k]
+    most = (a + ra) @ (b + rb)
+    passed = most - a @ b
+    for c, rc in zip(x[2:], r[2:], strict=True):
+        passed, most = passed + rc, most + np.abs(c) + rc
+    return np.maximum(passed, 0.0) + _roundings(k + 5) * most
+
+
+# operations whose own error is not in proportion to the result: it is added by their rule
+_OWN = ("rowsum", "colsum", "rowprod", "colprod", "matmul")
+_MOVES = ("load", "full", "iota", "broadcast")
+_EXACT = (
+    *(*_MOVES, "neg", "abs", "maximum", "minimum", "where", "floor", "ceil", "rint", "trunc"),
+    *("rowmax", "rowmin", "colmax", "colmin", "count_rows", "count_cols"),
+)
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys((*_MOVES, "count_rows", "count_cols", "neg", "abs", "logical_not"), _first),
+    **dict.fromkeys(("add", "sub", "logical_and", "logical_or"), _sum),
+    **dict.fromkeys(("maximum", "minimum"), _largest),
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _compare),
+    **dict.fromkeys(("sin", "cos", "tanh"), _lipschitz(1.0)),
+    "erf": _lipschitz(1.13),
+    "mul": _mul,
+    "fma": _fma,
+    "div": _div,
+    "exp": _monotone(np.exp),
+    "log": _monotone(np.log),
+    "sqrt": _monotone(np.sqrt),
+    "rsqrt": _pole(lambda x: 1 / np.sqrt(x)),
+    "reciprocal": _pole(lambda x: 1 / x),
+    **{name: _monotone(getattr(np, name)) for name in ("floor", "ceil", "rint", "trunc")},
+    "where": _where,
+    "cast": _cast,
+    "rowsum": _row_or_column_sum(1, 16, 4),
+    "colsum": _row_or_column_sum(0, 4, 2),
+    "rowprod": _product(1),
+    "colprod": _product(0),
+    **dict.fromkeys(("rowmax", "rowmin"), _extreme(1)),
+    **dict.fromkeys(("colmax", "colmin"), _extreme(0)),
+    "matmul": _matmul,
+}
