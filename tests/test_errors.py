@@ -1806,6 +1806,22 @@ def _() -> None:
     w(zeros(4, 4), zeros(4, 4)).compile().run()
 
 
+@mistake("PTO730", BoundsError)
+def _() -> None:
+    @kernel
+    def pick(x: In[Tile[4, 8, F32]], i: In[Tile[4, 1, DType.I32]], y: Out[Tile[4, 1, F32]]):
+        pto.store(y, pto.gather(x, i))
+
+    @workload
+    def w(x, i, y):
+        for b in P(x.tiles(4)):
+            pick(x=x[b], i=i[b], y=y[b])  # <-- PTO730
+
+    index = np.zeros((8, 1), np.int32)
+    index[5] = 8
+    w(zeros(8, 8), index, zeros(8, 1)).compile().run()
+
+
 def test_a_location_that_is_no_file_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert str(Location(str(tmp_path / "pipe"), 1, "f").show()) == f"--> {tmp_path / 'pipe'}:1 in f"

@@ -173,7 +173,7 @@ bool Independent::run_body(Chunk& chunk, const Nest& nest, std::byte* scratch, D
       if (stop()) return true;
       if (deadline.passed()) return false;
       if (!plan_->prepare(task, chunk.regs.data(), chunk.args.data(), failure, chunk.indices.data())) return fail(failure, 0);
-      run_kernel(*plan_, *control_, task, chunk.args.data(), scratch, chunk.regs.data());
+      if (!run_kernel(*plan_, *control_, task, chunk.args.data(), scratch, chunk.regs.data(), failure)) return fail(failure, 0);
       nest.step(chunk.regs.data());
       ++chunk.at;
     }
@@ -191,7 +191,7 @@ bool Independent::run_body(Chunk& chunk, const Nest& nest, std::byte* scratch, D
       case Walker::Event::task: {
         const BoundTask& task = plan_->task(chunk.walker.task());
         if (!plan_->prepare(task, chunk.walker.regs(), chunk.args.data(), failure, chunk.indices.data())) return fail(failure, chunk.ordinal);
-        run_kernel(*plan_, *control_, task, chunk.args.data(), scratch, chunk.walker.regs());
+        if (!run_kernel(*plan_, *control_, task, chunk.args.data(), scratch, chunk.walker.regs(), failure)) return fail(failure, chunk.ordinal);
         ++chunk.ordinal;
         break;
       }

@@ -1,5 +1,6 @@
 #include "pto_wsp/kernel.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -123,6 +124,10 @@ Kernel::~Kernel() = default;
 const std::string& Kernel::name() const noexcept { return impl_->program.name; }
 std::span<const Param> Kernel::params() const noexcept { return impl_->program.params; }
 std::size_t Kernel::scratch_bytes() const noexcept { return impl_->scratch_bytes; }
+
+bool Kernel::may_fault() const noexcept {
+  return std::ranges::any_of(impl_->program.instrs, [](const Instr& i) { return i.op == Op::gather || i.op == Op::scatter || i.op == Op::bincount; });
+}
 
 std::int64_t Kernel::cost(std::span<const Arg> args) const { return evaluate_cost(impl_->program, args); }
 

@@ -115,13 +115,31 @@ class Decoder {
       instr.dst = static_cast<std::int32_t>(in_.u(p_.values.size(), "a value")) - 1;
       const std::uint64_t n_src = in_.u(3, "the number of sources");
       for (std::uint64_t s = 0; s < n_src; ++s) instr.src[instr.n_src++] = source();
-      const std::uint64_t n_imm = in_.u(2, "the number of immediates");
-      std::int64_t imm[2] = {};
-      for (std::uint64_t k = 0; k < n_imm; ++k) imm[k] = in_.s();
-      verify(instr, imm, n_imm);
+      const std::uint64_t n_imm = in_.u(3, "the number of immediates");
+      require(n_imm == immediates(instr.op), "wrong number of immediates");
+      for (std::uint64_t k = 0; k < n_imm; ++k) instr.at[k] = immediate();
+      verify(instr);
       if (instr.dst >= 0) assigned_[static_cast<std::size_t>(instr.dst)] = true;
       p_.instrs.push_back(instr);
     }
+  }
+
+  static std::uint64_t immediates(Op op) {
+    switch (op) {
+      case Op::iota:
+      case Op::concat:
+      case Op::gather:
+      case Op::scatter:
+      case Op::cumsum: return 1;
+      case Op::matmul: return 2;
+      case Op::slice: return 3;
+      default: return 0;
+    }
+  }
+  std::int32_t immediate() {
+    const std::int64_t x = in_.s();
+    require(x >= 0 && x <= max_elements, "an immediate is negative or too large");
+    return static_cast<std::int32_t>(x);
   }
 
   Source source() {
@@ -206,14 +224,15 @@ class Decoder {
     if (t == DType::boolean) require(x == 0 || x == 1, "a literal is no bool");
   }
 
-  void verify(Instr& i, const std::int64_t* imm, std::uint64_t n_imm) const {
+  void verify(Instr& i) const {
     const auto code = static_cast<int>(i.op);
     const auto sources = [&](unsigned n) { require(i.n_src == n, "wrong number of operands"); };
-    require(i.op == Op::matmul ? n_imm == 2 : n_imm == (i.op == Op::iota ? 1 : 0), "wrong number of immediates");
-    for (std::uint64_t k = 0; k < n_imm; ++k) require(imm[k] == 0 || imm[k] == 1, "an immediate is neither 0 nor 1");
     require((i.dst < 0) == (i.op == Op::store), "a result is missing or superfluous");
     if (i.dst >= 0) require(!assigned_[static_cast<std::size_t>(i.dst)], "a value is assigned twice");
-    i.imm = static_cast<std::uint8_t>(n_imm == 0 ? 0 : imm[0] | (n_imm == 2 ? imm[1] << 1 : 0));
+    if (i.op != Op::slice) {
+      require(i.at[0] <= 1 && i.at[1] <= 1, "an immediate is neither 0 nor 1");
+      i.imm = static_cast<std::uint8_t>(i.at[0] | (i.at[1] << 1));
+    }
 
     switch (i.op) {
       case Op::load: sources(1); return load(i);
@@ -233,6 +252,24 @@ class Decoder {
         i.operand = result(i).dtype;
         return operand(i.src[0], i.operand, result(i), true);
       case Op::matmul: return matmul(i);
+      case Op::slice: sources(1); return slice(i);
+      case Op::concat: sources(2); return concat(i);
+      case Op::transpose: sources(1); return transpose(i);
+      case Op::reshape: sources(1); return reshape(i);
+      case Op::interleave: sources(2); return interleave(i);
+      case Op::gather: sources(2); return gather(i);
+      case Op::scatter: sources(3); return scatter(i);
+      case Op::bincount: sources(1); return bincount(i);
+      case Op::cumsum:
+        sources(1);
+        i.operand = value(i.src[0]).dtype;
+        i.whole = i.imm == 0;
+        exists(i);
+        return operand(i.src[0], result(i).dtype, result(i), false);
+      case Op::rowargmax:
+      case Op::rowargmin:
+      case Op::extract_topk_indices: sources(1); return ranks(i);
+      case Op::topk_values: sources(2); return topk_values(i);
       case Op::where: sources(3); return elementwise(i, result(i).dtype, 1);
       case Op::fma: sources(3); break;
       case Op::cast:
@@ -260,10 +297,14 @@ class Decoder {
     elementwise(i, t, 0);
   }
 
+  void exists(const Instr& i) const {
+    require(find_op(Isa::portable, i.op, i.operand, result(i).dtype) != nullptr, "an operation does not exist for its dtypes");
+  }
+
   void elementwise(Instr& i, DType t, unsigned first) const {
     const Value& r = result(i);
     i.operand = t;
-    require(find_op(Isa::portable, i.op, t, r.dtype) != nullptr, "an operation does not exist for its dtypes");
+    exists(i);
     bool any_value = false;
     const bool may_repeat = i.n_src > 1;
     for (unsigned s = 0; s < i.n_src; ++s) {
@@ -294,8 +335,9 @@ class Decoder {
     const Value& v = value(i.src[0]);
     const Value& r = result(i);
     i.operand = v.dtype;
-    require(find_op(Isa::portable, i.op, v.dtype, r.dtype) != nullptr, "an operation does not exist for its dtypes");
-    if (static_cast<int>(i.op) < 54 || i.op == Op::count_cols) {
+    exists(i);
+    i.whole = static_cast<int>(i.op) >= 54 && i.op != Op::count_cols;
+    if (!i.whole) {
       require(r.cols == 1 && r.rows == v.rows && covers(v.valid_rows, r.valid_rows), "a row reduction's result does not fit");
       i.inner = v.valid_cols;
     } else {
@@ -310,6 +352,7 @@ class Decoder {
     const Value& b = value(i.src[1]);
     const Value& r = result(i);
     i.operand = a.dtype;
+    i.whole = true;
     require(a.dtype == b.dtype && find_op(Isa::portable, i.op, a.dtype, r.dtype) != nullptr, "matmul does not exist for its dtypes");
     const bool ta = (i.imm & 1) != 0, tb = (i.imm & 2) != 0;
     require((ta ? a.cols : a.rows) == r.rows && (tb ? b.rows : b.cols) == r.cols && (ta ? a.rows : a.cols) == (tb ? b.cols : b.rows), "matmul: the shapes do not fit");
@@ -323,6 +366,141 @@ class Decoder {
       operand(i.src[2], r.dtype, r, false);
       i.imm |= 4;
     }
+  }
+
+  // An operand that moves: all of `n` of its rows (columns) from the first are there.
+  static std::int32_t size(const Value& v, bool is_cols) { return is_cols ? v.cols : v.rows; }
+  static const DimRef& valid(const Value& v, bool is_cols) { return is_cols ? v.valid_cols : v.valid_rows; }
+  bool has(const Value& v, bool is_cols, std::int64_t n) const {
+    return n <= size(v, is_cols) && covers(valid(v, is_cols), {-1, static_cast<std::int32_t>(n), false});
+  }
+  static bool all_valid(const Value& r, bool is_cols) { return valid(r, is_cols).param < 0; }
+  // The same rows (columns) as the result's, or one that is repeated.
+  bool aligned(const Value& v, const Value& r, bool is_cols, bool may_repeat) const {
+    if (size(v, is_cols) != size(r, is_cols)) return may_repeat && size(v, is_cols) == 1;
+    return covers(valid(v, is_cols), valid(r, is_cols));
+  }
+  const Value& moved(Instr& i, unsigned s) const {
+    const Value& v = value(i.src[s]);
+    require(v.dtype == result(i).dtype, "an operand has the wrong dtype");
+    i.operand = v.dtype;
+    exists(i);
+    return v;
+  }
+  const Value& indices(const Source& s) const {
+    const Value& v = value(s);
+    require(v.dtype == DType::i32, "indices are no i32");
+    return v;
+  }
+
+  void slice(Instr& i) const {
+    const Value& v = moved(i, 0);
+    const Value& r = result(i);
+    require(i.at[2] >= 1, "slice: the step is not positive");
+    i.whole = r.rows != v.rows;
+    for (const bool is_cols : {false, true}) {
+      const std::int64_t start = i.at[is_cols ? 1 : 0], step = is_cols ? i.at[2] : 1;
+      if (start == 0 && step == 1 && size(r, is_cols) == size(v, is_cols)) {
+        require(aligned(v, r, is_cols, false), "slice: the operand does not cover the result");
+      } else {
+        require(all_valid(r, is_cols) && has(v, is_cols, start + (std::int64_t{size(r, is_cols)} - 1) * step + 1), "slice: the operand has fewer elements");
+      }
+    }
+  }
+
+  void concat(Instr& i) const {
+    const Value& a = moved(i, 0);
+    const Value& b = moved(i, 1);
+    const Value& r = result(i);
+    const bool along = i.imm == 1;
+    i.whole = !along;
+    require(std::int64_t{size(a, along)} + size(b, along) == size(r, along), "concat: the sizes do not add up");
+    require(all_valid(r, along) && has(a, along, size(a, along)) && has(b, along, size(b, along)), "concat: the operands are not whole");
+    require(aligned(a, r, !along, false) && aligned(b, r, !along, false), "concat: the operands do not fit side by side");
+    i.inner = {-1, size(a, along), false};
+  }
+
+  void transpose(Instr& i) const {
+    const Value& v = moved(i, 0);
+    const Value& r = result(i);
+    i.whole = true;
+    require(v.rows == r.cols && v.cols == r.rows && covers(v.valid_rows, r.valid_cols) && covers(v.valid_cols, r.valid_rows), "transpose: the result does not fit");
+  }
+
+  void reshape(Instr& i) const {
+    const Value& v = moved(i, 0);
+    const Value& r = result(i);
+    i.whole = true;
+    require(std::int64_t{v.rows} * v.cols == std::int64_t{r.rows} * r.cols, "reshape: the sizes differ");
+    require(has(v, false, v.rows) && has(v, true, v.cols) && all_valid(r, false) && all_valid(r, true), "reshape: the operand is not whole");
+    i.inner = {-1, v.cols, false};
+  }
+
+  void interleave(Instr& i) const {
+    const Value& r = result(i);
+    for (const unsigned s : {0u, 1u}) {
+      const Value& v = moved(i, s);
+      require(2 * std::int64_t{v.cols} == r.cols && has(v, true, v.cols) && aligned(v, r, false, false), "interleave: the operands do not fit the result");
+    }
+    require(all_valid(r, true), "interleave: not all columns are there");
+  }
+
+  void gather(Instr& i) const {
+    const Value& x = moved(i, 0);
+    const Value& index = indices(i.src[1]);
+    const Value& r = result(i);
+    const bool along = i.imm == 1;
+    i.whole = !along;
+    require(aligned(index, r, false, true) && aligned(index, r, true, true), "gather: the indices do not fit the result");
+    require(aligned(x, r, !along, true), "gather: the operand does not fit the result");
+    i.inner = valid(x, along);
+  }
+
+  void scatter(Instr& i) const {
+    const Value& x = moved(i, 0);
+    const Value& index = indices(i.src[1]);
+    const Value& from = moved(i, 2);
+    const Value& r = result(i);
+    const bool along = i.imm == 1;
+    i.whole = !along;
+    require(aligned(x, r, false, false) && aligned(x, r, true, false), "scatter: the operand does not fit the result");
+    require(aligned(from, r, !along, false) && aligned(index, r, !along, true), "scatter: the elements do not fit the result");
+    require(size(index, along) == size(from, along), "scatter: not as many indices as elements");
+    const DimRef& n = valid(index, along);
+    const DimRef& m = valid(from, along);
+    require(covers(n, m) || covers(m, n), "scatter: valid indices and elements are not known to agree");
+    i.inner = valid(r, along);
+    i.outer = covers(n, m) ? m : n;
+  }
+
+  void bincount(Instr& i) const {
+    const Value& x = indices(i.src[0]);
+    const Value& r = result(i);
+    i.operand = DType::i32;
+    exists(i);
+    i.whole = true;
+    require(r.rows == 1 && all_valid(r, true), "bincount gives one row");
+    i.inner = x.valid_cols;
+    i.outer = x.valid_rows;
+  }
+
+  // Indices of columns: one for each row, or the first k.
+  void ranks(Instr& i) const {
+    const Value& v = value(i.src[0]);
+    const Value& r = result(i);
+    i.operand = v.dtype;
+    exists(i);
+    require(aligned(v, r, false, false), "a row operation's result does not fit");
+    require(all_valid(r, true) && (i.op == Op::extract_topk_indices ? r.cols <= v.cols : r.cols == 1), "more indices than columns");
+    i.inner = v.valid_cols;
+  }
+
+  void topk_values(Instr& i) const {
+    const Value& x = moved(i, 0);
+    const Value& index = indices(i.src[1]);
+    const Value& r = result(i);
+    require(aligned(x, r, false, false) && aligned(index, r, false, false) && aligned(index, r, true, false), "topk: the operands do not fit the result");
+    i.inner = x.valid_cols;
   }
 
   void cost() {

@@ -47,9 +47,11 @@ struct Instr {
   Op op;
   std::int32_t dst = -1;  // -1: none (store)
   std::uint8_t n_src = 0, imm = 0;
+  std::array<std::int32_t, 3> at = {};
   std::array<Source, 3> src = {};
   DType operand = DType::f32;  // the type the operation works on
-  DimRef inner;                // reductions, matmul: how many elements go into one
+  DimRef inner, outer;         // as in OpArgs
+  bool whole = false;          // a row of the result needs more than the same row of the operands
 };
 
 struct CostOp {
@@ -82,8 +84,9 @@ struct Step {
   Place dst;
   std::array<Place, 3> src = {};
   std::uint8_t n_src = 0, bcast = 0, imm = 0;
-  bool whole = false;       // takes all rows at once
-  DimRef rows, cols, inner;
+  std::array<std::int32_t, 3> at = {};
+  std::int32_t instr = 0;
+  DimRef rows, cols, inner, outer;
 };
 
 // Steps first .. first + count, run strip by strip.

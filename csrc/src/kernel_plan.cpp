@@ -29,8 +29,9 @@ std::int64_t row_bytes(std::int32_t cols, DType t) {
   return bytes < 64 ? bytes : up64(bytes);
 }
 
-bool is_whole(Op op) { return op == Op::matmul || (static_cast<int>(op) >= 54 && op != Op::count_cols); }
-bool is_elementwise(Op op) { return !is_whole(op) && static_cast<int>(op) < 50 && op != Op::load && op != Op::store; }
+bool is_elementwise(Op op) { return op != Op::matmul && static_cast<int>(op) < 50 && op != Op::load && op != Op::store; }
+// Whether fewer rows or columns of the result are the same ones computed alone, from the same operands.
+bool is_prefix_closed(Op op) { return static_cast<int>(op) < 60; }
 
 // Space for things alive from `begin` to `end` (both included), first fit by beginning.
 struct Lifetime {
@@ -160,7 +161,7 @@ class Planner {
     for (std::size_t i = 0; i < p_.instrs.size(); ++i) {
       if (is_alias_load(i)) continue;
       const std::int32_t rows = rows_of(i);
-      const bool whole = is_whole(instr(i).op);
+      const bool whole = instr(i).whole;
       std::size_t earliest = 0;  // position
       const auto after = [&](std::size_t group, bool same_rows) {
         if (group == none) return;
@@ -219,7 +220,7 @@ class Planner {
       if (v.alias >= 0 || is_load(v.def)) continue;
       const DimRef rows = param_dim(param, false), cols = param_dim(param, true);
       const bool same_region = always_equal(v.rows, rows) && always_equal(v.cols, cols);
-      if ((!same_region && v.users.size() > 1) || !unseen(s, param, v)) continue;
+      if ((!same_region && (v.users.size() > 1 || !is_prefix_closed(instr(v.def).op))) || !unseen(s, param, v)) continue;
       v.alias = static_cast<std::int32_t>(param);
       v.rows = rows;
       v.cols = cols;
@@ -348,6 +349,8 @@ class Planner {
         if (instr(i).op == Op::matmul) {
           const std::int32_t k = instr(i).inner.value;
           work = std::max(work, static_cast<std::int64_t>(matmul_work_bytes(rows_of(i), p_.values[static_cast<std::size_t>(instr(i).dst)].cols, k)));
+        } else if (instr(i).op == Op::extract_topk_indices) {
+          work = std::max(work, static_cast<std::int64_t>(topk_work_bytes(instr(i).inner.value)));
         }
       }
       out.count = static_cast<std::uint32_t>(k_.steps.size()) - out.first;
@@ -397,12 +400,23 @@ class Planner {
     return place;
   }
 
+  // Whether an operand of one row is repeated over the result's rows, and one column over its columns.
+  static std::pair<bool, bool> repeats(const Instr& in, unsigned s) {
+    const bool down = in.imm == 0;  // an axis
+    if (in.op == Op::gather) return s == 0 ? std::pair{!down, down} : std::pair{true, true};
+    if (in.op == Op::scatter) return s == 1 ? std::pair{!down, down} : std::pair{false, false};
+    const bool may = !in.whole && static_cast<int>(in.op) < 50;
+    return {may, may};
+  }
+
   Step step(std::size_t i) {
     const Instr& in = instr(i);
     Step st = {};
-    st.whole = is_whole(in.op);
     st.imm = in.imm;
+    st.at = in.at;
+    st.instr = static_cast<std::int32_t>(i);
     st.inner = in.inner;
+    st.outer = in.outer;
     DType result = DType::f32;
     if (in.op == Op::store) {
       const std::uint32_t param = in.src[0].index;
@@ -423,12 +437,12 @@ class Planner {
       if (in.op == Op::load) {
         st.src[0] = place_of_param(in.src[0].index);
       } else {
-        const bool whole = st.whole;
         for (unsigned s = 0; s < in.n_src; ++s) {
           const DType t = in.op == Op::where && s == 0 ? DType::boolean : in.operand;
-          st.src[s] = place_of_source(in.src[s], t, whole ? 1 : r.rows);
+          const auto [rows, cols] = repeats(in, s);
+          st.src[s] = place_of_source(in.src[s], t, rows ? r.rows : 1);
           const bool one_column = in.src[s].kind != Source::Kind::value || p_.values[in.src[s].index].cols == 1;
-          if (one_column && r.cols > 1 && !whole) st.bcast = static_cast<std::uint8_t>(st.bcast | (1u << s));
+          if (one_column && r.cols > 1 && cols) st.bcast = static_cast<std::uint8_t>(st.bcast | (1u << s));
         }
       }
     }

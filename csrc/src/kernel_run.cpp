@@ -21,6 +21,7 @@ template <bool Full, bool Strips> struct Run {
   const Base* bases;
   std::size_t isa;
   std::byte* work;
+  IndexFault* fault;
 
   std::int32_t size(const DimRef& d) const noexcept { return Full ? d.value : resolve(d, args); }
 
@@ -40,10 +41,14 @@ template <bool Full, bool Strips> struct Run {
     }
     a.cols = size(s.cols);
     a.inner = size(s.inner);
+    a.outer = size(s.outer);
     a.row0 = row;
     a.bcast = s.bcast;
     a.imm = s.imm;
+    a.at = s.at.data();
     a.work = work;
+    a.instr = s.instr;
+    a.fault = fault;
     a.dst = address(s.dst, row, a.dst_rs);
     a.src[0] = address(s.src[0], row, a.src_rs[0]);
     a.src[1] = address(s.src[1], row, a.src_rs[1]);
@@ -118,7 +123,7 @@ inline bool in_place(const TileArg& t, const Staging& s) noexcept {
 
 }  // namespace
 
-void Kernel::run(std::span<const Arg> args, std::byte* scratch) const noexcept {
+IndexFault Kernel::run(std::span<const Arg> args, std::byte* scratch) const noexcept {
   const KernelImpl& k = *impl_;
   constexpr std::size_t max_bases = 2 + 256;  // as many as decoding allows
   Base bases[max_bases];
@@ -143,18 +148,20 @@ void Kernel::run(std::span<const Arg> args, std::byte* scratch) const noexcept {
 
   const auto isa = static_cast<std::size_t>(active_isa());
   std::byte* work = scratch + k.work_offset;
-  if (k.one_strip && full) Run<true, false>{k, args, bases, isa, work}.all();
-  else if (k.one_strip) Run<false, false>{k, args, bases, isa, work}.all();
-  else if (full) Run<true, true>{k, args, bases, isa, work}.all();
-  else Run<false, true>{k, args, bases, isa, work}.all();
+  IndexFault fault;
+  if (k.one_strip && full) Run<true, false>{k, args, bases, isa, work, &fault}.all();
+  else if (k.one_strip) Run<false, false>{k, args, bases, isa, work, &fault}.all();
+  else if (full) Run<true, true>{k, args, bases, isa, work, &fault}.all();
+  else Run<false, true>{k, args, bases, isa, work, &fault}.all();
 
-  if (!staged) return;
+  if (!staged) return fault;
   for (const Staging& s : k.staging) {
     const TileArg& t = args[s.param].tile;
     if (!s.written || in_place(t, s)) continue;
     if (gathered(t)) copy_gathered<true>(s.element_bytes, scratch + s.offset, s.stride, t);
     else copy_strided(s.element_bytes, t.data, t.row_stride, t.col_stride, scratch + s.offset, s.stride, s.element_bytes, t.rows, t.cols);
   }
+  return fault;
 }
 
 }  // namespace pto_wsp

@@ -1,5 +1,7 @@
 #include "pto_wsp/ordered.hpp"
 
+#include <algorithm>
+
 #include "pto_wsp/pool.hpp"
 
 namespace pto_wsp {
@@ -14,7 +16,8 @@ void Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
   plan_ = &plan;
   control_ = &control;
   alone_ = control.threads == 1;
-  if (!alone_) ring_.prepare(plan, control.hook.call != nullptr);
+  const auto may_fault = [](const Kernel& k) { return k.may_fault(); };
+  if (!alone_) ring_.prepare(plan, control.hook.call != nullptr || std::ranges::any_of(plan.plan().kernels(), may_fault));
   front_.prepare(plan, alone_ ? nullptr : &ring_, &arena);
   held_ = false;
   waits_ = false;
@@ -26,6 +29,7 @@ void Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
   cut_short_ = false;
   n_issued_ = 0;
   failure_.reset();
+  failed_ = ~std::uint64_t{0};
 }
 
 void Ordered::trim() {
@@ -40,6 +44,7 @@ bool Ordered::has_work() const {
 }
 
 bool Ordered::stop_issuing() {
+  if (failed_.load(std::memory_order_relaxed) != ~std::uint64_t{0}) return true;
   if (!control_->cancelled.load(std::memory_order_relaxed)) return false;
   cut_short_ = true;
   return true;
@@ -115,7 +120,7 @@ void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
     switch (next_step()) {
       case Front::Step::task:
         if (control_->watch.call == nullptr) [[likely]] {
-          run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs());
+          if (Failure failure; !run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs(), failure)) tell(0, std::move(failure));
         } else if (!run_watched(scratch)) {
           end_of_tasks();
           return;
@@ -135,13 +140,17 @@ void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
   }
 }
 
+// False: the task, or who watches it, says stop.
 bool Ordered::run_watched(std::byte* scratch) {
   const TaskSpec& spec = *front_.task().spec;
   const auto watch = [&](bool begin) {
     return control_->watch.call(control_->watch.context, begin, spec.site, std::span(front_.regs(), plan_->plan().n_regs()));
   };
   if (watch(true)) {
-    run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs());
+    if (Failure failure; !run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs(), failure)) {
+      tell(0, std::move(failure));
+      return false;
+    }
     if (watch(false)) return true;
   }
   failure_ = Failure{.kind = ErrorKind::hook};
@@ -203,11 +212,12 @@ bool Ordered::blocked_until(F&& there) {
 
 void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help) {
   while (node != nullptr) {
-    // A cancelled run drops what has not started.
-    if (!control_->cancelled.load(std::memory_order_relaxed))
-      run_kernel(*plan_, *control_, *node->task, node->args, scratch, node->regs.data());
-    else
+    // A cancelled run drops what has not started, one with a failure what comes after it.
+    if (control_->cancelled.load(std::memory_order_relaxed)) {
       cut_short_ = true;
+    } else if (node->serial < failed_.load(std::memory_order_relaxed)) {
+      if (Failure failure; !run_kernel(*plan_, *control_, *node->task, node->args, scratch, node->regs.data(), failure)) tell(node->serial, std::move(failure));
+    }
     node = ring_.complete(node);
     blocked_.store(false);
     check_over();
@@ -218,6 +228,14 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, 
       return;
     }
   }
+}
+
+// Of a task that has run. What the front finds comes after all of these.
+void Ordered::tell(std::uint64_t serial, Failure failure) {
+  const std::lock_guard lock(mutex_);
+  if (serial >= failed_.load()) return;
+  failed_.store(serial);
+  kernel_failure_ = std::move(failure);
 }
 
 void Ordered::end_of_tasks() {
@@ -236,6 +254,7 @@ void Ordered::check_over() {
 }
 
 std::optional<Failure> Ordered::failure() {
+  if (failed_.load() != ~std::uint64_t{0}) return std::move(kernel_failure_);
   if (failure_) return failure_;
   if (cut_short_.load()) return Failure{.kind = ErrorKind::cancelled};
   return std::nullopt;

@@ -22,6 +22,7 @@ VECTOR_OPS = (
     *("add", "sub", "mul", "div", "neg", "abs", "maximum", "minimum", "fma"),
     *("exp", "log", "sqrt", "rsqrt", "reciprocal", "tanh", "erf", "sin", "cos", "floor", "ceil", "rint", "trunc"),
     *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not"),
+    *("transpose", "every_second", "gather", "scatter", "sort32", "merge_sort"),
 )
 ROW_OPS = ("rowsum", "rowmax", "rowmin", "rowprod", "rowexpand")
 COL_OPS = ("colsum", "colmax", "colmin", "colprod")

@@ -496,6 +496,7 @@ class Primitive:
     reference  tile: (params, *arrays) -> array of the valid shape: float64 (integers exact), the caller rounds once
                task: the evaluator's step
                scalar: (params, dtype, *numbers) -> number
+    follows    tile: (params, operand) -> whether the operand's rows, and columns, are those of the result; all are, without it
     cost       tile: (arch, params, result, *operands) -> Expr over the operands' valid dims, cycles
     expand     compositions only: (*values, **params) -> value, in terms of other primitives
     opcode     leaves only: the number of the operation in the plan
@@ -510,6 +511,7 @@ class Primitive:
         self.doc = doc
         self.type: Callable[..., Any] | None = None
         self.reference: Callable[..., Any] | None = None
+        self.follows: Callable[[dict[str, Any], int], tuple[bool, bool]] = lambda params, operand: (True, True)
         self.cost: Callable[..., Expr] | None = None
         self.expand: Callable[..., Any] | None = None
         PRIMITIVES[name] = self
@@ -520,6 +522,10 @@ class Primitive:
 
     def def_reference(self, rule: Callable[..., Any]) -> Callable[..., Any]:
         self.reference = rule
+        return rule
+
+    def def_follows(self, rule: Callable[[dict[str, Any], int], tuple[bool, bool]]) -> Callable[..., Any]:
+        self.follows = rule
         return rule
 
     def def_cost(self, rule: Callable[..., Expr]) -> Callable[..., Expr]:

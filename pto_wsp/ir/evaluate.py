@@ -423,22 +423,31 @@ def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> l
     out = typed.type
     shape = tuple(valid[d] if isinstance(d, str) else d for d in (out.vrows, out.vcols))
     clipped = [
-        _clip_matmul(i, x, ins, eqn) if eqn.prim == "matmul" and i < 2 else _clip(x, t, out, shape)
+        _clip_matmul(i, x, ins, eqn)
+        if eqn.prim == "matmul" and i < 2
+        else _clip(x, t, out, shape, prim.follows(dict(eqn.params), i))
         for i, (x, t) in enumerate(zip(ins, types, strict=True))
     ]
     wide = [x.astype(np.float64) if x.dtype.kind not in "iub" else x for x in clipped]
-    with np.errstate(all="ignore"):
-        result = np.asarray(prim.reference(dict(eqn.params), *wide))
+    try:
+        with np.errstate(all="ignore"):
+            result = np.asarray(prim.reference(dict(eqn.params), *wide))
+    except PtoError as e:
+        e.loc = e.loc or eqn.loc
+        raise
     rounded = round_to(out.dtype, result)
     values[eqn.outs[0].name] = rounded if eqn.prim in ("full", "iota", "broadcast") else np.broadcast_to(rounded, shape)
     return clipped
 
 
-def _clip(x: Array, t: object, out: TileType, shape: tuple[int, ...]) -> Array:
+def _clip(x: Array, t: object, out: TileType, shape: tuple[int, ...], follows: tuple[bool, bool]) -> Array:
     """A tile that is defined everywhere takes the valid shape of what it is combined with."""
     if not isinstance(t, TileType):
         return x
-    rows, cols = (n if size == full else None for n, size, full in zip(shape, t.shape, out.shape, strict=True))
+    rows, cols = (
+        n if follow and size == full else None
+        for n, size, full, follow in zip(shape, t.shape, out.shape, follows, strict=True)
+    )
     return x[:rows, :cols]
 
 

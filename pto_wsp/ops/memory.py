@@ -128,11 +128,11 @@ def check_shape(what: str, shape: object) -> tuple[int, int]:
 
 
 def check_dtype(what: str, dtype: object) -> DType:
-    if not isinstance(dtype, DType):
+    if not isinstance(dtype, DType) or not dtype.in_tiles:
         raise TypeCheckError(
             "PTO106",
-            f"{what} needs a DType",
-            values={"dtype": repr(dtype)[:80]},
+            f"{what} needs a DType of tiles",
+            values={"dtype": str(dtype)[:80]},
             loc=here(),
             fix="write DType.F32, F16, BF16, I32 or BOOL",
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pto_wsp.errors import TypeCheckError
-from pto_wsp.ir.core import Check, Dim, DType, ScalarType, TileType, Type
+from pto_wsp.ir.core import TILE_DTYPES, Check, Dim, DType, ScalarType, TileType, Type
 
 FLOATS = (DType.F32, DType.F16, DType.BF16)
 NUMBERS = (*FLOATS, DType.I32)
-ALL = (*NUMBERS, DType.BOOL)
+ALL = TILE_DTYPES
 
 
 def show(types: Sequence[Type]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from pto_wsp.ir.core import PRIMITIVES, SHORT_DTYPES, DType
 
 _FAMILIES = (
     *("memory", "arithmetic", "functions", "activation", "comparison", "conversion"),
-    *("reduction", "broadcasting", "product", "normalization"),
+    *("reduction", "broadcasting", "product", "normalization", "layout", "indexing", "ordering"),
 )
 
 _HEAD = """# Operations

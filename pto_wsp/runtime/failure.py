@@ -94,10 +94,22 @@ def _to_error(f: _Failure) -> PtoError:
             return _gather_bounds(f)
         case "valid_shape":
             return _valid_shape(f)
+        case "kernel_index":
+            return _kernel_index(f)
         case "extent":
             return _extent(f)
         case _:
             return _number(f)
+
+
+def _kernel_index(f: _Failure) -> PtoError:
+    """An equation of a kernel meets an index that leads outside of its tile."""
+    index, size, position = f.numbers
+    inside = expand_kernel(f.kernel).body.eqns[position]
+    if inside.loc is not None:
+        f.values["at"] = inside.loc
+    what = f"kernel {f.kernel.label}: {inside.prim} by the index {index}, where there are {size}"
+    return f.error("PTO730", BoundsError, what, f"give indices from 0 to {size - 1}")
 
 
 def _bounds(f: _Failure) -> PtoError:

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "check.hpp"
@@ -135,7 +136,15 @@ class RandomKernel {
     const int v = any();
     const ValueType t = type(v);
     const bool number = t.dtype != DType::boolean;
-    switch (pick(12)) {
+    switch (pick(17)) {
+      case 12: return t.rows == 1 || t.cols == 1 ? void() : static_cast<void>(make(Op::transpose, t.dtype, t.cols, t.rows, {val(v)}));
+      case 13:
+        if (number) make(Op::cumsum, t.dtype, t.rows, t.cols, {val(v)}, {pick(2)});
+        return;
+      case 14:
+        if (number) make(pick(2) != 0 ? Op::rowargmax : Op::rowargmin, DType::i32, t.rows, 1, {val(v)});
+        return;
+      case 15: return move_by_index(v, any());
       case 0: return load(pick(n_params));
       case 1:
       case 2: return store(v, n_params);
@@ -181,6 +190,15 @@ class RandomKernel {
       }
     }
   }
+  // Some of the indices lead outside.
+  void move_by_index(int v, int w) {
+    const ValueType t = type(v), u = type(w);
+    if (u.dtype != DType::i32 || u.rows != t.rows || u.cols != t.cols) return;
+    const int axis = pick(2);
+    if (pick(2) != 0) make(Op::gather, t.dtype, t.rows, t.cols, {val(v), val(w)}, {axis});
+    else make(Op::scatter, t.dtype, t.rows, t.cols, {val(v), val(w), val(v)}, {axis});
+  }
+
   // A dimension of rows used for columns and the other way round: the parameter's own says how many.
   Dim side_dim(int side) const { return side == 1 ? fixed(1) : side == n_ ? n_dim_ : m_dim_; }
   Dim side_dim_of_rows(int side) const { return side == 1 ? fixed(1) : side == m_ ? m_dim_ : n_dim_; }
@@ -337,6 +355,165 @@ void stores_wait_where_they_must() {
   }
 }
 
+// Kernels of one operation that moves or orders elements, on tiles x [m, n], y [m, k] and so on.
+class Moving {
+ public:
+  Moving(std::mt19937& random, DType t, int m, int n, int k) : random_(random), t_(t), m_(m), n_(n), k_(k) {}
+
+  void run() {
+    x_ = add(m_, n_);
+    one(Op::transpose, n_, m_, {val(x_)});
+    if (t_ != DType::boolean) {
+      for (const int axis : {0, 1}) {
+        x_ = add(m_, n_);
+        one(Op::cumsum, m_, n_, {val(x_)}, {axis});
+      }
+      for (const Op op : {Op::rowargmax, Op::rowargmin}) {
+        x_ = add(m_, n_);
+        one(op, m_, 1, {val(x_)}, {}, DType::i32);
+      }
+      topk();
+    }
+    slices();
+    for (const int axis : {0, 1}) {
+      x_ = add(axis == 0 ? m_ : k_, axis == 0 ? k_ : m_);
+      whole_ = {m_, n_};
+      const int y = add(axis == 0 ? n_ : k_, axis == 0 ? k_ : n_);
+      one(Op::concat, axis == 0 ? m_ + n_ : k_, axis == 0 ? k_ : m_ + n_, {val(x_), val(y)}, {axis});
+      indexed(axis);
+    }
+    x_ = add(m_, 2 * n_);
+    whole_ = {m_, 2 * n_};
+    one(Op::reshape, 2 * m_, n_, {val(x_)});
+    x_ = add(m_, n_);
+    whole_ = {n_};
+    const int y = add(m_, n_);
+    one(Op::interleave, m_, 2 * n_, {val(x_), val(y)});
+    if (t_ == DType::i32) {
+      x_ = small(add(m_, n_), 12);
+      one(Op::bincount, 1, 11, {val(x_)});
+    }
+  }
+
+ private:
+  void slices() {
+    x_ = add(m_, n_);
+    whole_ = {m_};
+    one(Op::slice, m_ - 1, n_, {val(x_)}, {1, 0, 1});
+    x_ = add(m_, n_);
+    whole_ = {n_};
+    one(Op::slice, m_, n_ / 2, {val(x_)}, {0, 1, 2});
+    x_ = add(m_, n_);
+    whole_ = {m_, n_};
+    one(Op::slice, 1, 1, {val(x_)}, {m_ / 2, n_ - 1, 3});
+  }
+
+  void topk() {
+    for (const int k : {1, n_ - 1, n_}) {
+      x_ = add(m_, n_);
+      const int i = b_.make(Op::extract_topk_indices, DType::i32, m_, k, dim(m_), fixed(k), {val(x_)});
+      const int out = b_.tile(Dir::out, DType::i32, m_, k);
+      store(i, out);
+      one(Op::topk_values, m_, k, {val(x_), val(i)});
+    }
+  }
+
+  // x [m, n] with [k] of its rows (axis 0) or columns, indices whole or repeated; then into x.
+  void indexed(int axis) {
+    const bool down = axis == 0;
+    for (const bool repeated : {false, true}) {
+      const int other = down ? n_ : m_;
+      const auto index = [&] { return small(down ? add(k_, repeated ? 1 : other, DType::i32) : add(repeated ? 1 : other, k_, DType::i32), (down ? m_ : n_) + 1); };
+      x_ = add(m_, n_);
+      const int i = index();
+      one(Op::gather, down ? k_ : m_, down ? n_ : k_, {val(x_), val(i)}, {axis});
+      x_ = down ? add(m_, 1) : add(1, n_);
+      const int j = index();
+      if (!repeated) one(Op::gather, down ? k_ : m_, down ? n_ : k_, {val(x_), val(j)}, {axis});
+      b_ = {};
+      x_ = add(m_, n_);
+      const int l = index();
+      const int from = down ? add(k_, n_) : add(m_, k_);
+      one(Op::scatter, m_, n_, {val(x_), val(l), val(from)}, {axis});
+    }
+  }
+
+  // Numbers around 0 .. below, from whatever an i32 tile holds.
+  int small(int v, int below) {
+    const int high = b_.like(Op::minimum, v, {val(v), lit(below)});
+    return b_.like(Op::maximum, v, {val(high), lit(-1)});
+  }
+
+  // A parameter of this size, and its value; equal sizes are equal valid sizes.
+  int add(int rows, int cols) { return add(rows, cols, t_); }
+  int add(int rows, int cols, DType t) {
+    const int p = b_.tile(Dir::in, t, rows, cols);
+    agree(p);
+    return b_.load(p);
+  }
+  void agree(int p) {
+    const Param& mine = b_.params[static_cast<std::size_t>(p)];
+    for (int q = 0; q < p; ++q) {
+      const Param& theirs = b_.params[static_cast<std::size_t>(q)];
+      if (mine.rows == theirs.rows) b_.check(0, rows_of(p), rows_of(q));
+      if (mine.cols == theirs.cols) b_.check(0, cols_of(p), cols_of(q));
+      if (mine.rows == theirs.cols) b_.check(0, rows_of(p), cols_of(q));
+      if (mine.cols == theirs.rows) b_.check(0, cols_of(p), rows_of(q));
+    }
+  }
+  // The size of a parameter of this many rows or columns; all of them, where there is none.
+  Dim dim(int n) const {
+    for (std::size_t p = 0; p < b_.params.size(); ++p) {
+      if (n != 1 && b_.params[p].rows == n) return rows_of(static_cast<int>(p));
+      if (n != 1 && b_.params[p].cols == n) return cols_of(static_cast<int>(p));
+    }
+    return fixed(n);
+  }
+  void store(int v, int p) {
+    agree(p);
+    b_.store(p, v);
+  }
+
+  // The operation between two others of its rows, on whole and on smaller tiles.
+  void one(Op op, int rows, int cols, std::vector<Src> src, std::vector<int> imm = {}, std::optional<DType> result = {}) {
+    const DType t = result.value_or(t_);
+    for (const int n : whole_)
+      if (const Dim d = dim(n); d.kind != 0) b_.check(1, d, fixed(n));
+    const auto extent = [&](int n) {
+      return std::find(whole_.begin(), whole_.end(), n) != whole_.end() || op == Op::topk_values ? fixed(n) : dim(n);
+    };
+    const Dim valid_rows = op == Op::topk_values ? dim(rows) : extent(rows);
+    const int v = b_.make(op, t, rows, cols, valid_rows, extent(cols), std::move(src), std::move(imm));
+    const int w = t == DType::boolean ? b_.like(Op::logical_not, v, {val(v)}) : b_.like(Op::abs, v, {val(v)});
+    const int first = b_.tile(Dir::out, t, rows, cols), second = b_.tile(Dir::out, t, rows, cols);
+    store(v, first);
+    store(w, second);
+    for (const bool full : {true, false}) {
+      Sizes sizes;
+      for (const Param& p : b_.params)
+        for (const int n : {p.rows, p.cols}) {
+          const bool all = full || extent(n).kind == 0;
+          sizes.valid[n] = all ? n : 1 + static_cast<int>(random_() % static_cast<unsigned>(n));
+        }
+      agrees(b_, sizes, random_, "operation " + std::to_string(static_cast<int>(op)) + " of " + name_of(t_));
+    }
+    b_ = {};
+    whole_.clear();
+  }
+
+  std::mt19937& random_;
+  KernelBuilder b_;
+  DType t_;
+  int m_, n_, k_, x_ = 0;
+  std::vector<int> whole_;
+};
+
+void moving_kernels() {
+  std::mt19937 random(11);
+  for (const DType t : reference::all_dtypes)
+    for (const auto& [m, n, k] : {std::tuple{3, 5, 2}, {17, 40, 9}, {300, 90, 33}}) Moving(random, t, m, n, k).run();
+}
+
 void costs_and_checks() {
   KernelBuilder b = add_kernel(16, 32);
   b.cost = writer::Out().u(3).u(1).u(1).u(0).u(1).u(2).u(0).u(4).bytes;  // rows * cols
@@ -460,6 +637,7 @@ int main(int argc, char** argv) {
   known_kernels();
   loads_keep_their_value();
   stores_wait_where_they_must();
+  moving_kernels();
   costs_and_checks();
   damaged_kernels();
   random_kernels(argc > 1 ? std::atoi(argv[1]) : 240);

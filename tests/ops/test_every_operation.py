@@ -26,20 +26,31 @@ def operands(row: Row, dtype: DType) -> Iterator[tuple[DType, int, int]]:
     """Dtype and static shape of each operand that the table says, optional ones included."""
     text = row.shapes.split(" -> ")[0].replace(" (,", ",").replace("f32 or i32 [m, n])", "[m, n] acc").replace(")", "")
     for part in text.split("], "):
-        own = DType.BOOL if part.startswith("bool") else dtype
+        own = {"bool": DType.BOOL, "i32": DType.I32}.get(part.split(" ")[0], dtype)
         if part.endswith("acc"):
             own = DType.I32 if dtype is DType.I32 else DType.F32
-        first = part.replace("bool ", "").replace(" acc", "").split(" or ")[0].strip("[]")
+        first = part.removeprefix("bool ").removeprefix("i32 ").replace(" acc", "").split(" or ")[0].strip("[]")
         rows_, cols = (1 if side == "1" else M for side in first.split(", "))
         yield own, rows_, cols
 
 
 def call(row: Row, tiles: list[Value]) -> Value:
-    if row.name == "broadcast":
-        return pto.broadcast(tiles[0], (M, N))
-    if row.name == "cast":
-        return pto.cast(tiles[0], DType.F16)
-    return getattr(pto, row.name)(*tiles)
+    more = {
+        "broadcast": ((M, N),),
+        "cast": (DType.F16,),
+        "slice": ((1, 3), (2, N)),
+        "reshape": ((4, M * N // 4),),
+        "bincount": (6,),
+        "topk": (3,),
+        "extract_topk_indices": (VALID + 1,),
+    }
+    result = getattr(pto, row.name)(*tiles, *more.get(row.name, ()))
+    return result[0] if row.name == "topk" else result
+
+
+def valid_extent(row: Row, size: int) -> int:
+    whole = row.name in ("slice", "slice_even", "slice_odd", "concat", "reshape", "interleave")
+    return size if whole else min(size, VALID)
 
 
 @pytest.mark.parametrize(("row", "dtype"), CASES, ids=[f"{row.name}-{dtype}" for row, dtype in CASES])
@@ -49,7 +60,7 @@ def test_as_a_whole_kernel(k: Any, row: Row, dtype: DType) -> None:
     arrays: dict[str, np.ndarray] = {}
     for i, (own, rows_, cols) in enumerate(operands(row, dtype)):
         tiles.append(k.tile(f"p{i}", rows_, cols, own))
-        numbers = rng.uniform(0.5, 4.0, (min(rows_, VALID), min(cols, VALID)))
+        numbers = rng.uniform(0.5, 4.0, (valid_extent(row, rows_), valid_extent(row, cols)))
         arrays[f"p{i}"] = numbers > 2 if own is DType.BOOL else round_to(own, numbers)
     result = call(row, tiles)
     assert isinstance(result.type, TileType)

@@ -10,7 +10,7 @@ import pytest
 from pto_wsp import ops as pto
 from pto_wsp.errors import PtoError, TraceError, TypeCheckError
 from pto_wsp.ir.build import KernelBuilder, tracing_kernel
-from pto_wsp.ir.core import Check, Direction, DType, Literal, TileType, Typed
+from pto_wsp.ir.core import TILE_DTYPES, Check, Direction, DType, Literal, TileType, Typed
 from pto_wsp.ops.table import rows
 from pto_wsp.ops.value import Value
 
@@ -165,7 +165,8 @@ def test_where(k: Any) -> None:
 
 def test_cast(k: Any) -> None:
     x = k.tile("x", 4, 8)
-    for dtype in DType:
+    assert code_of(lambda: pto.cast(x, DType.F64)) == "PTO106"
+    for dtype in TILE_DTYPES:
         assert shows(pto.cast(x, dtype), f"{dtype}<4x8 of x.rows x x.cols>")
     before = len(k.builder.eqns)
     pto.cast(x, F32)
@@ -331,20 +332,29 @@ def test_the_table_lists_the_dtypes_that_work(k: Any, row: Any) -> None:
     if row.name in ("load", "store", "full", "full_like", "iota", "cast", "where"):
         return
     f = getattr(pto, row.name)
+    more = {
+        "broadcast": ((8, 8),),
+        "slice": ((0, 2),),
+        "reshape": ((4, 16),),
+        "bincount": (3,),
+        "topk": (3,),
+        "extract_topk_indices": (3,),
+    }.get(row.name, ())
     operands = row.shapes.split(" (,")[0].split(" -> ")[0].replace("[1, 1] or ", "").split("], ")
-    for dtype in DType:
+    for dtype in TILE_DTYPES:
         tiles = []
         for i, text in enumerate(operands):
             m, n = (
-                1 if part in ("1", "1]") else 8 for part in text.strip("[] ").split(" or ")[0].strip("[]").split(", ")
+                1 if part in ("1", "1]") else 8
+                for part in text.removeprefix("i32 ").strip("[] ").split(" or ")[0].strip("[]").split(", ")
             )
-            tiles.append(k.tile(f"{dtype}{i}", m, n, dtype))
-        call = (
-            (lambda f=f, tiles=tiles: f(tiles[0], (8, 8)))
-            if row.name == "broadcast"
-            else lambda f=f, tiles=tiles: f(*tiles)
-        )
+            index = i > 0 and text.startswith("i32 ")
+            tiles.append(k.tile(f"{dtype}{i}", m, n, DType.I32 if index else dtype))
+
+        def call(tiles: list[Value] = tiles) -> Any:
+            return f(*tiles, *more)
+
         if dtype in row.dtypes:
-            assert isinstance(call(), Value)
+            assert isinstance(call(), (Value, tuple))
         else:
             assert code_of(call) == "PTO104"

@@ -16,19 +16,20 @@ namespace pto_wsp {
 
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
-  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook
+  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_index
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
-                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook"};
+                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_index"};
   return names[static_cast<std::size_t>(kind)];
 }
 
 /// What went wrong, where, and with which values. Fields that do not apply are -1 or empty.
 ///   bounds: arg, dim, values = start, length (limit for a tile), size of the dimension
 ///   extent, scalar_range: values = the value;  zero_divisor: values = the dividend;  valid_shape: check
+///   kernel_index: values = the index, what it must be below, the position of the equation in the kernel
 ///   dim: arg = the tensor, dim, values = expected, actual
 ///   read_bounds: dim, values = start, length, size of the dimension; of the index view of a gather also site and arg
 ///   gather_bounds: arg, dim, values = the index, size of the dimension, position of the index in its view

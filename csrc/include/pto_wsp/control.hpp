@@ -97,7 +97,8 @@ class Scratch {
 };
 
 /// The figures of a run. After a failure: of the tasks before the earliest failing one in program order, however many
-/// later ones ran, so that they do not depend on threads. After a cancel: of the tasks the clock had reached.
+/// later ones ran, so that they do not depend on threads; where tasks depend on each other and a kernel fails at run, of those
+/// issued until then. After a cancel: of the tasks the clock had reached.
 struct RunStats {
   std::uint64_t task_count = 0, total_cycles = 0;
   std::vector<WindowStats> windows;
@@ -110,16 +111,24 @@ struct RunStats {
   std::uint64_t wall_ns = 0;
 };
 
-inline void run_kernel(const BoundPlan& plan, const Control& control, const BoundTask& task, const Arg* args,
-                       std::byte* scratch, const std::int64_t* regs) {
+/// False: `failure` says what was wrong with the numbers it met. It has run to its end nevertheless.
+inline bool run_kernel(const BoundPlan& plan, const Control& control, const BoundTask& task, const Arg* args,
+                       std::byte* scratch, const std::int64_t* regs, Failure& failure) {
+  IndexFault fault;
   if (control.hook.call == nullptr) [[likely]] {
-    task.kernel->run(std::span(args, task.n_args), scratch);
-    return;
+    fault = task.kernel->run(std::span(args, task.n_args), scratch);
+  } else {
+    const std::vector<std::int64_t> coords = plan.coords(*task.spec, regs);
+    control.hook.call(control.hook.context, true, task.spec->site, coords.data(), coords.size());
+    fault = task.kernel->run(std::span(args, task.n_args), scratch);
+    control.hook.call(control.hook.context, false, task.spec->site, coords.data(), coords.size());
   }
-  const std::vector<std::int64_t> coords = plan.coords(*task.spec, regs);
-  control.hook.call(control.hook.context, true, task.spec->site, coords.data(), coords.size());
-  task.kernel->run(std::span(args, task.n_args), scratch);
-  control.hook.call(control.hook.context, false, task.spec->site, coords.data(), coords.size());
+  if (fault.instr < 0) [[likely]] return true;
+  failure = {.kind = ErrorKind::kernel_index};
+  failure.site = task.spec->site;
+  failure.coords = plan.coords(*task.spec, regs);
+  failure.values = {fault.index, fault.size, fault.instr};
+  return false;
 }
 
 }  // namespace pto_wsp

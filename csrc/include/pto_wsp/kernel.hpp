@@ -11,6 +11,7 @@
 #include "pto_wsp/cursor.hpp"
 #include "pto_wsp/dtype.hpp"
 #include "pto_wsp/isa.hpp"
+#include "pto_wsp/tile_ops.hpp"
 
 namespace pto_wsp {
 
@@ -69,13 +70,16 @@ class Kernel {
   // Index of the first valid-shape requirement these arguments break, -1 if none.
   int failed_check(std::span<const Arg> args) const noexcept;
 
+  // Whether `run` may find an index that leads outside of a tile.
+  bool may_fault() const noexcept;
+
   // How much working memory `run` needs; a multiple of 64.
   std::size_t scratch_bytes() const noexcept;
 
   // Needs: one argument per parameter, failed_check(args) == -1, `scratch` 64-byte aligned and scratch_bytes() long, an FpEnv
   // alive in this thread. A written argument overlaps no other argument; of a gathered row or column that it has twice, the last
-  // one is kept.
-  void run(std::span<const Arg> args, std::byte* scratch) const noexcept;
+  // one is kept. Gives the first index that led outside of a tile, of which elements were left out.
+  IndexFault run(std::span<const Arg> args, std::byte* scratch) const noexcept;
 
  private:
   explicit Kernel(std::unique_ptr<const KernelImpl> impl) noexcept;

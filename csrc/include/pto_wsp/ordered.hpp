@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -145,6 +146,7 @@ class Ordered {
   void end_of_tasks();
   void check_over();
   bool stop_issuing();
+  void tell(std::uint64_t serial, Failure failure);
 
   const BoundPlan* plan_ = nullptr;
   Control* control_ = nullptr;
@@ -158,6 +160,9 @@ class Ordered {
   std::atomic<bool> cut_short_{false};
   std::atomic<std::uint64_t> n_issued_{0};
   std::optional<Failure> failure_;
+  std::atomic<std::uint64_t> failed_{0};  // the earliest task whose kernel has failed
+  std::mutex mutex_;
+  Failure kernel_failure_;  // of it
 };
 
 }  // namespace pto_wsp

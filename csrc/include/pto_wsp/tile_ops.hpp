@@ -5,7 +5,9 @@
 // rows use 16 accumulators (element j into j mod 16) and a binary tree (i with i+8, +4, +2, +1); of columns 4 accumulators
 // (row i into i mod 4), combined as (0+2)+(1+3). matmul is one chain of fused multiply-adds over ascending k from the
 // accumulator (or +0); with transpose_b and not transpose_a 16 accumulators over k, the tree, then one addition of the
-// accumulator. maximum and minimum propagate NaN; max(-0,+0) = +0, min(-0,+0) = -0. i32 wraps.
+// accumulator. cumsum is one chain of additions from +0. maximum and minimum propagate NaN; max(-0,+0) = +0, min(-0,+0) = -0.
+// i32 wraps. Where elements are ordered (topk, rowargmax, rowargmin) NaN comes first, -0 equals +0, and of equals the one with
+// the lower index.
 //
 // Largest errors of the f32 functions over all inputs, in units in the last place of the exact result:
 //   exp 1.1, log 1, tanh 1.5, erf 1.1, sin 2, cos 2, rsqrt 1.5; reciprocal, sqrt, div, fma, rounding functions: correctly rounded.
@@ -26,6 +28,8 @@ enum class Op : std::uint8_t {
   eq = 40, ne = 41, lt = 42, le = 43, gt = 44, ge = 45,
   rowsum = 50, rowmax = 51, rowmin = 52, rowprod = 53, colsum = 54, colmax = 55, colmin = 56, colprod = 57,
   count_cols = 58, count_rows = 59,
+  slice = 60, concat = 61, transpose = 62, reshape = 63, interleave = 64, gather = 65, scatter = 66, cumsum = 67, bincount = 68,
+  rowargmax = 69, rowargmin = 70, extract_topk_indices = 71, topk_values = 72,
 };
 
 struct OpName {
@@ -43,7 +47,16 @@ inline constexpr OpName op_names[] = {
     {Op::logical_or, "logical_or"}, {Op::eq, "eq"}, {Op::ne, "ne"}, {Op::lt, "lt"}, {Op::le, "le"}, {Op::gt, "gt"},
     {Op::ge, "ge"}, {Op::rowsum, "rowsum"}, {Op::rowmax, "rowmax"}, {Op::rowmin, "rowmin"}, {Op::rowprod, "rowprod"},
     {Op::colsum, "colsum"}, {Op::colmax, "colmax"}, {Op::colmin, "colmin"}, {Op::colprod, "colprod"},
-    {Op::count_cols, "count_cols"}, {Op::count_rows, "count_rows"},
+    {Op::count_cols, "count_cols"}, {Op::count_rows, "count_rows"}, {Op::slice, "slice"}, {Op::concat, "concat"},
+    {Op::transpose, "transpose"}, {Op::reshape, "reshape"}, {Op::interleave, "interleave"}, {Op::gather, "gather"},
+    {Op::scatter, "scatter"}, {Op::cumsum, "cumsum"}, {Op::bincount, "bincount"}, {Op::rowargmax, "rowargmax"},
+    {Op::rowargmin, "rowargmin"}, {Op::extract_topk_indices, "extract_topk_indices"}, {Op::topk_values, "topk_values"},
+};
+
+// An index that leads outside, the first of a task. `instr`: the instruction's position in the kernel, -1: none.
+struct IndexFault {
+  std::int32_t instr = -1;
+  std::int32_t index = 0, size = 0;
 };
 
 // What one call of an operation works on. Columns of every tile lie side by side; rows are `*_rs` bytes apart (0 repeats a
@@ -55,21 +68,29 @@ struct OpArgs {
   const std::byte* src[3];
   std::ptrdiff_t src_rs[3];
   std::int32_t rows, cols;   // of the result
-  std::int32_t inner;        // reductions: how many elements go into one; matmul: k
+  // Reductions: how many elements go into one; matmul: k; topk, argmax: columns of the source; gather, scatter: what indices are
+  // below; bincount: columns of the source; concat: how many rows or columns come from source 0; reshape: columns of the source.
+  std::int32_t inner;
+  std::int32_t outer;        // scatter: how many rows or columns of indices; bincount: rows of the source
   std::int32_t row0;         // iota: the tile row that dst starts at
   std::uint8_t bcast;
-  std::uint8_t imm;          // iota: axis; matmul: 1 transpose_a | 2 transpose_b | 4 has an accumulator (source 2)
-  std::byte* work;           // matmul: matmul_work_bytes(), 64-byte aligned
+  std::uint8_t imm;          // iota, concat, gather, scatter, cumsum: axis; matmul: 1 transpose_a | 2 transpose_b | 4 has an accumulator (source 2)
+  const std::int32_t* at;    // slice: first row, first column, step of columns
+  std::byte* work;           // matmul, topk: ..._work_bytes(), 64-byte aligned
+  std::int32_t instr;        // to tell in a fault
+  IndexFault* fault;         // gather, scatter, bincount: an index outside is told here, if it is the first, and left out
 };
 
 using OpFn = void (*)(const OpArgs&);
 
 // The function for an operation on elements of type `src` giving `dst`, nullptr where the operation has no such types.
 // load, store, full, broadcast copy (load makes any nonzero byte of a bool 1). For compare `dst` is bool, for where and the
-// rest both are the type of the values; for matmul `src` is the type of a and b.
+// rest both are the type of the values; for matmul `src` is the type of a and b; for what gives indices `dst` is i32.
 OpFn find_op(Isa isa, Op op, DType src, DType dst) noexcept;
 
 // Working memory of one matmul call with these (largest) sizes; a multiple of 64.
 std::size_t matmul_work_bytes(std::int32_t m, std::int32_t n, std::int32_t k) noexcept;
+// Of one extract_topk_indices call with this many columns.
+std::size_t topk_work_bytes(std::int32_t cols) noexcept;
 
 }  // namespace pto_wsp

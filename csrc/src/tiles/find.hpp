@@ -4,6 +4,7 @@
 #include "elementwise.hpp"
 #include "matmul.hpp"
 #include "reduce.hpp"
+#include "scan.hpp"
 
 namespace pto_wsp::tiles::PTO_WSP_LEVEL {
 namespace {
@@ -61,6 +62,16 @@ template <class K> OpFn cols_of(DType t) {
     case DType::f16: return reduce_cols<F16, K>;
     case DType::bf16: return reduce_cols<BF16, K>;
     case DType::i32: return reduce_cols<I32, K>;
+    default: return nullptr;
+  }
+}
+
+inline OpFn cumsum_of(DType t) {
+  switch (t) {
+    case DType::f32: return cumsum<F32>;
+    case DType::f16: return cumsum<F16>;
+    case DType::bf16: return cumsum<BF16>;
+    case DType::i32: return cumsum<I32>;
     default: return nullptr;
   }
 }
@@ -207,6 +218,7 @@ inline OpFn find_here(Op op, DType src, DType dst) {
     case Op::iota: return src == DType::i32 ? iota : nullptr;
     case Op::where: return where_of(src);
     case Op::fma: return fma_of(src);
+    case Op::cumsum: return cumsum_of(src);
     default: break;
   }
   if (code >= 50) return reduction_of(op, src);

@@ -17,4 +17,8 @@ OpFn find_portable(Op op, DType src, DType dst) noexcept;
 OpFn find_avx2(Op op, DType src, DType dst) noexcept;
 OpFn find_avx512(Op op, DType src, DType dst) noexcept;
 
+// What all levels share: moves.cpp, order.cpp.
+OpFn find_move(Op op, DType src, DType dst) noexcept;
+OpFn find_order(Op op, DType src, DType dst) noexcept;
+
 }  // namespace pto_wsp::tiles

@@ -25,7 +25,11 @@ from pto_wsp.targets.cpu_sim.stream import Stream
 _DIRECTION = {Direction.IN: 0, Direction.OUT: 1, Direction.INOUT: 2}
 _RELATION = {"eq": 0, "ge": 1}
 # parameters that an operation carries in the plan; shapes and dtypes are in the types of its values
-_IMMEDIATES = {"iota": ("axis",), "matmul": ("transpose_a", "transpose_b")}
+_IMMEDIATES = {
+    **dict.fromkeys(("iota", "concat", "gather", "scatter", "cumsum"), ("axis",)),
+    "matmul": ("transpose_a", "transpose_b"),
+    "slice": ("row", "col", "step"),
+}
 _COST_OPS = {"mul": 4, "floordiv": 5, "mod": 6, "min": 7, "max": 8, "ceildiv": 9}
 _ADD = 2
 
