@@ -1,6 +1,7 @@
 """pto_wsp: a traced staging framework for workloads of tile kernels, with a C++ runtime and exact semantic time."""
 
 from pto_wsp import ops as pto
+from pto_wsp.api.jit import jit
 from pto_wsp.api.workload import Workload, kernel, make_wir, workload
 from pto_wsp.errors import (
     ArtifactError,
@@ -97,6 +98,7 @@ __all__ = [
     "empty_like",
     "interchange",
     "item",
+    "jit",
     "jit_kernel",
     "kernel",
     "make_wir",

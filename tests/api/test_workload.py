@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from pto_wsp import (
     sequential,
     workload,
 )
+from pto_wsp.api.kinds import workload_type
+from pto_wsp.ir.text import parse
 
 batch = DenseDyn(4)
 heads = Dense[8]()
@@ -63,6 +66,43 @@ def test_the_type() -> None:
     s = steps(TensorSpec((2, 2), DType.F32))
     assert s.type.endswith("{add}, Sequential]")
     assert sequential(w, s).type.endswith("{attn, add}, Mixed]")
+
+
+def test_kinds() -> None:
+    """As text, so that they need no tracing: what loops, branches and parts make of a type."""
+    task = "task one[](y=Y[0 :+ 2, 0 :+ 2])"
+    for body, kind in (
+        (task, "(), {one}, Independent"),
+        (f"parallel_for b in batch: Dense(4) {{ {task} }}", "Dense[4](batch), {one}, Independent"),
+        (f"{task}; {task}", "(), {one}, Mixed"),
+        (f"seq_for i in i: Range(4) {{ {task} }}", "Range[4](i), {one}, Sequential"),
+        (f"sequential {{ part {{ {task} }} }}", "(), {one}, Sequential"),
+        (
+            f"seq_for i in i: Range(4) {{ parallel_for b in b: Range(2) {{ {task} }} }}",
+            "Range[4](i) x Range[2](b), {one}, Mixed",
+        ),
+        (f"cond true:bool {{ then {{ {task} }} else {{ {task} }} }}", "(), {one}, Conditional"),
+        (
+            f"parallel_for b in batch: Dense(4) {{ n: i64 = item lens[b]; parallel_for t in seq: Ragged(n) {{ {task} }} }}",
+            "Dense[4](batch) x Ragged(seq), {one}, Independent",
+        ),
+        (
+            f"parallel_for b in batch: Dense(4) {{ parallel_for k in r: Sparse(b) {{ {task} }} }}",
+            "Dense[4](batch) x Sparse(r), {one}, Selected",
+        ),
+        (
+            f"parallel_for b in batch: Dense(4) {{ c: bool = s.lt (b) 3:i64; cond c {{ then {{ {task} }} }} }}",
+            "Dense[4](batch), {one}, Conditional",
+        ),
+        (
+            f"parallel_for k in r: Sparse(4) {{ c: bool = s.lt (k) 3:i64; cond c {{ then {{ {task} }} }} }}",
+            "Sparse(r), {one}, Mixed",
+        ),
+    ):
+        head = 'tensor Y: f32[2,2]; tensor lens: i64[4]; kernel one "one" (y: out f32<2x2>) '
+        code = "{ a: f32<2x2> = full[cols=2, rows=2] 1.0:f32; store y a }"
+        wir = parse(re.sub(r"; |(?<=\{)|(?=\})", "\n", f"workload w {{ {head}{code}; {body} }}"))
+        assert workload_type(wir) == f"Workload[{kind}]"
 
 
 def test_make_wir_shows_the_workload() -> None:

@@ -1,0 +1,251 @@
+"""jit: functions of arrays."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pto_wsp import (
+    BindError,
+    Dense,
+    DenseDyn,
+    DispatchPolicy,
+    DType,
+    In,
+    InOut,
+    Out,
+    P,
+    PtoError,
+    Scalar,
+    Symbol,
+    Tensor,
+    TensorSpec,
+    empty,
+    empty_like,
+    jit,
+    kernel,
+    make_wir,
+    pto,
+    vmap,
+    workload,
+)
+
+F32 = DType.F32
+WEIGHTS = Tensor(np.full((8, 8), 3, np.float32), name="weights")
+
+
+@kernel
+def double(x: In[Tensor], y: Out[Tensor]):
+    pto.store(y, x + x)
+
+
+@kernel
+def scaled(x: In[Tensor], s: Scalar[DType.F32], y: Out[Tensor]):
+    pto.store(y, x * s)
+
+
+@kernel
+def add(x: In[Tensor], y: In[Tensor], z: Out[Tensor]):
+    pto.store(z, x + y)
+
+
+@kernel
+def bump(y: InOut[Tensor]):
+    pto.store(y, y + 1.0)
+
+
+def data(*shape: int) -> Any:
+    return np.random.default_rng(7).integers(-9, 9, shape).astype(np.float32)
+
+
+def counted() -> tuple[Any, list[int]]:
+    """A workload function, and a list that grows whenever it is traced."""
+    traces: list[int] = []
+
+    @workload
+    def times(x, factor=2.0):
+        traces.append(1)
+        y = empty_like(x)
+        for i in P(x.tiles(16)):
+            scaled[i](x=x[i], s=factor, y=y[i])
+        return y
+
+    return times, traces
+
+
+def test_arrays_in_new_arrays_out() -> None:
+    f, traces = counted()
+    times = jit(f)
+    x = data(20, 8)
+    first, second = times(x), times(2 * x)
+    assert (first == 2 * x).all()
+    assert (second == 4 * x).all()
+    assert first is not second
+    assert len(traces) == 1
+
+
+def test_one_program_for_each_signature() -> None:
+    f, traces = counted()
+    times = jit(f, threads=2)
+    for x in (data(20, 8), data(36, 8), data(20, 16), data(20, 8)[::-1]):
+        assert (times(x) == 2 * x).all()
+    assert len(traces) == 3
+    x = data(20, 8)
+    for factor in (2.0, 3.0, -0.0, 0.0, 3.0):
+        assert (times(x, factor=factor) == factor * x).all()
+    assert len(traces) == 6
+    assert np.signbit(times(np.ones((1, 1), np.float32), -0.0)).all()
+
+
+def test_sizes_of_axes_are_bound_anew() -> None:
+    count = 0
+
+    @workload
+    def first(y, n, m):
+        nonlocal count
+        count += 1
+        for b in P(n):
+            for c in P(m):
+                bump(y=y[b, c])
+
+    f = jit(first)
+    for n, m in ((2, 3), (4, 0), (0, 4), (4, 4)):
+        y = np.zeros((4, 4, 2, 2), np.float32)
+        assert f(y, DenseDyn(n), DenseDyn(m, name="m")) is None
+        assert y.sum() == n * m * 4
+    assert count == 1
+    y = np.zeros((4, 4, 2, 2), np.float32)
+    f(y, Dense[2](), Dense[2]())
+    same = DenseDyn(3)
+    f(y, same, same)
+    f(y, DenseDyn(1), DenseDyn(2))
+    assert count == 3
+    assert y.sum() == (4 + 9 + 2) * 4
+
+
+def test_an_axis_without_a_size() -> None:
+    @workload
+    def first(y, n):
+        for b in P(n):
+            bump(y=y[b])
+
+    f = jit(first)
+    for n in (DenseDyn(), Symbol("n")):
+        with pytest.raises(BindError, match="PTO509"):
+            f(np.zeros((4, 2, 2), np.float32), n)
+
+
+def test_arguments_that_are_written_change_in_place() -> None:
+    @workload
+    def count(state, out):
+        for b in P(3):
+            bump(y=state[b])
+            double(x=state[b], y=out[b])
+
+    f = jit(count)
+    state, out = np.zeros((3, 2, 2), np.float32), np.zeros((3, 2, 2), np.float32)
+    for k in range(1, 4):
+        f(out=out, state=state)
+        assert (state == k).all()
+        assert (out == 2 * k).all()
+
+
+def test_results_come_in_the_tuples_of_the_function() -> None:
+    @workload
+    def several(xs, weights):
+        a = empty_like(xs[0])
+        double(x=xs[0], y=a)
+        b = empty_like(xs[1])
+        add(x=xs[1], y=weights["w"], z=b)
+        c = empty((8, 8), F32)
+        add(x=a, y=WEIGHTS, z=c)
+        return (a, (b, None)), c, a
+
+    x, w = data(8, 8), data(8, 8)
+    (a, (b, nothing)), c, again = jit(several)((x, Tensor(w)), {"w": w + 1})
+    assert (a == 2 * x).all()
+    assert (b == 2 * w + 1).all()
+    assert nothing is None
+    assert (c == a + 3).all()
+    assert again is a
+
+
+def test_jit_of_transformed_functions() -> None:
+    f, traces = counted()
+    x = data(3, 20, 8)
+    policy = DispatchPolicy.round_robin(3)
+    for g in (
+        jit(vmap(f).dispatch(policy)),
+        vmap(jit(f)).dispatch(policy),
+        jit(vmap(f)).dispatch(policy),
+        jit(vmap(jit(f))),
+    ):
+        assert (g(x) == 2 * x).all()
+    assert len(traces) == 4
+    wir = make_wir(jit(f))(TensorSpec((4, 4), F32))
+    assert "task scaled" in str(wir)
+
+
+def test_many_threads_may_call_it() -> None:
+    f, traces = counted()
+    times = jit(vmap(f), threads=2)
+    wrong: list[object] = []
+
+    def work(k: int) -> None:
+        for n in range(20):
+            x = np.full((1 + (k + n) % 3, 20, 8), k * 100 + n, np.float32)
+            if not (times(x) == 2 * x).all():
+                wrong.append((k, n))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert len(traces) == 3
+
+
+def test_arrays_are_not_kept() -> None:
+    import weakref
+
+    f, _ = counted()
+    times = jit(f)
+    x = data(20, 8)
+    times(x)
+    kept = weakref.ref(x)
+    del x
+    assert kept() is None
+
+
+def test_a_failed_call_leaves_the_next_one_as_it_was() -> None:
+    f, traces = counted()
+    times = jit(f)
+    with pytest.raises(PtoError):
+        times(data(20, 8), "no number")
+    x = data(20, 8)
+    assert (times(x) == 2 * x).all()
+    assert len(traces) == 2
+
+
+@pytest.mark.parametrize("bad", [TensorSpec((4, 4), F32), {1, 2}, Dense[4]().tiles(2)])
+def test_arguments_that_have_no_values(bad: Any) -> None:
+    @workload
+    def w(x, n):
+        for _ in P(n):
+            pass
+
+    if isinstance(bad, (TensorSpec, set)):
+        with pytest.raises(PtoError, match="PTO155"):
+            jit(w)(data(4, 4), bad)
+    else:
+        jit(w)(data(4, 4), bad)
+
+
+def test_options_are_those_of_compile() -> None:
+    f, _ = counted()
+    with pytest.raises(PtoError, match="PTO003"):
+        jit(f, colour="red")(data(4, 4))
+    with pytest.raises(PtoError, match="PTO155"):
+        jit(abs)  # type: ignore[arg-type]
