@@ -399,9 +399,8 @@ PTO509 an axis size is not bound
 PTO510 an unknown axis or symbol name
 PTO511 an axis size that is negative or not an integer
 PTO512 an output array whose own elements share storage
-PTO513 a wrong number of lengths, pointers or indices for an axis
-PTO514 an indptr that decreases, or that reaches beyond the indices
-PTO515 an index of a sparse axis outside of its inner size
+PTO513 lengths of a ragged axis that are negative, or not one for each row
+PTO514 an indptr or indices that a sparse axis cannot have
 PTO516 a symbol or tensor of the wrong kind for what is bound to it
 PTO517 a slot that the workload does not use, or a value that it does not hold
 PTO518 an address without what says what is there

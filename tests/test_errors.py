@@ -1328,9 +1328,9 @@ def _() -> None:
     Program(CpuSim().compile(parse(SEQUENCES), arch.get(), {"n": 2})).run()  # <-- PTO509
 
 
-@mistake("PTO511", BindError)
+@mistake("PTO513", BindError)
 def _() -> None:
-    sequences().set_axis_sizes({"seq": [1, -2]})  # <-- PTO511
+    sequences().set_axis_sizes({"seq": [1, -2]})  # <-- PTO513
 
 
 @mistake("PTO511", BindError)
@@ -1353,9 +1353,9 @@ def _() -> None:
     sequences().set_axis_sizes({"seq": [1, 2, 3]}).run()  # <-- PTO513
 
 
-@mistake("PTO513", BindError)
+@mistake("PTO514", BindError)
 def _() -> None:
-    sequences().set_symbol_ptr("ptr", [0, 1])  # <-- PTO513
+    sequences().set_symbol_ptr("ptr", [0, 1])  # <-- PTO514
 
 
 @mistake("PTO514", BindError)
@@ -1368,14 +1368,14 @@ def _() -> None:
     sequences().set_axis_sizes({"routing": ([0, 1, 5], [0, 3, 1, 2])})  # <-- PTO514
 
 
-@mistake("PTO515", BindError)
+@mistake("PTO514", BindError)
 def _() -> None:
-    sequences().set_axis_sizes({"routing": ([0, 1, 4], [0, 4, 1, 2])})  # <-- PTO515
+    sequences().set_axis_sizes({"routing": ([0, 1, 4], [0, 4, 1, 2])})  # <-- PTO514
 
 
-@mistake("PTO515", BindError)
+@mistake("PTO514", BindError)
 def _() -> None:
-    sequences().bind({"routing.indices": [0, -1, 1, 2]})  # <-- PTO515
+    sequences().bind({"routing.indices": [0, -1, 1, 2]})  # <-- PTO514
 
 
 @mistake("PTO510", BindError)

@@ -41,6 +41,9 @@ class Bindings:
         self.slots: dict[int, int] = {}
         self.results: dict[str, Array] = {}
         self._scratch = scratch
+        # the symbols that say how many indices a sparse axis has: as many as there are
+        counts = {a.name: f"{a.name}.nnz" for a in self.wir.axes if a.kind == "Sparse"}
+        self._counts = {a: symbol for a, symbol in counts.items() if symbol in self.wir.symbols}
         self._private = scratch | {n for n, t in self.types.items() if t.role is Role.TEMPORARY}
         self._axes_of = {t: [a for a in self.wir.axes if t in a.tensors] for t in self.order}
         self._changed: set[str] = set()  # tensors
@@ -76,22 +79,15 @@ class Bindings:
         self._take_axes(new)
 
     def _take_axes(self, new: Mapping[str, Array]) -> None:
-        """Take arrays, of which those of data axes are checked as far as they can be now."""
-        arrays = {**self.arrays, **new}
+        """Take arrays, of which those of data axes are checked as far as that needs no others."""
         for axis in {a.name: a for t in new for a in self._axes_of[t]}.values():
-            if all(t in arrays for t in axis.tensors):
-                self._check_axis(axis, arrays, {})
+            self._check_axis(axis, new, {})
         self.arrays.update(new)
         self._changed |= set(new)
-        for name in self.hidden & set(new):
-            self._follow(name)
-
-    def _follow(self, name: str) -> None:
-        """The number of a sparse axis's indices is no axis of its own: it is what there are."""
-        for d, n in zip(self.types[name].shape, self.arrays[name].shape, strict=True):
-            symbol = _symbol(d)
-            if symbol is not None and symbol not in self.manifest["axes"].values() and name.endswith(".indices"):
-                self._set_size(symbol[1:], n)
+        for axis, symbol in self._counts.items():
+            indices = self.axes[axis].tensors[1]
+            if indices in new:
+                self._set_size(symbol, len(new[indices]))
 
     def _set_size(self, name: str, size: int) -> None:
         if self.sizes.get(name) != size:
@@ -206,7 +202,7 @@ class Bindings:
             "dynamic axes": ", ".join(dynamic) or "none",
             "static axes": ", ".join(n for n in axes if n not in dynamic) or "none",
             **{f"{k.lower()} axes": ", ".join(names) for k, names in by_kind.items() if names},
-            "symbols": ", ".join(self.wir.symbols) or "none",
+            "symbols": ", ".join(n for n in self.wir.symbols if n not in self._counts.values()) or "none",
         }
 
     # checks
@@ -241,20 +237,10 @@ class Bindings:
             )
 
     def _check_axis(self, axis: DataAxis, arrays: Mapping[str, Array], env: Mapping[str, int]) -> None:
-        given = {t: arrays[t] for t in axis.tensors if t not in self.written}
+        given = {t: arrays[t] for t in axis.tensors if t not in self.written and t in arrays}
         check_values(axis, given, _known(axis.outer, env), _known(axis.inner, env))
 
     def _missing(self) -> None:
-        missing = [n for n in self.wir.symbols if n not in self.sizes]
-        if missing:
-            raise BindError(
-                *("PTO509", f"the size of {', '.join(missing)} is not bound"),
-                values=self.axis_names(),
-                loc=here(),
-                fix=f'program.set_axis_sizes({{"{missing[0]}": ...}})'
-                if "$" + missing[0] in self.manifest["axes"].values()
-                else f'program.set_symbol_u64("{missing[0]}", ...)',
-            )
         given = (n for n in self.order if self.types[n].role is Role.GIVEN and n not in self._scratch)
         unbound = [n for n in given if n not in self.arrays]
         values = [n for n in unbound if self._axes_of[n]]
@@ -265,6 +251,16 @@ class Bindings:
                 values=self.axis_names(),
                 loc=here(),
                 fix=f'program.set_axis_sizes({{"{axis.name}": ...}}), or program.set_symbol_ptr("{values[0]}", array)',
+            )
+        missing = [n for n in self.wir.symbols if n not in self.sizes]
+        if missing:
+            raise BindError(
+                *("PTO509", f"the size of {', '.join(missing)} is not bound"),
+                values=self.axis_names(),
+                loc=here(),
+                fix=f'program.set_axis_sizes({{"{missing[0]}": ...}})'
+                if "$" + missing[0] in self.manifest["axes"].values()
+                else f'program.set_symbol_u64("{missing[0]}", ...)',
             )
         if unbound:
             raise BindError(
@@ -356,13 +352,6 @@ class Bindings:
 
 def _known(e: Expr | None, env: Mapping[str, int]) -> int | None:
     return e.value(env) if e is not None and e.names() <= env.keys() else None
-
-
-def _symbol(d: Expr) -> str | None:
-    """The symbol that a dimension is, and nothing else."""
-    if d.const or len(d.terms) != 1 or d.terms[0][1] != 1:
-        return None
-    return d.terms[0][0] if isinstance(d.terms[0][0], str) else None
 
 
 def _size(name: str, size: object) -> int:

@@ -70,12 +70,13 @@ def at_address(address: int, name: str, size: object, dtype: object, unsafe: obj
 
 
 def check_values(axis: DataAxis, arrays: Mapping[str, np.ndarray], outer: int | None, inner: int | None) -> None:
-    """Raise BindError for values that no axis has. `outer` and `inner`: the sizes, where they are known already; a tensor that
-    `arrays` lacks is one that tasks write, whose values are checked when they are read."""
+    """Raise BindError for values that no axis has. `outer` and `inner`: the sizes, where they are known already; `arrays`: those of
+    the axis's tensors that are known. What tasks write is not checked here but when it is read."""
     values = [arrays.get(t) for t in axis.tensors]
     for part, a in zip(PARTS[axis.kind], values, strict=True):
         if a is not None and a.ndim != 1:
-            _refuse("PTO513", axis, f"{part} have {a.ndim} dimensions", "give one number after the other", part, a)
+            code = "PTO513" if axis.kind == "Ragged" else "PTO514"
+            _refuse(code, axis, f"{part} have {a.ndim} dimensions", "give one number after the other", part, a)
     if axis.kind == "Ragged":
         _check_lengths(axis, values[0], outer)
     else:
@@ -91,7 +92,7 @@ def _check_lengths(axis: DataAxis, lengths: np.ndarray | None, outer: int | None
         _refuse("PTO513", axis, what, "give one length for each index of the outer axis", "lengths", lengths)
     if len(lengths) and lengths.min() < 0:
         i = int(lengths.argmin())
-        _refuse("PTO511", axis, f"length {i} is {lengths[i]}", "give lengths of 0 or more", "lengths", lengths)
+        _refuse("PTO513", axis, f"length {i} is {lengths[i]}", "give lengths of 0 or more", "lengths", lengths)
 
 
 def _check_pointers(axis: DataAxis, indptr: np.ndarray | None, outer: int | None) -> None:
@@ -99,7 +100,7 @@ def _check_pointers(axis: DataAxis, indptr: np.ndarray | None, outer: int | None
         return
     if len(indptr) == 0 or (outer is not None and len(indptr) != outer + 1):
         what = f"indptr has {len(indptr)} elements for an outer axis of {'any size' if outer is None else outer}"
-        _refuse("PTO513", axis, what, "give one element more than the outer axis has", "indptr", indptr)
+        _refuse("PTO514", axis, what, "give one element more than the outer axis has", "indptr", indptr)
     down = indptr[1:] < indptr[:-1]
     if down.any() or indptr[0] < 0:
         i = int(down.argmax()) if down.any() else -1
@@ -119,7 +120,7 @@ def _check_indices(axis: DataAxis, indptr: np.ndarray | None, indices: np.ndarra
     if low < 0 or (inner is not None and high >= inner):
         i = int(indices.argmin() if low < 0 else indices.argmax())
         what = f"indices[{i}] is {indices[i]}, outside of 0 .. {'' if inner is None else inner - 1}".rstrip()
-        _refuse("PTO515", axis, what, "give indices of 0 or more, below the inner size", "indices", indices)
+        _refuse("PTO514", axis, what, "give indices of 0 or more, below the inner size", "indices", indices)
 
 
 def _refuse(code: str, axis: DataAxis, what: str, fix: str, part: str, array: np.ndarray) -> None:
