@@ -1,0 +1,144 @@
+"""Write down how long temporaries live: memory is acquired before their first use and released after their last.
+
+    before:  task k[](x=X[0], y=T[0])          after:  acquire T
+             task k[](x=T[0], y=Y[0])                  task k[](x=X[0], y=T[0])
+                                                       task k[](x=T[0], y=Y[0])
+                                                       release T
+
+Both stand in the innermost region around all uses that is in no parallel loop, whose iterations run at once. A temporary whose
+elements a loop's body always writes before it reads them is acquired anew in each iteration; else it keeps them for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from pto_wsp.ir.core import At, Axis, Direction, Eqn, Region, Role, Slice, TileAt, Var, View, ViewDim, Wir
+from pto_wsp.ir.expr import Expr, ceildiv, const, var
+from pto_wsp.ir.tasks import LOOPS, PARTS
+
+
+def plan_buffers(wir: Wir) -> Wir:
+    """wir with `acquire` and `release` of every temporary that is used; in a chain of layers two are held at a time."""
+    for v in wir.tensors:
+        if wir.tensor_type(v.name).role is Role.TEMPORARY and _users(wir.body, v.name):
+            wir = replace(wir, body=_place(wir, wir.body, v))
+    return wir
+
+
+def _views(eqn: Eqn, tensor: str) -> Iterator[View]:
+    """The views of a tensor that an equation, or one inside of it, names."""
+    for e in eqn.walk():
+        for x in e.ins:
+            if isinstance(x, View):
+                yield from (v for v in (x, *x.index_views()) if v.tensor == tensor)
+
+
+def _users(region: Region, tensor: str) -> list[int]:
+    return [k for k, e in enumerate(region.eqns) if any(True for _ in _views(e, tensor))]
+
+
+def _place(wir: Wir, region: Region, v: Var) -> Region:
+    """All uses are in `region`."""
+    users = _users(region, v.name)
+    if len(users) == 1:
+        eqn = region.eqns[users[0]]
+        inside = [k for k, r in enumerate(eqn.regions) if _users(r, v.name)]
+        if len(inside) == 1 and _lives_within(wir, eqn, inside[0], v):
+            return _with_region(region, users[0], inside[0], _place(wir, eqn.regions[inside[0]], v))
+    return _insert(_insert(region, v, "acquire"), v, "release")
+
+
+def _lives_within(wir: Wir, eqn: Eqn, part: int, v: Var) -> bool:
+    """Whether no other iteration or region than this one needs what the temporary holds."""
+    if eqn.prim == "seq_for":
+        return part == 0 and _is_written_first(wir, eqn.regions[0].eqns, v.name, {})
+    return eqn.prim in (*PARTS, "cond")
+
+
+def _insert(region: Region, v: Var, prim: str) -> Region:
+    """Acquire before the first use or release after the last, in a part where that is one."""
+    users = _users(region, v.name)
+    k = users[0] if prim == "acquire" else users[-1]
+    eqn = region.eqns[k]
+    if eqn.prim in PARTS:
+        parts = [i for i, r in enumerate(eqn.regions) if _users(r, v.name)]
+        part = parts[0] if prim == "acquire" else parts[-1]
+        return _with_region(region, k, part, _insert(eqn.regions[part], v, prim))
+    at = k if prim == "acquire" else k + 1
+    return replace(region, eqns=(*region.eqns[:at], Eqn(prim, ins=(v,), loc=eqn.loc), *region.eqns[at:]))
+
+
+def _with_region(region: Region, k: int, part: int, new: Region) -> Region:
+    eqn = region.eqns[k]
+    regions = (*eqn.regions[:part], new, *eqn.regions[part + 1 :])
+    return replace(region, eqns=(*region.eqns[:k], replace(eqn, regions=regions), *region.eqns[k + 1 :]))
+
+
+def _is_written_first(wir: Wir, eqns: Sequence[Eqn], tensor: str, fixed: Mapping[int, ViewDim]) -> bool:
+    """Whether these equations write every element of the part of the tensor that `fixed` says before they read one of it.
+
+    `fixed` gives dims by position, which all views of the tensor in `eqns` have there.
+    """
+    first = next((e for e in eqns if any(True for _ in _views(e, tensor))), None)
+    if first is None:
+        return False
+    if first.prim in PARTS:
+        part = next(r for r in first.regions if _users(r, tensor))
+        return _is_written_first(wir, part.eqns, tensor, fixed)
+    shape = wir.tensor_type(tensor).shape
+    if first.prim == "task":
+        views = list(_views(first, tensor))
+        return _only_written(wir, first, tensor) and any(
+            all(k in fixed or _is_whole(d, n) for k, (d, n) in enumerate(zip(v.dims, shape, strict=True)))
+            for v in views
+        )
+    if first.prim not in LOOPS:
+        return False
+    axis, (body, *condition) = first.params["axis"], first.regions
+    assert isinstance(axis, Axis)
+    if condition:
+        return False
+    for k, n in enumerate(shape):
+        dims = {v.dims[k] for v in _views(first, tensor)}
+        if k not in fixed and len(dims) == 1 and _iterates(next(iter(dims)), body.params[0].name, axis, n):
+            return _is_written_first(wir, body.eqns, tensor, {**fixed, k: next(iter(dims))})
+    return axis.size.is_const and axis.size.const > 0 and _is_written_first(wir, body.eqns, tensor, fixed)
+
+
+def _only_written(wir: Wir, task: Eqn, tensor: str) -> bool:
+    for p, x in zip(wir.kernel(str(task.params["kernel"])).params, task.ins, strict=True):
+        if isinstance(x, View):
+            reads = (x.tensor,) if p.direction is not Direction.OUT else ()
+            if tensor in (*reads, *(i.tensor for i in x.index_views())):
+                return False
+    return True
+
+
+def _is_whole(d: ViewDim, size: Expr) -> bool:
+    """Whether it is all elements of a dimension."""
+    match d:
+        case At():
+            return d.index == const(0) and size == const(1)
+        case Slice():
+            return d.start == const(0) and size == const(d.length)
+        case TileAt():
+            return d.start == const(0) and d.limit == size and size.is_const and size.const <= d.size
+        case _:
+            return False
+
+
+def _iterates(d: ViewDim, loop: str, axis: Axis, size: Expr) -> bool:
+    """Whether it is all elements of a dimension, some in each iteration of the loop."""
+    i = var(loop)
+    match d:
+        case At():
+            return d.index == i and axis.extent == size
+        case Slice():
+            return d.start == i * d.length and axis.extent * d.length == size
+        case TileAt():
+            whole = axis.extent == ceildiv(size, const(d.size))
+            return d.index == i and d.offset == const(0) and d.limit == size and whole
+        case _:
+            return False
