@@ -27,6 +27,7 @@ from pto_wsp import (
     kernel,
     make_wir,
     pto,
+    scan,
     vmap,
     workload,
 )
@@ -185,6 +186,38 @@ def test_jit_of_transformed_functions() -> None:
     assert len(traces) == 4
     wir = make_wir(jit(f))(TensorSpec((4, 4), F32))
     assert "task scaled" in str(wir)
+
+
+def test_jit_inside_a_workload_is_the_function() -> None:
+    f, _ = counted()
+
+    @workload
+    def twice(x):
+        return jit(f)(jit(f)(x))
+
+    x = data(20, 8)
+    assert (jit(twice)(x) == 4 * x).all()
+
+
+def test_temporaries_and_scans() -> None:
+    @workload
+    def step(carry, x):
+        t = empty_like(x)
+        double(x=x, y=t)
+        new = empty_like(x)
+        add(x=carry, y=t, z=new)
+        return new, new
+
+    c, xs = data(3, 8, 8), data(5, 3, 8, 8)
+    last, ys = jit(scan(vmap(step)))(c, xs)
+    want = c + np.cumsum(2 * xs, axis=0)
+    assert (ys == want).all()
+    assert (last == want[-1]).all()
+    last, ys = jit(vmap(scan(step), in_axes=(0, 1)))(c, xs)
+    assert (ys == np.moveaxis(want, 1, 0)).all()
+    last, ys = jit(scan(step))(c[0], xs[:0, 0])
+    assert (last == c[0]).all()
+    assert ys.shape == (0, 8, 8)
 
 
 def test_many_threads_may_call_it() -> None:
