@@ -13,6 +13,7 @@ from pto_wsp.ir.tasks import deps_mode, origins
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
+from pto_wsp.passes.plan_buffers import plan_buffers
 from pto_wsp.passes.resolve_schedules import resolve_schedules
 from pto_wsp.targets.base import Pass, register, run_passes
 from pto_wsp.targets.cpu_sim.lower import lanes_of, lower
@@ -26,6 +27,7 @@ LOWERING: tuple[tuple[Pass, str], ...] = (
     (canonicalize, "traced"),
     (infer_dependences, "traced"),
     (resolve_schedules, "resolved"),
+    (plan_buffers, "lowered"),
 )
 
 
