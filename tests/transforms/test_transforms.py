@@ -9,6 +9,7 @@ import pytest
 from pto_wsp import (
     DispatchPolicy,
     DType,
+    In,
     Out,
     P,
     TaskWindow,
@@ -18,12 +19,15 @@ from pto_wsp import (
     Workload,
     combine,
     dispatch,
+    empty_like,
+    item,
     kernel,
     pto,
     sequential,
     task_graph,
     workload,
 )
+from pto_wsp.ir.text import parse
 
 SHARED = Tensor(np.zeros((4, 2, 2), np.float32), name="S")
 
@@ -145,3 +149,89 @@ def test_one_workload_may_be_a_part_twice() -> None:
 def test_parts_that_are_no_workloads(parts: tuple[Any, ...]) -> None:
     with pytest.raises(TraceError, match="PTO155"):
         combine(*parts)
+
+
+@kernel
+def twice(x: In[Tensor], y: Out[Tensor]):
+    pto.store(y, x + x)
+
+
+@workload
+def layer(x):
+    t = empty_like(x)
+    twice(x=x, y=t)
+    y = empty_like(x)
+    twice(x=t, y=y)
+    return y
+
+
+@pytest.mark.parametrize("join", [combine, sequential])
+def test_each_part_has_its_own_temporaries_and_results(join: Any) -> None:
+    x = Tensor(np.ones((4, 4), np.float32), name="x")
+    w = layer(x)
+    both = join(w, first(), w)
+    assert [(v.name, both.wir.tensor_type(v.name).role.value) for v in both.wir.tensors] == [
+        ("x", "tensor"),
+        ("t", "temporary"),
+        ("y", "result"),
+        ("S", "tensor"),
+        ("t.1", "temporary"),
+        ("y.1", "result"),
+    ]
+    assert both.returns == both.wir.returns == ("y", "y.1")
+    assert parse(str(both)) == both.wir
+    p = both.compile()
+    assert all((y == 4).all() for y in p.run().results)
+    assert join(w, first()).returns == "y"
+    assert join(w, join(w, w)).returns == ("y", ("y.1", "y.1.1"))
+    assert join(w, join(w, w)).wir.returns == ("y", "y.1", "y.1.1")
+    assert join(first(), first()).returns is None
+
+
+def test_tasks_of_other_parts_and_scalars_keep_their_names_apart() -> None:
+    table = Tensor(np.array([1, 2, 3], np.int32), name="table")
+
+    @workload
+    def third():
+        for b in P(item(table[0])):
+            two(y=SHARED[table[b]])
+
+    w = combine(third(), third())
+    assert parse(str(w)) == w.wir
+    w.compile().run()
+    assert (SHARED.data[1] == 2).all()
+
+
+def test_slots_and_data_axes_are_shared_by_name() -> None:
+    integer = Workload(parse("workload w {\n slot_set[slot=3] 1:i64\n v: i64 = slot_get[slot=3]\n}"))
+    real = Workload(parse("workload w {\n slot_set[slot=3] 1.0:f64\n}"))
+    assert [str(e.outs[0]) for e in (r.eqns[1] for r in combine(integer, integer).wir.body.eqns[0].regions)] == [
+        "v",
+        "v.1",
+    ]
+    with pytest.raises(TraceError, match="PTO156"):
+        combine(integer, real)
+    lengths = Tensor(np.array([1, 2], np.int64))
+    ragged = [
+        Workload(
+            parse(f'workload w {{\n tensor seq.lengths: i64[2]\n ragged seq: outer=2 lengths="{t}"\n}}'), {t: spec}
+        )
+        for t, spec in (("seq.lengths", lengths), ("seq.lengths", Tensor(np.array([1, 2], np.int64))))
+    ]
+    assert len(combine(ragged[0], ragged[0]).wir.axes) == 1
+    with pytest.raises(TraceError, match="PTO156"):
+        combine(*ragged)
+
+
+def test_a_chain_of_layers_needs_two_buffers() -> None:
+    @workload
+    def chain(x):
+        for _ in range(25):
+            x = layer(x)
+        return x
+
+    x = np.ones((64, 64), np.float32)
+    p = chain(x * 2.0**-25).compile()
+    assert (p.run().results == 2.0**25).all()
+    assert p.stats.task_count == 50
+    assert 2 * x.nbytes <= p.stats.arena_bytes <= 2 * x.nbytes + 8192
