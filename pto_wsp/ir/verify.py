@@ -38,7 +38,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "resolved": _BODY,
     "lowered": (*_BODY, *tasks.BUFFERS),
     # and beside it: all writes are new values
-    "pure": (*_BODY, *tasks.SCOPES),
+    "pure": (*_BODY, "dispatch", "window"),
 }
 
 

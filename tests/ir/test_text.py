@@ -31,6 +31,7 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.text import parse, parse_kernel, show, show_kernel
 from pto_wsp.ir.verify import verify
+from pto_wsp.passes.discharge import discharge
 
 names = st.text(min_size=1, max_size=8) | st.sampled_from(
     [
@@ -146,13 +147,60 @@ SAMPLE = """workload w {
 }"""
 
 
-def test_the_sample_round_trips() -> None:
-    assert show(parse(SAMPLE)) == SAMPLE
+DATA = """workload w {
+  symbol $n
+  tensor X: f32[$n,8]
+  tensor idx: i32[8]
+  tensor reals: f64[4]
+  temporary T: f32[8,8]
+  result Z: f32[8,8]
+  ragged seq: outer=$n lengths="idx"
+  sparse routes: outer=4 indptr="idx" indices="idx" inner=2*$n + 1
+  kernel k "k" (x: in f32<8x8>, s: f32, y: out f32<8x8>) {
+    a: f32<8x8 of x.rows x x.cols> = load x
+    store y a
+  }
+  deps[mode="hybrid"] {
+    n: i64 = item idx[3]
+    m: i64 = s.add[checked=true] n -3:i64
+    f: f64 = reduce_max[wait=true] reals[span(m, 2)]
+    g: u64 = s.cast[to=u64] f
+    slot_set[slot=63] g
+    h: u64 = slot_get[slot=63]
+    c: bool = s.lt f inf:f64
+    cond c {
+      then {
+        t: task = task[tracked=[0 2]] k[n](x=X[gather(idx[0 :+ 8]), 0 :+ 8], s=f, y=T[0 :+ 8, 0 :+ 8])
+      }
+      else {
+        parallel_for e in routes: Sparse(m - n) {
+        }
+      }
+    }
+    seq_for i "j" in seq: Tiles(n, 8) {
+      task[after=["t"]] k[i, 2*n](x=X[tile(i, 8, n, m), gather(idx[tile(0, 8, 8)])], s=(i + n), y=Z[0 :+ 8, 0 :+ 8])
+    } while {
+      d: bool = reduce_any idx[tile(i, 2, n)]
+      p: bool = s.where d true:bool c
+      yield p
+    }
+  }
+  return [Z]
+}"""
 
 
-def test_damaged_text_is_an_error_and_nothing_else() -> None:
+@pytest.mark.parametrize("sample", [SAMPLE, DATA, str(discharge(parse(DATA)))])
+def test_the_samples_round_trip(sample: str) -> None:
+    wir = parse(sample)
+    assert show(wir) == sample
+    verify(wir, "pure" if "carry" in sample else "traced")
+
+
+@pytest.mark.parametrize("sample", [SAMPLE, DATA, str(discharge(parse(DATA)))])
+def test_damaged_text_is_an_error_and_nothing_else(sample: str) -> None:
     rng = random.Random(1)
-    tokens = re.findall(r"\s+|[A-Za-z_.0-9]+|.", SAMPLE)
+    stage = "pure" if "carry" in sample else "traced"
+    tokens = re.findall(r"\s+|[A-Za-z_.0-9]+|.", sample)
     odd = [
         "0",
         "-1",
@@ -169,6 +217,13 @@ def test_damaged_text_is_an_error_and_nothing_else() -> None:
         "cast",
         "task",
         "part",
+        "cond",
+        "yield",
+        "carry",
+        "item",
+        "s.add",
+        "X",
+        "n",
         "\x00",
         "é",
     ]
@@ -178,7 +233,7 @@ def test_damaged_text_is_an_error_and_nothing_else() -> None:
             i = rng.randrange(len(changed))
             changed[i : i + rng.randint(0, 1)] = rng.choice(([], [rng.choice(odd)], [rng.choice(tokens)]))
         with contextlib.suppress(PtoError):
-            verify(parse("".join(changed)))
+            verify(parse("".join(changed)), stage)
 
 
 @pytest.mark.parametrize(
