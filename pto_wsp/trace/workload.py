@@ -161,11 +161,12 @@ class TracedFunction:
         for x in (leaf for a in given.values() for leaf in leaves(a)):
             if isinstance(x, (TensorSpec, LoopAxis)):  # the caller's name for it, not the parameter's
                 builder.name(x.handle if isinstance(x, TensorSpec) else x, None)
-        eqns = builder.blocks[-1].eqns
-        first = len(eqns)
+        if not self.steps:
+            return called(builder, self, given)
+        builder.open_block()  # what transformations get, and its scalars, are a region
         result = called(builder, self, given)
-        if self.steps:
-            eqns[first:] = _transformed(builder, self, tuple(eqns[first:]))
+        for eqn in _transformed(builder, self, builder.close_block()):
+            builder.append(eqn)
         return result
 
 

@@ -13,7 +13,7 @@ from pto_wsp.ir.tasks import slot_types
 from pto_wsp.ir.verify import verify
 from pto_wsp.trace.builder import unique_name
 from pto_wsp.trace.functional import leaves, tree_map
-from pto_wsp.trace.tensor import TensorSpec
+from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.trace.workload import Traced
 
 W = TypeVar("W", bound=Traced)
@@ -105,7 +105,8 @@ class _Parts:
     def _tensor(self, w: Traced, v: Var) -> str:
         """Given tensors are the same where they are the same object; what a run owns is each part's own."""
         spec = w.tensors.get(v.name)
-        name = next((n for n, s in self.specs.items() if s is spec), None)
+        of_axis = any(v.name in axis.tensors for axis in w.wir.axes)
+        name = next((n for n, s in self.specs.items() if s is spec or (of_axis and _same_data(s, spec))), None)
         if name is None and spec is not None and v.name in self.tensors and spec.given_name == v.name:
             raise TraceError("PTO156", f"two tensors are called {v.name}", loc=here(), fix="give each its own name=")
         name = name or unique_name(v.name, self.tensors)
@@ -132,6 +133,13 @@ class _Parts:
                 loc=here(),
                 fix="give one of them another name, or another number" if what == "slots" else "give one another name",
             )
+
+
+def _same_data(a: TensorSpec, b: TensorSpec | None) -> bool:
+    """Whether two tensors that tracing made of an axis hold the data of one axis: the same integers, or the same symbol."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.data is b.data
+    return b is not None and type(a) is type(b) and a.given_name is not None and a.given_name == b.given_name
 
 
 def _bound(eqn: Eqn) -> list[Var]:

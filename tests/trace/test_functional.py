@@ -22,6 +22,7 @@ from pto_wsp import (
     Workload,
     empty,
     empty_like,
+    item,
     kernel,
     pto,
     workload,
@@ -322,3 +323,24 @@ def test_loop_rewrites_of_a_function_stay_in_what_it_emits() -> None:
     assert loops == ["j", "i_o", "i_i", "i_o.1", "i.1", "j.1", "i.2_o", "i.2_i"]
     traced.compile().run()
     assert (y == 2 * x).all()
+
+
+def test_scalars_of_a_scheduled_function_stay_in_its_scope() -> None:
+    @workload
+    def part(x, y, table):
+        for i in P.seq(item(table[0])):
+            double(x=x[table[1]], y=y[i])
+
+    scheduled = part.dispatch(DispatchPolicy.round_robin(2))
+
+    @workload
+    def w(x, y, table):
+        scheduled(x, y, table)
+        for i in P.seq(table[0]):
+            double(x=x[i], y=y[table[1]])
+        scheduled(x, y, table)
+
+    x = np.random.default_rng(0).standard_normal((3, 4, 4), dtype=np.float32)
+    y = np.zeros_like(x)
+    w(x, y, Tensor(np.array([2, 2], np.int32))).compile().run()
+    assert (y == 2 * np.stack([x[2], x[2], x[1]])).all()

@@ -216,9 +216,13 @@ def test_slots_and_data_axes_are_shared_by_name() -> None:
         Workload(
             parse(f'workload w {{\n tensor seq.lengths: i64[2]\n ragged seq: outer=2 lengths="{t}"\n}}'), {t: spec}
         )
-        for t, spec in (("seq.lengths", lengths), ("seq.lengths", Tensor(np.array([1, 2], np.int64))))
+        for t, spec in (
+            ("seq.lengths", lengths),
+            ("seq.lengths", Tensor(lengths.data)),
+            ("seq.lengths", Tensor(np.array([1, 2], np.int64))),
+        )
     ]
-    assert len(combine(ragged[0], ragged[0]).wir.axes) == 1
+    assert len(combine(*ragged[:2], ragged[0]).wir.axes) == 1
     with pytest.raises(TraceError, match="PTO156"):
         combine(*ragged)
 
