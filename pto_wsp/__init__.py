@@ -43,6 +43,7 @@ from pto_wsp.trace.scalar import (
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.transforms.combine import combine, sequential
 from pto_wsp.transforms.dispatch import dispatch
+from pto_wsp.transforms.fuse import fuse
 from pto_wsp.transforms.interchange import interchange
 from pto_wsp.transforms.policies import Deps, DepsMode, DispatchPolicy, TaskWindow, WindowMode
 from pto_wsp.transforms.scan import scan
@@ -96,6 +97,7 @@ __all__ = [
     "dispatch",
     "empty",
     "empty_like",
+    "fuse",
     "interchange",
     "item",
     "jit",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from pto_wsp.ir.core import Policy
 from pto_wsp.transforms.dispatch import dispatch
+from pto_wsp.transforms.fuse import fuse
 from pto_wsp.transforms.interchange import interchange
 from pto_wsp.transforms.policies import DepsMode, TaskWindow
 from pto_wsp.transforms.split import split
@@ -46,3 +47,7 @@ class Schedules:
     def unroll(self, *, loop: str, factor: int | None = None) -> Self:
         """`unroll(loop=..., factor=...)(self)`: write the iterations of a loop out, all of them or `factor` at a time."""
         return self.then(unroll(loop=loop, factor=factor))
+
+    def fuse(self, *, loop: str | None = None, kernels: Sequence[str] | None = None) -> Self:
+        """`fuse(loop=..., kernels=...)(self)`: the tasks of one body become one task of one kernel."""
+        return self.then(fuse(loop=loop, kernels=kernels))

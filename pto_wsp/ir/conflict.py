@@ -179,20 +179,26 @@ def _span(d: At | Slice | TileAt) -> tuple[Expr, int]:
     return (d.index, 1) if isinstance(d, At) else (d.start, d.length) if isinstance(d, Slice) else (d.start, d.size)
 
 
-def reachable(loops: Mapping[str, Axis], at_least_0: Expr, facts: Iterable[Fact] = ()) -> bool:
-    """Whether for some sizes there is certainly an iteration of these nested loops, by variable, with `at_least_0` >= 0 and with
-    what the conditions around say."""
+def _iteration(loops: Mapping[str, Axis], facts: Iterable[Fact]) -> Verdict:
     names = Names(loops=set(loops))
     system = _System({}, names)
     here = _Instance(names)
     for v, axis in loops.items():
         system.loop(v, axis, here)
-    for fact in (Fact(False, at_least_0), *facts):
+    for fact in facts:
         system.fact(fact, here)
-    return system.verdict() in (Verdict.SOME_SIZES, Verdict.ALWAYS)
+    return system.verdict()
 
 
-# questions
+def reachable(loops: Mapping[str, Axis], at_least_0: Expr, facts: Iterable[Fact] = ()) -> bool:
+    """Whether for some sizes there is certainly an iteration of these nested loops, by variable, with `at_least_0` >= 0 and with
+    what the conditions around say."""
+    return _iteration(loops, (Fact(False, at_least_0), *facts)) in (Verdict.SOME_SIZES, Verdict.ALWAYS)
+
+
+def impossible(loops: Mapping[str, Axis], at_least_0: Expr) -> bool:
+    """Whether no iteration of these nested loops has `at_least_0` >= 0, whatever sizes and data are."""
+    return _iteration(loops, (Fact(False, at_least_0),)) is Verdict.NEVER
 
 
 @dataclass(frozen=True, slots=True, eq=False)
