@@ -93,7 +93,10 @@ class Value:
     __int__ = __index__ = __float__  # type: ignore[assignment]
 
     def __getitem__(self, _: object) -> NoReturn:
-        raise self._flow("an element or part", "slice the tensor where the workload calls the kernel")
+        raise self._flow(
+            "an element or part",
+            "pto.slice(x, rows, cols) takes a part, pto.gather elements by their indices; or slice the tensor where the workload calls the kernel",
+        )
 
     def __getattr__(self, name: str) -> Any:
         raise no_attribute("a tile", name, "shape, dtype, operators, and the operations of pto")

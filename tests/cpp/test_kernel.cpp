@@ -514,6 +514,37 @@ void moving_kernels() {
     for (const auto& [m, n, k] : {std::tuple{3, 5, 2}, {17, 40, 9}, {300, 90, 33}}) Moving(random, t, m, n, k).run();
 }
 
+// The first index outside is told, others are left out.
+void faults() {
+  KernelBuilder b;
+  const int x = b.tile(Dir::in, DType::f32, 2, 4), i = b.tile(Dir::in, DType::i32, 2, 4), y = b.tile(Dir::out, DType::f32, 2, 4);
+  for (const int p : {i, y}) {
+    b.check(0, rows_of(x), rows_of(p));
+    b.check(0, cols_of(x), cols_of(p));
+  }
+  const int values = b.load(x), indices = b.load(i);
+  b.store(y, b.make(Op::gather, DType::f32, 2, 4, rows_of(x), cols_of(x), {val(values), val(indices)}, {1}));
+  const Kernel k = b.decode();
+  CHECK(k.may_fault());
+  CHECK(!add_kernel(4, 8).decode().may_fault());
+  Scratch scratch(k);
+  float from[8] = {0, 1, 2, 3, 4, 5, 6, 7}, to[8] = {};
+  std::int32_t at[8] = {3, 2, 1, 0, 0, 5, -1, 0};
+  std::vector<Arg> args(3);
+  args[0].tile = {reinterpret_cast<std::byte*>(from), 16, 4, 2, 4, nullptr, nullptr};
+  args[1].tile = {reinterpret_cast<std::byte*>(at), 16, 4, 2, 4, nullptr, nullptr};
+  args[2].tile = {reinterpret_cast<std::byte*>(to), 16, 4, 2, 4, nullptr, nullptr};
+  const IndexFault fault = k.run(args, scratch.data);
+  CHECK_EQ(fault.instr, 2);
+  CHECK_EQ(fault.index, 5);
+  CHECK_EQ(fault.size, 4);
+  CHECK(to[0] == 3 && to[3] == 0 && to[4] == 4 && to[7] == 4);
+  at[5] = at[6] = 3;
+  CHECK_EQ(k.run(args, scratch.data).instr, -1);
+  for (Arg& a : args) a.tile.cols = 3;
+  CHECK_EQ(k.run(args, scratch.data).index, 3);  // there, but not valid
+}
+
 void costs_and_checks() {
   KernelBuilder b = add_kernel(16, 32);
   b.cost = writer::Out().u(3).u(1).u(1).u(0).u(1).u(2).u(0).u(4).bytes;  // rows * cols
@@ -592,6 +623,24 @@ void damaged_kernels() {
   refused("a reduction to another size", [](KernelBuilder& b) { b.make(Op::rowsum, DType::f32, 1, 8, fixed(1), cols_of(0), {val(0)}); });
   refused("broadcast of a size that is not 1", [](KernelBuilder& b) { b.make(Op::broadcast, DType::f32, 8, 8, fixed(8), cols_of(0), {val(0)}); });
 
+  // Of the operations that move elements: parts that are not there, or not known to be.
+  refused("a slice beyond the tile", [](KernelBuilder& b) { b.make(Op::slice, DType::f32, 4, 4, rows_of(0), fixed(4), {val(0)}, {0, 5, 1}); });
+  refused("a slice of what may not be valid", [](KernelBuilder& b) { b.make(Op::slice, DType::f32, 4, 4, rows_of(0), fixed(4), {val(0)}, {0, 4, 1}); });
+  refused("a slice that goes backwards", [](KernelBuilder& b) { b.make(Op::slice, DType::f32, 4, 8, rows_of(0), cols_of(0), {val(0)}, {0, 0, 0}); });
+  refused("a concat of tails", [](KernelBuilder& b) { b.make(Op::concat, DType::f32, 4, 16, rows_of(0), fixed(16), {val(0), val(1)}, {1}); });
+  refused("a transpose to the same shape", [](KernelBuilder& b) { b.make(Op::transpose, DType::f32, 4, 8, rows_of(0), cols_of(0), {val(0)}); });
+  refused("a reshape to more elements", [](KernelBuilder& b) { b.make(Op::reshape, DType::f32, 4, 16, fixed(4), fixed(16), {val(0)}); });
+  refused("a gather by floats", [](KernelBuilder& b) { b.make(Op::gather, DType::f32, 4, 8, rows_of(0), cols_of(0), {val(0), val(1)}, {1}); });
+  refused("a scatter of more elements than indices", [](KernelBuilder& b) {
+    const int i = b.make(Op::iota, DType::i32, 4, 4, fixed(4), fixed(4), {}, {0});
+    b.make(Op::scatter, DType::f32, 4, 8, rows_of(0), cols_of(0), {val(0), val(i), val(1)}, {1});
+  });
+  refused("more of the largest than there are", [](KernelBuilder& b) { b.make(Op::extract_topk_indices, DType::i32, 4, 9, rows_of(0), fixed(9), {val(0)}); });
+  refused("a count in several rows", [](KernelBuilder& b) {
+    const int i = b.make(Op::iota, DType::i32, 4, 4, fixed(4), fixed(4), {}, {0});
+    b.make(Op::bincount, DType::i32, 4, 8, fixed(4), fixed(8), {val(i)});
+  });
+
   // Cut anywhere, or with any byte changed: refused, or something that runs.
   const writer::Bytes whole = rmsnorm(6, 10, true).bytes();
   for (std::size_t n = 0; n < whole.size(); ++n) {
@@ -638,6 +687,7 @@ int main(int argc, char** argv) {
   loads_keep_their_value();
   stores_wait_where_they_must();
   moving_kernels();
+  faults();
   costs_and_checks();
   damaged_kernels();
   random_kernels(argc > 1 ? std::atoi(argv[1]) : 240);

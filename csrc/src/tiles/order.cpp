@@ -25,10 +25,10 @@ template <int size, Key infinity> struct FloatKey {
       std::memcpy(&half, p, 2);
       b = Key{half} << 16;
     }
-    const Key magnitude = b & 0x7fffffffu;
-    if (magnitude > infinity) return ~Key{0};
-    if (magnitude == 0) b = 0;
-    return (b & 0x80000000u) != 0 ? ~b : b | 0x80000000u;
+    // Without branches: signs are as good as random.
+    const Key magnitude = b & 0x7fffffffu, negative = magnitude == 0 ? 0 : Key{0} - (b >> 31);
+    const Key key = magnitude ^ 0x80000000u ^ negative;
+    return magnitude > infinity ? ~Key{0} : key;
   }
   static Key reversed(const std::byte* p) noexcept {
     const Key k = of(p);
@@ -66,7 +66,8 @@ using Ranked = std::uint64_t;
 Ranked ranked(Key key, std::int32_t column) noexcept { return (Ranked{key} << 32) | (0xffffffffu - static_cast<std::uint32_t>(column)); }
 std::int32_t column_of(Ranked x) noexcept { return static_cast<std::int32_t>(0xffffffffu - static_cast<std::uint32_t>(x)); }
 
-constexpr std::int32_t few = 32;           // so many are kept in order as the row is read
+constexpr std::int32_t few = 32;           // so many are kept in order as the row is read,
+constexpr std::int32_t very_few = 8;       //   of a long row only so many: it may be in ascending order
 constexpr std::int32_t long_row = 2048;    // from here on it pays to count first
 constexpr int digit_bits = 11;
 constexpr std::size_t digits = std::size_t{1} << digit_bits;
@@ -113,7 +114,7 @@ template <class K> void topk_indices(const OpArgs& a) {
   const std::int32_t k = std::min(a.cols, a.inner);
   for (std::int32_t r = 0; r < a.rows; ++r) {
     const std::byte* s = a.src[0] + r * a.src_rs[0];
-    if (k <= few) first_few<K>(s, a.inner, k, best);
+    if (k <= (a.inner < long_row ? few : very_few)) first_few<K>(s, a.inner, k, best);
     else first_many<K>(s, a.inner, k, best, count);
     for (std::int32_t c = 0; c < a.cols; ++c) {
       const std::int32_t column = c < k ? column_of(best[c]) : -1;
