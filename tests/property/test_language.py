@@ -7,6 +7,7 @@ from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ir.verify import verify
 from pto_wsp.passes.canonicalize import canonicalize
+from pto_wsp.passes.discharge import discharge
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
 from pto_wsp.passes.resolve_schedules import resolve_schedules
@@ -49,3 +50,12 @@ def test_passes_change_nothing_the_second_time(case: Case) -> None:
         once = step(case.workload.wir)
         assert step(once) == once
         assert show(step(once)) == show(once)
+
+
+@given(cases())
+def test_the_pure_form_means_the_same(case: Case) -> None:
+    wir = case.workload.wir
+    pure = discharge(wir)
+    verify(pure, "pure", after="discharge")
+    assert parse(show(pure)) == pure
+    assert meaning(case, pure) == meaning(case, wir)
