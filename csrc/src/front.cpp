@@ -41,7 +41,7 @@ Front::Step Front::next() {
   while (true) {
     switch (walker_.next()) {
       case Walker::Event::task:
-        if (!gather_boundary(task())) return wait_for(Pending::task);
+        if (task().n_gathers != 0 && !gather_boundary(task())) return wait_for(Pending::task);
         return task_step();
       case Walker::Event::read:
         if (!boundary(walker_.read_view())) return wait_for(Pending::read);
