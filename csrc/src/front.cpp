@@ -29,14 +29,9 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
 }
 
 Front::Step Front::next() {
-  switch (std::exchange(pending_, Pending::nothing)) {
-    case Pending::task:
-      return task_step();
-    case Pending::read:
-      if (!walker_.complete_read()) return fail();
-      break;
-    case Pending::nothing:
-      break;
+  if (pending_ != Pending::nothing) [[unlikely]] {
+    if (std::exchange(pending_, Pending::nothing) == Pending::task) return task_step();
+    if (!walker_.complete_read()) return fail();
   }
   while (true) {
     switch (walker_.next()) {
@@ -123,8 +118,15 @@ Front::Step Front::task_step() {
     failure_.coords = plan_->coords(*t.spec, regs);
     return Step::failed;
   }
-  collect(t);
-  follow(t);
+  deps_.clear();
+  if (t.n_views != 0) collect(t);
+  n_conflicts_ = deps_.size();
+  after_.clear();
+  if (!scopes_.empty()) follow(scopes_.back().before);
+  for (const std::uint32_t handle : t.spec->after) {
+    seal(handles_[handle]);
+    follow(handles_[handle].all);
+  }
   issued_ = clock_->issue(cost, lanes_.next(t.spec->dispatch), t.spec->window, deps_);
   if (t.n_views != 0) {
     map_.record(t, regs, indices_.data(), issued_, *this);
@@ -136,32 +138,13 @@ Front::Step Front::task_step() {
 
 // The earlier tasks that it conflicts with.
 void Front::collect(const BoundTask& t) {
-  deps_.clear();
-  if (t.n_views != 0) {
-    map_.collect(t, walker_.regs(), indices_.data(), deps_);
-    if (by_ranges_) ranges_.collect(t, args_.data(), deps_);
-  }
-  if (deps_.size() > 4) {  // a view over many cells meets the same task often
-    std::ranges::sort(deps_, {}, &ClockRef::serial);
-    const auto rest = std::ranges::unique(deps_, {}, &ClockRef::serial);
-    deps_.erase(rest.begin(), rest.end());
-  }
-  n_conflicts_ = deps_.size();
-}
-
-// What precedes it by structure, and all so far of what it names.
-void Front::follow(const BoundTask& t) {
-  after_.clear();
-  const auto add = [&](const Ref& before) {
-    if (!before) return;
-    deps_.push_back(before.time);
-    if (ring_ != nullptr) after_.push_back(before.real);
-  };
-  if (!scopes_.empty()) add(scopes_.back().before);
-  for (const std::uint32_t handle : t.spec->after) {
-    seal(handles_[handle]);
-    add(handles_[handle].all);
-  }
+  map_.collect(t, walker_.regs(), indices_.data(), deps_);
+  if (by_ranges_) ranges_.collect(t, args_.data(), deps_);
+  if (deps_.size() <= 4) return;
+  // A view over many cells meets the same task often.
+  std::ranges::sort(deps_, {}, &ClockRef::serial);
+  const auto rest = std::ranges::unique(deps_, {}, &ClockRef::serial);
+  deps_.erase(rest.begin(), rest.end());
 }
 
 void Front::commit(Ring::Ref self) {
@@ -195,10 +178,6 @@ void Front::seal(Group& group) {
   clock_->seal(group.all.time);
   if (ring_ != nullptr) ring_->seal(group.all.real.join);
   group.open = false;
-}
-
-void Front::forget(Ref ref) {
-  if (ref.real.join != nullptr) ring_->release(ref.real.join);
 }
 
 void Front::reset(Group& handle) {

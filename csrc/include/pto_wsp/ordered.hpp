@@ -76,10 +76,16 @@ class Front : private Liveness {
   bool reuse(std::uint32_t tensor);
   Step task_step();
   void collect(const BoundTask& t);
-  void follow(const BoundTask& t);
+  void follow(const Ref& before) {
+    if (!before) return;
+    deps_.push_back(before.time);
+    if (ring_ != nullptr) after_.push_back(before.real);
+  }
   void join(Group& group, Ref member, Ring::Membership kind);
   void seal(Group& group);
-  void forget(Ref ref);
+  void forget(const Ref& ref) {
+    if (ref.real.join != nullptr) ring_->release(ref.real.join);
+  }
   void reset(Group& handle);
   void end_part();
   void leave();
