@@ -25,6 +25,7 @@ from pto_wsp.runtime.program import Program
 from pto_wsp.runtime.stats import ProgramStats
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
 from pto_wsp.trace.axes import Dense, DenseDyn
+from pto_wsp.trace.data_axes import Ragged, Sparse
 from pto_wsp.trace.functional import empty, empty_like
 from pto_wsp.trace.index import Symbol
 from pto_wsp.trace.loops import P
@@ -79,8 +80,10 @@ __all__ = [
     "ProgramStats",
     "PtoError",
     "RaceError",
+    "Ragged",
     "Scalar",
     "ScheduleError",
+    "Sparse",
     "Symbol",
     "TaskWindow",
     "Tensor",

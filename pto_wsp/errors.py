@@ -363,7 +363,10 @@ PTO164 a tensor declared wrongly
 PTO170 scalars of different types in one expression
 PTO171 an operation that scalars of this type do not have
 PTO172 a scalar read from something that is not an element
+PTO173 P.otherwise without a P.when before it
 PTO174 a condition that is not a bool
+PTO177 a ragged or sparse axis that was made wrongly
+PTO178 P.sel of something that is not a row of a sparse axis
 PTO180 a workload that calls itself
 PTO181 a workload returns a tensor that it does not own
 PTO182 a tensor of a workload that nothing writes
@@ -371,6 +374,7 @@ PTO183 a tensor made in a loop whose extent is not known before the run
 PTO184 vmap over what is not there, or not of one size
 PTO185 records that were declared wrongly
 PTO186 scan with carries or sequences that do not fit
+PTO187 return, break or continue inside of P.when
 PTO201 iterations of a P loop conflict
 PTO202 iterations of a P loop use one slot, and one sets it
 PTO203 explicit dependences leave a conflict unordered

@@ -37,8 +37,10 @@ from pto_wsp import (
     Program,
     PtoError,
     RaceError,
+    Ragged,
     Scalar,
     ScheduleError,
+    Sparse,
     Symbol,
     TaskWindow,
     Tensor,
@@ -195,11 +197,6 @@ def _() -> None:
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
     DType.F8E4M3  # noqa: B018 # <-- PTO001
-
-
-@mistake("PTO001", UnsupportedError)
-def _() -> None:
-    P.sel([1, 2])  # <-- PTO001
 
 
 @mistake("PTO001", UnsupportedError)
@@ -990,6 +987,195 @@ def _() -> None:
     of_data(lambda x, y, n: where(item(n[0]), 1, 2))  # <-- PTO174
 
 
+@mistake("PTO150", TraceError)
+def a_ragged_axis_instead_of_its_row() -> None:
+    lens = Ragged(4, [1, 2, 3, 4])
+    of_data(lambda x, y, n: [copy(x[b], y[b]) for b in P(lens)])  # <-- PTO150
+
+
+@mistake("PTO150", TraceError)
+def a_sparse_row_without_sel() -> None:
+    routing = Sparse(2, [0, 1, 2], [3, 1])
+    of_data(lambda x, y, n: [copy(x[e], y[e]) for e in P(routing[0])])  # <-- PTO150
+
+
+@mistake("PTO152", TraceError)
+def when_outside_of_a_workload() -> None:
+    with P.when(True):  # <-- PTO152
+        pass
+
+
+@mistake("PTO154", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: P.seq(2, 3, while_=lambda: True))  # <-- PTO154
+
+
+@mistake("PTO157", TraceError)
+def a_scalar_of_a_branch_used_after_it() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        with P.when(item(n[0]) > 0):
+            k = item(n[1])
+        copy(x[k], y[0])  # <-- PTO157
+
+    of_data(body)
+
+
+@mistake("PTO173", TraceError)
+def _() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        with P.otherwise():  # <-- PTO173
+            copy(x[0], y[0])
+
+    of_data(body)
+
+
+@mistake("PTO173", TraceError)
+def a_task_between_when_and_otherwise() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        with P.when(item(n[0]) > 0):
+            copy(x[0], y[0])
+        copy(x[1], y[1])
+        with P.otherwise():  # <-- PTO173
+            copy(x[0], y[0])
+
+    of_data(body)
+
+
+@mistake("PTO173", TraceError)
+def otherwise_after_the_last() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        with P.when(item(n[0]) > 0):
+            copy(x[0], y[0])
+        with P.otherwise():
+            copy(x[1], y[0])
+        with P.otherwise():  # <-- PTO173
+            copy(x[2], y[0])
+
+    of_data(body)
+
+
+@mistake("PTO174", TypeCheckError)
+def _() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        with P.when(item(n[0])):  # <-- PTO174
+            copy(x[0], y[0])
+
+    of_data(body)
+
+
+@mistake("PTO174", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: [copy(x[0], y[0]) for _ in P.seq(3, while_=n)])  # <-- PTO174
+
+
+@mistake("PTO174", TraceError)
+def a_task_in_a_condition() -> None:
+    def more(x: Any, y: Any, n: Any) -> bool:
+        copy(x[0], y[0])
+        return True
+
+    of_data(lambda x, y, n: [copy(x[0], y[0]) for _ in P.seq(3, while_=lambda: more(x, y, n))])  # <-- PTO174
+
+
+@mistake("PTO177", TraceError)
+def a_ragged_axis_of_a_ragged_row() -> None:
+    lens = Ragged(4, [1, 2, 3, 4])
+    Ragged(lens, [1, 2])  # type: ignore[arg-type] # <-- PTO177
+
+
+@mistake("PTO177", TraceError)
+def _() -> None:
+    Ragged(4, Tensor(zeros(4)))  # <-- PTO177
+
+
+@mistake("PTO177", TraceError)
+def _() -> None:
+    Ragged(4, Tensor(zeros(4, 2, dtype=np.int32)))  # <-- PTO177
+
+
+@mistake("PTO177", TraceError)
+def _() -> None:
+    Ragged(2, [0.5, 1.5])  # type: ignore[list-item] # <-- PTO177
+
+
+@mistake("PTO177", TraceError)
+def _() -> None:
+    Sparse(2, [0, 1, 2], [3, 1], inner=2.5)  # type: ignore[arg-type] # <-- PTO177
+
+
+@mistake("PTO178", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: P.sel([1, 2]))  # <-- PTO178
+
+
+@mistake("PTO178", TraceError)
+def _() -> None:
+    lens = Ragged(4, [1, 2, 3, 4])
+    of_data(lambda x, y, n: P.sel(lens[0]))  # <-- PTO178
+
+
+@mistake("PTO187", TraceError)
+def continue_in_a_branch() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        for b in P(4):
+            with P.when(item(n[b]) > 0):
+                continue  # <-- PTO187
+            copy(x[b], y[b])
+
+    of_data(body)
+
+
+@mistake("PTO187", TraceError)
+def return_in_a_branch() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        with P.when(item(n[0]) > 0):
+            copy(x[0], y[0])
+            return  # <-- PTO187
+        copy(x[1], y[1])
+
+    of_data(body)
+
+
+@mistake("PTO513", BindError)
+def _() -> None:
+    Ragged(3, [1, -2, 3])  # <-- PTO513
+
+
+@mistake("PTO513", BindError)
+def _() -> None:
+    Ragged(Dense[3](), [1, 2])  # <-- PTO513
+
+
+@mistake("PTO513", BindError)
+def _() -> None:
+    Ragged(3, Tensor(zeros(2, dtype=np.int32)))  # <-- PTO513
+
+
+@mistake("PTO514", BindError)
+def _() -> None:
+    Sparse(3, [0, 2, 1, 3], [0, 1, 2])  # <-- PTO514
+
+
+@mistake("PTO514", BindError)
+def _() -> None:
+    Sparse(3, [1, 1, 2, 3], [0, 1, 2])  # <-- PTO514
+
+
+@mistake("PTO514", BindError)
+def _() -> None:
+    Sparse(3, [0, 1, 3], [0, 1, 2])  # <-- PTO514
+
+
+@mistake("PTO514", BindError)
+def _() -> None:
+    Sparse(3, [0, 1, 2, 3], [0, 1, 2, 3])  # <-- PTO514
+
+
+@mistake("PTO514", BindError)
+def _() -> None:
+    Sparse(3, [0, 1, 2, 3], [0, 1, 4], inner=Dense[4]())  # <-- PTO514
+
+
 @mistake("PTO185", TraceError)
 def _() -> None:
     Tensor(zeros(4, 2, dtype=np.int32), fields=("request", "request"))  # <-- PTO185
@@ -1663,7 +1849,7 @@ def _() -> None:
 
 @mistake("PTO003", UnsupportedError)
 def _() -> None:
-    in_workload(lambda x, y: [copy(x[0], y[0]) for _ in P.seq(3, while_=None)])  # <-- PTO003
+    in_workload(lambda x, y: [copy(x[0], y[0]) for _ in P.seq(3, until=None)])  # <-- PTO003
 
 
 @mistake("PTO003", UnsupportedError)

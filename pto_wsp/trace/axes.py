@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from pto_wsp.errors import BoundsError, TraceError, check_name, here, without_co
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import Axis
 from pto_wsp.ir.expr import Expr
-from pto_wsp.trace.index import Symbol, as_expr
+from pto_wsp.trace.index import Element, Index, Symbol, as_expr
+
+if TYPE_CHECKING:
+    from pto_wsp.trace.builder import OpenLoop, WorkloadBuilder
 
 
 def _check_size(what: str, size: object) -> int:
@@ -58,6 +61,14 @@ class LoopAxis(ABC):
             loc=here(),
             fix="write `for b in P(batch)`",
         )
+
+    def variable(self, label: str) -> str:
+        """What to call the loop variable of a loop over it that the user calls `label`."""
+        return label
+
+    def value(self, builder: WorkloadBuilder, index: Index, loop: OpenLoop) -> object:
+        """What the `for` statement gets, inside the loop whose variable is `index`."""
+        return index
 
     @abstractmethod
     def resolve(self, names: Names, loop: str) -> Axis:
@@ -176,10 +187,10 @@ class Range(LoopAxis):
 
 
 def to_axis(x: Any) -> LoopAxis:
-    """What a user may give to P: an axis, an integer, or an integer expression."""
+    """What a user may give to P: an axis, an integer, a scalar, or an integer expression."""
     if isinstance(x, LoopAxis):
         return x
-    extent = as_expr(x)
+    extent = None if isinstance(x, Element) and not x.is_element else as_expr(x)
     if extent is None:
         kind = "the class Dense" if x is Dense else repr(x)[:80]
         raise TraceError(
@@ -187,7 +198,7 @@ def to_axis(x: Any) -> LoopAxis:
             "P(...) of something that is not an axis",
             values={"got": kind},
             loc=here(),
-            fix="give Dense[n](), DenseDyn(...), axis.tiles(n), tensor.tiles(n), an integer, or an expression of loop variables",
+            fix="give Dense[n](), DenseDyn(...), axis.tiles(n), tensor.tiles(n), a row lens[b] of a Ragged axis, a tensor of records, an integer, or a scalar",
         )
     if extent.is_const and extent.const < 0:
         raise BoundsError(

@@ -13,7 +13,6 @@ from pto_wsp.ir import expr
 from pto_wsp.ir.build import in_kernel
 from pto_wsp.ir.core import (
     Axis,
-    DataAxis,
     Direction,
     DType,
     Eqn,
@@ -42,6 +41,8 @@ from pto_wsp.trace.tensor import TensorSpec, TensorView
 
 if TYPE_CHECKING:
     from pto_wsp.trace.axes import LoopAxis
+    from pto_wsp.trace.conditions import Chain
+    from pto_wsp.trace.data_axes import Known
     from pto_wsp.trace.kernel import KernelFunction
 
 
@@ -66,11 +67,13 @@ class Block:
     """A region being traced: a loop's body, a branch, or the whole workload."""
 
     loop: OpenLoop | None = None
+    iterated: bool = False  # whether it runs several times
     eqns: list[Eqn] = field(default_factory=list[Eqn])
     names: list[str] = field(default_factory=list[str])  # loop variables and scalars that end with it
     computed: dict[object, Var] = field(default_factory=dict[object, Var])  # scalar operations, by what they say
     held: dict[Read, tuple[Var, int]] = field(default_factory=dict["Read", "tuple[Var, int]"])  # with writes before
     reads: list[tuple[Read, str]] = field(default_factory=list["tuple[Read, str]"])  # those inside included
+    chain: Chain | None = None  # the branches that `P.otherwise` may continue
 
 
 class WorkloadBuilder:
@@ -83,7 +86,7 @@ class WorkloadBuilder:
         self.loops: list[OpenLoop] = []
         self.symbols: dict[str, int | None] = {}
         self.tensors: dict[str, TensorSpec] = {}
-        self.axes: dict[str, DataAxis] = {}
+        self.data_axes: list[Known] = []
         self.returns: str | tuple[str, ...] | None = None
         self.kernels: dict[Any, Kernel] = {}
         self.scalars: dict[str, Var] = {}
@@ -147,6 +150,13 @@ class WorkloadBuilder:
         self.tensors[unique] = t
         return unique
 
+    def hidden(self, t: TensorSpec) -> TensorSpec:
+        """A tensor that no task can name, under its name: the one that is there, or `t`."""
+        name = t.given_name or ""
+        if name not in self.fixed:
+            self.fixed.add(self.tensor(t))
+        return self.tensors[name]
+
     def reserve(self, wanted: str) -> str:
         """A name that no variable of the workload has, or will have."""
         name = unique_name(wanted, self._taken)
@@ -175,7 +185,7 @@ class WorkloadBuilder:
         """The equations of the innermost region, which ends."""
         block = self.blocks.pop()
         self._visible.difference_update(block.names)
-        same = self._merge_reads(block) if block.reads and block.loop is not None else {}
+        same = self._merge_reads(block) if block.reads and block.iterated else {}
         self.blocks[-1].reads += [(key, name) for key, name in block.reads if name not in same]
         if not same:
             return tuple(block.eqns)
@@ -191,7 +201,7 @@ class WorkloadBuilder:
             known = block.held.get((prim, view))
             if known is not None and known[1] == writes:
                 return known[0]
-            if block.loop is not None and view.tensor not in self.fixed:
+            if block.iterated and view.tensor not in self.fixed:
                 break  # a later iteration may find another value
         named = name or next(n for n in (f"{view.tensor}.{k}" for k in count(1)) if n not in self._taken)
         var = self.define(prim, (view,), {}, dtype, named, loc)
@@ -246,7 +256,7 @@ class WorkloadBuilder:
                 if known is not None and known[1] == self._writes.get(key[1].tensor, 0):
                     same[name] = known[0].name
                     break
-                if around.loop is not None:
+                if around.iterated:
                     break
         return same
 
@@ -265,15 +275,37 @@ class WorkloadBuilder:
             if e.startswith("$"):
                 self.symbol(e[1:], None)
         block = self.open_block()
-        name = self.bind_name(label)
+        block.iterated = True
+        name = self.bind_name(axis.variable(label))
         block.loop = OpenLoop(mode, Var(name, IndexType()), resolved, label, loc, expr.var(name))
         self.loops.append(block.loop)
         return Index(expr.var(name), self, (resolved.tile, resolved.size) if resolved.kind == "Tiles" else None)
 
-    def close_loop(self) -> None:
+    def close_loop(self, condition: Region | None = None) -> None:
+        """The innermost loop's body ends; `condition` is the region that is evaluated before each iteration."""
         loop = self.loops.pop()
-        body = Region((loop.var,), self.close_block())
-        self.append(Eqn(loop.mode, params={"axis": loop.axis, "loop": loop.label}, regions=(body,), loc=loop.loc))
+        regions = (Region((loop.var,), self.close_block()), *(() if condition is None else (condition,)))
+        self.append(Eqn(loop.mode, params={"axis": loop.axis, "loop": loop.label}, regions=regions, loc=loop.loc))
+
+    def abandon_block(self) -> None:
+        """A region ends that Python left in its middle: the trace is broken, and what it holds is of no use."""
+        if self.blocks[-1].loop is not None:
+            self.loops.pop()
+        self.close_block()
+
+    def adopt(self, outer: Block, eqns: list[Eqn]) -> None:
+        """Move equations that stood last in `outer` into the innermost region, with the scalars they give."""
+        inner = self.blocks[-1]
+        inner.eqns += eqns
+        moved = {v.name for e in eqns for v in e.outs}
+        inner.names += [n for n in outer.names if n in moved]
+        outer.names = [n for n in outer.names if n not in moved]
+        inner.computed |= {key: v for key, v in outer.computed.items() if v.name in moved}
+        outer.computed = {key: v for key, v in outer.computed.items() if v.name not in moved}
+        inner.held |= {key: v for key, v in outer.held.items() if v[0].name in moved}
+        outer.held = {key: v for key, v in outer.held.items() if v[0].name not in moved}
+        inner.reads += [r for r in outer.reads if r[1] in moved]
+        outer.reads = [r for r in outer.reads if r[1] not in moved]
 
     @property
     def parallel_loops(self) -> list[OpenLoop]:
@@ -406,7 +438,7 @@ class WorkloadBuilder:
             tensors,
             tuple(self.kernels.values()),
             Region((), tuple(self.blocks[0].eqns)),
-            tuple(self.axes.values()),
+            tuple(known.declared for known in self.data_axes),
             self.returns,
         )
 

@@ -269,6 +269,11 @@ def index_op(op: str, *operands: Expr) -> Expr:
     return value
 
 
+def is_integer(x: object) -> bool:
+    """Whether x is an integer of Python's or numpy's, and no bool."""
+    return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
+
+
 def as_index(x: object) -> Expr | None:
     """x as an index expression: of loop variables, symbols and integers alone."""
     if isinstance(x, (Index, Symbol)):

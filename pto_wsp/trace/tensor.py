@@ -64,7 +64,7 @@ def array_of(data: Any, what: str) -> np.ndarray:
 def _records(array: np.ndarray, what: str) -> np.ndarray:
     """A structured array of int32 fields as an int32 array [n, fields], of the same memory."""
     names = array.dtype.names or ()
-    layout: dict[str, Any] = dict(array.dtype.fields or {})
+    layout: Any = array.dtype.fields
     kinds = [layout[n][:2] for n in names]
     if array.ndim != 1 or kinds != [(np.dtype(np.int32), 4 * k) for k in range(len(names))]:
         raise BindError(
