@@ -15,7 +15,7 @@ from itertools import product
 
 from pto_wsp.ir.affine import Linear, has_solution
 from pto_wsp.ir.conditions import Case, Fact, Names, Path, loop_variable, loops_of
-from pto_wsp.ir.core import At, Axis, Eqn, Gather, Slice, Span, TileAt, View
+from pto_wsp.ir.core import At, Axis, Eqn, Gather, Slice, Span, TileAt, View, ViewDim
 from pto_wsp.ir.expr import Expr, Op, var
 
 
@@ -177,6 +177,14 @@ def upper_bounds(e: Expr) -> list[Expr]:
 def _span(d: At | Slice | TileAt) -> tuple[Expr, int]:
     """The first element, and how many at most."""
     return (d.index, 1) if isinstance(d, At) else (d.start, d.length) if isinstance(d, Slice) else (d.start, d.size)
+
+
+def constant_span(d: ViewDim) -> tuple[int, int] | None:
+    """The first element that a dimension may take and the one behind the last, where these are numbers."""
+    if isinstance(d, (Gather, Span)):
+        return None
+    first, length = _span(d)
+    return (first.const, first.const + length) if first.is_const else None
 
 
 def _iteration(loops: Mapping[str, Axis], facts: Iterable[Fact]) -> Verdict:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pto_wsp.errors import RaceError, TypeCheckError, here
 from pto_wsp.ir.conditions import Case, Names, Path, Step, guards_of, loops_of
-from pto_wsp.ir.conflict import Access, Verdict, question, reachable
+from pto_wsp.ir.conflict import Access, Verdict, constant_span, question, reachable
 from pto_wsp.ir.core import Eqn, Region, View, Wir, task_effects
 from pto_wsp.ir.tasks import deps_mode
 
@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 EXPLICIT = "explicit"
+
+_MANY = 16  # accesses of one tensor beyond which it pays to sort them
 
 Pair = tuple[Access, Access, Verdict]
 
@@ -94,14 +96,33 @@ def accesses(wir: Wir, names: Names | None = None) -> list[Access]:
 
 
 def _pairs(all_accesses: list[Access]) -> Iterator[tuple[Access, Access]]:
+    """Pairs of accesses of one storage of which one writes, the earlier first."""
     by_storage: dict[tuple[bool, str], list[Access]] = {}
     for x in all_accesses:
         by_storage.setdefault((x.is_slot, x.view.tensor), []).append(x)
     for group in by_storage.values():
-        for i, a in enumerate(group):
-            for b in group[i:]:
-                if a.writes or b.writes:
-                    yield a, b
+        for i, j in _meeting(group):
+            if group[i].writes or group[j].writes:
+                yield group[i], group[j]
+
+
+def _meeting(group: list[Access]) -> Iterator[tuple[int, int]]:
+    """Positions i <= j of accesses; without those that lie apart in a dimension in which all are numbers, as unrolled loops have."""
+    spans = [[constant_span(d) for d in x.view.dims] for x in group]
+    dim = next((d for d in range(len(spans[0])) if all(s[d] is not None for s in spans)), None)
+    if dim is None or len(group) < _MANY:
+        yield from ((i, j) for i in range(len(group)) for j in range(i, len(group)))
+        return
+    rows = sorted((span[dim], k) for k, span in enumerate(spans) if span[dim] is not None)
+    open_rows: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
+    for span, k in rows:
+        assert span is not None
+        open_rows = [(end, other) for end, other in open_rows if end > span[0]]
+        found += [(min(k, other), max(k, other)) for _, other in open_rows]
+        found.append((k, k))
+        open_rows.append((span[1], k))
+    yield from sorted(found)
 
 
 class _Order:

@@ -1,4 +1,8 @@
+import pytest
+
 from passes.check import check_pass
+from pto_wsp import RaceError
+from pto_wsp.ir.text import parse
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
@@ -184,4 +188,99 @@ def test_what_nothing_conflicts_with_is_not_tracked() -> None:
         infer_dependences,
         work("  seq_for i in i: Dense(4) {\n    task k[i](y=X[0, 0 :+ 8, 0 :+ 8])\n  }"),
         work("  seq_for i in i: Dense(4) {\n    task k[i](y=X[0, 0 :+ 8, 0 :+ 8])\n  }"),
+    )
+
+
+READS = """workload w {{
+  tensor X: f32[8,8,8]
+  tensor N: i32[1,8]
+  tensor M: i32[8]
+  kernel k "k" (y: out f32<8x8>) {{
+    a: f32<8x8> = full[cols=8, rows=8] 1.0:f32
+    store y a
+  }}
+  kernel c "c" (y: out i32<1x8>) {{
+    a: i32<1x8> = full[cols=8, rows=1] 2:i32
+    store y a
+  }}
+{body}
+}}"""
+
+
+def reading(body: str) -> str:
+    return READS.format(body=body.strip("\n"))
+
+
+def test_reads_and_gathers_of_what_tasks_write_wait_and_those_tasks_are_tracked() -> None:
+    check_pass(
+        infer_dependences,
+        reading("""
+  m: i64 = item M[0]
+  task c[](y=N[0 :+ 1, 0 :+ 8])
+  n: i64 = reduce_sum N[0, 0 :+ 8]
+  seq_for i in i: Range(n) {
+    task k[i](y=X[m, gather(N[0, 0 :+ 8]), 0 :+ 8])
+    task k[i](y=X[m, gather(M[0 :+ 8]), 0 :+ 8])
+  } while {
+    e: i64 = item N[0, i]
+    f: bool = s.lt e 3:i64
+    yield f
+  }
+"""),
+        reading("""
+  m: i64 = item M[0]
+  task[tracked=[0]] c[](y=N[0 :+ 1, 0 :+ 8])
+  n: i64 = reduce_sum[wait=true] N[0, 0 :+ 8]
+  seq_for i in i: Range(n) {
+    task[tracked=[0], waits=[0]] k[i](y=X[m, gather(N[0, 0 :+ 8]), 0 :+ 8])
+    task[tracked=[0]] k[i](y=X[m, gather(M[0 :+ 8]), 0 :+ 8])
+  } while {
+    e: i64 = item[wait=true] N[0, i]
+    f: bool = s.lt e 3:i64
+    yield f
+  }
+"""),
+    )
+
+
+def test_explicit_dependences_track_only_what_reads_wait_for() -> None:
+    check_pass(
+        infer_dependences,
+        reading("""
+  deps[mode="explicit"] {
+    t: task = task k[](y=X[0, 0 :+ 8, 0 :+ 8])
+    task[after=["t"]] k[](y=X[0, 0 :+ 8, 0 :+ 8])
+    task c[](y=N[0 :+ 1, 0 :+ 8])
+    n: i64 = item N[0, 0]
+  }
+"""),
+        reading("""
+  deps[mode="explicit"] {
+    t: task = task k[](y=X[0, 0 :+ 8, 0 :+ 8])
+    task[after=["t"]] k[](y=X[0, 0 :+ 8, 0 :+ 8])
+    task[tracked=[0]] c[](y=N[0 :+ 1, 0 :+ 8])
+    n: i64 = item[wait=true] N[0, 0]
+  }
+"""),
+    )
+
+
+def test_what_explicit_dependences_leave_unordered_is_no_plan() -> None:
+    two = "task k[](y=X[0, 0 :+ 8, 0 :+ 8])\n" * 2
+    with pytest.raises(RaceError, match="PTO203"):
+        infer_dependences(parse(reading(f'deps[mode="explicit"] {{ {two} }}')))
+
+
+def test_dependences_are_resolved_for_the_whole_workload() -> None:
+    check_pass(
+        resolve_schedules,
+        work("""
+  dispatch[policy=round_robin(4)] {
+    deps[mode="hybrid"] {
+      task k[](y=X[0, 0 :+ 8, 0 :+ 8])
+    }
+  }
+"""),
+        work("  task[dispatch=[0 round_robin(4)]] k[](y=X[0, 0 :+ 8, 0 :+ 8])"),
+        stage="resolved",
     )

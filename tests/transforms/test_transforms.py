@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from pto_wsp import (
+    Deps,
+    DepsMode,
     DispatchPolicy,
     DType,
     In,
     Out,
     P,
+    RaceError,
+    ScheduleError,
     TaskWindow,
     Tensor,
     Tile,
@@ -87,6 +91,17 @@ def test_window() -> None:
     w = task_graph(window=TaskWindow(5, "tasks"))(first())
     assert w == first().task_graph(window=TaskWindow(5))
     assert body(w).splitlines()[0] == 'window[mode="STALL", tasks=5] {'
+
+
+def test_dependences() -> None:
+    w = task_graph(deps=Deps.hybrid, window=TaskWindow(5))(first())
+    assert w == first().task_graph(window=TaskWindow(5)).task_graph(deps=DepsMode.hybrid)
+    assert body(w).splitlines()[:2] == ['deps[mode="hybrid"] {', '  window[mode="STALL", tasks=5] {']
+    with pytest.raises(ScheduleError, match="PTO404"):
+        w.task_graph(deps=Deps.explicit)
+    assert body(first().task_graph(deps=Deps.explicit)).startswith('deps[mode="explicit"]')
+    with pytest.raises(RaceError, match="PTO203"):
+        combine(first(), first()).task_graph(deps=Deps.explicit)
 
 
 def test_the_workload_before_stays_as_it_is() -> None:
