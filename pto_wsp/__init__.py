@@ -2,7 +2,7 @@
 
 from pto_wsp import ops as pto
 from pto_wsp.api.jit import jit
-from pto_wsp.api.workload import Workload, kernel, make_wir, workload
+from pto_wsp.api.workload import Workload, discharge, kernel, make_wir, workload
 from pto_wsp.errors import (
     ArtifactError,
     BindError,
@@ -97,6 +97,7 @@ __all__ = [
     "Workload",
     "cast",
     "combine",
+    "discharge",
     "dispatch",
     "empty",
     "empty_like",

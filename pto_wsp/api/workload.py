@@ -23,6 +23,8 @@ from pto_wsp.errors import (
     user_frame,
 )
 from pto_wsp.ir.core import Kernel, Wir
+from pto_wsp.ir.verify import verify
+from pto_wsp.passes.discharge import discharge as to_pure_form
 from pto_wsp.runtime.check import check_modes, keep_temporaries
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
@@ -78,6 +80,10 @@ class Workload(Traced, Schedules):
             ) from e
         program.compile_time_ms = (time.perf_counter() - begin) * 1e3
         return program.bind({n: t for n, t in self.tensors.items() if isinstance(t, Tensor)})
+
+    def discharge(self) -> Wir:
+        """`discharge(self)`: the pure form, in which every write gives a new tensor."""
+        return discharge(self)
 
     @property
     def type(self) -> str:
@@ -197,3 +203,17 @@ def make_wir(f: WorkloadFunction | KernelFunction) -> Callable[..., Wir | Kernel
         loc=here(),
         fix="give a decorated function",
     )
+
+
+def discharge(w: Workload) -> Wir:
+    """The pure form of a workload: every write gives a new tensor, loops and branches carry what they change.
+
+        before:  task k[](x=X[0], y=Y[0])
+        after:   Y.1: f32[4,8,8] = task k[](x=X[0], y=Y[0])
+
+    To print and to evaluate; either form gives the same arrays. Order is data flow there, so `after` and `deps` are left out.
+    """
+    Traced.need("discharge", w)
+    pure = to_pure_form(w.wir)
+    verify(pure, "pure", after="discharge")
+    return pure

@@ -15,7 +15,7 @@ class Call:
     arguments: dict[str, Any]  # by name, those in tuples, lists and dicts too
     runs: object  # what is run: the user's function, or one that a transformation made of it
     depth: int  # regions open when it began
-    owned: list[object] = field(default_factory=list[object])  # what `empty` gave to it, itself or through calls
+    owned: list[Any] = field(default_factory=list[Any])  # what `empty` gave to it, itself or through calls
 
     def owns(self, x: object) -> bool:
         """Whether `empty` made exactly this."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pto_wsp.errors import Location, TraceError, here
-from pto_wsp.ir.core import At, DType, Eqn, Gather, In, Region, Role, View, ViewDim, Wir
+from pto_wsp.ir.core import At, DType, Eqn, Gather, In, Region, Role, View, ViewDim, Wir, written_tensors
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.trace.builder import OpenLoop, WorkloadBuilder, current_workload
 from pto_wsp.trace.index import Index
@@ -159,10 +159,14 @@ def returns_of(builder: WorkloadBuilder, result: Any) -> Any:
     return tree_map(name, result, "")
 
 
-def refuse_unwritten(wir: Wir, written: frozenset[str], loc: Location) -> None:
-    """Raise TraceError for a tensor that the workload made and that no task writes."""
+def refuse_unwritten(wir: Wir, loc: Location) -> None:
+    """Raise TraceError for a tensor that the workload made and that no task writes, where it is returned or read."""
+    written = written_tensors(wir)
+    inside = [e for top in wir.body.eqns for e in top.walk()]
+    read = {v.tensor for e in inside for x in e.ins if isinstance(x, View) for v in (x, *x.index_views())}
     for v in wir.tensors:
-        if wir.tensor_type(v.name).role is not Role.GIVEN and v.name not in written:
+        role = wir.tensor_type(v.name).role
+        if v.name not in written and (role is Role.RESULT or (role is Role.TEMPORARY and v.name in read)):
             raise TraceError(
                 "PTO182",
                 f"nothing writes {v.name}, which workload {wir.name} made",

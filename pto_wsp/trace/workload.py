@@ -13,14 +13,14 @@ from typing import Any, Self
 import numpy as np
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here
-from pto_wsp.ir.core import Eqn, Region, Role, Wir, written_tensors
+from pto_wsp.ir.core import Eqn, Region, Role, TensorType, Var, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.verify import check_nesting, verify
 from pto_wsp.trace.axes import LoopAxis
 from pto_wsp.trace.builder import WorkloadBuilder, tracing_workload
 from pto_wsp.trace.calls import Call
-from pto_wsp.trace.functional import check_returned, leaves, paths, refuse_unwritten, returns_of, tree_map
+from pto_wsp.trace.functional import buffer_of, check_returned, leaves, paths, refuse_unwritten, returns_of, tree_map
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 
 
@@ -131,17 +131,17 @@ class TracedFunction:
         bound.apply_defaults()
         return dict(bound.arguments)
 
-    def trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
-        """Run the function once under trace; its wir, verified and free of proven races."""
+    def trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], builder: WorkloadBuilder | None = None) -> Traced:
+        """Run the function once under trace; its wir, verified and free of proven races. `builder` then knows the names."""
         known: dict[int, tuple[object, TensorSpec]] = {}
         given = {
             n: tree_map(lambda x, path: _as_tensor(x, path, known), a, n)
             for n, a in self.arguments(args, kwargs).items()
         }
-        builder = WorkloadBuilder(self.label)
+        builder = builder or WorkloadBuilder(self.label)
         builder.arrays.update(known)
         with tracing_workload(builder):
-            result = called(builder, self, given)
+            result, _ = called(builder, self, given)
             returns = returns_of(builder, result)
             names = tuple(n for n in leaves(returns) if n is not None)
             builder.returns = names if isinstance(returns, tuple) else returns
@@ -151,7 +151,7 @@ class TracedFunction:
         for step in self.steps:
             traced = step(traced)
         verify(traced.wir, "traced")
-        refuse_unwritten(traced.wir, written_tensors(traced.wir), self.loc)
+        refuse_unwritten(traced.wir, self.loc)
         refuse_races(traced.wir)
         return traced
 
@@ -162,10 +162,16 @@ class TracedFunction:
             if isinstance(x, (TensorSpec, LoopAxis)):  # the caller's name for it, not the parameter's
                 builder.name(x.handle if isinstance(x, TensorSpec) else x, None)
         if not self.steps:
-            return called(builder, self, given)
+            return called(builder, self, given)[0]
         builder.open_block()  # what transformations get, and its scalars, are a region
-        result = called(builder, self, given)
-        for eqn in _transformed(builder, self, builder.close_block()):
+        result, call = called(builder, self, given)
+        returned = leaves(result)
+        own = {id(buffer_of(x)) for x in call.owned} - {id(buffer_of(x)) for x in returned if x is not None}
+        part = _part(builder, self.label, builder.close_block(), own)
+        known = _bound(part.wir.body.eqns)
+        for step in self.steps:
+            part = step(part)
+        for eqn in _adopted(builder, part.wir, known):
             builder.append(eqn)
         return result
 
@@ -174,8 +180,8 @@ Step = Callable[[Any], Any]
 """A transformation: from workload to workload."""
 
 
-def called(builder: WorkloadBuilder, f: TracedFunction, given: dict[str, Any]) -> Any:
-    """Run `f` once under trace, and check how it ends and what it returns."""
+def called(builder: WorkloadBuilder, f: TracedFunction, given: dict[str, Any]) -> tuple[Any, Call]:
+    """Run `f` once under trace, and check how it ends and what it returns; the result, and the call that is over."""
     names = [c.label for c in builder.calls]
     if any(c.runs is f.fn for c in builder.calls):
         names = names[[c.runs for c in builder.calls].index(f.fn) :]
@@ -201,9 +207,8 @@ def called(builder: WorkloadBuilder, f: TracedFunction, given: dict[str, Any]) -
     check_returned(builder, result, f.loc)
     builder.calls.pop()
     if builder.calls:
-        for x in leaves(result):
-            builder.calls[-1].owned.append(x)
-    return result
+        builder.calls[-1].owned += [x for x in leaves(result) if x is not None]
+    return result, call
 
 
 def _as_tensor(x: Any, name: str, known: dict[int, tuple[object, TensorSpec]]) -> Any:
@@ -228,16 +233,22 @@ def _inside(builder: WorkloadBuilder, x: Any, name: str) -> Any:
     return made
 
 
-def _transformed(builder: WorkloadBuilder, f: TracedFunction, eqns: tuple[Eqn, ...]) -> list[Eqn]:
-    """What `f` emitted, as its transformations make it; names that they bind are made unique in the whole workload."""
-    part = Traced(replace(builder.finish(), name=f.label, body=Region((), eqns)), builder.tensors)
-    for step in f.steps:
-        part = step(part)
-    known = {k.name for k in builder.kernels.values()}
-    builder.kernels.update({k.name: k for k in part.wir.kernels if k.name not in known})
-    new = sorted(_bound(part.wir.body.eqns) - _bound(eqns))
-    renaming = Renaming({n: builder.reserve(n) for n in new})
-    return [renaming.eqn(e) for e in part.wir.body.eqns]
+def _part(builder: WorkloadBuilder, label: str, eqns: tuple[Eqn, ...], own: set[int]) -> Traced:
+    """What a call emitted, as a workload. Temporaries other than its `own` buffers are used outside of it, as given tensors are."""
+    whole = builder.finish()
+    tensors = tuple(
+        v if id(builder.tensors[v.name]) in own else Var(v.name, TensorType(t.dtype, t.shape))
+        for v, t in ((v, whole.tensor_type(v.name)) for v in whole.tensors)
+    )
+    return Traced(replace(whole, name=label, tensors=tensors, body=Region((), eqns)), builder.tensors)
+
+
+def _adopted(builder: WorkloadBuilder, part: Wir, known: set[str]) -> list[Eqn]:
+    """The equations of a transformed part, whose `known` variables the workload has; others get names that are new in it."""
+    have = {k.name for k in builder.kernels.values()}
+    builder.kernels.update({k.name: k for k in part.kernels if k.name not in have})
+    renaming = Renaming({n: builder.reserve(n) for n in sorted(_bound(part.body.eqns) - known)})
+    return [renaming.eqn(e) for e in part.body.eqns]
 
 
 def _bound(eqns: tuple[Eqn, ...]) -> set[str]:

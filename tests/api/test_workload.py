@@ -21,6 +21,7 @@ from pto_wsp import (
     TensorSpec,
     Tile,
     UnsupportedError,
+    discharge,
     kernel,
     make_wir,
     pto,
@@ -28,7 +29,9 @@ from pto_wsp import (
     workload,
 )
 from pto_wsp.api.kinds import workload_type
+from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.text import parse
+from pto_wsp.passes.expand import expand
 
 batch = DenseDyn(4)
 heads = Dense[8]()
@@ -168,3 +171,17 @@ def test_a_workload_without_tasks() -> None:
     p: Any = w().compile()
     p.run()
     assert (p.stats.task_count, p.stats.total_cycles) == (0, 0)
+
+
+def test_the_pure_form() -> None:
+    w = attention(SPEC, TensorSpec((4, 8, 2, 2), DType.F32)).dispatch(DispatchPolicy.round_robin(2))
+    pure = w.discharge()
+    assert pure == discharge(w)
+    assert "carry y" in str(pure)
+    x = np.random.default_rng(0).standard_normal((4, 8, 2, 2), dtype=np.float32)
+    y = np.zeros_like(x)
+    evaluate(expand(pure), {"x": x, "y": y}, {"batch": 3})
+    assert (y[:3] == x[:3]).all()
+    assert not y[3].any()
+    with pytest.raises(PtoError, match="PTO155"):
+        discharge(attention)  # type: ignore[arg-type]

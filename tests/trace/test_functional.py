@@ -344,3 +344,34 @@ def test_scalars_of_a_scheduled_function_stay_in_its_scope() -> None:
     y = np.zeros_like(x)
     w(x, y, Tensor(np.array([2, 2], np.int32))).compile().run()
     assert (y == 2 * np.stack([x[2], x[2], x[1]])).all()
+
+
+def test_fusing_a_function_keeps_what_others_use() -> None:
+    @workload
+    def both(x, scratch):
+        inner = empty_like(x)
+        out = empty_like(x)
+        for i in P(4):
+            double(x=x[i], y=inner[i])
+            double(x=inner[i], y=scratch[i])
+            double(x=scratch[i], y=out[i])
+        return out
+
+    fused = both.fuse(loop="i")
+
+    @workload
+    def w(x):
+        scratch = empty_like(x)
+        out = fused(x, scratch)
+        last = empty_like(x)
+        for i in P(4):
+            add(x=scratch[i], y=out[i])
+            double(x=out[i], y=last[i])
+        return last
+
+    x = np.random.default_rng(0).standard_normal((4, 8, 8), dtype=np.float32)
+    traced = w(x)
+    assert len(list(traced.wir.tasks())) == 3
+    p = traced.compile()
+    assert (p.run().results == 24 * x).all()
+    assert "inner" not in views(traced.wir)
