@@ -430,4 +430,5 @@ PTO720 under check="bounds", a view outside of its tensor
 PTO721 under check="numerics", a result that differs from the reference evaluator's
 PTO722 under check="numerics", a NaN or an infinity made of finite numbers
 PTO730 an index inside a kernel that leads outside of its tile
+PTO731 an input that changed while a run read it
 """)

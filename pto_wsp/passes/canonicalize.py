@@ -122,6 +122,11 @@ def _without_tokens(body: Region) -> Region:
     return replace(body, eqns=tuple(map(visit, body.eqns)))
 
 
+def canonicalize_kernels(wir: Wir) -> Wir:
+    """Common subexpressions and dead equations of kernels alone: equations of the workload keep their numbers."""
+    return replace(wir, kernels=tuple(map(canonicalize_kernel, wir.kernels)))
+
+
 def canonicalize_kernel(kernel: Kernel) -> Kernel:
     """A load is the same as an earlier one of the same parameter when nothing was stored to it in between."""
     same: dict[object, Var] = {}

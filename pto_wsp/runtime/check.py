@@ -78,7 +78,6 @@ class Checker:
     def __init__(self, artifact: Artifact, modes: frozenset[str]) -> None:
         self.wir = artifact.wir
         self.modes = modes
-        self.error: BaseException | None = None
         self._registers = registers(self.wir)
         self._places = Places(self.wir)
         self._paths = paths_of(self.wir)
@@ -90,21 +89,16 @@ class Checker:
 
     def begin_run(self, arrays: Mapping[str, Array]) -> None:
         """A run with these arrays begins."""
-        self.error = None
         self._arrays = arrays
         self._watch = RaceWatch()
         self._open = None
 
     def __call__(self, begin: bool, site: int, regs: list[int]) -> None:
-        """Called by the core before and after each task. What goes wrong stops the run."""
-        try:
-            if begin:
-                self._open = self._begin(site, regs)
-            else:
-                self._end()
-        except BaseException as e:
-            self.error = e
-            raise
+        """Called by the core before and after each task. What is raised stops the run."""
+        if begin:
+            self._open = self._begin(site, regs)
+        else:
+            self._end()
 
     def _begin(self, site: int, regs: list[int]) -> _Task:
         eqn = self._places.sites[site].eqn

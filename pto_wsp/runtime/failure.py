@@ -8,8 +8,9 @@ from typing import Any
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
-from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, View, ViewDim, written_tensors
+from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, TileAt, View, ViewDim, written_tensors
 from pto_wsp.ir.text import show_view
+from pto_wsp.passes.canonicalize import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.places import Place, Places
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks
@@ -74,6 +75,11 @@ class _Failure:
     def kernel(self) -> Kernel:
         return self.wir.kernel(str(self.eqn.params["kernel"]))
 
+    @property
+    def leaves(self) -> Kernel:
+        """The kernel as it is in the plan."""
+        return canonicalize_kernel(expand_kernel(self.kernel))
+
     def made_in_the_run(self, tensor: str) -> bool:
         """Whether `tensor` holds lengths, pointers or indices of an axis that tasks of the run compute."""
         return self.places.axis_of(tensor) is not None and tensor in written_tensors(self.wir)
@@ -105,7 +111,7 @@ def _to_error(f: _Failure) -> PtoError:
 def _kernel_index(f: _Failure) -> PtoError:
     """An equation of a kernel meets an index that leads outside of its tile."""
     index, size, position = f.numbers
-    inside = expand_kernel(f.kernel).body.eqns[position]
+    inside = f.leaves.body.eqns[position]
     if inside.loc is not None:
         f.values["at"] = inside.loc
     what = f"kernel {f.kernel.label}: {inside.prim} by the index {index}, where there are {size}"
@@ -153,11 +159,9 @@ def _read_bounds(f: _Failure) -> PtoError:
         what = f"{f.eqn.prim} of"
     f.values["view"] = show_view(view)
     d = view.dims[f.dim]
-    if isinstance(d, Span) and f.numbers[1] < 0:
-        reached = f"{f.numbers[1]} elements from {f.numbers[0]}"
-    else:
-        reached = _reached(d, f.numbers)
-    what = f"{what} {reached} of dimension {f.dim} of {view.tensor}, which has {f.numbers[2]}"
+    start, length, size = f.numbers
+    reached = f"element {start}" if isinstance(d, At) else f"{length} elements from {start}"
+    what = f"{what} {reached} of dimension {f.dim} of {view.tensor}, which has {size}"
     if f.made_in_the_run(view.tensor):
         return _wrong_axis(f, view.tensor, what)
     return f.error("PTO163", BoundsError, what, "read inside the tensor: compare the index with the size before")
@@ -221,6 +225,10 @@ _KINDS = {
         *("PTO717", BoundsError, "a cast of a number that the new type does not hold"),
         "cast numbers inside the range of the type; minimum and maximum bring them there",
     ),
+    "changed": _Kind(
+        *("PTO731", ExecutionError, "a tensor that no task writes changed while the run read it"),
+        "leave inputs as they are until synchronize() returns",
+    ),
     "empty_reduce": _Kind(
         *("PTO718", ExecutionError, "the largest or smallest of no elements"),
         "reduce at least one element, under P.when(n > 0) if need be",
@@ -248,7 +256,7 @@ def _number(f: _Failure) -> PtoError:
 def _valid_shape(f: _Failure) -> PtoError:
     kernel = f.kernel
     assert f.check is not None
-    check, eqn = kernel_checks(expand_kernel(kernel))[f.check]
+    check, eqn = kernel_checks(f.leaves)[f.check]
     index = f.wir.kernels.index(kernel)
     rows = f.artifact.check_locations[index] if index < len(f.artifact.check_locations) else ()
     inside = rows[f.check] if f.check < len(rows) else None

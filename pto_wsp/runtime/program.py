@@ -240,8 +240,8 @@ class Program:
 
     def _error(self, failure: dict[str, Any]) -> PtoError:
         """The error for what went wrong in a run."""
-        found = None if self._checker is None else self._checker.error
-        if failure["kind"] == "hook" and found is not None:
+        if failure["kind"] == "hook":
+            found = failure["exception"]
             if not isinstance(found, PtoError):
                 raise found
             return found

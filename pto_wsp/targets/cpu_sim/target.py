@@ -10,7 +10,7 @@ from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.dependence import analyse
 from pto_wsp.ir.tasks import deps_mode, origins
-from pto_wsp.passes.canonicalize import canonicalize
+from pto_wsp.passes.canonicalize import canonicalize, canonicalize_kernels
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
 from pto_wsp.passes.plan_buffers import plan_buffers
@@ -24,7 +24,7 @@ KEPT: tuple[tuple[Pass, str], ...] = ((canonicalize, "traced"),)
 # from there to what `lower` takes
 LOWERING: tuple[tuple[Pass, str], ...] = (
     (expand, "traced"),
-    (canonicalize, "traced"),
+    (canonicalize_kernels, "traced"),
     (infer_dependences, "traced"),
     (resolve_schedules, "resolved"),
     (plan_buffers, "lowered"),
