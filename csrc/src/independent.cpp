@@ -16,6 +16,8 @@ void Independent::prepare(const BoundPlan& plan, Control& control) {
   control_ = &control;
   nests_ = nests_of(plan);
   total_ = nests_.empty() ? 0 : nests_.back().first + nests_.back().size;
+  total_work_ = work_before(total_);
+  ragged_ = plan.node(plan.root()).ragged;
   next_ = 0;
   done_ = 0;
   picoseconds_each_ = 0;
@@ -96,6 +98,22 @@ std::unique_ptr<Independent::Chunk> Independent::take() {
   return chunk;
 }
 
+const Nest& Independent::nest_at(std::uint64_t position) const {
+  return *(std::ranges::upper_bound(nests_, position, {}, &Nest::first) - 1);
+}
+
+std::uint64_t Independent::work_before(std::uint64_t position) const {
+  if (nests_.empty()) return 0;
+  const Nest& nest = nest_at(position);
+  return nest.work_before + (position - nest.first) * nest.weight;
+}
+
+// The first position that has at least so much before it.
+std::uint64_t Independent::position_after(std::uint64_t work) const {
+  const Nest& nest = *(std::ranges::upper_bound(nests_, work, {}, &Nest::work_before) - 1);
+  return nest.first + std::min(nest.size, (work - nest.work_before + nest.weight - 1) / nest.weight);
+}
+
 bool Independent::claim(Chunk& chunk) {
   const std::uint64_t seen = next_.load(std::memory_order_relaxed);
   if (seen >= total_) return false;
@@ -104,9 +122,11 @@ bool Independent::claim(Chunk& chunk) {
     drop_rest();
     return false;
   }
-  const std::uint64_t remaining = total_ - seen, each = picoseconds_each_.load(std::memory_order_relaxed);
-  const std::uint64_t share = std::max<std::uint64_t>(remaining / (4 * std::uint64_t{control_->threads}), 1);
-  const std::uint64_t size = each == 0 ? std::min(first_chunk, share) : std::max(picoseconds_per_chunk / each, share);
+  const std::uint64_t before = work_before(seen), each = picoseconds_each_.load(std::memory_order_relaxed);
+  const std::uint64_t share = std::max<std::uint64_t>((total_work_ - before) / (4 * std::uint64_t{control_->threads}), 1);
+  const std::uint64_t some = each == 0 ? first_chunk : picoseconds_per_chunk / each;
+  const std::uint64_t work = each == 0 || ragged_ ? std::min(some, share) : std::max(some, share);
+  const std::uint64_t size = std::max<std::uint64_t>(position_after(before + work), seen + 1) - seen;
   chunk.at = next_.fetch_add(size);
   if (chunk.at >= total_) {
     chunk.at = chunk.end = 0;
@@ -114,9 +134,8 @@ bool Independent::claim(Chunk& chunk) {
   }
   chunk.end = std::min(chunk.at + size, total_);
   chunk.size = chunk.end - chunk.at;
-  const auto after = std::ranges::upper_bound(nests_, chunk.at, {}, &Nest::first);
-  chunk.nest = static_cast<std::size_t>(after - nests_.begin()) - 1;
-  const Nest& nest = nests_[chunk.nest];
+  const Nest& nest = nest_at(chunk.at);
+  chunk.nest = static_cast<std::size_t>(&nest - nests_.data());
   chunk.regs = nest.regs;
   nest.seek(chunk.at - nest.first, chunk.regs.data());
   return true;
@@ -131,7 +150,7 @@ void Independent::drop_rest() {
 // False: the deadline came first.
 bool Independent::run(Chunk& chunk, std::byte* scratch, Deadline& deadline) {
   const auto began = SteadyClock::now();
-  const std::uint64_t count = chunk.end - chunk.at;
+  const std::uint64_t work = work_before(chunk.end) - work_before(chunk.at);
   while (chunk.at < chunk.end) {
     const Nest* nest = &nests_[chunk.nest];
     if (chunk.at == nest->first + nest->size) {
@@ -142,7 +161,7 @@ bool Independent::run(Chunk& chunk, std::byte* scratch, Deadline& deadline) {
     if (!run_body(chunk, *nest, scratch, deadline)) return false;
   }
   const auto spent = std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - began).count();
-  picoseconds_each_.store(std::max<std::uint64_t>(static_cast<std::uint64_t>(spent) * 1000 / std::max<std::uint64_t>(count, 1), 1),
+  picoseconds_each_.store(std::max<std::uint64_t>(static_cast<std::uint64_t>(spent) * 1000 / std::max<std::uint64_t>(work, 1), 1),
                           std::memory_order_relaxed);
   return true;
 }

@@ -53,9 +53,41 @@ writer::Plan scattered() {
   return p;
 }
 
+// Rows of lengths and indices in tensors, a branch, a gather, a scalar argument, slots, and a loop that ends early.
+writer::Plan data(bool ordered) {
+  writer::Plan p;
+  p.symbols = {"n"};
+  p.regs = 14;
+  p.tensors = {{{reg(0), Affine(8)}, 3, f32}, {{reg(0), Affine(8)}, 3, f32}, {{reg(0)}, ordered ? 3u : 1u, i32}, {{Affine(2), Affine(3)}, 1, i64}};
+  p.kernels = {kernel(add, 1, 4, 5, 1), kernel(add, 2, 4, 3)};
+  p.slots = {i64, f64};
+  p.read_cost = 2;
+  Task a{0, 0, 0, 0, {reg(1)}, {}}, b{1, 1, 0, 0, {}, {}};
+  const std::vector<Dim> dims{slice(reg(1)), tile(reg(4, 4), reg(2))};
+  a.args = {view(0, ordered, dims), view(1, ordered, dims)};
+  b.args = {view(0, ordered, {gather(3, {at(1), slice(1, 2)}), gather(2, {tile(0, 3, 4)}, ordered)}),
+            view(1, ordered, {slice(reg(1)), tile(4, 7)})};
+  const Bytes rows = block({item(2, 2, {at(reg(1))}, ordered, 3), eval(3, 1, reg(2, 1, 3), 4), loop(4, reg(3), task(a)),
+                            read(5, 1, 3, {slice(0, 2), span(0, reg(2))}), compute(6, 14, i64, {of(5), constant(std::int64_t{5})}, false, 0, 2),
+                            cond(of(6), task(b), block({slot_get(7, 0), compute(8, 3, i64, {of(7), affine(2)}, true)}))});
+  const Bytes first = loop(1, reg(0, 1, -1), rows);
+  if (!ordered) {
+    p.root = first;
+    return p;
+  }
+  p.handles = 1;
+  b.handle = 1;
+  b.after = {0};
+  b.args[1] = view(1, true, {slice(reg(9)), tile(4, 7)});
+  const Bytes going = block({slot_get(10, 0), compute(11, 14, i64, {of(10), affine(3)})});
+  const Bytes last = while_loop(9, 2, going, of(11), block({slot_get(12, 0), compute(13, 0, i64, {of(12), affine(reg(9, 1, 1))}), slot_set(0, of(13)), reset(0), task(b)}));
+  p.root = block({first, last});
+  return p;
+}
+
 std::vector<Bytes> seeds(int argc, char** argv) {
   std::vector<Bytes> out{one_loop(9).bytes(), two_loops(6).bytes(), chain(5, true).bytes(), chain(5, false).bytes(),
-                         rich(false).bytes(), rich(true).bytes(), scattered().bytes()};
+                         rich(false).bytes(), rich(true).bytes(), scattered().bytes(), data(false).bytes(), data(true).bytes()};
   for (int i = 3; i < argc; ++i) {
     std::ifstream file(argv[i], std::ios::binary);
     const std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -146,6 +178,9 @@ void try_plan(const Bytes& bytes, Rng& rng, Counts& counts) {
     }
     memory.push_back(std::make_unique<std::byte[]>(static_cast<std::size_t>(size)));
     std::byte* data = memory.back().get();
+    // Indices and lengths, small ones mostly.
+    for (std::int64_t k = 0; k < size; k += static_cast<std::int64_t>(size_of(t.dtype)))
+      if (t.dtype != pto_wsp::DType::boolean) data[k] = static_cast<std::byte>(rng.below(200) == 0 ? 255 : rng.below(2));
     for (std::size_t d = 0; d < shape.size(); ++d) {
       if (shape[d] == 0 || rng.below(4) != 0) continue;
       data += strides[d] * (shape[d] - 1);  // backwards

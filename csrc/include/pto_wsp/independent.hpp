@@ -22,6 +22,9 @@ struct Nest {
   std::uint32_t body = 0;            // a node
   std::uint32_t task = none;         // when the body is one task
   std::uint64_t first = 0, size = 1; // position of its iterations in the whole
+  std::uint64_t begin = 0;           // which iteration of the loops is the first
+  std::uint64_t weight = 1;          // about how many tasks an iteration has
+  std::uint64_t work_before = 0;     // tasks before the nest, if the weights are right
   std::vector<Level> levels;         // outermost first
   std::vector<std::int64_t> regs;    // around the nest
 
@@ -32,7 +35,8 @@ struct Nest {
 };
 
 /// The plan as nests. Outer loops with few iterations around imperfect bodies are unrolled, so that what is inside
-/// becomes a nest of its own. Errors met on the way are left to the body that has them.
+/// becomes a nest of its own; so are iterations that have much more to do than others. Errors met on the way are left to
+/// the body that has them.
 std::vector<Nest> nests_of(const BoundPlan& plan);
 
 /// A place in program order: iteration, then task within its body.
@@ -133,6 +137,9 @@ class Independent {
     Walker walker;
   };
 
+  const Nest& nest_at(std::uint64_t position) const;
+  std::uint64_t work_before(std::uint64_t position) const;
+  std::uint64_t position_after(std::uint64_t work) const;
   std::unique_ptr<Chunk> take();
   bool claim(Chunk& chunk);
   bool run(Chunk& chunk, std::byte* scratch, Deadline& deadline);
@@ -145,9 +152,10 @@ class Independent {
   const BoundPlan* plan_ = nullptr;
   Control* control_ = nullptr;
   std::vector<Nest> nests_;
-  std::uint64_t total_ = 0;
+  std::uint64_t total_ = 0, total_work_ = 0;
+  bool ragged_ = false;  // weights are not all there is to know
   std::atomic<std::uint64_t> next_{0}, done_{0};
-  std::atomic<std::uint64_t> picoseconds_each_{0};  // measured, of an iteration
+  std::atomic<std::uint64_t> picoseconds_each_{0};  // measured, of a unit of work
   std::atomic<bool> cut_short_{false};
   EarliestFailure failure_;
 
