@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pto_wsp.ir.core import DType, Eqn, In, Literal, Region, ScalarType, Var, Wir
@@ -142,16 +142,23 @@ def _integer(x: In) -> Expr | None:
     return var(x.name) if isinstance(x, Var) and x.type == ScalarType(DType.I64) else None
 
 
-def guards_of(path: Path, names: Names) -> list[Case]:
-    """The alternatives under which all conditions around an equation let it run."""
+def cases_of_all(conditions: Iterable[tuple[In, bool]], names: Names) -> list[Case]:
+    """The alternatives under which each of the conditions is what stands beside it."""
     out: list[Case] = [()]
-    for i, s in enumerate(path):
-        if not i or path[i - 1].eqn is not s.eqn:
-            continue
-        if s.eqn.prim == "cond":
-            out = _both(out, cases_of(s.eqn.ins[0], s.part == 0, names))
-        elif s.eqn.prim == "seq_for" and len(s.eqn.regions) > 1:
-            out = _both(out, [_UNKNOWN])  # what ends a loop early is data
+    for condition, holds in conditions:
+        out = _both(out, cases_of(condition, holds, names))
         if len(out) > _MOST_CASES:
             out = [_UNKNOWN]
     return out
+
+
+def guards_of(path: Path, names: Names) -> list[Case]:
+    """The alternatives under which all conditions around an equation let it run."""
+    around: list[tuple[In, bool]] = []
+    for i, s in enumerate(path):
+        if i and path[i - 1].eqn is s.eqn:
+            if s.eqn.prim == "cond":
+                around.append((s.eqn.ins[0], s.part == 0))
+            elif s.eqn.prim == "seq_for" and len(s.eqn.regions) > 1:
+                around.append((s.eqn.regions[1].eqns[-1].ins[0], True))
+    return cases_of_all(around, names)

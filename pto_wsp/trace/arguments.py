@@ -10,6 +10,7 @@ import numpy as np
 from pto_wsp.errors import BoundsError, Location, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.bounds import interval
+from pto_wsp.ir.conditions import Case, Names, cases_of_all
 from pto_wsp.ir.core import (
     TILE_DTYPES,
     At,
@@ -182,7 +183,8 @@ def _check_bounds(builder: WorkloadBuilder, d: ViewDim, size: Expr, k: int, what
     if not size.is_const or low is None or high is None or (low[0] >= 0 and high[1] <= size.const):
         return
     around = {loop.var.name: loop.axis for loop in builder.loops}
-    if not (reachable(around, -first - 1) or reachable(around, last - size - 1)):
+    outside = (-first - 1, last - size - 1)
+    if not any(reachable(around, e, case) for case in _cases(builder) for e in outside):
         return
     at = high[1] - 1 if high[1] > size.const else low[0]
     fix = "make the axis shorter, or the tensor larger"
@@ -195,6 +197,13 @@ def _check_bounds(builder: WorkloadBuilder, d: ViewDim, size: Expr, k: int, what
         loc=loc,
         fix=fix,
     )
+
+
+def _cases(builder: WorkloadBuilder) -> list[Case]:
+    """The alternatives under which the conditions around let a task run."""
+    given = [c for block in builder.blocks for c in block.given]
+    scalars = {v.name: e for block in builder.blocks for e in block.eqns for v in e.outs} if given else {}
+    return cases_of_all(given, Names(scalars=scalars))
 
 
 def _as_view(x: Any, what: str) -> TensorView:

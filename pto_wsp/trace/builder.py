@@ -74,6 +74,7 @@ class Block:
     held: dict[Read, tuple[Var, int]] = field(default_factory=dict["Read", "tuple[Var, int]"])  # with writes before
     reads: list[tuple[Read, str]] = field(default_factory=list["tuple[Read, str]"])  # those inside included
     chain: Chain | None = None  # the branches that `P.otherwise` may continue
+    given: list[tuple[In, bool]] = field(default_factory=list[tuple[In, bool]])  # conditions, and what they are in here
 
 
 class WorkloadBuilder:

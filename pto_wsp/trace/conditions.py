@@ -71,6 +71,8 @@ class _Branch:
         if self._condition is not None:
             self._operand = self._condition.operand(self._builder)
         self._block = self._builder.open_block()
+        if self._operand is not None:
+            self._block.given.append((self._operand, True))
 
     def _close(self) -> tuple[Eqn, ...]:
         """The equations of the region."""
@@ -131,7 +133,7 @@ class Otherwise(_Branch):
         del block.eqns[chain.position + 1 :]
         self._outer = block
         self._chain = chain
-        b.open_block()
+        b.open_block().given = [(arm.condition, False) for arm in chain.arms]
         b.adopt(block, between)
         self._open()
 

@@ -38,6 +38,8 @@ def loop_iterator(
         index = builder.open_loop(axis, mode, label, loc)
         values.append(axis.value(builder, index, builder.loops[-1]))
     innermost = builder.blocks[-1]
+    if while_region is not None:
+        innermost.given.append((while_region.eqns[-1].ins[0], True))
     done = False
     try:
         yield values[0] if len(values) == 1 else tuple(values)
