@@ -365,10 +365,13 @@ def _indices(
             raise _outside(f"{last - first} elements", view, k, size)
     else:
         first = index_value(d.start, env)
-        last = min(first + d.size, index_value(d.limit, env))
+        limit = index_value(d.limit, env)
+        last = min(first + d.size, limit)
+        if not first < limit <= size:
+            raise _outside(f"a tile of {first} .. {last} of elements up to {limit}", view, k, size)
     if first < 0 or last > size:
         raise _outside(f"{first} .. {last}", view, k, size)
-    return range(first, max(first, last))
+    return range(first, last)
 
 
 def _outside(what: str, view: View, k: int, size: int) -> BoundsError:

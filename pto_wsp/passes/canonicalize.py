@@ -71,8 +71,10 @@ class _Sweep:
             return ()
         if eqn.prim == "cond" and isinstance(eqn.ins[0], Literal):
             return self.region(eqn.regions[0 if eqn.ins[0].value else 1]).eqns
+        before = set(self.live)
         new = replace(eqn, regions=tuple(self.region(r) for r in reversed(eqn.regions))[::-1])
         if self._does_nothing(new):
+            self.live = before
             return ()
         self.live |= used_names(new)
         return (new,)

@@ -71,6 +71,13 @@ HEADER = parse("""workload w {
     b: i32<2x4> = mul a s
     store y b
   }
+  kernel zero "zero" (y: out f32<6x4>) {
+    a: f32<6x4> = full[cols=4, rows=6] 0.0:f32
+    store y a
+  }
+  parallel_for z in z: Dense(6) {
+    task zero[z](y=T[z, 0 :+ 6, 0 :+ 4])
+  }
   return R
 }""")
 READABLE = {"C": (6, 6, 4), "pages": (8,), "lens": (6,), "flags": (6,), "wide": (6,), "reals": (6,), "X": (6, 6, 4)}
@@ -139,7 +146,7 @@ class Maker:
             elif kind == "slice":
                 dims.append(Slice(const(self.rng.randrange(2)), size - 1))
             elif kind == "tile":
-                dims.append(TileAt(self.index(2), 2, const(size - 1), self.rng.choice((const(0), self.index(2)))))
+                dims.append(TileAt(self.index(2), 2, const(size), self.rng.choice((const(0), self.index(2)))))
             else:
                 dims.append(Span(const(0), self.index(size)))
         logical = prim in ("reduce_any", "reduce_all")
@@ -255,7 +262,8 @@ class Maker:
 def program(seed: int) -> Wir:
     """The program of a seed."""
     maker = Maker(random.Random(seed))
-    return HEADER.with_body(*(maker.eqn(0) for _ in range(maker.rng.randint(2, 8))))
+    # a temporary holds nothing of its own
+    return HEADER.with_body(*HEADER.body.eqns, *(maker.eqn(0) for _ in range(maker.rng.randint(2, 8))))
 
 
 def arrays(seed: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -270,11 +278,27 @@ def arrays(seed: int) -> dict[str, np.ndarray[Any, Any]]:
     return out
 
 
+SLOTS = {0: 2, 1: 2**63, 2: -0.5, 3: True}
+"""What slots begin with."""
+
+
+def sizes(seed: int) -> dict[str, int]:
+    return {"n": seed % 4}
+
+
+def bits(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, bytes]:
+    """What has to be equal: bits, of which NaNs have any."""
+    out: dict[str, bytes] = {}
+    for name, a in arrays.items():
+        out[name] = (np.where(np.isnan(a), np.float32(np.nan), a) if a.dtype == np.float32 else a).tobytes()
+    return out
+
+
 def meaning(wir: Wir, seed: int) -> dict[str, bytes] | str:
     """The bits of every array after the program ran, results included; of one that fails its error."""
     given = arrays(seed)
     try:
-        results = evaluate(wir, given, {"n": seed % 4}, {0: 2, 1: 2**63, 2: -0.5, 3: True})
+        results = evaluate(wir, given, sizes(seed), SLOTS)
     except PtoError as e:
         return f"{e.code} {e.what}"
-    return {n: a.tobytes() for n, a in (given | results).items()}
+    return bits(given | results)

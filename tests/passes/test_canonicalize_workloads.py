@@ -123,9 +123,10 @@ def test_empty_loops_disappear_where_their_extent_is_no_data() -> None:
     check(
         kept
         + """
+  f: bool = s.gt a 1:i64
   seq_for l in l: Range(4) {
   } while {
-    d: bool = s.gt a 0:i64
+    d: bool = s.and f true:bool
     yield d
   }
   seq_for m in m: Range(4) {
