@@ -25,6 +25,7 @@ from pto_wsp.runtime.program import Program
 from pto_wsp.runtime.stats import ProgramStats
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
 from pto_wsp.trace.axes import Dense, DenseDyn
+from pto_wsp.trace.builder import Task
 from pto_wsp.trace.data_axes import Ragged, Sparse
 from pto_wsp.trace.functional import empty, empty_like
 from pto_wsp.trace.index import Symbol
@@ -40,6 +41,20 @@ from pto_wsp.trace.scalar import (
     reduce_min,
     reduce_sum,
     where,
+)
+from pto_wsp.trace.slots import (
+    slot_bool,
+    slot_f64,
+    slot_i64,
+    slot_load_bool,
+    slot_load_f64,
+    slot_load_i64,
+    slot_load_u64,
+    slot_set_bool,
+    slot_set_f64,
+    slot_set_i64,
+    slot_set_u64,
+    slot_u64,
 )
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.transforms.combine import combine, sequential
@@ -85,6 +100,7 @@ __all__ = [
     "ScheduleError",
     "Sparse",
     "Symbol",
+    "Task",
     "TaskWindow",
     "Tensor",
     "TensorSpec",
@@ -118,6 +134,18 @@ __all__ = [
     "reduce_sum",
     "scan",
     "sequential",
+    "slot_bool",
+    "slot_f64",
+    "slot_i64",
+    "slot_load_bool",
+    "slot_load_f64",
+    "slot_load_i64",
+    "slot_load_u64",
+    "slot_set_bool",
+    "slot_set_f64",
+    "slot_set_i64",
+    "slot_set_u64",
+    "slot_u64",
     "split",
     "task_graph",
     "tile",

@@ -365,8 +365,11 @@ PTO171 an operation that scalars of this type do not have
 PTO172 a scalar read from something that is not an element
 PTO173 P.otherwise without a P.when before it
 PTO174 a condition that is not a bool
+PTO175 a slot out of range
+PTO176 one slot with two types
 PTO177 a ragged or sparse axis that was made wrongly
 PTO178 P.sel of something that is not a row of a sparse axis
+PTO179 variants of a kernel that do not fit
 PTO180 a workload that calls itself
 PTO181 a workload returns a tensor that it does not own
 PTO182 a tensor of a workload that nothing writes
@@ -375,6 +378,7 @@ PTO184 vmap over what is not there, or not of one size
 PTO185 records that were declared wrongly
 PTO186 scan with carries or sequences that do not fit
 PTO187 return, break or continue inside of P.when
+PTO188 after= of something that is not a task
 PTO201 iterations of a P loop conflict
 PTO202 iterations of a P loop use one slot, and one sets it
 PTO203 explicit dependences leave a conflict unordered

@@ -63,6 +63,10 @@ from pto_wsp import (
     reduce_sum,
     scan,
     sequential,
+    slot_i64,
+    slot_load_i64,
+    slot_set_i64,
+    slot_u64,
     split,
     task_graph,
     tile,
@@ -1075,6 +1079,123 @@ def a_task_in_a_condition() -> None:
         return True
 
     of_data(lambda x, y, n: [copy(x[0], y[0]) for _ in P.seq(3, while_=lambda: more(x, y, n))])  # <-- PTO174
+
+
+@mistake("PTO175", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: slot_i64(64))  # <-- PTO175
+
+
+@mistake("PTO175", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: [slot_set_i64(b, 1) for b in P(4)])  # <-- PTO175
+
+
+@mistake("PTO176", TypeCheckError)
+def one_slot_with_two_types() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        slot_set_i64(0, 1)
+        slot_u64(0)  # <-- PTO176
+
+    of_data(body)
+
+
+@mistake("PTO176", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: slot_load_i64(0, x[0, 0, 0]))  # <-- PTO176
+
+
+@mistake("PTO170", TypeCheckError)
+def _() -> None:
+    of_data(lambda x, y, n: slot_set_i64(0, 0.5))  # <-- PTO170
+
+
+@mistake("PTO179", TraceError)
+def a_variant_of_other_parameters() -> None:
+    @kernel
+    def k(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, x)
+
+    @k.variant  # <-- PTO179
+    def k(x: In[Tile[4, 4, F32]], z: Out[Tile[4, 4, F32]]):  # type: ignore[no-redef]
+        pto.store(z, x)
+
+
+@mistake("PTO179", TraceError)
+def a_condition_of_other_parameters() -> None:
+    copy.variant(lambda: None, when=lambda n: n > 2)  # <-- PTO179
+
+
+@mistake("PTO179", TraceError)
+def a_variant_of_nothing() -> None:
+    @kernel.variant(when=lambda n: n > 2)  # <-- PTO179
+    def not_there(n: Scalar[I32], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, 1.0)
+
+
+@mistake("PTO179", TypeCheckError)
+def no_variant_that_fits() -> None:
+    @kernel
+    def k(x: In[Tile[4, 4, F16]], y: Out[Tile[4, 4, F16]]):
+        pto.store(y, x)
+
+    @k.variant(when=lambda x: x.shape[0] == 8)
+    def k(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):  # type: ignore[no-redef]
+        pto.store(y, x)
+
+    of_data(lambda x, y, n: k(x=x[0], y=y[0]))  # <-- PTO179
+
+
+@mistake("PTO179", TypeCheckError)
+def variants_that_may_all_fail() -> None:
+    @kernel
+    def k(x: In[Tile[4, 4, F16]], n: Scalar[I32], y: Out[Tile[4, 4, F16]]):
+        pto.store(y, x)
+
+    @k.variant(when=lambda n: n > 3)
+    def k(x: In[Tile[4, 4, F32]], n: Scalar[I32], y: Out[Tile[4, 4, F32]]):  # type: ignore[no-redef]
+        pto.store(y, x)
+
+    of_data(lambda x, y, n: k(x=x[0], n=n[0], y=y[0]))  # <-- PTO179
+
+
+@mistake("PTO188", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: copy(x[0], y[0], after=x))  # <-- PTO188
+
+
+@mistake("PTO158", TraceError)
+def after_a_task_of_another_workload() -> None:
+    kept: list[Any] = []
+    of_data(lambda x, y, n: kept.append(copy(x[0], y[0])))
+    of_data(lambda x, y, n: copy(x[0], y[0], after=kept[0]))  # <-- PTO158
+
+
+@mistake("PTO131", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO131
+    def k(x: In[Tile[4, 4, F32]], after: Out[Tile[4, 4, F32]]):
+        pto.store(after, x)
+
+
+@mistake("PTO121", TraceError)
+def _() -> None:
+    Tile[4, 4, DType.F64]  # <-- PTO121
+
+
+@mistake("PTO121", TraceError)
+def _() -> None:
+    Scalar[DType.I64]  # <-- PTO121
+
+
+@mistake("PTO143", TypeCheckError)
+def a_bare_tile_of_a_type_that_tiles_have_not() -> None:
+    @kernel
+    def k(x: In[Tensor], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, 1.0)
+
+    wide = Tensor(zeros(4, 4, dtype=np.int64))
+    of_data(lambda x, y, n: k(wide, y[0]))  # <-- PTO143
 
 
 @mistake("PTO177", TraceError)

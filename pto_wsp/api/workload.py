@@ -130,24 +130,47 @@ class WorkloadFunction(TracedFunction, Schedules):
         raise no_attribute("a workload function", name, "being called, and schedules")
 
 
-@overload
-def kernel(fn: Callable[..., Any], /) -> KernelFunction: ...
-@overload
-def kernel(*, name: str | None = None) -> Callable[[Callable[..., Any]], KernelFunction]: ...
-def kernel(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: object) -> Any:
+class _KernelDecorator:
     """Make a function over tiles a kernel: the unit that runs on one core.
 
     Parameters are annotated `In[Tile[rows, cols, dtype]]`, `Out[...]`, `InOut[...]`, `Scalar[dtype]` or `Constexpr[type]`; the
     body uses `pto` operations and Python operators, and stores into every output. It is traced when a workload calls it.
     name: what reports call it; by default the function's name. Raises TraceError for parameters it cannot take.
     """
-    no_options("kernel", options, "name")
-    frame = user_frame()
 
-    def make(f: Callable[..., Any]) -> KernelFunction:
-        return KernelFunction(_function("kernel", f), _label("kernel", name, f), frame)
+    @overload
+    def __call__(self, fn: Callable[..., Any], /) -> KernelFunction: ...
+    @overload
+    def __call__(self, /, *, name: str | None = None) -> Callable[[Callable[..., Any]], KernelFunction]: ...
+    def __call__(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: object) -> Any:
+        no_options("kernel", options, "name")
+        frame = user_frame()
 
-    return make if fn is None else make(fn)
+        def make(f: Callable[..., Any]) -> KernelFunction:
+            return KernelFunction(_function("kernel", f), _label("kernel", name, f), frame)
+
+        return make if fn is None else make(fn)
+
+    def variant(self, *, when: Callable[..., Any] | None = None, name: str | None = None) -> Any:
+        """`@kernel.variant(when=...)` above a def: a variant of the kernel of the same name that stands above; see its `variant`."""
+        frame = user_frame()
+
+        def make(f: Callable[..., Any]) -> KernelFunction:
+            label = _function("kernel.variant", f).__name__
+            base = frame.f_locals.get(label, frame.f_globals.get(label))
+            if isinstance(base, KernelFunction):
+                return base.variant(f, when=when, name=name)
+            raise TraceError(
+                "PTO179",
+                f"a variant of a kernel {label} that is not there",
+                loc=here(),
+                fix=f"define the kernel itself first: @kernel above def {label}",
+            )
+
+        return make
+
+
+kernel = _KernelDecorator()
 
 
 @overload

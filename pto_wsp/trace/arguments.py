@@ -44,6 +44,19 @@ def scalar(builder: WorkloadBuilder, x: Any, dtype: DType, what: str, loc: Locat
     constant = x.leaf() if isinstance(x, DataScalar) else None
     if isinstance(constant, Literal):
         x = constant.value
+    known = check_scalar(x, dtype, what, loc)
+    if known is not None:
+        return known
+    if isinstance(x, DataScalar):
+        return x.operand(builder)
+    assert isinstance(x, Scalar64)
+    e = x.to_expr()
+    builder.use(owner_of(x), e, loc)
+    return e
+
+
+def check_scalar(x: Any, dtype: DType, what: str, loc: Location) -> Literal | None:
+    """The literal that a number is for a scalar parameter; None of a scalar that fits it. Raises TypeCheckError and BoundsError."""
     if isinstance(x, Scalar64):
         if not takes(dtype, x.dtype):
             raise TypeCheckError(
@@ -53,11 +66,7 @@ def scalar(builder: WorkloadBuilder, x: Any, dtype: DType, what: str, loc: Locat
                 loc=loc,
                 fix="cast(x, DType.I64) for an integer parameter, x != 0 for a bool",
             )
-        if isinstance(x, DataScalar):
-            return x.operand(builder)
-        e = x.to_expr()
-        builder.use(owner_of(x), e, loc)
-        return e
+        return None
     if not is_number(x):
         raise TypeCheckError(
             "PTO142",

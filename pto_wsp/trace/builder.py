@@ -24,6 +24,7 @@ from pto_wsp.ir.core import (
     ScalarType,
     TensorType,
     TileType,
+    TokenType,
     Var,
     View,
     Wir,
@@ -35,7 +36,7 @@ from pto_wsp.trace import arguments
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
 from pto_wsp.trace.calls import Call
 from pto_wsp.trace.index import Index, as_expr, owner_of
-from pto_wsp.trace.names import held_by, variable_name
+from pto_wsp.trace.names import assigned_name, held_by, variable_name
 from pto_wsp.trace.scalar import DataScalar
 from pto_wsp.trace.tensor import TensorSpec, TensorView
 
@@ -44,6 +45,21 @@ if TYPE_CHECKING:
     from pto_wsp.trace.conditions import Chain
     from pto_wsp.trace.data_axes import Known
     from pto_wsp.trace.kernel import KernelFunction
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """What a kernel call gives: the task it emitted, for `after=` of other calls.
+
+    In loops it stands for all tasks that the call emitted so far in the iteration that both calls share.
+    """
+
+    builder: WorkloadBuilder
+    label: str
+    locs: tuple[Location, ...]  # of its task equations: several where a variant is chosen at run time
+
+    def __repr__(self) -> str:
+        return f"<task of {self.label}>"
 
 
 @dataclass(slots=True)
@@ -91,7 +107,9 @@ class WorkloadBuilder:
         self.returns: str | tuple[str, ...] | None = None
         self.kernels: dict[Any, Kernel] = {}
         self.scalars: dict[str, Var] = {}
+        self.slots: dict[int, DType] = {}
         self.fixed: set[str] = set()  # tensors that no task can name
+        self._tokens: dict[int, str] = {}  # by id of a task's location
         self._writes: dict[str, int] = {}  # by tensor, the task equations so far that write it
         self._inside: list[tuple[Expr | None, Expr, Expr, Location]] = []  # extent of an index's loop, index, length
         self._merged: dict[str, str] = {}  # scalars that turned out to be others
@@ -334,7 +352,58 @@ class WorkloadBuilder:
 
     # tasks
 
-    def task(self, kernel: KernelFunction, coords: tuple[Any, ...] | None, given: dict[str, Any]) -> None:
+    def tokens_of(self, after: Any) -> tuple[str, ...]:
+        """The names of tasks that a call waits for."""
+        tasks = tuple(after) if isinstance(after, (tuple, list)) else (after,)
+        names: list[str] = []
+        for t in tasks:
+            if not isinstance(t, Task):
+                raise TraceError(
+                    "PTO188",
+                    "after= of something that is not a task",
+                    values={"got": repr(t)[:80]},
+                    loc=here(),
+                    fix="give what kernel calls return: t = load[b](...); use[b](..., after=t), or a list of such",
+                )
+            if t.builder is not self:
+                raise TraceError(
+                    "PTO158",
+                    "after= of a task of another workload",
+                    values={"task": t},
+                    loc=here(),
+                    fix="wait for tasks of the workload being traced",
+                )
+            names += [self._token(loc, t.label) for loc in t.locs]
+        return tuple(dict.fromkeys(names))
+
+    def _token(self, loc: Location, label: str) -> str:
+        """The name of the tasks emitted at `loc`."""
+        if id(loc) not in self._tokens:
+            self._keep.append(loc)
+            self._tokens[id(loc)] = self.reserve(assigned_name(loc) or label)
+        return self._tokens[id(loc)]
+
+    def named(self, eqns: tuple[Eqn, ...]) -> tuple[Eqn, ...]:
+        """The equations with the names of tasks that others wait for."""
+        if not self._tokens:
+            return eqns
+        return tuple(
+            replace(
+                e,
+                outs=(Var(self._tokens[id(e.loc)], TokenType()),) if id(e.loc) in self._tokens else e.outs,
+                regions=tuple(Region(r.params, self.named(r.eqns)) for r in e.regions),
+            )
+            for e in eqns
+        )
+
+    def task(
+        self,
+        kernel: KernelFunction,
+        coords: tuple[Any, ...] | None,
+        given: dict[str, Any],
+        after: tuple[str, ...] = (),
+    ) -> Location:
+        """Emit one task; where it stands in the user's program, which is an object of its own for each."""
         loc = here()
         types: dict[str, TileType] = {}
         constants: dict[str, Any] = {}
@@ -355,10 +424,14 @@ class WorkloadBuilder:
                 if isinstance(param.type, TileType)
                 else arguments.scalar(self, x, param.type.dtype, what, loc)
             )
-        self.append(Eqn("task", (), tuple(ins), {"kernel": traced.name, "coords": self._coords(coords, loc)}, (), loc))
+        params: dict[str, Any] = {"kernel": traced.name, "coords": self._coords(coords, loc)}
+        if after:
+            params["after"] = after
+        self.append(Eqn("task", (), tuple(ins), params, (), loc))
         for param, x in zip(traced.params, ins, strict=True):
             if isinstance(x, View) and param.direction is not Direction.IN:
                 self._writes[x.tensor] = self._writes.get(x.tensor, 0) + 1
+        return loc
 
     def _kernel(self, kernel: KernelFunction, types: dict[str, TileType], constants: dict[str, Any]) -> Kernel:
         try:
@@ -438,7 +511,7 @@ class WorkloadBuilder:
             tuple(self.symbols),
             tensors,
             tuple(self.kernels.values()),
-            Region((), tuple(self.blocks[0].eqns)),
+            Region((), self.named(tuple(self.blocks[0].eqns))),
             tuple(known.declared for known in self.data_axes),
             self.returns,
         )

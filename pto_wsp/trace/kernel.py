@@ -8,12 +8,13 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from pto_wsp.errors import Location, TraceError, TypeCheckError, here
+from pto_wsp.errors import Location, TraceError, TypeCheckError, check_name, here, user_frame
 from pto_wsp.ir.build import KernelBuilder, tracing_kernel
 from pto_wsp.ir.core import Direction, Kernel, KernelParam, Region, ScalarType, TileType, Var
 from pto_wsp.ops.value import Ref, Value
 from pto_wsp.trace.annotations import ConstexprParam, ParamSpec, ScalarParam, TileParam, kernel_parameters
-from pto_wsp.trace.builder import current_workload
+from pto_wsp.trace.builder import Task, current_workload
+from pto_wsp.trace.variants import Variant, add_variant, emit_variant
 
 _depth = threading.local()
 
@@ -27,6 +28,14 @@ class KernelFunction:
         self.__name__ = label
         self.__doc__ = fn.__doc__
         self.specs = kernel_parameters(fn, frame)
+        self.variants: list[Variant] = []
+        if "after" in self.specs:
+            raise TraceError(
+                "PTO131",
+                f"kernel {label}: a parameter called after",
+                loc=here(),
+                fix="give it another name: after= of a call names the tasks to wait for",
+            )
 
     def __repr__(self) -> str:
         return f"<kernel {self.label}>"
@@ -34,9 +43,44 @@ class KernelFunction:
     def __getitem__(self, coords: Any) -> PlacedKernel:
         return PlacedKernel(self, coords if isinstance(coords, tuple) else (coords,))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Emit one task whose coordinates are the loop variables around it."""
-        current_workload(f"kernel {self.label}").task(self, None, self.arguments(args, kwargs))
+    def __call__(self, *args: Any, after: Any = (), **kwargs: Any) -> Task:
+        """Emit one task whose coordinates are the loop variables around it. after: tasks that end before it starts."""
+        return self.emit(None, args, kwargs, after)
+
+    def variant(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        when: Callable[..., Any] | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Decorator: another kernel behind the same name, with the same parameters of other types or for other values.
+
+            @indexer.variant(when=lambda n: n <= 2048)
+            def indexer(x: In[...], n: Scalar[DType.I32], out: Out[...]): ...
+
+        A call takes the first variant, in order of definition, whose parameter types fit and whose `when` holds; else the kernel
+        itself. when: takes arguments by name, tiles with `dtype` and `shape`, Constexpr values, scalars; a Python bool chooses
+        while tracing, a traced bool at run time. name: what reports call it; by default the kernel's name and a number.
+        """
+        frame = user_frame()
+
+        def make(f: Callable[..., Any]) -> KernelFunction:
+            label = check_name(name, "a kernel", "PTO155") or f"{self.label}.v{len(self.variants) + 1}"
+            add_variant(self, KernelFunction(f, label, frame), when)
+            return self
+
+        return make if fn is None else make(fn)
+
+    def emit(self, coords: tuple[Any, ...] | None, args: tuple[Any, ...], kwargs: dict[str, Any], after: Any) -> Task:
+        """Emit one task, of this kernel or the variant that fits."""
+        builder = current_workload(f"kernel {self.label}")
+        given = self.arguments(args, kwargs)
+        waits = builder.tokens_of(after)
+        if self.variants:
+            return Task(builder, self.label, tuple(emit_variant(builder, self, coords, given, waits)))
+        return Task(builder, self.label, (builder.task(self, coords, given, waits),))
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by parameter name, in the order of the parameters."""
@@ -155,8 +199,6 @@ class PlacedKernel:
         self._kernel = kernel
         self._coords = coords
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Emit one task with these arguments."""
-        current_workload(f"kernel {self._kernel.label}").task(
-            self._kernel, self._coords, self._kernel.arguments(args, kwargs)
-        )
+    def __call__(self, *args: Any, after: Any = (), **kwargs: Any) -> Task:
+        """Emit one task with these arguments. after: tasks that end before it starts."""
+        return self._kernel.emit(self._coords, args, kwargs, after)

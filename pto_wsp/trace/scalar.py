@@ -241,7 +241,7 @@ def typed(what: str, operands: tuple[object, ...]) -> tuple[tuple[DataScalar, ..
             fix="there is no implicit conversion: cast(x, DType.I64), cast(x, DType.F64), ...",
         )
     dtype = dtypes.pop() if dtypes else _type_of_numbers(read)
-    return tuple(_as_node(x, dtype, what) for x in read), dtype
+    return tuple(as_node(x, dtype, what) for x in read), dtype
 
 
 def _type_of_numbers(numbers: list[Any]) -> DType:
@@ -250,7 +250,8 @@ def _type_of_numbers(numbers: list[Any]) -> DType:
     return F64 if any(isinstance(x, (float, np.floating)) for x in numbers) else I64
 
 
-def _as_node(x: Any, dtype: DType, what: str) -> DataScalar:
+def as_node(x: Any, dtype: DType, what: str) -> DataScalar:
+    """A scalar as a tree; a Python number becomes a constant of `dtype`. `what` is used in the error for other things."""
     if isinstance(x, DataScalar):
         return x
     if isinstance(x, (Index, Symbol)):
@@ -261,6 +262,14 @@ def _as_node(x: Any, dtype: DType, what: str) -> DataScalar:
 def number(x: Any, dtype: DType, what: str) -> Literal:
     """A Python number as a constant of `dtype`. Raises TypeCheckError for another kind, BoundsError where it does not fit."""
     value = x.item() if isinstance(x, (np.number, np.bool_)) else x
+    if not isinstance(value, (bool, int, float)):
+        raise TraceError(
+            "PTO161",
+            f"{what} of {type(x).__name__}",
+            values={"got": repr(x)[:80]},
+            loc=here(),
+            fix="give a scalar, a loop variable or a number; item(view) reads an element of a tensor",
+        )
     if isinstance(value, bool) is not (dtype is BOOL) or (isinstance(value, float) and dtype is not F64):
         raise TypeCheckError(
             "PTO170",

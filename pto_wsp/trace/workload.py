@@ -240,7 +240,7 @@ def _part(builder: WorkloadBuilder, label: str, eqns: tuple[Eqn, ...], own: set[
         v if id(builder.tensors[v.name]) in own else Var(v.name, TensorType(t.dtype, t.shape))
         for v, t in ((v, whole.tensor_type(v.name)) for v in whole.tensors)
     )
-    return Traced(replace(whole, name=label, tensors=tensors, body=Region((), eqns)), builder.tensors)
+    return Traced(replace(whole, name=label, tensors=tensors, body=Region((), builder.named(eqns))), builder.tensors)
 
 
 def _adopted(builder: WorkloadBuilder, part: Wir, known: set[str]) -> list[Eqn]:
