@@ -14,7 +14,8 @@ from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.runtime.program import Program
 from pto_wsp.trace.arguments import exactly
 from pto_wsp.trace.axes import DenseAxis, DenseDyn, LoopAxis, Tiles
-from pto_wsp.trace.builder import innermost_workload
+from pto_wsp.trace.builder import WorkloadBuilder, innermost_workload
+from pto_wsp.trace.data_axes import Ragged, Sparse
 from pto_wsp.trace.functional import tree_map
 from pto_wsp.trace.index import Symbol
 from pto_wsp.trace.tensor import Tensor, TensorSpec, array_of
@@ -41,6 +42,7 @@ class _Compiled:
 
     program: Program
     tensors: dict[str, str]  # what arguments are called in it
+    axes: dict[str, str]  # what axes that have values of their own are called
     names: tuple[str, ...]  # of results, as the program gives them
     returns: Any  # them, as the function does
 
@@ -82,21 +84,26 @@ class JitFunction(WorkloadFunction):
             compiled = self._compiled[key]
         program = compiled.program.copy()
         program.bind({compiled.tensors[p]: a for p, a in call.arrays.items() if p in compiled.tensors})
-        used = program.axis_sizes
-        program.set_axis_sizes({n: size for n, size in call.sizes.items() if n in used})
+        program.set_axis_sizes({compiled.axes[p]: size for p, size in call.sizes.items() if p in compiled.axes})
         results = program.run().results
         parts = results if isinstance(results, tuple) else (results,)
         arrays = dict(zip(compiled.names, parts, strict=True)) if compiled.names else {}
         return tree_map(lambda n, _: None if n is None else arrays[n], compiled.returns, "")
 
     def _compile(self, given: dict[str, Any], call: _Call) -> _Compiled:
-        traced = self.trace((), given)
-        names = {p: n for p, x in call.tensors.items() for n, t in traced.tensors.items() if t is x}
-        others = {n: t for n, t in traced.tensors.items() if n not in names.values()}
-        program = Workload(traced.wir, others, traced.sizes, traced.returns).compile(**self.options)
-        returned = traced.wir.returns
-        results = returned if isinstance(returned, tuple) else () if returned is None else (returned,)
-        return _Compiled(program, names, results, traced.returns)
+        builder = WorkloadBuilder(self.label)
+        traced = self.trace((), given, builder)
+        wir = traced.wir
+        tensors = {p: n for p, x in call.tensors.items() for n, t in traced.tensors.items() if t is x}
+        axes = {p: n for p, x in call.axes.items() if (n := _name_in(builder, x)) is not None}
+        known = {*wir.symbols, *(a.name for a in wir.axes)}
+        hidden = {t for a in wir.axes for t in a.tensors if a.name in axes.values()}
+        others = {n: t for n, t in traced.tensors.items() if n not in tensors.values() and n not in hidden}
+        sizes = {n: size for n, size in traced.sizes.items() if n not in axes.values()}
+        program = Workload(wir, others, sizes, traced.returns).compile(**self.options)
+        names = wir.returns if isinstance(wir.returns, tuple) else () if wir.returns is None else (wir.returns,)
+        axes = {p: n for p, n in axes.items() if n in known}
+        return _Compiled(program, tensors, axes, names, traced.returns)
 
     def __repr__(self) -> str:
         return f"<jit of workload function {self.label}>"
@@ -108,9 +115,9 @@ class _Call:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.arrays: dict[str, np.ndarray] = {}
-        self.sizes: dict[str, int] = {}
+        self.sizes: dict[str, Any] = {}
+        self.axes: dict[str, DenseDyn | Ragged | Sparse] = {}
         self._key: list[object] = []
-        self._axes: list[LoopAxis] = []
 
     @property
     def key(self) -> object:
@@ -123,25 +130,30 @@ class _Call:
             x = Tensor(array_of(x, f"argument {path}"), name=path)
             x.given_name = None
         if isinstance(x, Tensor):
-            self.tensors[path] = x
-            self.arrays[path] = x.data
-            dims = tuple(d if isinstance(d, int) else self._part(d, path) for d in x.spec_shape)
-            self._key.append((path, "tensor", dims, x.dtype, x.fields, x.given_name))
+            self._key.append(self._tensor(x, path))
         else:
             self._key.append((path, self._part(x, path)))
         return x
+
+    def _tensor(self, x: Tensor, path: str) -> object:
+        self.tensors[path] = x
+        self.arrays[path] = x.data
+        dims = tuple(d if isinstance(d, int) else self._part(d, path) for d in x.spec_shape)
+        return (path, "tensor", dims, x.dtype, x.fields, x.given_name)
 
     def _part(self, x: Any, path: str) -> object:
         """What is no array, as a part of the signature. Values of axes are not: they are bound."""
         if isinstance(x, DenseDyn):
             return self._axis(x, path)
+        if isinstance(x, (Ragged, Sparse)):
+            return self._rows(x, path)
         if isinstance(x, DenseAxis):
             return ("Dense", x.size, x.given_name)
         if isinstance(x, Tiles):
             return ("tiles", self._part(x.axis, path), x.size)
         if isinstance(x, Symbol):
             return ("Symbol", x.name)
-        if isinstance(x, (TensorSpec, LoopAxis)):
+        if isinstance(x, (TensorSpec, LoopAxis)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeCheckError(
                 "PTO155",
                 f"jit: argument {path} has no values",
@@ -161,13 +173,46 @@ class _Call:
             ) from e
         return exactly(x)
 
+    def _known(self, axis: object) -> str | None:
+        """Where an axis stands that was seen before: the same object in two places is one axis of the signature."""
+        return next((p for p, a in self.axes.items() if a is axis), None)
+
     def _axis(self, axis: DenseDyn, path: str) -> object:
-        """A dynamic axis: the same object in two places is one axis of the signature."""
-        known = next((k for k, a in enumerate(self._axes) if a is axis), None)
-        if known is not None:
+        if (known := self._known(axis)) is not None:
             return ("axis", known)
-        self._axes.append(axis)
-        name = axis.symbol.name if axis.symbol is not None else axis.given_name or path
+        self.axes[path] = axis
         if axis.default is not None:
-            self.sizes[name] = axis.default
-        return ("DenseDyn", name)
+            self.sizes[path] = axis.default
+        return ("DenseDyn", axis.symbol.name if axis.symbol is not None else axis.given_name)
+
+    def _rows(self, axis: Ragged | Sparse, path: str) -> object:
+        if (known := self._known(axis)) is not None:
+            return ("axis", known)
+        self.axes[path] = axis
+        integers = tuple(d for d in axis.data.values() if isinstance(d, np.ndarray))
+        if len(integers) == len(axis.data):
+            self.sizes[path] = integers if isinstance(axis, Sparse) else integers[0]
+        outer = axis.outer
+        if isinstance(outer, DenseDyn) and outer.symbol is None and outer.given_name is None and not self._known(outer):
+            raise TypeCheckError(
+                "PTO155",
+                f"jit: the outer axis of argument {path} has no name",
+                loc=here(),
+                fix='name it, DenseDyn(4, name="batch"), or give it to the function before',
+            )
+        data = tuple(self._data(d, f"{path}.{what}") for what, d in axis.data.items())
+        around = tuple(self._part(a, f"{path}.{w}") for w, a in (("outer", axis.outer), ("inner", axis.inner)))
+        return (axis.kind, axis.given_name, data, around)
+
+    def _data(self, data: object, path: str) -> object:
+        """What holds lengths, pointers or indices: integers are bound anew."""
+        if isinstance(data, np.ndarray):
+            return "integers"
+        return self._tensor(data, path) if isinstance(data, Tensor) else self._part(data, path)
+
+
+def _name_in(builder: WorkloadBuilder, axis: DenseDyn | Ragged | Sparse) -> str | None:
+    """What a workload calls an axis whose values are bound anew; None where it does not use it."""
+    if isinstance(axis, DenseDyn):
+        return axis.symbol.name if axis.symbol is not None else builder.known_name(axis, axis.given_name)
+    return next((known.declared.name for known in builder.data_axes if known.axis is axis), None)

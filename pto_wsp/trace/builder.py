@@ -136,6 +136,10 @@ class WorkloadBuilder:
             self._names[id(obj)] = next(filter(None, named), None) or variable_name(obj)
         return self._names[id(obj)]
 
+    def known_name(self, obj: object, given: str | None) -> str | None:
+        """The name of an axis or tensor that the workload uses: given, or found by `name` before."""
+        return given or self._names.get(id(obj))
+
     def call_it(self, obj: object, name: str) -> None:
         """Give an axis or tensor without a name of its own this one."""
         self._keep.append(obj)

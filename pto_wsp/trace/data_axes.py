@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,6 +57,16 @@ class _Rows:
     def outer(self) -> Any:
         """The axis that numbers the rows."""
         return self._outer
+
+    @property
+    def data(self) -> Mapping[str, Given]:
+        """What its rows are made of: lengths, or indptr and indices, each as integers, a tensor or a symbol."""
+        return self._data
+
+    @property
+    def inner(self) -> Outer | None:
+        """The axis that a row yields indices of, where one was given."""
+        return None
 
     @property
     def rows(self) -> ShapeDim:
@@ -237,6 +247,11 @@ class Sparse(_Rows):
         if indices is not None:
             what = f"an indptr that ends elsewhere than the {indices} indices"
             _refuse(starts, ends & (starts != indices), "PTO514", what, "its last element is the number of indices")
+
+    @property
+    def inner(self) -> Outer | None:
+        """The axis that a row yields indices of, where one was given."""
+        return self._inner
 
     def count(self, names: Names, what: str, name: str) -> Expr:
         data = self._data[what]

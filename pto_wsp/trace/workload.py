@@ -20,6 +20,7 @@ from pto_wsp.ir.verify import check_nesting, verify
 from pto_wsp.trace.axes import LoopAxis
 from pto_wsp.trace.builder import WorkloadBuilder, tracing_workload
 from pto_wsp.trace.calls import Call
+from pto_wsp.trace.data_axes import Ragged, Sparse
 from pto_wsp.trace.functional import buffer_of, check_returned, leaves, paths, refuse_unwritten, returns_of, tree_map
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 
@@ -159,7 +160,7 @@ class TracedFunction:
         """Emit its tasks into the workload under trace; what it returns. Arguments may be views of that workload's tensors."""
         given = {n: tree_map(partial(_inside, builder), a, n) for n, a in self.arguments(args, kwargs).items()}
         for x in (leaf for a in given.values() for leaf in leaves(a)):
-            if isinstance(x, (TensorSpec, LoopAxis)):  # the caller's name for it, not the parameter's
+            if isinstance(x, (TensorSpec, LoopAxis, Ragged, Sparse)):  # the caller's name for it, not the parameter's
                 builder.name(x.handle if isinstance(x, TensorSpec) else x, None)
         if not self.steps:
             return called(builder, self, given)[0]

@@ -17,7 +17,9 @@ from pto_wsp import (
     Out,
     P,
     PtoError,
+    Ragged,
     Scalar,
+    Sparse,
     Symbol,
     Tensor,
     TensorSpec,
@@ -121,7 +123,7 @@ def test_sizes_of_axes_are_bound_anew() -> None:
     same = DenseDyn(3)
     f(y, same, same)
     f(y, DenseDyn(1), DenseDyn(2))
-    assert count == 3
+    assert count == 4
     assert y.sum() == (4 + 9 + 2) * 4
 
 
@@ -282,3 +284,39 @@ def test_options_are_those_of_compile() -> None:
         jit(f, colour="red")(data(4, 4))
     with pytest.raises(PtoError, match="PTO155"):
         jit(abs)  # type: ignore[arg-type]
+
+
+def test_lengths_and_routing_are_bound_anew() -> None:
+    count = 0
+
+    @workload
+    def route(x, y, z, lens, routing):
+        nonlocal count
+        count += 1
+        for b in P(lens.outer):
+            for t in P(lens[b]):
+                double(x=x[b, t], y=y[b, t])
+            for e in P.sel(routing[b]):
+                bump(y=z[b, e])
+
+    f = jit(route)
+    x = data(3, 4, 2, 2)
+    for lengths, rows in (([1, 0, 4], [[0, 2], [], [3]]), ([4, 4, 2], [[0, 1, 2, 3], [1], [0, 3]]), ([0], [[2]])):
+        n = len(lengths)
+        indptr, indices = np.cumsum([0, *map(len, rows)]), [e for row in rows for e in row]
+        y, z = np.zeros_like(x), np.zeros((3, 5, 2, 2), np.float32)
+        batch = DenseDyn(n, name="batch")
+        f(x, y, z, Ragged(batch, lengths), Sparse(batch, indptr, indices, inner=5))
+        for b in range(3):
+            assert (y[b] == np.where(np.arange(4) < (lengths[b] if b < n else 0), 2.0, 0.0)[:, None, None] * x[b]).all()
+            assert z[b, :, 0, 0].tolist() == [float(b < n and e in rows[b]) for e in range(5)]
+    assert count == 1
+    with pytest.raises(PtoError, match="PTO163"):
+        f(x, y, z, Ragged(batch, [1]), Sparse(batch, np.array([0, 2]), [1, 7]))
+    lens = Tensor(np.array([2, 1, 0], np.int32))
+    f(x, y, z, Ragged(3, lens), Sparse(3, Tensor(np.array([0, 0, 0, 0])), Tensor(np.zeros(0, np.int64))))
+    lens.data[:] = 4
+    f(x, y, z, Ragged(3, lens), Sparse(3, Tensor(np.array([0, 0, 0, 0])), Tensor(np.zeros(0, np.int64))))
+    assert (y == 2 * x).all()
+    with pytest.raises(PtoError, match="PTO155"):
+        f(x, y, z, Ragged(DenseDyn(3), lens), Sparse(3, [0, 0, 0, 0], []))
