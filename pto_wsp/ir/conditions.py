@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from pto_wsp.ir.core import DType, Eqn, In, Literal, Region, ScalarType, Var, Wir
+from pto_wsp.ir.core import At, Axis, DType, Eqn, In, Literal, Region, ScalarType, Var, View, Wir, written_tensors
 from pto_wsp.ir.expr import Expr, const, var
 
 _LOOPS = ("parallel_for", "seq_for")
@@ -45,17 +45,19 @@ Case = tuple[Fact, ...]
 class Names:
     """What stands behind the names of a workload: the loops around each variable's definition, and what scalars are computed by.
 
-    `loops` are the loops' variables, with a prime also where two instances do not share them.
+    `loops` are the loops' variables, with a prime also where two instances do not share them. `rising` are tensors whose elements
+    never fall: pointers of sparse axes, which are checked when they are bound, where tasks leave them alone.
     """
 
     around: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     loops: set[str] = field(default_factory=set[str])
     scalars: dict[str, Eqn] = field(default_factory=dict[str, Eqn])
+    rising: frozenset[str] = frozenset()
     cases: dict[tuple[str, bool], list[Case]] = field(default_factory=dict[tuple[str, bool], list[Case]])
 
     @staticmethod
     def of(wir: Wir) -> Names:
-        out = Names()
+        out = Names(rising=frozenset(x.tensors[0] for x in wir.axes if x.kind == "Sparse") - written_tensors(wir))
 
         def visit(region: Region, loops: frozenset[str]) -> None:
             for eqn in region.eqns:
@@ -79,6 +81,12 @@ def loop_variable(loop: Eqn) -> str:
     return loop.regions[0].params[0].name
 
 
+def loop_axis(loop: Eqn) -> Axis:
+    axis = loop.params["axis"]
+    assert isinstance(axis, Axis)
+    return axis
+
+
 _UNKNOWN: Case = (Fact(False, var("?")),)
 """A fact about a variable that nothing else is known of."""
 
@@ -89,6 +97,16 @@ _AT_LEAST_0: dict[str, Callable[[Expr, Expr], Expr]] = {
     "s.ge": lambda a, b: a - b,
 }
 _NEGATED = {"s.lt": "s.ge", "s.le": "s.gt", "s.gt": "s.le", "s.ge": "s.lt", "s.eq": "s.ne", "s.ne": "s.eq"}
+
+
+def pointer(name: str, names: Names) -> tuple[str, Expr] | None:
+    """The tensor and the index that a scalar is read from, if it is an element of what never falls."""
+    eqn = names.scalars.get(name)
+    view = eqn.ins[0] if eqn is not None and eqn.prim == "item" else None
+    if not isinstance(view, View) or view.tensor not in names.rising:
+        return None
+    (dim,) = view.dims
+    return (view.tensor, dim.index) if isinstance(dim, At) else None
 
 
 def cases_of(condition: In, holds: bool, names: Names, depth: int = 0) -> list[Case]:

@@ -7,14 +7,14 @@ they are "never".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import product
+from itertools import permutations, product
 
 from pto_wsp.ir.affine import Linear, has_solution
-from pto_wsp.ir.conditions import Case, Fact, Names, Path, loop_variable, loops_of
+from pto_wsp.ir.conditions import Case, Fact, Names, Path, loop_axis, loop_variable, loops_of, pointer
 from pto_wsp.ir.core import At, Axis, Eqn, Gather, Slice, Span, TileAt, View, ViewDim
 from pto_wsp.ir.expr import Expr, Op, var
 
@@ -150,6 +150,20 @@ class _System:
             out += [self.linear(limit - 1, of) for limit in upper_bounds(d.limit)]
         return out
 
+    def order_pointers(self, scalars: Iterable[tuple[str, _Instance]]) -> bool:
+        """Of scalars that are elements of one tensor that never falls, the one that certainly does not stand later is not greater.
+        Whether there are such scalars."""
+        found: dict[str, tuple[str, Linear]] = {}
+        for name, of in scalars:
+            at = pointer(name, self._names)
+            if at is not None:
+                found[of[name]] = (at[0], self.linear(at[1], of))
+        for (p, (tensor, i)), (q, (other, j)) in permutations(found.items(), 2):
+            behind = i.plus(j, -1).plus(Linear.of({}, -1))
+            if tensor == other and has_solution(self.equal, [*self.at_least, behind]) is False:
+                self.less(Linear.of({p: 1}, 0), Linear.of({q: 1}, 0), 0)
+        return bool(found)
+
     def verdict(self) -> Verdict:
         answer = has_solution(self.equal, self.at_least)
         if answer is False:
@@ -252,6 +266,13 @@ def _told_apart(a: View, b: View, of_b: _Instance, stepping: str | None) -> bool
     return False
 
 
+def _scalars(x: Access, loops: Sequence[Eqn], of: _Instance) -> Iterator[tuple[str, _Instance]]:
+    """The names in what an access touches, in the extents of the loops around it, and in the conditions."""
+    exprs = (*(loop_axis(e).size for e in loops), *(fact.expr for case in x.guards for fact in case))
+    for name in x.view.names().union(*(e.names() for e in exprs)):
+        yield name, of
+
+
 def question(
     a: Access, b: Access, sizes: Mapping[str, int], names: Names, differ_at: Eqn | None, *, a_first: bool = True
 ) -> Verdict:
@@ -269,15 +290,18 @@ def question(
     system = _System(sizes, names)
     for loops, of in ((loops_a, of_a), (loops_b, of_b)):
         for eqn in loops:
-            axis = eqn.params["axis"]
-            assert isinstance(axis, Axis)
-            system.loop(loop_variable(eqn), axis, of)
+            system.loop(loop_variable(eqn), loop_axis(eqn), of)
     if stepping is not None:
         i, j = Linear.of({of_a[stepping]: 1}, 0), Linear.of({of_b[stepping]: 1}, 0)
         system.less(i, j) if a_first else system.less(j, i)
     system.overlap(a.view, b.view, of_a, of_b, same_rows=differ_at is None and a.site == b.site)
-    if a.guards == b.guards == ((),):
-        return system.verdict()
+    always = a.guards == b.guards == ((),)
+    verdict = system.verdict() if always else Verdict.UNKNOWN
+    ordered = verdict is Verdict.UNKNOWN and system.order_pointers(
+        [*_scalars(a, loops_a, of_a), *_scalars(b, loops_b, of_b)]
+    )
+    if always and not ordered:
+        return verdict
     verdicts: set[Verdict] = set()
     for case_a, case_b in product(a.guards, b.guards):
         guarded = system.copy()

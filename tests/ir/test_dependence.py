@@ -263,6 +263,32 @@ def test_data_conditions_gathers_and_slots(body: str, proof: str) -> None:
     assert ("race" if found.races else "unknown" if found.unproven else "independent") == proof
 
 
+SPARSE = HEAD.replace(
+    "  kernel r ",
+    '  tensor r.indptr: i64[9]\n  tensor r.indices: i64[$m]\n  sparse r: outer=8 indptr="r.indptr" indices="r.indices"\n  kernel r ',
+)
+
+
+@pytest.mark.parametrize(
+    ("use", "proof"),
+    [
+        ("parallel_for k in r: Sparse(hi - lo) { task w[](y=Y[k + lo, 0 :+ 2, 0 :+ 4]) }", "independent"),
+        ("parallel_for k in r: Tiles(hi - lo, 2) { task w[](y=Y[0, tile(k, 2, hi, lo), 0 :+ 4]) }", "independent"),
+        ("parallel_for k in r: Tiles(hi - lo, 2) { task w[](y=Y[0, tile(k, 2, hi + 1, lo), 0 :+ 4]) }", "unknown"),
+        ("c: bool = s.lt lo 3:i64\n cond c { then { task w[](y=Y[lo, 0 :+ 2, 0 :+ 4]) } }", "unknown"),
+        ("c: bool = s.lt lo hi\n cond c { then { task w[](y=Y[lo, 0 :+ 2, 0 :+ 4]) } }", "independent"),
+        (
+            "parallel_for k in r: Sparse(hi - lo) { e: i64 = item r.indices[k + lo] task w[](y=Y[e, 0 :+ 2, 0 :+ 4]) }",
+            "unknown",
+        ),
+    ],
+)
+def test_the_rows_of_a_sparse_axis_lie_apart(use: str, proof: str) -> None:
+    rows = "parallel_for i in i: Range(8) { lo: i64 = item r.indptr[i] hi: i64 = item r.indptr[i + 1]\n"
+    found = analyse(parse(SPARSE + rows + use + "}}"))
+    assert ("race" if found.races else "unknown" if found.unproven else "independent") == proof
+
+
 def test_a_loop_with_a_condition_is_sequential_and_may_not_run() -> None:
     write = f"task w[](y={view('Y', '0', '0')})"
     end = "while { s: i64 = slot_get[slot=0]\n c: bool = s.gt s 0:i64\n yield c\n }"
