@@ -84,12 +84,38 @@ class PyInstance : public Instance {
 
   const py::object& raised() const { return raised_; }
 
+  // An exception knows the frames that it came through, and one of them may know this instance.
+  static void collect_garbage(PyHeapTypeObject* type) {
+    type->ht_type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type->ht_type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+      Py_VISIT(Py_TYPE(self));
+      if (const PyInstance* i = made(self)) {
+        Py_VISIT(i->hook_.ptr());
+        Py_VISIT(i->raised_.ptr());
+      }
+      return 0;
+    };
+    type->ht_type.tp_clear = [](PyObject* self) {
+      if (PyInstance* i = made(self)) {
+        if (!i->is_running()) i->set_watch({});
+        i->hook_ = py::none();
+        i->raised_ = py::none();
+      }
+      return 0;
+    };
+  }
+
  private:
   static bool call(void* self, bool begin, std::uint32_t site, std::span<const std::int64_t> regs) {
     const PyGILState_STATE state = take_gil();
     const bool go_on = static_cast<PyInstance*>(self)->call_hook(begin, site, regs);
     PyGILState_Release(state);
     return go_on;
+  }
+
+  // Null while it is being made.
+  static PyInstance* made(PyObject* self) {
+    return py::detail::is_holder_constructed(self) ? py::cast<PyInstance*>(py::handle(self)) : nullptr;
   }
 
   bool call_hook(bool begin, std::uint32_t site, std::span<const std::int64_t> regs) {
@@ -235,7 +261,7 @@ PYBIND11_MODULE(_core, m) {
         return names;
       });
 
-  py::class_<PyInstance>(m, "Instance")
+  py::class_<PyInstance>(m, "Instance", py::custom_type_setup(&PyInstance::collect_garbage))
       .def(py::init([](std::shared_ptr<Plan> plan, std::uint32_t threads) {
              return std::make_unique<PyInstance>(std::move(plan), threads);
            }),
