@@ -18,7 +18,7 @@ from pto_wsp.trace.builder import WorkloadBuilder, innermost_workload
 from pto_wsp.trace.data_axes import Ragged, Sparse
 from pto_wsp.trace.functional import tree_map
 from pto_wsp.trace.index import Symbol
-from pto_wsp.trace.tensor import Tensor, TensorSpec, array_of
+from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.trace.workload import TracedFunction
 
 
@@ -127,7 +127,7 @@ class _Call:
     def leaf(self, x: Any, path: str) -> Any:
         """What the function is traced with in the place of argument `x`, which is called `path`."""
         if isinstance(x, np.ndarray) or (hasattr(type(x), "__dlpack__") and not isinstance(x, np.generic)):
-            x = Tensor(array_of(x, f"argument {path}"), name=path)
+            x = Tensor(x, name=path)
             x.given_name = None
         if isinstance(x, Tensor):
             self._key.append(self._tensor(x, path))

@@ -320,3 +320,19 @@ def test_lengths_and_routing_are_bound_anew() -> None:
     assert (y == 2 * x).all()
     with pytest.raises(PtoError, match="PTO155"):
         f(x, y, z, Ragged(DenseDyn(3), lens), Sparse(3, [0, 0, 0, 0], []))
+
+
+def test_records_keep_their_fields() -> None:
+    @workload
+    def pick(x, work):
+        y = empty_like(x)
+        for r in P(work):
+            double(x=x[r.source], y=y[r.target])
+        return y
+
+    work = np.array([(1, 0), (0, 1)], np.dtype([("source", np.int32), ("target", np.int32)]))
+    x = data(2, 4, 4)
+    f = jit(pick)
+    assert (f(x, work) == 2 * x[::-1]).all()
+    work["source"] = [0, 1]
+    assert (f(x, work) == 2 * x).all()
