@@ -360,6 +360,12 @@ def _task_type(eqn: Eqn, scope: Scope) -> None:
         _need(isinstance(c, Expr), eqn, "a coordinate is an expression")
         assert isinstance(c, Expr)
         _in_scope(c, scope, eqn)
+    names = eqn.params.get("names", ("",) * len(coords))
+    _need(
+        isinstance(names, tuple) and len(names) == len(coords) and all(isinstance(n, str) for n in names),
+        eqn,
+        "needs as many names as coordinates",
+    )
     for param, arg in zip(kernel.params, eqn.ins, strict=True):
         if isinstance(param.type, ScalarType):
             _need(param.direction is Direction.IN, eqn, f"{param.name} is a scalar")

@@ -68,7 +68,11 @@ class Places:
         eqn = self.sites[site].eqn
         named = eqn.params["coords"]
         assert isinstance(named, tuple)
-        shown = [self._coordinate(c, n) for c, n in zip(named, coords, strict=True)]
+        kept = eqn.params.get("names", ("",) * len(named))  # of coordinates that rewrites of loops changed
+        assert isinstance(kept, tuple)
+        shown = [
+            f"{name}={n}" if name else self._coordinate(c, n) for c, n, name in zip(named, coords, kept, strict=True)
+        ]
         return f"{self.wir.kernel(str(eqn.params['kernel'])).label}[{', '.join(shown)}]"
 
     def _coordinate(self, c: object, number: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pto_wsp.errors import ScheduleError, here
-from pto_wsp.ir.core import Axis, Eqn, IndexType, Param, Region, Var, Wir
+from pto_wsp.ir.core import Axis, Eqn, IndexType, Param, Region, Var, View, Wir
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.tasks import LOOPS
@@ -120,8 +120,18 @@ def replaced(wir: Wir, p: Place, new: Sequence[Eqn]) -> Wir:
 def without(loop: Eqn, value: Expr, renamed: Mapping[str, str] | None = None) -> tuple[Eqn, ...]:
     """The body of a loop for the iteration `value`, with new names for variables that it binds."""
     name = variable(loop)
-    new = Substitution(values=renamed or {}, loops={name: value}, labels={name: label(loop)})
+    called = name if axis(loop).kind != "Sparse" else _index_of(loop) or name
+    new = Substitution(values=renamed or {}, loops={name: value}, labels={called: label(loop)})
     return tuple(map(new.eqn, loop.regions[0].eqns))
+
+
+def _index_of(loop: Eqn) -> str | None:
+    """The scalar that a loop over a sparse row reads first: what the user's variable is."""
+    for eqn in loop.regions[0].eqns:
+        view = eqn.ins[0] if eqn.prim == "item" else None
+        if isinstance(view, View) and variable(loop) in view.names():
+            return eqn.outs[0].name
+    return None
 
 
 def loop_over(like: Eqn, name: str, called: str, over: Axis, body: Sequence[Eqn]) -> Eqn:

@@ -9,7 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pto_wsp import RaceError, ScheduleError, interchange, split, tile, unroll
+from pto_wsp import (
+    BoundsError,
+    DenseDyn,
+    DType,
+    Out,
+    P,
+    RaceError,
+    ScheduleError,
+    Tile,
+    interchange,
+    kernel,
+    pto,
+    split,
+    tile,
+    unroll,
+    workload,
+)
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.evaluate import evaluate
@@ -292,6 +308,36 @@ def test_unroll_by_a_factor_keeps_the_order_of_a_sequential_loop() -> None:
         }
         """,
     )
+
+
+def test_a_sparse_index_keeps_its_name() -> None:
+    body = """parallel_for e.k "e" in r: Sparse($n) {
+  e: i64 = item I[e.k + 2]
+  task w[e](y=Y[e.k, 0 :+ 1, 0 :+ 4], s=0.0:f32)
+}"""
+    for step in (split(loop="e", size=2), unroll(loop="e", factor=2)):
+        tasks = list(step(traced(body)).wir.tasks())
+        assert {t.params["names"] for t in tasks} == {("e",)}
+
+
+def test_a_failing_task_is_called_as_before_the_rewrite() -> None:
+    @kernel
+    def one(y: Out[Tile[1, 4, DType.F32]]):
+        pto.store(y, 1.0)
+
+    n = DenseDyn(12, name="n")
+
+    @workload
+    def fill(y):
+        for b, t in P(n, 2):
+            one[b, t](y=y[b, t : t + 1])
+
+    w = fill(np.zeros((12, 2, 4), np.float32)).tile(sizes={"b": 5, "t": 2})
+    program = w.compile()
+    program.run()
+    program.set_axis_sizes({"n": 14})
+    with pytest.raises(BoundsError, match=r"one\[b=12, t=0\]"):
+        program.run()
 
 
 def test_unroll_of_no_iterations_leaves_nothing() -> None:
