@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 from pto_wsp.errors import Location, TypeCheckError, here
 from pto_wsp.ir import expr
+from pto_wsp.trace.axes import DenseDyn
 from pto_wsp.trace.builder import WorkloadBuilder, current_workload
 from pto_wsp.trace.copying import axis_of, copy_tasks, dim_expr
 from pto_wsp.trace.functional import Buffer, Owned, buffer_of, empty, paths, redirect, tree_map
-from pto_wsp.trace.index import Index, Scalar64
+from pto_wsp.trace.index import Index, Scalar64, is_integer
 from pto_wsp.trace.tensor import ShapeDim, TensorSpec, TensorView
 from pto_wsp.trace.workload import TracedFunction
 
@@ -29,6 +30,8 @@ def scan(f: F, length: ShapeDim | None = None) -> F:
     None where that is None. A step starts when the one before is complete. Raises TraceError where types do not fit.
     """
     TracedFunction.need("scan", f)
+    if length is not None and not isinstance(length, (Scalar64, DenseDyn)) and not (is_integer(length) and length >= 0):
+        raise _bad("scan: length is no size", {"length": repr(length)[:80]}, here())
 
     def scanned(carry: Any, xs: Any = None) -> Any:
         builder = current_workload("scan")

@@ -17,10 +17,12 @@ from pto_wsp import (
     P,
     PtoError,
     Symbol,
+    TaskWindow,
     Tensor,
     TensorSpec,
     empty,
     empty_like,
+    item,
     kernel,
     pto,
     scan,
@@ -248,6 +250,59 @@ def test_scan_of_scan() -> None:
     assert (ys.reshape(6, 20, 8) == want).all()
 
 
+@workload
+def twice_and_add(carry, x):
+    t, new = empty_like(x), empty_like(x)
+    for i in P(x.tiles(16)):
+        double[i](x=x[i], y=t[i])
+        add[i](x=carry[i], y=t[i], z=new[i])
+    return new, new
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        twice_and_add.dispatch(DispatchPolicy.round_robin(3)),
+        twice_and_add.task_graph(window=TaskWindow(2)),
+        twice_and_add.fuse(loop="i"),
+        twice_and_add.split(loop="i", size=2),
+        twice_and_add.unroll(loop="i"),
+        twice_and_add.dispatch(DispatchPolicy.round_robin(2)).fuse(loop="i"),
+    ],
+)
+def test_vmap_and_scan_of_functions_with_schedules_and_rewrites(f: Any) -> None:
+    c, xs = data(40, 8), data(3, 2, 40, 8)
+    want = c + np.cumsum(2 * xs, axis=0)
+    assert (results(scan(f)(c, xs[:, 0]))[1] == want[:, 0]).all()
+    assert (results(vmap(scan(f), in_axes=(None, 1))(c, xs))[1] == np.moveaxis(want, 1, 0)).all()
+    assert (results(scan(vmap(f))(np.stack([c, c]), xs))[1] == want).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int32])
+def test_scan_of_other_dtypes(dtype: Any) -> None:
+    c, xs = data(20, 8).astype(dtype), data(3, 20, 8).astype(dtype)
+    last, ys = results(scan(step)(c, xs))
+    assert ys.dtype == dtype
+    assert (ys == c + np.cumsum(xs, axis=0)).all()
+    assert (last == ys[-1]).all()
+
+
+def test_scan_in_a_branch() -> None:
+    @workload
+    def either(x, flag, out):
+        with P.when(item(flag[0]) > 0):
+            last, _ = scan(step)(x[0], x)
+            double(x=last, y=out)
+        with P.otherwise():
+            double(x=x[0], y=out)
+
+    x = data(3, 16, 8)
+    for flag, want in ((1, 2 * (x[0] + x.sum(axis=0))), (0, 2 * x[0])):
+        out = np.zeros((16, 8), np.float32)
+        results(either(x, np.array([flag], np.int32), out))
+        assert (out == want).all()
+
+
 ONE, TWO = TensorSpec((8, 8), F32), TensorSpec((4, 8, 8), F32)
 
 
@@ -284,6 +339,9 @@ def pair(f: Any) -> Any:
         lambda: scan(step)(ONE, TensorSpec((), F32)),
         lambda: scan(step)(ONE),
         lambda: scan(step)(3, TWO),
+        lambda: scan(step, length=-1),
+        lambda: scan(step, length=2.5),  # type: ignore[arg-type]
+        lambda: scan(step, length="n"),  # type: ignore[arg-type]
         lambda: scan(step, length=3)(ONE, TWO),
         lambda: scan(pair(lambda c, x: doubled(c)))(ONE, TWO),
         lambda: scan(pair(lambda c, x: ((doubled(c), doubled(c)), None)))(ONE, TWO),
