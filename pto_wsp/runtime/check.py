@@ -136,7 +136,6 @@ class Checker:
             view = task.view(i)
             race = self._watch.touch(
                 *(view.tensor, self._arrays[view.tensor].shape, taken),
-                reads=direction is not Direction.OUT,
                 writes=direction is not Direction.IN,
             )
             if race is not None:

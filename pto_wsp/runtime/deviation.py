@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.ir.core import DType, Eqn, TileType
+from pto_wsp.errors import InternalError
+from pto_wsp.ir.core import PRIMITIVES, DType, Eqn, TileType
 
 Array = np.ndarray[Any, Any]
 Rule = Callable[[Mapping[str, Any], list[Array], list[Array]], Array]
@@ -53,6 +54,10 @@ def deviation(eqn: Eqn, ins: list[Array], radii: list[Array], out: Array) -> Arr
 
 def _first(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
     return r[0]
+
+
+def _nothing(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    return np.array(0.0)
 
 
 def _sum(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
@@ -164,15 +169,47 @@ def _matmul(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
     return np.maximum(passed, 0.0) + _roundings(k + 5) * most
 
 
+def _moved(name: str) -> Rule:
+    """Of an operation that moves elements: radii move as they do."""
+
+    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+        reference = PRIMITIVES[name].reference
+        if reference is None:
+            raise InternalError(f"{name} has no reference")
+        return np.asarray(reference(dict(params), *r))
+
+    return rule
+
+
+def _indexed(name: str) -> Rule:
+    """The same, by indices: operand 1, which is known or nothing is."""
+
+    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+        if r[1].any():
+            return np.array(np.inf)
+        moved = _moved(name)(params, x, [r[0], x[1].astype(np.int64), *r[2:]])
+        return np.where(np.isneginf(moved), 0.0, moved)  # topk_values of an index of nothing
+
+    return rule
+
+
+def _chain(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    axis = params["axis"]
+    size = np.cumsum(np.abs(x[0]) + r[0], axis=axis)
+    return np.cumsum(r[0], axis=axis) + _roundings(x[0].shape[axis]) * size
+
+
 # operations whose own error is not in proportion to the result: it is added by their rule
-_OWN = ("rowsum", "colsum", "rowprod", "colprod", "matmul")
-_MOVES = ("load", "full", "iota", "broadcast")
+_OWN = ("rowsum", "colsum", "rowprod", "colprod", "cumsum", "matmul")
+_SAME = ("load", "full", "iota", "broadcast")
+_MOVES = ("slice", "concat", "transpose", "reshape", "interleave")
+_INDEXED = ("gather", "scatter", "topk_values")
 _EXACT = (
-    *(*_MOVES, "neg", "abs", "maximum", "minimum", "where", "floor", "ceil", "rint", "trunc"),
+    *(*_SAME, *_MOVES, *_INDEXED, "neg", "abs", "maximum", "minimum", "where", "floor", "ceil", "rint", "trunc"),
     *("rowmax", "rowmin", "colmax", "colmin", "count_rows", "count_cols"),
 )
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys((*_MOVES, "count_rows", "count_cols", "neg", "abs", "logical_not"), _first),
+    **dict.fromkeys((*_SAME, "neg", "abs", "logical_not"), _first),
     **dict.fromkeys(("add", "sub", "logical_and", "logical_or"), _sum),
     **dict.fromkeys(("maximum", "minimum"), _largest),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), _compare),
@@ -196,4 +233,10 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("rowmax", "rowmin"), _extreme(1)),
     **dict.fromkeys(("colmax", "colmin"), _extreme(0)),
     "matmul": _matmul,
+    **dict.fromkeys(("count_rows", "count_cols"), _nothing),
+    **{name: _moved(name) for name in _MOVES},
+    **{name: _indexed(name) for name in _INDEXED},
+    "cumsum": _chain,
 }
+# of deviating operands nothing is known: orders, and counts of what is found by index
+OPEN = ("rowargmax", "rowargmin", "extract_topk_indices", "bincount")

@@ -75,9 +75,7 @@ class RaceWatch:
         """The task whose accesses come next, in program order."""
         self._tasks.append(task)
 
-    def touch(
-        self, tensor: str, shape: tuple[int, ...], taken: Sequence[Range], *, reads: bool, writes: bool
-    ) -> Race | None:
+    def touch(self, tensor: str, shape: tuple[int, ...], taken: Sequence[Range], *, writes: bool) -> Race | None:
         """The current task reads or writes these elements; gives a race that this makes."""
         for table in (self._writers, self._readers):
             if tensor not in table:
