@@ -7,7 +7,8 @@
              store out c
 
 In workloads: loops of extent 0, loops, scopes and branches without equations, and scalars that nothing uses disappear; of a
-condition that is known the branch taken stays. What can fail stays, and so do reads: they are boundaries of the run.
+condition that is known the branch taken stays. What can fail stays, and so do reads: they are boundaries of the run. Temporaries
+that no equation names take no memory.
 
     before:  a: i64 = item lens[0]             after:   a: i64 = item lens[0]
              b: i64 = s.add a 1:i64                     task k[](x=X[0])
@@ -32,9 +33,11 @@ from pto_wsp.ir.core import (
     Kernel,
     Literal,
     Region,
+    Role,
     ScalarType,
     TokenType,
     Var,
+    View,
     Wir,
     operand_type,
 )
@@ -49,7 +52,15 @@ def canonicalize(wir: Wir) -> Wir:
     body = _without_tokens(_Sweep(loops).region(wir.body))
     out = replace(wir, body=body)
     used = {e.params["kernel"] for e in out.tasks()}
-    return replace(out, kernels=tuple(canonicalize_kernel(k) for k in wir.kernels if k.name in used))
+    kernels = tuple(canonicalize_kernel(k) for k in wir.kernels if k.name in used)
+    return replace(out, kernels=kernels, tensors=_needed_tensors(out))
+
+
+def _needed_tensors(wir: Wir) -> tuple[Var, ...]:
+    """The tensors without temporaries that nothing names."""
+    views = [x for top in wir.body.eqns for e in top.walk() for x in e.ins if isinstance(x, View)]
+    named = {v.tensor for x in views for v in (x, *x.index_views())} | {t for a in wir.axes for t in a.tensors}
+    return tuple(v for v in wir.tensors if v.name in named or wir.tensor_type(v.name).role is not Role.TEMPORARY)
 
 
 class _Sweep:

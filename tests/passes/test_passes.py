@@ -109,6 +109,14 @@ def test_kernels_that_nothing_calls_disappear() -> None:
     )
 
 
+def test_temporaries_that_nothing_names_disappear() -> None:
+    text = work("  task k[](y=X[0, 0 :+ 8, 0 :+ 8])")
+    unused = text.replace("  kernel k", "  temporary T: f32[8,8]\n  kernel k")
+    check_pass(canonicalize, unused, text)
+    used = unused.replace("y=X[0, ", "y=T[")
+    check_pass(canonicalize, used, used)
+
+
 def test_compositions_expand_to_leaves() -> None:
     row = "f32<8x1 of x.rows x 1>"
     check_pass(
