@@ -112,6 +112,7 @@ void Ordered::share(const Help& help) {
 
 // One thread, and no other may join: program order itself keeps every dependence.
 void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
+  Failure failure;
   while (!over() && !deadline.passed()) {
     if (stop_issuing()) {
       end_of_tasks();
@@ -120,7 +121,7 @@ void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
     switch (next_step()) {
       case Front::Step::task:
         if (control_->watch.call == nullptr) [[likely]] {
-          if (Failure failure; !run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs(), failure)) tell(0, std::move(failure));
+          if (!run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs(), failure)) tell(0, std::move(failure));
         } else if (!run_watched(scratch)) {
           end_of_tasks();
           return;
@@ -211,12 +212,13 @@ bool Ordered::blocked_until(F&& there) {
 }
 
 void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help) {
+  Failure failure;
   while (node != nullptr) {
     // A cancelled run drops what has not started, one with a failure what comes after it.
     if (control_->cancelled.load(std::memory_order_relaxed)) {
       cut_short_ = true;
     } else if (node->serial < failed_.load(std::memory_order_relaxed)) {
-      if (Failure failure; !run_kernel(*plan_, *control_, *node->task, node->args, scratch, node->regs.data(), failure)) tell(node->serial, std::move(failure));
+      if (!run_kernel(*plan_, *control_, *node->task, node->args, scratch, node->regs.data(), failure)) tell(node->serial, std::move(failure));
     }
     node = ring_.complete(node);
     blocked_.store(false);
