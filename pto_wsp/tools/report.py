@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import inspect
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pto_wsp import Program
 from pto_wsp.tools.bounds import Array
@@ -24,6 +27,7 @@ class Result:
     expected_cycles  what they must be, or None where no figure is kept for these sizes
     wall_ms          median time of a run, arrays in memory
     outputs          the arrays that were written
+    peers            median times of others on the same arrays, in ms, by name; a peer that is not installed is left out
     """
 
     name: str
@@ -34,6 +38,7 @@ class Result:
     expected_cycles: int | None
     wall_ms: float
     outputs: tuple[Array, ...] = field(default=(), repr=False)
+    peers: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -46,25 +51,50 @@ class Result:
         return tuple(found)
 
 
-def timed(program: Program, runs: int = 5) -> float:
-    """Milliseconds of a run of `program`: the median of `runs` after a first one that brings arrays into memory."""
-    program.run()
+def timed(run: Callable[[], object], runs: int = 5) -> float:
+    """Milliseconds of a call of `run`: the median of `runs` after a first one that brings arrays into memory."""
+    run()
     times: list[float] = []
     for _ in range(runs):
         start = time.perf_counter()
-        program.run()
+        run()
         times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times)
 
 
+def jitted(f: Callable[..., Any], *arrays: Array) -> dict[str, Callable[[], object]]:
+    """{"jax": a call of `f(jnp, *arrays)` under jax.jit, without copies} where jax is installed, else nothing."""
+    if importlib.util.find_spec("jax") is None:
+        return {}
+    jax = importlib.import_module("jax")
+    on_device = [jax.device_put(a) for a in arrays]
+
+    def of_jax(*a: Any) -> Any:
+        return f(jax.numpy, *a)
+
+    compiled = jax.jit(of_jax)
+    return {"jax": lambda: jax.block_until_ready(compiled(*on_device))}
+
+
 def measured(
-    name: str, program: Program, outputs: Sequence[Array], check: Callable[[], tuple[float, float]], cycles: int | None
+    name: str,
+    program: Program,
+    outputs: Sequence[Array],
+    check: Callable[[], tuple[float, float]],
+    cycles: int | None,
+    peers: Mapping[str, Callable[[], object]] | None = None,
 ) -> Result:
-    """Run `program`, compare with `check`, which gives (largest error, error / bound), and put the figures together."""
-    wall_ms = timed(program)
+    """Run `program`, compare with `check`, which gives (largest error, error / bound), and put the figures together.
+
+    peers: what does the same work, by name; timed in the same way.
+    """
+    wall_ms = timed(program.run)
     max_error, of_bound = check()
     stats = program.stats
-    return Result(name, stats.task_count, max_error, of_bound, stats.total_cycles, cycles, wall_ms, tuple(outputs))
+    others = {peer: timed(run) for peer, run in (peers or {}).items()}
+    return Result(
+        name, stats.task_count, max_error, of_bound, stats.total_cycles, cycles, wall_ms, tuple(outputs), others
+    )
 
 
 ROW = "{:34} {:>8} {:>10} {:>9} {:>12} {:>10}"
@@ -77,6 +107,8 @@ def show(results: Iterable[Result]) -> int:
     for r in results:
         figures = (f"{r.max_error:.1e}", f"{r.of_bound:.3f}", r.cycles, f"{r.wall_ms:.3f}")
         print(ROW.format(r.name, r.tasks, *figures), flush=True)
+        for peer, ms in r.peers.items():
+            print(f"  the same by {peer}: {ms:.3f} ms, {ms / r.wall_ms:.2f} times ours")
         failures += r.failures
     for failure in failures:
         print(f"FAILED {failure}")
@@ -96,8 +128,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def command_line(run: Callable[..., Result], description: str | None, arguments: Sequence[str] | None = None) -> int:
-    """Run an example with its parameters as options and show the result. Returns the exit status: 0 when all is right."""
+def command_line(
+    run: Callable[..., Result | Sequence[Result]], description: str | None, arguments: Sequence[str] | None = None
+) -> int:
+    """Run an example with its parameters as options and show what it gives. Returns the exit status: 0 when all is right."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for p in inspect.signature(run).parameters.values():
         option = "--" + p.name.replace("_", "-")
@@ -106,4 +140,5 @@ def command_line(run: Callable[..., Result], description: str | None, arguments:
         else:
             shown = "all processors" if p.default is None else p.default
             parser.add_argument(option, type=_count, default=p.default, metavar="N", help=f"default: {shown}")
-    return show([run(**vars(parser.parse_args(arguments)))])
+    results = run(**vars(parser.parse_args(arguments)))
+    return show([results] if isinstance(results, Result) else results)

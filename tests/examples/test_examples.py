@@ -37,6 +37,8 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ("attention", {"heads": 2, "seq": 192, "dim": 64, "causal": True}),
     ("attention", {"heads": 1, "seq": 63, "dim": 64, "causal": False}),
     ("attention", {"heads": 3, "seq": 200, "dim": 33, "causal": False}),
+    ("llama_block", {"seq": 1, "hidden": 8, "heads": 1, "kv_heads": 1, "dim": 2, "ffn": 1}),
+    ("llama_block", {"layers": 3, "seq": 129, "hidden": 130, "heads": 6, "kv_heads": 3, "dim": 10, "ffn": 257}),
 ]
 DEFAULTS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in EXAMPLES] + [("attention", {"causal": True})]
 
@@ -124,7 +126,7 @@ def test_the_command_line_refuses_what_is_no_size(text: str, capsys: pytest.Capt
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_runs_from_any_directory(name: str, tmp_path: Path) -> None:
     sizes = next(sizes for n, sizes in SMALL if n == name)
-    options = [f"--{key}={value}" for key, value in sizes.items() if not isinstance(value, bool)]
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in sizes.items() if not isinstance(value, bool)]
     done = subprocess.run(
         [sys.executable, EXAMPLES[name], *options, "--threads=2"],
         cwd=tmp_path,
@@ -133,10 +135,11 @@ def test_it_runs_from_any_directory(name: str, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    head, row = done.stdout.splitlines()
+    head, row, *peers = done.stdout.splitlines()
     assert head.startswith("workload")
     assert row.startswith(name)
-    assert max(len(head), len(row)) <= 100
+    assert all(peer.startswith("  the same by ") for peer in peers)
+    assert max(map(len, (head, row, *peers))) <= 100
 
 
 def test_one_artifact_attends_over_any_length() -> None:
