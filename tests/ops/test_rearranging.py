@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pto_wsp import DispatchPolicy, In, Out, P, Tile, kernel, pto, workload
+from pto_wsp import DispatchPolicy, In, Out, P, Tile, arch, kernel, pto, workload
 from pto_wsp.errors import BoundsError, KernelError, PtoError
 from pto_wsp.ir.core import PRIMITIVES, TILE_DTYPES, Check, Direction, DType, Kernel, Region
 from pto_wsp.ir.evaluate import evaluate, run_kernel
@@ -129,6 +129,30 @@ def test_order(k: Any) -> None:
     assert code_of(lambda: pto.cumsum(x, -1)) == "PTO106"
     assert code_of(lambda: pto.bincount(x, 4)) == "PTO104"
     assert code_of(lambda: pto.bincount(k.tile("q", 3, 4, I32), 0)) == "PTO106"
+
+
+def cost(k: Any, **valid: int) -> int:
+    """Cycles of the last equation."""
+    rule = PRIMITIVES[k.last.prim].cost
+    assert rule is not None
+    return rule(arch.get(), k.last.params, k.last.outs[0].type, *(x.type for x in k.last.ins)).value(valid)
+
+
+def test_costs(k: Any) -> None:
+    x = k.tile("x", 4, 1024, BF16)
+    full = {"x.rows": 4, "x.cols": 1024}
+    pto.extract_topk_indices(x, 8)
+    # runs of 32, 128, 512, 2048; a repeat is 64 pairs
+    assert cost(k, **full) == 2 * (6 + 2 * 64) + 3 * (20 + 78 * 64)
+    assert cost(k, **{**full, "x.cols": 64}) == 2 * (6 + 2 * 4) + 3 * (20 + 78 * 4)
+    pto.cumsum(x)
+    assert cost(k, **full) == 10 * (10 + 2 * 32 + 14)
+    pto.slice_odd(x)
+    assert cost(k, **full) == 14 + 14 * 32 + 20
+    pto.slice(x, cols=(0, 128))
+    assert cost(k, **full) == 11 + 4 + 13
+    pto.gather(x, k.tile("i", 4, 128, I32))
+    assert cost(k, **{**full, "i.rows": 4, "i.cols": 100}) == 24 + 2 * 4
 
 
 # --- meaning, against numpy ---
