@@ -50,6 +50,11 @@ class Bindings:
         self._resized = self._reslotted = True
         self._outputs: list[tuple[Array, tuple[int, ...]]] = []
 
+    @property
+    def numbers(self) -> list[str]:
+        """The symbols that users bind to numbers."""
+        return [n for n in self.wir.symbols if n not in self._counts.values()]
+
     def copy_to(self, other: Bindings) -> None:
         other.arrays = dict(self.arrays)
         other.sizes = dict(self.sizes)
@@ -159,7 +164,7 @@ class Bindings:
                 loc=here(),
                 fix=f'program.set_symbol_ptr("{name}", array)',
             )
-        if name not in self.wir.symbols:
+        if name not in self.numbers:
             raise self._unknown("symbol", name, "use the name of a symbol")
         self._set_size(name, _size(name, value))
 
@@ -202,7 +207,7 @@ class Bindings:
             "dynamic axes": ", ".join(dynamic) or "none",
             "static axes": ", ".join(n for n in axes if n not in dynamic) or "none",
             **{f"{k.lower()} axes": ", ".join(names) for k, names in by_kind.items() if names},
-            "symbols": ", ".join(n for n in self.wir.symbols if n not in self._counts.values()) or "none",
+            "symbols": ", ".join(self.numbers) or "none",
         }
 
     # checks

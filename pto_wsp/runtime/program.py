@@ -97,7 +97,7 @@ class Program:
     @property
     def axis_sizes(self) -> dict[str, int | None]:
         """The sizes bound at run time by symbol name; None where unbound."""
-        return {n: self._bound.sizes.get(n) for n in self._artifact.wir.symbols}
+        return {n: self._bound.sizes.get(n) for n in self._bound.numbers}
 
     @property
     def wir(self) -> str:

@@ -26,12 +26,14 @@ from pto_wsp import (
     Program,
     PtoError,
     Tile,
+    item,
     kernel,
     pto,
     workload,
 )
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import SCHEMA, Section, pack, unpack
+from pto_wsp.ir.tasks import origins
 
 SOURCE = """
 from pto_wsp import DenseDyn, DispatchPolicy, DType, In, Out, P, Tile, kernel, pto, workload
@@ -247,6 +249,20 @@ def replaced(x: Any, way: tuple[Any, ...], value: Any) -> Any:
 ODD = [None, True, -1, 2**70, 1e308, float("inf"), float("nan"), "", "x", [], {}, [[1]], {"a": 1}]
 
 
+def test_every_equation_keeps_its_place() -> None:
+    @workload
+    def w(x, y, n):
+        for b in P(item(n[0])):
+            for k in P(item(n[b])):
+                double[b, k](x=x[k], y=y[item(n[k])])
+
+    p = w(zeros(4, 4, 8), zeros(4, 4, 8), np.zeros(4, np.int32)).compile()
+    before, after = (origins(a.wir) for a in (p._artifact, Artifact.from_bytes(p.to_bytes())))
+    assert [e.prim for e in before] == ["item", "parallel_for", "item", "parallel_for", "item", "task"]
+    assert [(e.prim, str(e.loc)) for e in before] == [(e.prim, str(e.loc)) for e in after]
+    assert len({str(e.loc) for e in after}) == 3
+
+
 @pytest.mark.parametrize("name", ["manifest", "locations"])
 def test_odd_values_in_a_table_are_refused_or_harmless(name: str) -> None:
     table = json.loads(section(name))
@@ -276,6 +292,9 @@ def test_odd_values_in_a_table_are_refused_or_harmless(name: str) -> None:
         ("schedules", []),
         ("symbols", []),
         ("capabilities", {"a": 1}),
+        ("data_axes", {"seq": ["Ragged", "4", ["x"], None]}),
+        ("slots", {"3": "i64"}),
+        ("returns", "y"),
         ("extra", 1),
     ],
 )

@@ -9,7 +9,7 @@ from pto_wsp.artifact.artifact import Artifact, make
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.dependence import analyse
-from pto_wsp.ir.tasks import deps_mode, origins
+from pto_wsp.ir.tasks import DEPS, deps_mode, origins
 from pto_wsp.passes.canonicalize import canonicalize, canonicalize_kernels
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
@@ -38,7 +38,8 @@ class CpuSim:
 
     def capabilities(self) -> dict[str, str]:
         """Every directive there is, and what this target does with it."""
-        return {"dispatch.round_robin": "enforced", "task_graph.window.tasks.STALL": "enforced"}
+        directives = ("dispatch.round_robin", "task_graph.window.tasks.STALL", *(f"task_graph.deps.{m}" for m in DEPS))
+        return dict.fromkeys(directives, "enforced")
 
     def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact:
         """The artifact of a traced and scheduled workload. Nothing here depends on the sizes of axes."""
