@@ -264,6 +264,6 @@ def test_what_registers_hold_at_a_task() -> None:
         task k[](x=X[0, 0 :+ 4, 0 :+ 4], s=1.0:f32, y=Y[8, 0 :+ 4, 0 :+ 4])
         """,
     )
-    body = Body(wir)
+    body = Body(wir, keep_registers=True)
     body.block(wir.body)
     assert body.registers == [{"$n": 0, "b": 1, "e": 2}, {"$n": 0}]

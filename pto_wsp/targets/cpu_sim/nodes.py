@@ -87,10 +87,10 @@ def _sums(d: ViewDim) -> tuple[Expr, ...]:
 class Body:
     """Writes the tree, giving registers to loop variables, scalars and non-affine expressions.
 
-    `registers` says for each task site, after all is written, which register holds which variable there.
+    With `keep_registers`, `registers` says for each task site, after all is written, which register holds which variable there.
     """
 
-    def __init__(self, wir: Wir) -> None:
+    def __init__(self, wir: Wir, *, keep_registers: bool = False) -> None:
         self.wir = wir
         self.s = Stream()
         self.n_regs = len(wir.symbols)
@@ -100,15 +100,30 @@ class Body:
         self.written = written_tensors(wir)
         self.dispatches: list[tuple[int, Policy]] = []
         self.windows: list[tuple[int, int]] = []
-        self.registers: list[dict[str, int]] = []
+        self.sites = 0
+        self.registers: list[dict[str, int]] | None = [] if keep_registers else None
         found = handles_of(wir.body)
         self.handles, self._resets = found.numbers, found.resets
+        self._visible: list[str | Op] = []  # what `regs` has besides symbols, in the order it came
         self._loops = self._regions = self._origins = 0
         self._yielded: bytes | None = None
 
     def new_reg(self) -> int:
         self.n_regs += 1
         return self.n_regs - 1
+
+    def show(self, what: str | Op, reg: int) -> None:
+        """From here to the end of the block, `reg` holds `what`."""
+        self.regs[what] = reg
+        self._visible.append(what)
+
+    def hide_since(self, mark: int) -> None:
+        while len(self._visible) > mark:
+            del self.regs[self._visible.pop()]
+
+    @property
+    def mark(self) -> int:
+        return len(self._visible)
 
     def affine(self, s: Stream, e: Expr) -> None:
         """Append an expression whose non-affine parts have been evaluated into registers."""
@@ -120,7 +135,7 @@ class Body:
 
     def block(self, region: Region) -> bytes:
         """A body: its equations in program order. Registers made inside are forgotten at its end."""
-        outer, parent = dict(self.regs), self.s
+        mark, parent = self.mark, self.s
         self.s = Stream()
         n = 0
         resets = self._resets.get(self._regions, ())
@@ -129,8 +144,8 @@ class Body:
             self.s.u(_RESET, handle)
             n += 1
         n += sum(self._node(e) for e in region.eqns)
-        body = self.s
-        self.s, self.regs = parent, outer
+        body, self.s = self.s, parent
+        self.hide_since(mark)
         head = Stream()
         head.u(_BLOCK, n)
         return bytes(head.out + body.out)
@@ -167,12 +182,13 @@ class Body:
                 self.s.u(_EVALUATE, origin, reg, _EVAL[kind])
                 self.affine(self.s, a)
                 self.affine(self.s, b)
-                self.regs[atom] = reg
+                self.show(atom, reg)
         return n
 
     def define(self, eqn: Eqn) -> int:
         """A register for the value of `eqn`, which operands and expressions after it may use."""
-        reg = self.regs[eqn.outs[0].name] = self.new_reg()
+        reg = self.new_reg()
+        self.show(eqn.outs[0].name, reg)
         return reg
 
     def operand(self, x: In) -> bytes:
@@ -264,11 +280,11 @@ def _loop(b: Body, eqn: Eqn, origin: int) -> int:
     s = Stream()
     b.affine(s, extent)
     number = b.loop_id()
-    var = eqn.regions[0].params[0].name
-    reg = b.regs[var] = b.new_reg()
+    mark, reg = b.mark, b.new_reg()
+    b.show(eqn.regions[0].params[0].name, reg)
     body = b.block(eqn.regions[0])
     condition = b.condition(eqn.regions[1]) if len(eqn.regions) > 1 else b""
-    del b.regs[var]
+    b.hide_since(mark)
     mode = _PARALLEL if eqn.prim == "parallel_for" else _WHILE if condition else _SEQUENTIAL
     b.s.u(_LOOP, origin, mode, reg)
     b.s.out += s.out
@@ -315,7 +331,7 @@ def _read(b: Body, eqn: Eqn, origin: int) -> int:
     reg = b.new_reg()
     b.s.u(_READ, origin, reg, _READS[eqn.prim], b.tensors[view.tensor], int(view.tensor in b.written))
     b.dims(view, sized=True)
-    b.regs[eqn.outs[0].name] = reg
+    b.show(eqn.outs[0].name, reg)
     return n + 1
 
 
@@ -348,7 +364,7 @@ def _task(b: Body, eqn: Eqn, origin: int) -> int:
     tracked = eqn.params.get("tracked", ())
     assert isinstance(tracked, tuple)
     dispatch, window = _dispatch(b, eqn), _window(b, eqn)
-    b.s.u(_TASK, b.kernels[str(eqn.params["kernel"])], len(b.registers), dispatch, window, len(coords))
+    b.s.u(_TASK, b.kernels[str(eqn.params["kernel"])], b.sites, dispatch, window, len(coords))
     for c in coords:
         assert isinstance(c, Expr)
         b.affine(b.s, c)
@@ -358,7 +374,9 @@ def _task(b: Body, eqn: Eqn, origin: int) -> int:
     after = named_in(eqn)
     b.s.u(b.handles[token] + 1 if token in b.handles else 0, len(after))
     b.s.u(*(b.handles[t] for t in after))
-    b.registers.append({name: reg for name, reg in b.regs.items() if isinstance(name, str)})
+    b.sites += 1
+    if b.registers is not None:
+        b.registers.append({name: reg for name, reg in b.regs.items() if isinstance(name, str)})
     return n + 1
 
 

@@ -65,9 +65,9 @@ class CpuSim:
 
 def registers(wir: Wir) -> list[dict[str, int]]:
     """For each task site of an artifact's wir, which register of its plan holds which variable."""
-    body = Body(run_passes(wir, LOWERING))
+    body = Body(run_passes(wir, LOWERING), keep_registers=True)
     body.block(body.wir.body)
-    return body.registers
+    return body.registers or []
 
 
 register(CpuSim())
