@@ -164,7 +164,7 @@ class Bindings:
                 loc=here(),
                 fix=f'program.set_symbol_ptr("{name}", array)',
             )
-        if name not in self.numbers:
+        if name not in self.wir.symbols:
             raise self._unknown("symbol", name, "use the name of a symbol")
         self._set_size(name, _size(name, value))
 
