@@ -87,7 +87,8 @@ def check_results(before: Wir, after: Wir) -> None:
         if want == "PTO145":  # arguments of one task overlap for this size; fused they may be one
             continue
         if isinstance(want, str) or isinstance(got, str):
-            assert isinstance(want, str) and isinstance(got, str)  # the new task may meet another of several failures first
+            # of several failures the new task may meet another first
+            assert isinstance(want, str) and isinstance(got, str)
             continue
         for a, b in zip(want, got, strict=True):
             np.testing.assert_array_equal(a, b)
