@@ -776,13 +776,8 @@ std::optional<Failure> BoundPlan::bind(const Plan& plan, std::span<const std::in
 
 Failure failure_at(const Plan& plan, const Node& n, ErrorKind kind, const std::int64_t* regs) {
   Failure f{.kind = kind};
-  f.site = n.site == none ? -1 : static_cast<std::int64_t>(n.site);
-  if (n.origin != none) {
-    f.origin = n.origin;
-    for (const std::uint32_t reg : plan.loops_around(n)) f.coords.push_back(regs[reg]);
-  } else if (n.placed) {
-    for (const Affine& c : plan.tasks()[n.next_task].coords) f.coords.push_back(wrapped(c, regs));
-  }
+  if (n.origin != none) f.origin = n.origin;
+  for (const std::uint32_t reg : plan.loops_around(n)) f.coords.push_back(regs[reg]);
   return f;
 }
 

@@ -19,20 +19,20 @@ constexpr std::uint64_t max_cycles = std::uint64_t{1} << 60;
 /// One pass over the bytes. Registers are checked like variables of a block-structured language.
 class PlanReader {
  public:
-  PlanReader(std::span<const std::byte> bytes, std::uint32_t version) : in_(bytes), version_(version) {}
+  explicit PlanReader(std::span<const std::byte> bytes) : in_(bytes) {}
 
   Plan read() {
     header();
     tensors();
-    if (version_ > 1) slots();
+    slots();
     const std::size_t kernels = in_.count("the number of kernels");
     for (std::size_t i = 0; i < kernels; ++i) plan_.kernels_.push_back(Kernel::decode(in_));
     machine();
-    if (version_ > 1) order();
+    order();
     const std::uint32_t root = region([&] { return node(0); });
     if (in_.remaining() != 0) refuse("bytes follow the end of the plan");
     plan_.root_ = root;
-    sites();
+    mark_around();
     return std::move(plan_);
   }
 
@@ -57,7 +57,7 @@ class PlanReader {
       TensorInfo t;
       t.name = in_.str();
       t.dtype = static_cast<DType>(in_.u(dtype_count - 1, "a dtype"));
-      const std::uint64_t flags = in_.u(version_ > 1 ? 7 : 3, "a tensor's flags");
+      const std::uint64_t flags = in_.u(7, "a tensor's flags");
       t.read = (flags & 1) != 0;
       t.written = (flags & 2) != 0;
       t.temporary = (flags & 4) != 0;
@@ -152,7 +152,7 @@ class PlanReader {
   }
 
   std::uint32_t origin() {
-    const std::uint64_t n = version_ > 1 ? in_.u(none, "an origin") : 0;
+    const std::uint64_t n = in_.u(none, "an origin");
     return n == 0 ? none : static_cast<std::uint32_t>(n - 1);
   }
 
@@ -182,7 +182,7 @@ class PlanReader {
 
   std::uint32_t node(std::uint32_t depth) {
     if (depth == max_depth) refuse("the plan is nested deeper than " + std::to_string(max_depth));
-    const std::uint64_t kind = in_.u(version_ > 1 ? 12 : 4, "a node's kind");
+    const std::uint64_t kind = in_.u(12, "a node's kind");
     const bool pure = kind == 0 || kind == 3 || (kind >= 5 && kind <= 8);
     if (in_condition_ && !pure) refuse("a loop's condition does more than compute");
     switch (kind) {
@@ -245,7 +245,7 @@ class PlanReader {
     Node n;
     n.kind = NodeKind::loop;
     n.origin = origin();
-    const std::uint64_t mode = in_.u(version_ > 1 ? 2 : 1, "a loop's mode");
+    const std::uint64_t mode = in_.u(2, "a loop's mode");
     n.sequential = mode != 0;
     n.conditional = mode == 2;
     n.reg = define();
@@ -445,14 +445,12 @@ class PlanReader {
     const std::size_t coords = in_.count("the number of coordinates", 2);
     for (std::size_t i = 0; i < coords; ++i) t.coords.push_back(affine());
     for (const Param& p : plan_.kernels_[t.kernel].params()) t.args.push_back(p.is_scalar ? scalar(p) : tile(p));
-    if (version_ > 1) {
-      if (const std::uint64_t joins = in_.u(plan_.n_handles_, "a handle"); joins != 0) {
-        t.handle = static_cast<std::uint32_t>(joins - 1);
-        plan_.independent_ = false;
-      }
-      const std::size_t after = in_.count("the number of handles to wait for");
-      for (std::size_t i = 0; i < after; ++i) t.after.push_back(handle());
+    if (const std::uint64_t joins = in_.u(plan_.n_handles_, "a handle"); joins != 0) {
+      t.handle = static_cast<std::uint32_t>(joins - 1);
+      plan_.independent_ = false;
     }
+    const std::size_t after = in_.count("the number of handles to wait for");
+    for (std::size_t i = 0; i < after; ++i) t.after.push_back(handle());
     plan_.max_gather_ = std::max(plan_.max_gather_, std::exchange(gathered_, 0));
     plan_.tasks_.push_back(std::move(t));
     Node n;
@@ -470,7 +468,7 @@ class PlanReader {
   ArgSpec scalar(const Param& p) {
     ArgSpec a;
     a.is_scalar = true;
-    const std::uint64_t kind = in_.u(version_ > 1 ? 2 : 1, "a scalar argument's kind");
+    const std::uint64_t kind = in_.u(2, "a scalar argument's kind");
     a.constant = kind == 0;
     if (a.constant) {
       a.value = in_.f64();
@@ -504,7 +502,7 @@ class PlanReader {
     std::uint32_t kept = 0;
     for (std::uint32_t d = 0; d < t.dims.size(); ++d) {
       ViewDim v;
-      v.kind = static_cast<DimKind>(in_.u(version_ > 1 ? 3 : 2, "a dimension's kind"));
+      v.kind = static_cast<DimKind>(in_.u(3, "a dimension's kind"));
       v.size = 1;
       if (v.kind != DimKind::gather) v.start = affine();
       if (v.kind != DimKind::index) {
@@ -544,42 +542,12 @@ class PlanReader {
     return static_cast<std::uint32_t>(plan_.gathers_.size() - 1);
   }
 
-  // Loops and evaluations have no place in the source of their own: the first task at or after them stands in.
-  void sites() {
-    std::uint32_t next = none;
-    mark_sites(plan_.root_, next);
-    mark_placed(plan_.root_);
-  }
-
-  void mark_sites(std::uint32_t id, std::uint32_t& next) {
-    Node& n = plan_.nodes_[id];
-    if (n.kind == NodeKind::task) next = n.id;
-    for (std::size_t i = n.children.size(); i-- > 0;) {
-      plan_.nodes_[n.children[i]].around = id;
-      mark_sites(n.children[i], next);
-    }
-    n.next_task = next;
-    n.site = next == none ? none : plan_.tasks_[next].site;
-  }
-
-  // `visible_` is of the node.
-  void mark_placed(std::uint32_t id) {
-    Node& n = plan_.nodes_[id];
-    if (n.kind == NodeKind::task) return;
-    const auto known = [&](const Affine& a) { return std::ranges::all_of(a.terms, [&](const Term& t) { return visible_[t.reg]; }); };
-    if (n.kind == NodeKind::loop || n.kind == NodeKind::eval)
-      n.placed = n.next_task != none && std::ranges::all_of(plan_.tasks_[n.next_task].coords, known);
-    const std::size_t mark = shown_.size();
-    if (n.kind == NodeKind::loop) show(n.reg);
-    for (const std::uint32_t c : n.children) {
-      mark_placed(c);
-      if (plan_.nodes_[c].kind == NodeKind::eval) show(plan_.nodes_[c].reg);
-    }
-    hide_since(mark);
+  void mark_around() {
+    for (std::uint32_t i = 0; i < plan_.nodes_.size(); ++i)
+      for (const std::uint32_t child : plan_.nodes_[i].children) plan_.nodes_[child].around = i;
   }
 
   Cursor in_;
-  std::uint32_t version_;
   Plan plan_;
   std::vector<DType> types_;          // of registers
   std::vector<bool> visible_, assigned_;
@@ -598,9 +566,9 @@ Plan Plan::decode(std::span<const std::byte> bytes) {
   if (bytes.size() < 8 || !std::equal(magic, magic + 4, reinterpret_cast<const char*>(bytes.data())))
     refuse("this is not a plan");
   const std::uint32_t version = byte(4) | byte(5) << 8 | byte(6) << 16 | byte(7) << 24;
-  if (version != plan_version && version != 1)
+  if (version != plan_version)
     refuse("the plan has version " + std::to_string(version) + ", this runtime reads version " + std::to_string(plan_version));
-  return PlanReader(bytes.subspan(8), version).read();
+  return PlanReader(bytes.subspan(8)).read();
 }
 
 std::vector<std::uint32_t> Plan::loops_around(const Node& n) const {

@@ -130,9 +130,9 @@ inline Bytes list(std::uint64_t kind, const std::vector<Bytes>& nodes) {
 }
 inline Bytes block(const std::vector<Bytes>& nodes) { return list(0, nodes); }
 inline Bytes seq(const std::vector<Bytes>& nodes) { return list(1, nodes); }
-inline Bytes loop(std::uint64_t r, const Affine& extent, const Bytes& child, bool sequential = false) {
+inline Bytes loop(std::uint64_t r, const Affine& extent, const Bytes& child, bool sequential = false, std::uint64_t origin = 0) {
   Out o;
-  o.u(2).u(0).u(sequential ? 1 : 0).u(r);
+  o.u(2).u(origin).u(sequential ? 1 : 0).u(r);
   put(o, extent);
   o.u(r).raw(child);
   return o.bytes;
@@ -146,9 +146,9 @@ inline Bytes while_loop(std::uint64_t r, const Affine& extent, const Bytes& cond
   o.u(r).raw(condition).raw(go_on).raw(body);
   return o.bytes;
 }
-inline Bytes eval(std::uint64_t r, std::uint64_t op, const Affine& a, const Affine& b) {
+inline Bytes eval(std::uint64_t r, std::uint64_t op, const Affine& a, const Affine& b, std::uint64_t origin = 0) {
   Out o;
-  o.u(3).u(0).u(r).u(op);
+  o.u(3).u(origin).u(r).u(op);
   put(o, a);
   put(o, b);
   return o.bytes;

@@ -337,11 +337,7 @@ void failures_name_the_node() {
   fails(block({read(1, 0, 3, {at(0)}), compute(2, s_add, f64, {of(1), constant(1e300)}), compute(3, s_cast, f64, {of(2)}, false, i64, 9),
                store(0, 0)}), 4, at_b(ErrorKind::cast_range, 0, 8, {}));
   // A negative length of a loop, and of the task inside.
-  fails(block({item(1, 2, {at(reg(0, 1, 1))}), Out().u(2).u(12).u(0).u(2).raw([] {
-                 Out o;
-                 put(o, reg(1, 1, -1));
-                 return o.bytes;
-               }()).u(1).raw(store(1, 0)).bytes}), 3, at_b(ErrorKind::extent, 0, 11, {-1}));
+  fails(block({item(1, 2, {at(reg(0, 1, 1))}), loop(2, reg(1, 1, -1), store(1, 0), false, 12)}), 3, at_b(ErrorKind::extent, 0, 11, {-1}));
 }
 
 void conditions() {

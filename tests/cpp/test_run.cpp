@@ -162,17 +162,17 @@ void other_failures_of_tasks() {
     Task t;
     t.site = 5;
     t.args = {view(0, false, {slice(reg(0)), slice(0)}), view(1, false, {slice(reg(0)), slice(0)})};
-    p.root = loop(0, 8, block({eval(1, 1, 12, reg(0, -1, 6)), task(t)}), sequential);
+    p.root = loop(0, 8, block({eval(1, 1, 12, reg(0, -1, 6), 8), task(t)}), sequential);
     auto f = Bound(p, {{8, 8}, {8, 8}}).failure();
-    CHECK(f && f->kind == ErrorKind::zero_divisor && f->site == 5 && f->values == std::vector<std::int64_t>{12});
+    CHECK(f && f->kind == ErrorKind::zero_divisor && f->site == -1 && f->origin == 7 && f->coords == std::vector<std::int64_t>{6} && f->values == std::vector<std::int64_t>{12});
 
     p.root = loop(0, 8, block({eval(1, 0, reg(0, INT64_MAX / 4), 1), task(t)}), sequential);
     f = Bound(p, {{8, 8}, {8, 8}}).failure();
     CHECK(f && f->kind == ErrorKind::overflow);
 
-    p.root = loop(0, 8, loop(1, reg(0, -1, 3), task(t)), sequential);
+    p.root = loop(0, 8, loop(1, reg(0, -1, 3), task(t), false, 4), sequential);
     f = Bound(p, {{8, 8}, {8, 8}}).failure();
-    CHECK(f && f->kind == ErrorKind::extent);
+    CHECK(f && f->kind == ErrorKind::extent && f->origin == 3 && f->coords == std::vector<std::int64_t>{4});
 
     // Costs 3 - rows: negative for full tiles of 4.
     p = one_loop(8);
@@ -510,10 +510,9 @@ void evaluations_that_fail_tell_where() {
     p.root = loop(0, 8, block({eval(1, 0, reg(0, INT64_MAX / 4), 1), task(t)}), sequential);
     f = Bound(p, {{8, 8}, {8, 8}}).failure();
     CHECK(f && f->kind == ErrorKind::overflow && f->coords == std::vector<std::int64_t>{5} && f->values.empty());
-    t.coords = {reg(0), reg(2)};  // of a loop further in
-    p.root = loop(0, 8, block({eval(1, 1, 12, reg(0, -1, 6)), loop(2, 2, task(t))}), sequential);
+    p.root = loop(0, 8, loop(2, 3, block({eval(1, 1, 12, reg(0, -1, 6)), task(t)})), sequential);  // in the first of both
     f = Bound(p, {{8, 8}, {8, 8}}).failure();
-    CHECK(f && f->kind == ErrorKind::zero_divisor && f->coords.empty());
+    CHECK(f && f->kind == ErrorKind::zero_divisor && f->coords == (std::vector<std::int64_t>{6, 0}));
   }
 }
 

@@ -155,9 +155,6 @@ struct Node {
   std::uint32_t origin = none;        // the equation it comes from, for messages
   Operand operand;                    // cond: children are then and else; slot_set: the value; conditional loop
   std::uint32_t around = none;        // the node whose child it is
-  // For messages: the first task at or after this node, and whether its coordinates use only registers known here.
-  std::uint32_t site = none, next_task = none;
-  bool placed = false;
   Affine a, b;                        // loop: extent; eval: operands
   std::vector<std::uint32_t> children;
 };
