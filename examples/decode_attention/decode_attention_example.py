@@ -87,11 +87,11 @@ def finish(total: In[Tensor], out: InOut[Tensor]):
 def decode(q: Tensor, k: Tensor, v: Tensor, table: Tensor, work: Tensor, first: Tensor, pieces: Ragged, out: Tensor):
     """q, out [batch, heads, d]; k, v [pages, heads, PAGE, d]; table [batch, blocks]; work [n] records; pieces[b] records of
     sequence b, from record first[b] on."""
-    n, batch = work.shape[0], q.shape[0]
-    peaks, totals = empty((n, HEADS, 1), DType.F32), empty((n, HEADS, 1), DType.F32)
-    parts = empty((n, HEADS, q.shape[2]), DType.F32)
+    n, (batch, heads, dim) = work.shape[0], q.shape
+    peaks, totals = empty((n, heads, 1), DType.F32), empty((n, heads, 1), DType.F32)
+    parts = empty((n, heads, dim), DType.F32)
     for r in P(work):
-        for h in P(HEADS):
+        for h in P(heads):
             head = slice(h, h + 1)
             state = {"peak": peaks[r.out, head], "total": totals[r.out, head], "out": parts[r.out, head]}
             start[r.out, h](**state)
@@ -101,9 +101,9 @@ def decode(q: Tensor, k: Tensor, v: Tensor, table: Tensor, work: Tensor, first: 
                 attend[r.out, h, j](
                     q=q[r.request, head], k=k[page, h].valid(rows=rows), v=v[page, h].valid(rows=rows), **state
                 )
-    peak, total = empty((batch, HEADS, 1), DType.F32), empty((batch, HEADS, 1), DType.F32)
+    peak, total = empty((batch, heads, 1), DType.F32), empty((batch, heads, 1), DType.F32)
     for b in P(pieces.outer):
-        for h in P(HEADS):
+        for h in P(heads):
             head = slice(h, h + 1)
             state = {"peak": peak[b, head], "total": total[b, head], "out": out[b, head]}
             start[b, h](**state)
@@ -236,7 +236,7 @@ def compiled(heads: int, dim: int, dtype: DType, threads: int | None) -> Program
             k=cache,
             v=cache,
             table=TensorSpec((batch, Symbol("blocks")), DType.I32),
-            work=TensorSpec((records,), DType.I32, fields=FIELDS),
+            work=TensorSpec((records, len(FIELDS)), DType.I32, fields=FIELDS),
             first=TensorSpec((batch,), DType.I32),
             pieces=Ragged(batch, Symbol("pieces")),
             out=TensorSpec((batch, heads, dim), DType.F32),

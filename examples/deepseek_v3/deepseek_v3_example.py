@@ -48,7 +48,7 @@ def attend(q: In[Tensor], k: In[Tensor], v: In[Tensor], out: Out[Tensor]):
 
 @kernel
 def norm(x: In[Tensor], weight: In[Tensor], out: Out[Tensor]):
-    pto.store(out, pto.colmul(pto.rmsnorm(x, EPS), weight))
+    pto.store(out, pto.rmsnorm(x, weight, eps=EPS))
 
 
 @kernel

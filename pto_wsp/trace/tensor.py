@@ -369,7 +369,7 @@ class TensorView(Element):
         fields = self.root.fields or ()
         if name in fields and [(k, self.parts[k].kind) for k in self.kept] == [(1, "all")]:
             return self[fields.index(name)].element(name)
-        raise no_attribute("a view", name, ", ".join(("shape, dtype, tiles(n), and indexing", *fields)))
+        raise no_attribute("a view", name, ", ".join(("shape, dtype, tiles(n), valid(rows=, cols=), and indexing", *fields)))
 
     @property
     def shape(self) -> tuple[ShapeDim, ...]:
@@ -430,6 +430,40 @@ class TensorView(Element):
             )
         length = {"range": expr.const(part.size), "span": part.length}.get(part.kind)
         return Tiles(_DimAxis(self.root, first, length), size)
+
+    def valid(self, *, rows: Any = None, cols: Any = None) -> TensorView:
+        """The same tile of which only the first `rows` rows and `cols` columns are valid: numbers known late, of at least 1.
+
+        The view has two dimensions left of static size. A number above the tile's size makes all of it valid; one that reaches
+        beyond the tensor is a BoundsError when its task comes. What lies outside the valid part is never read or written.
+        """
+        if len(self.kept) != 2:
+            raise TraceError(
+                "PTO160",
+                f"valid() of a view of {len(self.kept)} dimensions",
+                values={"view": self},
+                loc=here(),
+                fix="index until two dimensions are left: K[page, h].valid(rows=n)",
+            )
+        parts = list(self.parts)
+        uses = list(self.uses)
+        for dim, n in zip(self.kept, (rows, cols), strict=True):
+            if n is None:
+                continue
+            count, old, size = as_expr(n), parts[dim], self._extent(dim)
+            if count is None or not isinstance(size, int) or old.kind == "gather":
+                raise TraceError(
+                    "PTO161",
+                    "valid() needs integers, and a dimension of static size",
+                    values={"view": self, "got": repr(n)[:80]},
+                    loc=here(),
+                    fix="give an integer, a scalar or an expression of loop variables; of a gather, cut the index view",
+                )
+            uses.append((owner_of(n), count))
+            first = old.start + old.index * size
+            limit = first + count if old.kind != "tile" else expr.minimum(old.limit, first + count)
+            parts[dim] = Part("tile", old.start, size, index=old.index, limit=limit)
+        return TensorView(self.root, tuple(parts), tuple(uses))
 
     def __getitem__(self, index: Any) -> TensorView:
         items = list(index) if isinstance(index, tuple) else [index]
