@@ -139,6 +139,9 @@ def command_line(
             parser.add_argument(option, action=argparse.BooleanOptionalAction, default=p.default)
         else:
             shown = "all processors" if p.default is None else p.default
-            parser.add_argument(option, type=_count, default=p.default, metavar="N", help=f"default: {shown}")
+            several = "+" if isinstance(p.default, tuple) else None
+            parser.add_argument(
+                option, type=_count, nargs=several, default=p.default, metavar="N", help=f"default: {shown}"
+            )
     results = run(**vars(parser.parse_args(arguments)))
     return show([results] if isinstance(results, Result) else results)

@@ -369,7 +369,9 @@ class TensorView(Element):
         fields = self.root.fields or ()
         if name in fields and [(k, self.parts[k].kind) for k in self.kept] == [(1, "all")]:
             return self[fields.index(name)].element(name)
-        raise no_attribute("a view", name, ", ".join(("shape, dtype, tiles(n), valid(rows=, cols=), and indexing", *fields)))
+        raise no_attribute(
+            "a view", name, ", ".join(("shape, dtype, tiles(n), valid(rows=, cols=), and indexing", *fields))
+        )
 
     @property
     def shape(self) -> tuple[ShapeDim, ...]:

@@ -13,8 +13,10 @@ import pytest
 
 from project import ROOT
 from pto_wsp import DenseDyn, DType, TensorSpec
+from pto_wsp.artifact import artifact
+from pto_wsp.targets.cpu_sim import target as cpu_sim
 from pto_wsp.tools.bounds import compare
-from pto_wsp.tools.report import command_line
+from pto_wsp.tools.report import Result, command_line
 
 EXAMPLES = {path.parent.name: path for path in sorted((ROOT / "examples").glob("*/*_example.py"))}
 
@@ -37,10 +39,27 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ("attention", {"heads": 2, "seq": 192, "dim": 64, "causal": True}),
     ("attention", {"heads": 1, "seq": 63, "dim": 64, "causal": False}),
     ("attention", {"heads": 3, "seq": 200, "dim": 33, "causal": False}),
+    ("decode_attention", {"lengths": (17, 1, 5, 1100), "heads": 2, "dim": 32}),
+    ("decode_attention", {"lengths": (1, 16, 2049, 31), "heads": 1, "dim": 20, "bf16": True}),
+    ("lightning_indexer", {"rows": 1, "top": 4, "scale": 4096}),
+    ("lightning_indexer", {"rows": 33, "top": 16, "scale": 128}),
+    ("moe", {"tokens": 1, "hidden": 1, "ffn": 1, "experts": 1, "top": 1}),
+    ("moe", {"tokens": 3, "hidden": 8, "ffn": 5, "experts": 7, "top": 7, "swiglu": False}),
+    ("moe", {"tokens": 197, "hidden": 33, "ffn": 20, "experts": 5, "top": 3}),
+    (
+        "deepseek_v3",
+        {"tokens": 3, "hidden": 16, "width": 8, "experts": 5, "top": 2, "heads": 2, "scale": 64},
+    ),
     ("llama_block", {"seq": 1, "hidden": 8, "heads": 1, "kv_heads": 1, "dim": 2, "ffn": 1}),
     ("llama_block", {"layers": 3, "seq": 129, "hidden": 130, "heads": 6, "kv_heads": 3, "dim": 10, "ffn": 257}),
 ]
-DEFAULTS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in EXAMPLES] + [("attention", {"causal": True})]
+DEFAULTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in EXAMPLES),
+    ("attention", {"causal": True}),
+    ("decode_attention", {"bf16": True}),
+    ("decode_attention", {"many": True}),
+    ("moe", {"swiglu": False}),
+]
 
 each_small = pytest.mark.parametrize(("name", "sizes"), SMALL)
 
@@ -55,6 +74,12 @@ def example(name: str) -> ModuleType:
     return module
 
 
+def results(name: str, **options: Any) -> list[Result]:
+    """What a run of an example gives, one result or several."""
+    given = example(name).run(**options)
+    return [given] if isinstance(given, Result) else given
+
+
 def test_every_example_is_here() -> None:
     assert {name for name, _ in SMALL} == set(EXAMPLES)
     assert all(path.name == f"{name}_example.py" for name, path in EXAMPLES.items())
@@ -62,25 +87,25 @@ def test_every_example_is_here() -> None:
 
 @each_small
 def test_small_sizes_agree_with_the_golden_reference(name: str, sizes: dict[str, Any]) -> None:
-    result = example(name).run(**sizes)
-    assert not result.failures
-    assert result.tasks > 0
-    assert result.cycles > 0
+    for result in results(name, **sizes):
+        assert not result.failures
+        assert result.tasks > 0
+        assert result.cycles > 0
 
 
 @each_small
 def test_the_number_of_threads_changes_no_bit(name: str, sizes: dict[str, Any]) -> None:
-    one, *others = (example(name).run(**sizes, threads=threads) for threads in (1, 2, 8))
-    for other in others:
+    ones, *others = (results(name, **sizes, threads=threads) for threads in (1, 2, 8))
+    for one, other in ((a, b) for many in others for a, b in zip(ones, many, strict=True)):
         assert [x.tobytes() for x in other.outputs] == [x.tobytes() for x in one.outputs]
         assert (other.tasks, other.cycles) == (one.tasks, one.cycles)
 
 
 @pytest.mark.parametrize(("name", "options"), DEFAULTS)
 def test_default_sizes_take_the_stated_cycles(name: str, options: dict[str, Any]) -> None:
-    result = example(name).run(**options)
-    assert result.expected_cycles is not None
-    assert not result.failures
+    for result in results(name, **options):
+        assert result.expected_cycles is not None
+        assert not result.failures
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -94,7 +119,7 @@ def test_a_wrong_number_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         return want
 
     monkeypatch.setattr(example(name), "golden", wrong_somewhere)
-    assert "of its bound" in "".join(example(name).run(**sizes).failures)
+    assert any("of its bound" in failure for result in results(name, **sizes) for failure in result.failures)
 
 
 def test_nan_and_other_cycles_are_failures(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +151,12 @@ def test_the_command_line_refuses_what_is_no_size(text: str, capsys: pytest.Capt
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_runs_from_any_directory(name: str, tmp_path: Path) -> None:
     sizes = next(sizes for n, sizes in SMALL if n == name)
-    options = [f"--{key.replace('_', '-')}={value}" for key, value in sizes.items() if not isinstance(value, bool)]
+    options = [
+        text
+        for key, value in sizes.items()
+        if not isinstance(value, bool)
+        for text in (f"--{key.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,)))
+    ]
     done = subprocess.run(
         [sys.executable, EXAMPLES[name], *options, "--threads=2"],
         cwd=tmp_path,
@@ -135,11 +165,11 @@ def test_it_runs_from_any_directory(name: str, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    head, row, *peers = done.stdout.splitlines()
+    head, row, *more = done.stdout.splitlines()
     assert head.startswith("workload")
     assert row.startswith(name)
-    assert all(peer.startswith("  the same by ") for peer in peers)
-    assert max(map(len, (head, row, *peers))) <= 100
+    assert all(line.startswith(("  the same by ", name)) for line in more)
+    assert max(map(len, (head, row, *more))) <= 100
 
 
 def test_one_artifact_attends_over_any_length() -> None:
@@ -158,3 +188,32 @@ def test_one_artifact_attends_over_any_length() -> None:
             inputs = [arrays[name][h] for name in "qkv"]
             want, bound = attention.golden(*inputs, True), attention.bound(*inputs, True)
             assert compare(arrays["out"][h], want, bound)[1] <= 1
+
+
+def test_one_artifact_decodes_any_batch() -> None:
+    decode = example("decode_attention")
+    program = decode.compiled(2, 24, DType.F32, None)
+    compiled = program.to_bytes()
+    for lengths in ((5, 0, 33), (2100,), (0,), (), (16, 17, 1, 1024, 1025)):
+        batch = decode.Batch.random(lengths, 2, 24, np.dtype(np.float32))
+        out = np.full((len(lengths), 2, 24), np.nan, np.float32)
+        decode.bind(program, batch, out)
+        program.run()
+        for b in range(len(lengths)):
+            k, v = batch.contiguous(b)
+            for h in range(2):
+                want = decode.estimate(batch.q[b, h], k[h], v[h])
+                assert want.compared(out[b, h : h + 1])[1] <= 1
+    assert program.to_bytes() == compiled
+
+
+@pytest.mark.parametrize("name", ["decode_attention", "moe", "lightning_indexer", "deepseek_v3", "llama_block"])
+def test_plans_of_dynamic_work_are_small(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    make = artifact.make
+    monkeypatch.setattr(
+        cpu_sim, "make", lambda wir, plan, *rest, **more: sizes.append(len(plan)) or make(wir, plan, *rest, **more)
+    )
+    results(name, **next(sizes for n, sizes in SMALL if n == name))
+    assert sizes
+    assert max(sizes) < 65_536
