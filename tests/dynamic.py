@@ -624,6 +624,7 @@ class Case:
         axes = {n: v for n, v in data.sizes.items() if n in have.symbols}
         names = {a.name for a in have.axes}
         ragged = {"lens": data.lengths} if "lens" in names else {}
+        axes |= {"outer": len(data.lengths)} if "outer" in have.symbols else {}
         return {**axes, **ragged, **({"sparse": (data.indptr, data.indices)} if "sparse" in names else {})}
 
     def __repr__(self) -> str:

@@ -1,31 +1,28 @@
 """A workload written out: every task with what it touches, what it costs and what must come before, one by one.
 
-Slow and obvious on purpose. Dependences are found by comparing boxes of elements pair by pair, and structure by comparing
-the ways from the root; nothing here uses the analysis or the plan that it is compared with.
+Slow and obvious on purpose. Dependences are found by comparing sets of elements pair by pair, and structure by comparing
+the ways from the root; nothing here uses the analysis or the plan that it is compared with. What control flow reads, the
+reference evaluator has computed by then.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from pto_wsp.arch import Arch
-from pto_wsp.ir.core import At, Axis, Eqn, In, Literal, Policy, Region, Slice, TileAt, Var, View, Wir, task_effects
-from pto_wsp.ir.expr import Expr
+from pto_wsp.ir import evaluate as reference
+from pto_wsp.ir.core import At, Axis, Eqn, Policy, Region, Role, View, Wir, task_effects
+from pto_wsp.ir.tasks import READS
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
 from pto_wsp.targets.cpu_sim.kernels import kernel_cost
 
-Env = dict[str, int]
-CONDITIONS = {
-    **{f"s.{name}": getattr(operator, name) for name in ("lt", "le", "gt", "ge", "eq", "ne")},
-    "s.and": operator.and_,
-    "s.or": operator.or_,
-    "s.not": operator.not_,
-}
-Box = tuple[tuple[int, int], ...]  # first and one past the last element of each dimension
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+Elements = tuple[frozenset[int], ...]  # the indices taken of each dimension
 
 
 @dataclass(frozen=True)
@@ -38,84 +35,108 @@ class Step:
 
 @dataclass(frozen=True)
 class Instance:
-    """One task of a run."""
+    """One task of a run. `reads`: what the workload itself reads since the task before."""
 
     eqn: Eqn
     way: tuple[Step, ...]
-    touched: tuple[tuple[str, Box, bool], ...]
+    touched: tuple[tuple[str, Elements, bool], ...]
     valid: Mapping[str, int]
+    reads: tuple[tuple[str, Elements], ...]
 
 
-def instances(wir: Wir, sizes: Mapping[str, int]) -> list[Instance]:
-    """Every task in program order."""
-    return list(_walk(wir, wir.body, {f"${n}": v for n, v in sizes.items()}, ()))
+def instances(
+    wir: Wir, sizes: Mapping[str, int], arrays: Arrays | None = None, slots: Mapping[int, Any] | None = None
+) -> list[Instance]:
+    """Every task in program order. Without arrays no task runs: control flow must not depend on data."""
+    return list(_Walk(wir, sizes, arrays, slots or {}).region(wir.body, (), None))
 
 
-def _walk(wir: Wir, region: Region, env: Env, way: tuple[Step, ...]) -> Iterator[Instance]:
-    env = dict(env)
-    for eqn in region.eqns:
-        axis = eqn.params.get("axis")
-        if eqn.prim in CONDITIONS:
-            env[eqn.outs[0].name] = CONDITIONS[eqn.prim](*(_value(x, env) for x in eqn.ins))
-            continue
-        if eqn.prim == "cond":
-            branch = 0 if _value(eqn.ins[0], env) else 1
-            yield from _walk(wir, eqn.regions[branch], env, (*way, Step(eqn, branch)))
-            continue
-        if eqn.prim == "task":
-            yield _instance(wir, eqn, env, way)
-        elif isinstance(axis, Axis):
-            (inner,) = eqn.regions
-            for i in range(axis.extent.value(env)):
-                yield from _walk(wir, inner, {**env, inner.params[0].name: i}, (*way, Step(eqn, i)))
-        else:
-            for k, inner in enumerate(eqn.regions):
-                yield from _walk(wir, inner, env, (*way, Step(eqn, k)))
+class _Walk:
+    def __init__(self, wir: Wir, sizes: Mapping[str, int], arrays: Arrays | None, slots: Mapping[int, Any]) -> None:
+        self.wir = wir
+        self.runs = arrays is not None
+        self.reads: list[tuple[str, Elements]] = []
+        self.frame = reference._Frame(wir, dict.fromkeys(range(64), 0) | dict(slots))
+        self.frame.numbers = {f"${n}": v for n, v in sizes.items()}
+        for v in wir.tensors:
+            t = wir.tensor_type(v.name)
+            shape = tuple(d.value(self.frame.numbers) for d in t.shape)
+            given = arrays is not None and t.role is Role.GIVEN
+            fresh = np.zeros(shape, t.dtype.numpy) if self.runs else np.broadcast_to(t.dtype.numpy.type(0), shape)
+            self.frame.arrays[v.name] = arrays[v.name].copy() if given and arrays is not None else fresh
+
+    def region(self, region: Region, way: tuple[Step, ...], frame: Any) -> Iterator[Instance]:
+        frame = frame or self.frame
+        for eqn in region.eqns:
+            if eqn.prim == "task":
+                yield self.task(eqn, way, frame)
+            elif isinstance(eqn.params.get("axis"), Axis):
+                yield from self.loop(eqn, way, frame)
+            elif eqn.prim == "cond":
+                branch = 0 if frame.value(eqn.ins[0]) else 1
+                yield from self.region(eqn.regions[branch], (*way, Step(eqn, branch)), frame.inner())
+            elif eqn.regions:
+                for k, inner in enumerate(eqn.regions):
+                    yield from self.region(inner, (*way, Step(eqn, k)), frame.inner())
+            else:
+                self.step(eqn, frame)
+
+    def step(self, eqn: Eqn, frame: Any) -> None:
+        if eqn.prim in READS:
+            (view,) = eqn.ins
+            assert isinstance(view, View)
+            self.reads.append((view.tensor, self.elements(view, frame)))
+        reference._step(eqn, frame)
+
+    def loop(self, eqn: Eqn, way: tuple[Step, ...], frame: Any) -> Iterator[Instance]:
+        axis = eqn.params["axis"]
+        assert isinstance(axis, Axis)
+        body, *condition = eqn.regions
+        for i in range(axis.extent.value(frame.numbers)):
+            inner = frame.inner()
+            inner.numbers[body.params[0].name] = i
+            asked = inner.inner()
+            for e in (e for r in condition for e in r.eqns):
+                if e.prim != "yield":
+                    self.step(e, asked)
+                elif not asked.value(e.ins[0]):
+                    return
+            yield from self.region(body, (*way, Step(eqn, i)), inner)
+
+    def task(self, eqn: Eqn, way: tuple[Step, ...], frame: Any) -> Instance:
+        touched = tuple((v.tensor, self.elements(v, frame), writes) for _, v, writes in task_effects(self.wir, eqn))
+        kernel = self.wir.kernel(str(eqn.params["kernel"]))
+        valid: dict[str, int] = {}
+        for param, arg in zip(kernel.params, eqn.ins, strict=True):
+            if isinstance(arg, View):
+                self.reads += [(v.tensor, self.elements(v, frame)) for v in arg.index_views()]
+                sizes = [len(list(part)) for part in reference._elements(frame.arrays, arg, frame.numbers)]
+                kept = [n for n, d in zip(sizes, arg.dims, strict=True) if not isinstance(d, At)]
+                valid[f"{param.name}.rows"], valid[f"{param.name}.cols"] = kept
+        reads, self.reads = tuple(self.reads), []
+        if self.runs:
+            reference._step(eqn, frame)
+        return Instance(eqn, way, touched, valid, reads)
+
+    def elements(self, view: View, frame: Any) -> Elements:
+        return tuple(frozenset(part) for part in reference._elements(frame.arrays, view, frame.numbers))
 
 
-def _value(x: In, env: Env) -> int:
-    if isinstance(x, Var):
-        return env[x.name]
-    return int(x.value) if isinstance(x, Literal) else x.value(env) if isinstance(x, Expr) else 0
-
-
-def _instance(wir: Wir, eqn: Eqn, env: Env, way: tuple[Step, ...]) -> Instance:
-    touched = tuple((v.tensor, _box(v, env), writes) for _, v, writes in task_effects(wir, eqn))
-    kernel = wir.kernel(str(eqn.params["kernel"]))
-    valid: dict[str, int] = {}
-    for param, arg in zip(kernel.params, eqn.ins, strict=True):
-        if isinstance(arg, View):
-            kept = [
-                last - first for (first, last), d in zip(_box(arg, env), arg.dims, strict=True) if not isinstance(d, At)
-            ]
-            valid[f"{param.name}.rows"], valid[f"{param.name}.cols"] = kept
-    return Instance(eqn, way, touched, valid)
-
-
-def _box(view: View, env: Env) -> Box:
-    out: list[tuple[int, int]] = []
-    for d in view.dims:
-        if isinstance(d, At):
-            i = d.index.value(env)
-            out.append((i, i + 1))
-        elif isinstance(d, Slice):
-            i = d.start.value(env)
-            out.append((i, i + d.length))
-        elif isinstance(d, TileAt):
-            i = d.start.value(env)
-            out.append((i, min(i + d.size, d.limit.value(env))))
-        else:
-            raise NotImplementedError(f"{d} takes no box of elements")
-    return tuple(out)
+def meet(a: Elements, b: Elements) -> bool:
+    """Whether two views of one tensor have a common element."""
+    return all(x & y for x, y in zip(a, b, strict=True))
 
 
 def conflict(a: Instance, b: Instance) -> bool:
     """Whether two tasks touch a common element of one tensor, and at least one writes it."""
     return any(
-        s == t and (writes or overwrites) and all(max(p[0], q[0]) < min(p[1], q[1]) for p, q in zip(x, y, strict=True))
-        for s, x, writes in a.touched
-        for t, y, overwrites in b.touched
+        s == t and (writes or overwrites) and meet(x, y) for s, x, writes in a.touched for t, y, overwrites in b.touched
     )
+
+
+def awaited(a: Instance, b: Instance) -> bool:
+    """Whether the workload reads, just before b, what a wrote."""
+    return any(s == t and writes and meet(x, y) for s, x, writes in a.touched for t, y in b.reads)
 
 
 def parted(a: Instance, b: Instance) -> Step | None:
@@ -135,13 +156,22 @@ def ordered(a: Instance, b: Instance) -> bool:
     return by_structure or conflict(a, b)
 
 
-def model_tasks(wir: Wir, sizes: Mapping[str, int], arch: Arch) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What `semantic_time.simulate` takes: tasks and options, for a workload with at most one window around everything."""
+@dataclass
+class Model:
+    """What `semantic_time.simulate` takes."""
+
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def model(
+    wir: Wir, sizes: Mapping[str, int], arch: Arch, arrays: Arrays | None = None, slots: Mapping[int, Any] | None = None
+) -> Model:
+    """Tasks and options of the model, for a workload with at most one window around everything."""
     lanes = max((p.lanes for p in policies(wir)), default=arch.lanes)
-    wir = canonicalize(wir)
-    lowered = canonicalize(expand(wir))
+    lowered = canonicalize(expand(canonicalize(wir)))
     costs = {k.name: kernel_cost(k, arch) for k in lowered.kernels}
-    run = instances(wir, sizes)
+    run = instances(lowered, sizes, arrays, slots)
     counts: dict[int, int] = {}
     tasks: list[dict[str, Any]] = []
     for i, task in enumerate(run):
@@ -153,10 +183,12 @@ def model_tasks(wir: Wir, sizes: Mapping[str, int], arch: Arch) -> tuple[list[di
             lane = counts.get(id(scope), 0) % policy.lanes
             counts[id(scope)] = counts.get(id(scope), 0) + 1
         cost = costs[str(task.eqn.params["kernel"])].value(task.valid)
-        tasks.append({"cost": cost, "deps": [j for j in range(i) if ordered(run[j], task)], "lane": lane})
+        deps = [j for j in range(i) if ordered(run[j], task)]
+        wait = [j for j in range(i) if task.reads and awaited(run[j], task)]
+        tasks.append({"cost": cost, "deps": deps, "lane": lane, "wait": wait})
     windows = [e.params["tasks"] for top in wir.body.eqns for e in top.walk() if e.prim == "window"]
-    options = {"lanes": lanes, "issue_cost": arch.issue_cost, "handover": arch.handover}
-    return tasks, {**options, "window": windows[0] if windows else 65_536}
+    machine = {"issue_cost": arch.issue_cost, "handover": arch.handover, "read_cost": arch.read_cost}
+    return Model(tasks, {"lanes": lanes, **machine, "window": windows[0] if windows else 65_536})
 
 
 def policies(wir: Wir) -> Iterator[Policy]:

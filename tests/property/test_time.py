@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import semantic_time
-from property.elaborate import model_tasks
+from property.elaborate import model
 from pto_wsp import DispatchPolicy, Program, TaskWindow, arch
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.passes.expand import expand
@@ -48,7 +48,8 @@ def test_a_run_gives_what_the_evaluator_gives(case: Case) -> None:
 @pytest.mark.parametrize("machine", ["ascend_a2a3", "ascend_a2a3_measured"])
 @given(case=cases(windows="root"), threads=st.sampled_from((1, 2, 8)))
 def test_semantic_time_is_that_of_the_model(machine: str, case: Case, threads: int) -> None:
-    tasks, options = model_tasks(case.workload.wir, case.sizes, arch.get(machine))
+    of = model(case.workload.wir, case.sizes, arch.get(machine))
+    tasks, options = of.tasks, of.options
     want = semantic_time.simulate(tasks, **options)
     program = case.workload.compile(arch=machine, threads=threads)
     run(case, program)
