@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 _BUDGET = 20_000  # constraints combined before the answer is "not known"; loops of real programs need a few hundred
 
@@ -148,6 +149,12 @@ def _substitute(x: Linear, e: Linear, v: str, c: int) -> Linear:
 
 def has_solution(equal: Iterable[Linear], at_least: Iterable[Linear]) -> bool | None:
     """Whether integers exist with every `equal` == 0 and every `at_least` >= 0; None when the budget is used up."""
+    return _answer(tuple(equal), tuple(at_least))
+
+
+# a workload is asked the same when it is traced, lowered and loaded
+@lru_cache(maxsize=4096)
+def _answer(equal: tuple[Linear, ...], at_least: tuple[Linear, ...]) -> bool | None:
     try:
         return _Solver().solve(list(equal), list(at_least))
     except _OutOfBudget:

@@ -152,15 +152,20 @@ class _System:
 
     def order_pointers(self, scalars: Iterable[tuple[str, _Instance]]) -> bool:
         """Of scalars that are elements of one tensor that never falls, the one that certainly does not stand later is not greater.
-        Whether there are such scalars."""
+        Whether there are such scalars. Where they stand is decided by what is known of their indices alone, which is cheap."""
         found: dict[str, tuple[str, Linear]] = {}
         for name, of in scalars:
             at = pointer(name, self._names)
             if at is not None:
                 found[of[name]] = (at[0], self.linear(at[1], of))
+        known = list(self.at_least)
         for (p, (tensor, i)), (q, (other, j)) in permutations(found.items(), 2):
+            if tensor != other:
+                continue
             behind = i.plus(j, -1).plus(Linear.of({}, -1))
-            if tensor == other and has_solution(self.equal, [*self.at_least, behind]) is False:
+            names = {v for v, _ in behind.coefs}
+            equal, at_least = ([x for x in xs if names.issuperset(v for v, _ in x.coefs)] for xs in (self.equal, known))
+            if has_solution(equal, [*at_least, behind]) is False:
                 self.less(Linear.of({p: 1}, 0), Linear.of({q: 1}, 0), 0)
         return bool(found)
 
