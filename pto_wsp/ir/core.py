@@ -88,17 +88,17 @@ class DType(Choice):
             import ml_dtypes  # loaded when first needed: it costs a tenth of the import time
 
             return np.dtype(ml_dtypes.bfloat16)
-        return np.dtype(_NUMPY[self.short])
+        return _NUMPY[self.short]
 
 
 _NUMPY = {
-    "f32": "float32",
-    "f16": "float16",
-    "i32": "int32",
-    "bool": "bool",
-    "i64": "int64",
-    "u64": "uint64",
-    "f64": "float64",
+    "f32": np.dtype(np.float32),
+    "f16": np.dtype(np.float16),
+    "i32": np.dtype(np.int32),
+    "bool": np.dtype(np.bool_),
+    "i64": np.dtype(np.int64),
+    "u64": np.dtype(np.uint64),
+    "f64": np.dtype(np.float64),
 }
 SHORT_DTYPES = {d.short: d for d in DType}
 TILE_DTYPES = tuple(d for d in DType if d.in_tiles)

@@ -32,6 +32,7 @@ class Bindings:
         self.manifest = artifact.manifest
         self.types = {v.name: self.wir.tensor_type(v.name) for v in self.wir.tensors}
         self.order = list(self.types)
+        self._fixed = {n: [d.const if d.is_const else None for d in t.shape] for n, t in self.types.items()}
         self.written = written_tensors(self.wir)
         self.axes = {a.name: a for a in self.wir.axes}
         self.hidden = frozenset(t for a in self.wir.axes for t in hidden_tensors(a))
@@ -215,10 +216,10 @@ class Bindings:
     def _check(self, name: str, array: Array) -> None:
         t = self.types[name]
         check_array(array, t.dtype, f"tensor {name}")
-        fits = array.ndim == len(t.shape) and all(
-            not d.is_const or d.const == n for d, n in zip(t.shape, array.shape, strict=True)
-        )
-        if not fits:
+        declared = self._fixed[name]
+        if array.ndim != len(declared) or any(
+            n is not None and n != m for n, m in zip(declared, array.shape, strict=True)
+        ):
             raise BindError(
                 *("PTO503", f"tensor {name} has shape {list(array.shape)}, but is declared {t}"),
                 loc=here(),
