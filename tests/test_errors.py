@@ -976,6 +976,22 @@ def _() -> None:
     of_data(lambda x, y, n: cast(item(n[0]), DType.I32))  # <-- PTO171
 
 
+@mistake("PTO171", TypeCheckError)
+def a_sum_of_bools() -> None:
+    bools = Tensor(zeros(4, dtype=np.bool_))
+    of_data(lambda x, y, n: reduce_sum(bools))  # <-- PTO171
+
+
+@mistake("PTO405", CompileError)
+def an_index_that_doubles_in_each_step() -> None:
+    def body(x: Any, y: Any, n: Any) -> None:
+        for b in P(4):
+            for _ in range(24):
+                b = b * b  # <-- PTO405
+
+    of_data(body)
+
+
 @mistake("PTO172", TraceError)
 def _() -> None:
     of_data(lambda x, y, n: item(n))  # <-- PTO172

@@ -174,18 +174,12 @@ class RaggedRow(DataScalar, LoopAxis):
         """The axis that numbers the rows."""
         return self.axis.outer
 
-    def _read(self, builder: WorkloadBuilder) -> DataScalar:
-        return self.axis.tensors(builder)[0][self.row].element(self.called)
-
-    def index(self, builder: WorkloadBuilder) -> Expr:
-        return self._read(builder).index(builder)
-
-    def operand(self, builder: WorkloadBuilder, *, checked: bool = False) -> In:
-        return self._read(builder).operand(builder, checked=checked)
+    def held(self, builder: WorkloadBuilder) -> In | None:
+        return self.axis.tensors(builder)[0][self.row].element(self.called).held(builder)
 
     def resolve(self, names: Names, loop: str) -> Axis:
         builder = innermost("P")
-        return Axis("Ragged", self.axis.name_in(builder), self.index(builder))
+        return Axis("Ragged", self.axis.name_in(builder), self.to_expr())
 
     __hash__ = object.__hash__
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _MAX_DEPTH = 24  # products, quotients and remainders inside each other
+_MAX_OPERATIONS = 500  # of them in all
 
 _CONTROL = (
     "Python's if, and, or, not, min, max, range and chained comparisons need values now. Write `with P.when(c): ...` and "
@@ -219,12 +220,12 @@ class Element(ABC):
         """The scalar that all its elements give now, read here in the workload."""
 
 
-_EXPR_OPS = frozenset({"add", "sub", "mul", "floordiv", "mod", "min", "max", "neg"})
+EXPR_OPS = frozenset({"add", "sub", "mul", "floordiv", "mod", "min", "max", "neg"})
 
 
 def combine(op: str, *operands: object) -> Scalar64:
     """`op` of scalars: an index expression where all are such, else a tree of values."""
-    if op in _EXPR_OPS:
+    if op in EXPR_OPS:
         parts = [as_index(x) for x in operands]
         if None not in parts:
             return Index(
@@ -251,10 +252,11 @@ def index_op(op: str, *operands: Expr) -> Expr:
         value = a - b
     else:
         value = expr.apply(op, a, b)
-    if value.depth > _MAX_DEPTH:
+    # counted first: what is used twice stands twice in an expression, so that depth alone bounds nothing
+    if _operations(value) > _MAX_OPERATIONS or value.depth > _MAX_DEPTH:
         raise CompileError(
             "PTO405",
-            f"an integer expression of more than {_MAX_DEPTH} operations inside each other",
+            f"an integer expression of more than {_MAX_OPERATIONS} operations, or {_MAX_DEPTH} inside each other",
             loc=here(),
             fix="compute it in fewer steps",
         )
@@ -267,6 +269,11 @@ def index_op(op: str, *operands: Expr) -> Expr:
             fix="divide by something else than 0",
         )
     return value
+
+
+def _operations(e: Expr) -> int:
+    """How many products, quotients, remainders, minima and maxima stand in it."""
+    return sum(1 + _operations(a.a) + _operations(a.b) for a, _ in e.terms if not isinstance(a, str))
 
 
 def is_integer(x: object) -> bool:

@@ -22,7 +22,7 @@ from pto_wsp.errors import (
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import DType, In, Literal, Var
 from pto_wsp.ir.expr import Expr
-from pto_wsp.trace.index import Element, Index, Scalar64, Symbol, combine, index_op
+from pto_wsp.trace.index import EXPR_OPS, Element, Index, Scalar64, Symbol, combine, index_op
 from pto_wsp.trace.names import assigned_name
 
 if TYPE_CHECKING:
@@ -122,38 +122,18 @@ class DataScalar(Scalar64):
                 loc=here(),
                 fix="cast(x, DType.I64) makes an index of it",
             )
-        return self.index(innermost("an index"))
+        return _Lowering(innermost("an index")).index(self)
 
-    def index(self, builder: WorkloadBuilder) -> Expr:
-        """This i64 as an index expression: exact, with equations before it where expressions do not reach."""
-        source = self.leaf()
-        if isinstance(source, Literal):
-            return expr.const(int(source.value))
-        if source is not None:
-            builder.check_operand(self.builder, source, here())
-            return source if isinstance(source, Expr) else expr.var(_var(source).name)
-        if self.op in ("add", "sub", "mul", "floordiv", "mod", "min", "max", "neg"):
-            return index_op(self.op, *(a.index(builder) for a in self.args))
-        return expr.var(self._equation(builder, checked=True).name)
+    def operand(self, builder: WorkloadBuilder) -> In:
+        """This as an operand of an equation."""
+        return _Lowering(builder).operand(self, checked=False)
 
-    def operand(self, builder: WorkloadBuilder, *, checked: bool = False) -> In:
-        """This as an operand of an equation. `checked`: overflow is an error, because the value goes into an index."""
+    def held(self, builder: WorkloadBuilder) -> In | None:
+        """What a leaf holds, which is in scope here; None of an operation."""
         source = self.leaf()
         if source is not None:
             builder.check_operand(self.builder, source, here())
-            return as_operand(source)
-        if checked and self.dtype is I64:
-            e = self.index(builder)
-            name = next(iter(e.names()), "")
-            return builder.scalars.get(name, e) if e == expr.var(name) else as_operand(e)
-        return self._equation(builder, checked=checked and self.dtype is not BOOL)
-
-    def _equation(self, builder: WorkloadBuilder, *, checked: bool) -> Var:
-        ins = tuple(a.operand(builder, checked=checked) for a in self.args)
-        params: dict[str, Any] = {"to": self.dtype} if self.op == "cast" else {}
-        if checked and (self.dtype is not F64):
-            params["checked"] = True
-        return builder.compute(f"s.{self.op}", ins, params, self.dtype, self.loc or here())
+        return source
 
     def __repr__(self) -> str:
         source = self.leaf()
@@ -161,16 +141,64 @@ class DataScalar(Scalar64):
             return f"{source.value}" if isinstance(source, Literal) else f"<{self.dtype} {source}>"
         return f"<{self.dtype} {self._text()}>"
 
-    def _text(self) -> str:
-        if self.op == "value":
-            return repr(self)
-        inner = [a._text() if a.op != "value" else repr(a) for a in self.args]
-        sign = _SIGNS.get(self.op, self.op)
-        return (
-            f"({inner[0]} {sign} {inner[1]})"
-            if len(inner) == 2 and not sign.isalpha()
-            else f"{sign}({', '.join(inner)})"
-        )
+    def _text(self, depth: int = 0) -> str:
+        if self.op not in _SIGNS:
+            return repr(self) if not self.args else f"{self.op}(...)"
+        if depth == 4:
+            return "..."
+        inner = [a._text(depth + 1) for a in self.args]
+        sign = _SIGNS[self.op]
+        infix = len(inner) == 2 and not sign.isalpha()
+        return f"({inner[0]} {sign} {inner[1]})" if infix else f"{sign}({', '.join(inner)})"
+
+
+class _Lowering:
+    """One use of a tree: what is used twice in it is lowered once."""
+
+    def __init__(self, builder: WorkloadBuilder) -> None:
+        self._builder = builder
+        self._indices: dict[int, Expr] = {}
+        self._operands: dict[tuple[int, bool], In] = {}
+
+    def index(self, x: DataScalar) -> Expr:
+        """An i64 as an index expression: exact, with equations before it where expressions do not reach."""
+        if id(x) not in self._indices:
+            self._indices[id(x)] = self._index(x)
+        return self._indices[id(x)]
+
+    def _index(self, x: DataScalar) -> Expr:
+        source = x.held(self._builder)
+        if isinstance(source, Literal):
+            return expr.const(int(source.value))
+        if source is not None:
+            return source if isinstance(source, Expr) else expr.var(_var(source).name)
+        if x.op in EXPR_OPS:
+            return index_op(x.op, *(self.index(a) for a in x.args))
+        return expr.var(self._equation(x, checked=True).name)
+
+    def operand(self, x: DataScalar, *, checked: bool) -> In:
+        """An operand of an equation. `checked`: overflow is an error, because the value goes into an index."""
+        key = (id(x), checked)
+        if key not in self._operands:
+            self._operands[key] = self._operand(x, checked=checked)
+        return self._operands[key]
+
+    def _operand(self, x: DataScalar, *, checked: bool) -> In:
+        source = x.held(self._builder)
+        if source is not None:
+            return as_operand(source)
+        if checked and x.dtype is I64:
+            e = self.index(x)
+            name = next(iter(e.names()), "")
+            return self._builder.scalars.get(name, e) if e == expr.var(name) else as_operand(e)
+        return self._equation(x, checked=checked and x.dtype is not BOOL)
+
+    def _equation(self, x: DataScalar, *, checked: bool) -> Var:
+        ins = tuple(self.operand(a, checked=checked) for a in x.args)
+        params: dict[str, Any] = {"to": x.dtype} if x.op == "cast" else {}
+        if checked and x.dtype is not F64:
+            params["checked"] = True
+        return self._builder.compute(f"s.{x.op}", ins, params, x.dtype, x.loc or here())
 
 
 def _var(source: In) -> Var:

@@ -12,6 +12,7 @@ from pto_wsp.errors import (
     BindError,
     BoundsError,
     TraceError,
+    TypeCheckError,
     check_name,
     here,
     no_attribute,
@@ -116,7 +117,7 @@ def check_array(array: np.ndarray, dtype: DType, what: str) -> None:
 @without_operators(
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow neg abs invert matmul rmatmul setitem",
     "a tensor",
-    "a workload passes views to kernels, and kernels compute: kernel[i](x=X[i], out=Y[i])",
+    "a workload passes views to kernels, and kernels compute: kernel[i](x=X[i], out=Y[i]); item(n[i]) reads an element as a scalar",
 )
 class TensorSpec(Element):
     """The type of a tensor whose array is bound later: shape (integers, symbols, dynamic axes), dtype, name.
@@ -350,7 +351,7 @@ class Part:
 @without_operators(
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow neg abs invert matmul rmatmul setitem",
     "a tensor",
-    "a workload passes views to kernels, and kernels compute: kernel[i](x=X[i], out=Y[i])",
+    "a workload passes views to kernels, and kernels compute: kernel[i](x=X[i], out=Y[i]); item(n[i]) reads an element as a scalar",
 )
 class TensorView(Element):
     """A rectangular part of a tensor: made by indexing, passed to kernels. Without dimensions left it may stand for a scalar."""
@@ -414,6 +415,14 @@ class TensorView(Element):
         return self.reduced("item", name)
 
     def reduced(self, prim: str, name: str | None = None) -> DataScalar:
+        if self.dtype is DType.BOOL and prim in ("reduce_sum", "reduce_max", "reduce_min"):
+            raise TypeCheckError(
+                "PTO171",
+                f"{prim} of a tensor of bools",
+                values={"view": self},
+                loc=here(),
+                fix="use reduce_any or reduce_all, or count in a kernel",
+            )
         return innermost(prim).scalar_of(prim, self, name)
 
     def tiles(self, size: int) -> Tiles:

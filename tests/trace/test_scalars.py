@@ -287,6 +287,20 @@ def test_slots() -> None:
     )
 
 
+def test_what_is_used_twice_is_computed_once() -> None:
+    @workload
+    def w(n, out):
+        a = item(n[0])
+        for k in range(40):
+            a = where(a > k, a - k, a)
+        fill(a, out)
+        fill(n[a], out)
+
+    made = w(ints(4), ints(1, 1))
+    assert len(made.wir.body.eqns) < 300
+    evaluate(made.wir, {"n": np.array([4, 1, 1, 1], np.int32), "out": ints(1, 1)})
+
+
 def test_numbers_stay_numbers() -> None:
     assert minimum(3, 4) == 3
     assert maximum(3.5, 4.0) == 4.0
