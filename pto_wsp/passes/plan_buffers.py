@@ -21,10 +21,10 @@ from pto_wsp.ir.tasks import LOOPS, PARTS
 
 def plan_buffers(wir: Wir) -> Wir:
     """wir with `acquire` and `release` of every temporary that is used; in a chain of layers two are held at a time."""
-    for v in wir.tensors:
-        if wir.tensor_type(v.name).role is Role.TEMPORARY and _users(wir.body, v.name):
-            wir = replace(wir, body=_place(wir, wir.body, v))
-    return wir
+    temporaries = {v.name: v for v in wir.tensors if wir.tensor_type(v.name).role is Role.TEMPORARY}
+    if not temporaries:
+        return wir
+    return replace(wir, body=_place(wir, wir.body, temporaries))
 
 
 def _views(eqn: Eqn, tensor: str) -> Iterator[View]:
@@ -39,15 +39,40 @@ def _users(region: Region, tensor: str) -> list[int]:
     return [k for k, e in enumerate(region.eqns) if any(True for _ in _views(e, tensor))]
 
 
-def _place(wir: Wir, region: Region, v: Var) -> Region:
-    """All uses are in `region`."""
-    users = _users(region, v.name)
-    if len(users) == 1:
-        eqn = region.eqns[users[0]]
-        inside = [k for k, r in enumerate(eqn.regions) if _users(r, v.name)]
-        if len(inside) == 1 and _lives_within(wir, eqn, inside[0], v):
-            return _with_region(region, users[0], inside[0], _place(wir, eqn.regions[inside[0]], v))
-    return _insert(_insert(region, v, "acquire"), v, "release")
+def _tensors(eqn: Eqn) -> set[str]:
+    """The tensors that an equation, or one inside of it, names."""
+    views = (x for e in eqn.walk() for x in e.ins if isinstance(x, View))
+    return {v.tensor for x in views for v in (x, *x.index_views())}
+
+
+def _place(wir: Wir, region: Region, temporaries: Mapping[str, Var]) -> Region:
+    """`region` with the lives of these temporaries, all of whose uses are in it: one look at each of its equations."""
+    users: dict[str, list[int]] = {}
+    for k, eqn in enumerate(region.eqns):
+        for name in sorted(_tensors(eqn) & temporaries.keys()):
+            users.setdefault(name, []).append(k)
+    before: dict[int, list[Eqn]] = {}
+    after: dict[int, list[Eqn]] = {}
+    eqns = list(region.eqns)
+    inner: dict[tuple[int, int], dict[str, Var]] = {}  # those that live within one region of one equation
+    for v in (temporaries[n] for n in temporaries if n in users):
+        first, last = users[v.name][0], users[v.name][-1]
+        inside = [k for k, r in enumerate(region.eqns[first].regions) if _users(r, v.name)]
+        if first == last and len(inside) == 1 and _lives_within(wir, region.eqns[first], inside[0], v):
+            inner.setdefault((first, inside[0]), {})[v.name] = v
+            continue
+        for k, prim, at in ((first, "acquire", before), (last, "release", after)):
+            if eqns[k].prim in PARTS:
+                eqns[k] = _in_part(eqns[k], v, prim)
+            else:
+                at.setdefault(k, []).append(Eqn(prim, ins=(v,), loc=region.eqns[k].loc))
+    for (k, part), those in inner.items():
+        eqns[k] = _with_region(eqns[k], part, _place(wir, eqns[k].regions[part], those))
+    # what was acquired last is released first, so that lives nest where they can
+    return replace(
+        region,
+        eqns=tuple(e for k, eqn in enumerate(eqns) for e in (*before.get(k, ()), eqn, *reversed(after.get(k, ())))),
+    )
 
 
 def _lives_within(wir: Wir, eqn: Eqn, part: int, v: Var) -> bool:
@@ -57,23 +82,24 @@ def _lives_within(wir: Wir, eqn: Eqn, part: int, v: Var) -> bool:
     return eqn.prim in (*PARTS, "cond")
 
 
-def _insert(region: Region, v: Var, prim: str) -> Region:
-    """Acquire before the first use or release after the last, in a part where that is one."""
+def _in_part(eqn: Eqn, v: Var, prim: str) -> Eqn:
+    """Acquire before the first use in the first part that has one, or release after the last in the last."""
+    parts = [i for i, r in enumerate(eqn.regions) if _users(r, v.name)]
+    part = parts[0] if prim == "acquire" else parts[-1]
+    region = eqn.regions[part]
     users = _users(region, v.name)
     k = users[0] if prim == "acquire" else users[-1]
-    eqn = region.eqns[k]
-    if eqn.prim in PARTS:
-        parts = [i for i, r in enumerate(eqn.regions) if _users(r, v.name)]
-        part = parts[0] if prim == "acquire" else parts[-1]
-        return _with_region(region, k, part, _insert(eqn.regions[part], v, prim))
-    at = k if prim == "acquire" else k + 1
-    return replace(region, eqns=(*region.eqns[:at], Eqn(prim, ins=(v,), loc=eqn.loc), *region.eqns[at:]))
+    user = region.eqns[k]
+    if user.prim in PARTS:
+        new = (_in_part(user, v, prim),)
+    else:
+        mark = Eqn(prim, ins=(v,), loc=user.loc)
+        new = (mark, user) if prim == "acquire" else (user, mark)
+    return _with_region(eqn, part, replace(region, eqns=(*region.eqns[:k], *new, *region.eqns[k + 1 :])))
 
 
-def _with_region(region: Region, k: int, part: int, new: Region) -> Region:
-    eqn = region.eqns[k]
-    regions = (*eqn.regions[:part], new, *eqn.regions[part + 1 :])
-    return replace(region, eqns=(*region.eqns[:k], replace(eqn, regions=regions), *region.eqns[k + 1 :]))
+def _with_region(eqn: Eqn, part: int, new: Region) -> Eqn:
+    return replace(eqn, regions=(*eqn.regions[:part], new, *eqn.regions[part + 1 :]))
 
 
 def _is_written_first(wir: Wir, eqns: Sequence[Eqn], tensor: str, fixed: Mapping[int, ViewDim]) -> bool:
