@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp import Constexpr, DispatchPolicy, DType, In, InOut, Out, P, Tensor, empty, item, kernel, pto, workload
+from pto_wsp import Constexpr, DispatchPolicy, DType, In, InOut, Out, P, Sparse, Tensor, empty, kernel, pto, workload
 from pto_wsp.tools.bounds import Array, Estimate, compare
 from pto_wsp.tools.report import Result, check_sizes, command_line, jitted, measured
 
@@ -89,10 +89,11 @@ def moe(x: Tensor, w_gate: Tensor, w1: Tensor, w3: Tensor | None, w2: Tensor, ch
     indptr, token, slot = (empty((1, n), DType.I32) for n in (experts + 1, top * tokens, top * tokens))
     sort(choice=choice, indptr=indptr, token=token, slot=slot, experts=experts)
     results = empty((top * tokens, hidden), DType.F32)
+    tokens_of = Sparse(experts, indptr[0], token[0], name="tokens_of")
+    slots_of = Sparse(experts, indptr[0], slot[0], name="slots_of")
     for e in P(experts):
-        mine = slice(item(indptr[0, e]), item(indptr[0, e + 1]))
-        for i in P(token[0, mine].tiles(TILE)):
-            rows = {"x": x[token[0, mine][i], :], "out": results[slot[0, mine][i], :]}
+        for i in P(tokens_of[e].tiles(TILE)):
+            rows = {"x": x[tokens_of[e][i], :], "out": results[slots_of[e][i], :]}
             if w3 is None:
                 relu_expert[e, i](w1=w1[e], w2=w2[e], **rows)
             else:

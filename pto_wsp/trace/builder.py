@@ -516,7 +516,7 @@ class WorkloadBuilder:
             tensors,
             tuple(self.kernels.values()),
             Region((), self.named(tuple(self.blocks[0].eqns))),
-            tuple(known.declared for known in self.data_axes),
+            tuple(known.declared for known in self.data_axes if known.is_checked),
             self.returns,
         )
 

@@ -21,9 +21,9 @@ from pto_wsp.trace.tensor import ShapeDim, Tensor, TensorSpec, TensorView
 if TYPE_CHECKING:
     from pto_wsp.trace.builder import OpenLoop, WorkloadBuilder
 
-Given = np.ndarray[Any, Any] | TensorSpec | Symbol
+Given = np.ndarray[Any, Any] | TensorSpec | TensorView | Symbol
 Outer = int | Symbol | DenseAxis | DenseDyn
-Data = Sequence[int] | np.ndarray[Any, Any] | TensorSpec | Symbol
+Data = Sequence[int] | np.ndarray[Any, Any] | TensorSpec | TensorView | Symbol
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,12 @@ class Known:
 
     axis: _Rows
     declared: DataAxis
-    tensors: tuple[TensorSpec, ...]
+    tensors: tuple[TensorSpec | TensorView, ...]
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether its values are checked when they are bound; those of parts of tensors are where they are read."""
+        return not any(isinstance(t, TensorView) for t in self.tensors)
 
 
 class _Rows:
@@ -81,7 +86,7 @@ class _Rows:
         """How many elements the data called `what` has, in the axis called `name`."""
         return size_of(names, self.rows)
 
-    def tensors(self, builder: WorkloadBuilder) -> tuple[TensorSpec, ...]:
+    def tensors(self, builder: WorkloadBuilder) -> tuple[TensorSpec | TensorView, ...]:
         """The tensors that hold its data in this workload, which knows the axis from here on."""
         return next((known.tensors for known in builder.data_axes if known.axis is self), None) or self._declare(
             builder
@@ -92,19 +97,19 @@ class _Rows:
         self.tensors(builder)
         return next(known.declared.name for known in builder.data_axes if known.axis is self)
 
-    def _declare(self, builder: WorkloadBuilder) -> tuple[TensorSpec, ...]:
+    def _declare(self, builder: WorkloadBuilder) -> tuple[TensorSpec | TensorView, ...]:
         taken = {known.declared.name for known in builder.data_axes}
         wanted = builder.name(self, self.given_name) or self.kind.lower()
         name = unique_name(wanted, taken)
         tensors = tuple(self._tensor(builder, data, what, name) for what, data in self._data.items())
-        names = tuple(builder.tensor(t) for t in tensors)
+        names = tuple(builder.tensor(t.root if isinstance(t, TensorView) else t) for t in tensors)
         outer = size_of(builder, self.rows)
         declared = DataAxis(self.kind, name, outer, names, self.inner_size(builder))
         builder.data_axes.append(Known(self, declared, tensors))
         return tensors
 
-    def _tensor(self, builder: WorkloadBuilder, data: Given, what: str, name: str) -> TensorSpec:
-        if isinstance(data, TensorSpec):
+    def _tensor(self, builder: WorkloadBuilder, data: Given, what: str, name: str) -> TensorSpec | TensorView:
+        if isinstance(data, (TensorSpec, TensorView)):
             return data
         size = self.count(builder, what, name)
         shape: tuple[ShapeDim, ...] = (size.const if size.is_const else Index(size, None),)
@@ -142,8 +147,8 @@ class Ragged(_Rows):
     """An axis that has another length in each row: `lens = Ragged(batch, [512, 2048])`, then `P(lens[b])`.
 
     outer: what numbers the rows, an axis, an integer or a Symbol. lengths: the length of each row, as integers (bound anew with
-    `program.set_axis_sizes`), as a one-dimensional i32 or i64 tensor, which tasks may write, or as a Symbol (bound with
-    `program.set_symbol_ptr`). `lens[b]` is an axis and a scalar: P(lens[b]), lens[b].tiles(64), K[b, :lens[b]], lens[b] + 1.
+    `program.set_axis_sizes`), as a one-dimensional i32 or i64 tensor or view (`counts[0]`), which tasks may write, or as a Symbol
+    (bound with `program.set_symbol_ptr`). `lens[b]` is an axis and a scalar: P(lens[b]), lens[b].tiles(64), K[b, :lens[b]], lens[b] + 1.
     Raises BindError for lengths that are negative or not one for each row.
     """
 
@@ -193,8 +198,8 @@ class RaggedRow(DataScalar, LoopAxis):
 class Sparse(_Rows):
     """An axis whose rows yield chosen indices, in compressed rows (CSR): row i yields indices[indptr[i]:indptr[i + 1]].
 
-    outer: what numbers the rows. indptr (one more than rows, rising from 0) and indices: integers, i32 or i64 tensors, which tasks
-    may write, or Symbols. inner: the axis, integer or Symbol that indices are less than, where there is one. `P.sel(routing[b])`
+    outer: what numbers the rows. indptr (one more than rows, rising from 0) and indices: integers, i32 or i64 tensors or views (`indptr[0]`),
+    which tasks may write, or Symbols. inner: the axis, integer or Symbol that indices are less than, where there is one. `P.sel(routing[b])`
     yields the indices of row b; `P.sel(routing[b].tiles(16))` yields tile indices t, of which routing[b][t] is an index view:
     X[routing[b][t], :]. routing[b].size is their number. Raises BindError for an indptr that decreases or does not fit, and for
     indices outside of `inner`.
@@ -222,9 +227,10 @@ class Sparse(_Rows):
         if isinstance(starts, np.ndarray):
             self._check_starts(starts, len(chosen) if isinstance(chosen, np.ndarray) else None)
         if isinstance(chosen, np.ndarray):
-            size = inner.size if isinstance(inner, DenseAxis) else inner if is_integer(inner) else 2**63
-            wrong = (chosen < 0) | (chosen >= size)
-            _refuse(chosen, wrong, "PTO514", "an index outside of the inner axis", f"indices are 0 .. {size} - 1")
+            size = inner.size if isinstance(inner, DenseAxis) else inner if is_integer(inner) else None
+            wrong = (chosen < 0) | (chosen >= (2**63 - 1 if size is None else size))
+            fix = "indices are 0 or more" if size is None else f"indices are 0 .. {size} - 1"
+            _refuse(chosen, wrong, "PTO514", "an index outside of the inner axis", fix)
 
     def _check_starts(self, starts: np.ndarray, indices: int | None) -> None:
         first = np.arange(len(starts)) == 0
@@ -384,15 +390,15 @@ def row_index(axis: _Rows, index: Any) -> Any:
 
 def _data(axis: _Rows, x: Any, what: str, size: ShapeDim | None, code: str) -> Given:
     """The data of an axis, checked: integers as an i64 array of its own. size: how many there must be, where this is known."""
-    if isinstance(x, TensorSpec):
-        known = x.spec_shape[0] if len(x.spec_shape) == 1 else None
-        if len(x.spec_shape) != 1 or x.dtype not in (DType.I32, DType.I64):
+    if isinstance(x, (TensorSpec, TensorView)):
+        known = x.shape[0] if len(x.shape) == 1 else None
+        if len(x.shape) != 1 or x.dtype not in (DType.I32, DType.I64):
             raise TraceError(
                 "PTO177",
                 f"{what} of a {axis.kind} axis that are no vector of i32 or i64",
                 values={what: x},
                 loc=here(),
-                fix="give a one-dimensional i32 or i64 tensor",
+                fix="give a one-dimensional i32 or i64 tensor, or one row or column of a matrix: indptr[0]",
             )
         if isinstance(size, int) and isinstance(known, int) and known != size:
             raise _wrong_count(axis, what, known, size, code)

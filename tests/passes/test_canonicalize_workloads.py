@@ -35,6 +35,7 @@ def test_scalars_that_nothing_uses_disappear_unless_they_can_fail() -> None:
 """,
         """
   a: i64 = item lens[0]
+  d: i64 = slot_get[slot=1]
   e: i64 = s.floordiv a 2:i64
   f: i64 = s.floordiv a e
   g: i64 = s.add[checked=true] a 1:i64

@@ -32,7 +32,7 @@ from pto_wsp.ir.core import (
     read_tensors,
     written_tensors,
 )
-from pto_wsp.ir.expr import Expr, Op
+from pto_wsp.ir.expr import Expr, Op, const, maximum, minimum, var
 from pto_wsp.ir.tasks import BUFFERS, SCOPES
 from pto_wsp.targets.cpu_sim.handles import handles_of, named_in, token_of
 from pto_wsp.targets.cpu_sim.stream import Stream
@@ -98,6 +98,7 @@ class Body:
         self.kernels = {k.name: i for i, k in enumerate(wir.kernels)}
         self.tensors = {v.name: i for i, v in enumerate(wir.tensors)}
         self.written = written_tensors(wir)
+        self.lengths = _bound_lengths(wir, self.written)
         self.dispatches: list[tuple[int, Policy]] = []
         self.windows: list[tuple[int, int]] = []
         self.sites = 0
@@ -275,7 +276,7 @@ def _parts(b: Body, eqn: Eqn, origin: int) -> int:
 def _loop(b: Body, eqn: Eqn, origin: int) -> int:
     axis = eqn.params["axis"]
     assert isinstance(axis, Axis)
-    extent = axis.extent
+    extent = _extent(axis, b.lengths)
     n = b.evaluate(origin, iter((extent,)))
     s = Stream()
     b.affine(s, extent)
@@ -291,6 +292,21 @@ def _loop(b: Body, eqn: Eqn, origin: int) -> int:
     b.s.u(number)
     b.s.out += condition + body
     return n + 1
+
+
+def _extent(axis: Axis, lengths: frozenset[str]) -> Expr:
+    """The loop's extent, and of a negative number of elements that number, which the run refuses: too few tiles would be 0 tiles.
+    Symbols and the lengths of ragged axes are not negative when a run starts."""
+    if axis.tile == 1 or all(n.startswith("$") for n in axis.size.names()) or axis.size in map(var, lengths):
+        return axis.extent
+    return maximum(axis.extent, const(0)) + minimum(axis.size, const(0))
+
+
+def _bound_lengths(wir: Wir, written: frozenset[str]) -> frozenset[str]:
+    """The scalars that are lengths of ragged axes, which are checked when they are bound."""
+    tensors = {a.tensors[0] for a in wir.axes if a.kind == "Ragged"} - written
+    reads = (e for top in wir.body.eqns for e in top.walk() if e.prim == "item")
+    return frozenset(e.outs[0].name for e in reads if isinstance(e.ins[0], View) and e.ins[0].tensor in tensors)
 
 
 def _yield(b: Body, eqn: Eqn, origin: int) -> int:
