@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from project import ROOT
-from pto_wsp import DenseDyn, DType, TensorSpec
+from pto_wsp import DenseDyn, DType, TensorSpec, Workload
 from pto_wsp.artifact import artifact
 from pto_wsp.targets.cpu_sim import target as cpu_sim
+from pto_wsp.tools import report
 from pto_wsp.tools.bounds import compare
 from pto_wsp.tools.report import Result, command_line
 
@@ -99,6 +100,15 @@ def test_the_number_of_threads_changes_no_bit(name: str, sizes: dict[str, Any]) 
     for one, other in ((a, b) for many in others for a, b in zip(ones, many, strict=True)):
         assert [x.tobytes() for x in other.outputs] == [x.tobytes() for x in one.outputs]
         assert (other.tasks, other.cycles) == (one.tasks, one.cycles)
+
+
+@each_small
+def test_checks_find_nothing(name: str, sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = Workload.compile
+    monkeypatch.setattr(Workload, "compile", lambda w, *args, **options: compiled(w, *args, **options, check="all"))
+    monkeypatch.setattr(report, "timed", lambda run: [run(), 0.0][1])
+    for result in results(name, **sizes):
+        assert not result.failures
 
 
 @pytest.mark.parametrize(("name", "options"), DEFAULTS)
