@@ -432,7 +432,7 @@ PTO718 the largest or smallest of no elements
 PTO719 lengths, pointers or indices computed in the run that no axis can have
 PTO720 under check="bounds", a view outside of its tensor
 PTO721 under check="numerics", a result that differs from the reference evaluator's
-PTO722 under check="numerics", a NaN or an infinity made of finite numbers
+PTO722 under check="numerics", a NaN made of numbers, or an infinity of finite ones
 PTO730 an index inside a kernel that leads outside of its tile
 PTO731 an input that changed while a run read it
 """)

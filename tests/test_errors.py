@@ -932,8 +932,8 @@ def an_index_of_f64() -> None:
 
 
 @mistake("PTO161", TraceError)
-def an_index_of_u64() -> None:
-    of_data(lambda x, y, n: copy(x[cast(item(n[0]), DType.U64)], y[0]))  # <-- PTO161
+def an_index_of_f64() -> None:
+    of_data(lambda x, y, n: copy(x[cast(item(n[0]), DType.F64)], y[0]))  # <-- PTO161
 
 
 @mistake("PTO161", TraceError)

@@ -1,6 +1,7 @@
 #include "pto_wsp/arena.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 
 namespace pto_wsp {
@@ -116,6 +117,8 @@ std::uint64_t Arena::acquire(std::uint32_t tensor) {
   }
   return serial;
 }
+
+void Arena::clear(std::uint32_t tensor) { std::memset(data_ + places_[tensor].begin, 0, sizes_[tensor]); }
 
 void Arena::trim() {
   if (capacity_ > max_idle_bytes) give_back();

@@ -30,8 +30,10 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
 
 Front::Step Front::next() {
   if (pending_ != Pending::nothing) [[unlikely]] {
-    if (std::exchange(pending_, Pending::nothing) == Pending::task) return task_step();
-    if (!walker_.complete_read()) return fail();
+    const Pending pending = std::exchange(pending_, Pending::nothing);
+    if (pending == Pending::task) return task_step();
+    if (pending == Pending::memory) arena_->clear(walker_.id());
+    if (pending == Pending::read && !walker_.complete_read()) return fail();
   }
   while (true) {
     switch (walker_.next()) {
@@ -52,7 +54,8 @@ Front::Step Front::next() {
         leave();
         break;
       case Walker::Event::acquire:
-        if (!reuse(walker_.id())) return wait_for(Pending::nothing);
+        if (!reuse(walker_.id())) return wait_for(walker_.zeroed() ? Pending::memory : Pending::nothing);
+        if (walker_.zeroed()) arena_->clear(walker_.id());
         break;
       case Walker::Event::release:
         if (ring_ != nullptr) arena_->release(walker_.id(), ring_->issued());

@@ -404,6 +404,7 @@ class PlanReader {
     Node n;
     n.kind = NodeKind::acquire;
     n.id = temporary();
+    n.zeroed = in_.u(1, "whether a temporary begins as zeros") == 1;
     if (parallel_ != 0) refuse("a temporary is acquired inside a parallel loop");
     if (acquired_[n.id]) refuse("a temporary is acquired twice");
     acquired_[n.id] = true;

@@ -115,7 +115,10 @@ bool Walker::perform(const BoundNode& n, Event& event) {
   switch (n.kind) {
     case NodeKind::slot_set:
       return !plan_->operand(n, n.plan->operand, regs_.data(), slots_[id_], failure_);
-    case NodeKind::acquire: event = Event::acquire; return true;
+    case NodeKind::acquire:
+      zeroed_ = n.plan->zeroed;
+      event = Event::acquire;
+      return true;
     case NodeKind::release: event = Event::release; return true;
     case NodeKind::reset: event = Event::reset; return true;
     case NodeKind::read:

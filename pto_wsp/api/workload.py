@@ -59,7 +59,7 @@ class Workload(Traced, Schedules):
         threads: most threads that work on a run; None means PTO_WSP_NUM_THREADS, else the processors there are.
         check: "races", "bounds", "numerics" or "all": runs go task by task in program order, and the first iterations of one P loop
         that touch a common element (RaceError), view outside of its tensor (BoundsError), result away from the reference
-        evaluator's, or NaN or infinity made of finite numbers (KernelError) stops them. Slow; None checks what every run checks.
+        evaluator's, or a NaN made of numbers, or an infinity of finite ones (KernelError) stops them. Slow; None checks what every run checks.
         Raises CompileError (unknown target or arch, schedules that have no meaning) and BindError (arrays that do not fit).
         """
         no_options("compile", options, "target, arch, threads, check")

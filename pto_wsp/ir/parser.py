@@ -147,7 +147,8 @@ class Parser(Reader):
             params = self.params()
             return Eqn(prim, outs, (self.view(),), params)
         if prim in BUFFERS:
-            return Eqn(prim, outs, (self.tensor_var(),))
+            params = self.params()
+            return Eqn(prim, outs, (self.tensor_var(),), params)
         if prim in ("yield", "slot_get", "slot_set") or self.is_scalar(prim):
             params = self.params()
             return Eqn(prim, outs, self.operands(), params)

@@ -62,7 +62,7 @@ reduce_any_p = Primitive("reduce_any", Dialect.TASK, doc="whether an element is 
 reduce_all_p = Primitive("reduce_all", Dialect.TASK, doc="whether no element is 0")
 slot_get_p = Primitive("slot_get", Dialect.TASK, doc="the value of a slot")
 slot_set_p = Primitive("slot_set", Dialect.TASK, doc="gives a slot its value")
-acquire_p = Primitive("acquire", Dialect.TASK, doc="memory for a temporary, of any content")
+acquire_p = Primitive("acquire", Dialect.TASK, doc="memory for a temporary, of any content, or with zero=true of zeros")
 release_p = Primitive("release", Dialect.TASK, doc="the end of a temporary's life")
 
 LOOPS = ("parallel_for", "seq_for")
@@ -343,6 +343,11 @@ def _buffer_type(eqn: Eqn, scope: Scope) -> None:
     assert isinstance(x, Var)
     temporaries = [v for v in scope.wir.tensors if isinstance(v.type, TensorType) and v.type.role.value == "temporary"]
     _need(x in temporaries, eqn, f"{x.name} is no temporary")
+    _need(
+        dict(eqn.params) in ({}, {"zero": True}) and (eqn.prim == "acquire" or not eqn.params),
+        eqn,
+        "has no such parameter",
+    )
 
 
 def _task_type(eqn: Eqn, scope: Scope) -> None:

@@ -20,7 +20,7 @@ task    := "task" [params] name "[" {expr} "]" "(" {param "=" (view | value)} ")
 read    := ("item" | "reduce_sum" | ... | "reduce_all") [params] view
 scalar  := "s." operation [params] {value}
 slot    := "slot_get" params | "slot_set" params value
-buffer  := ("acquire" | "release") name
+buffer  := ("acquire" | "release") [params] name
 yield   := "yield" [params] {value}
 carry   := "carry" {value}                 in the pure form: what a region changes,
 as      := "as" name {"," name}            and what it is called inside

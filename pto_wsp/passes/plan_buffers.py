@@ -7,6 +7,7 @@
 
 Both stand in the innermost region around all uses that is in no parallel loop, whose iterations run at once. A temporary whose
 elements a loop's body always writes before it reads them is acquired anew in each iteration; else it keeps them for the next.
+Where that is not known of the first use after acquiring, the memory begins as zeros: what a run gives never depends on the last one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from pto_wsp.ir.core import At, Axis, Direction, Eqn, Region, Role, Slice, TileAt, Var, View, ViewDim, Wir
+from pto_wsp.ir.core import At, Axis, Direction, Eqn, Param, Region, Role, Slice, TileAt, Var, View, ViewDim, Wir
 from pto_wsp.ir.expr import Expr, ceildiv, const, var
 from pto_wsp.ir.tasks import LOOPS, PARTS
 
@@ -62,10 +63,11 @@ def _place(wir: Wir, region: Region, temporaries: Mapping[str, Var]) -> Region:
             inner.setdefault((first, inside[0]), {})[v.name] = v
             continue
         for k, prim, at in ((first, "acquire", before), (last, "release", after)):
+            params = _begin(wir, region.eqns[first], v) if prim == "acquire" else {}
             if eqns[k].prim in PARTS:
-                eqns[k] = _in_part(eqns[k], v, prim)
+                eqns[k] = _in_part(eqns[k], v, prim, params)
             else:
-                at.setdefault(k, []).append(Eqn(prim, ins=(v,), loc=region.eqns[k].loc))
+                at.setdefault(k, []).append(Eqn(prim, ins=(v,), params=params, loc=region.eqns[k].loc))
     for (k, part), those in inner.items():
         eqns[k] = _with_region(eqns[k], part, _place(wir, eqns[k].regions[part], those))
     # what was acquired last is released first, so that lives nest where they can
@@ -82,7 +84,12 @@ def _lives_within(wir: Wir, eqn: Eqn, part: int, v: Var) -> bool:
     return eqn.prim in (*PARTS, "cond")
 
 
-def _in_part(eqn: Eqn, v: Var, prim: str) -> Eqn:
+def _begin(wir: Wir, first: Eqn, v: Var) -> dict[str, Param]:
+    """How its memory begins: `first` is what uses it first."""
+    return {} if _is_written_first(wir, (first,), v.name, {}) else {"zero": True}
+
+
+def _in_part(eqn: Eqn, v: Var, prim: str, params: dict[str, Param]) -> Eqn:
     """Acquire before the first use in the first part that has one, or release after the last in the last."""
     parts = [i for i, r in enumerate(eqn.regions) if _users(r, v.name)]
     part = parts[0] if prim == "acquire" else parts[-1]
@@ -91,9 +98,9 @@ def _in_part(eqn: Eqn, v: Var, prim: str) -> Eqn:
     k = users[0] if prim == "acquire" else users[-1]
     user = region.eqns[k]
     if user.prim in PARTS:
-        new = (_in_part(user, v, prim),)
+        new = (_in_part(user, v, prim, params),)
     else:
-        mark = Eqn(prim, ins=(v,), loc=user.loc)
+        mark = Eqn(prim, ins=(v,), params=params, loc=user.loc)
         new = (mark, user) if prim == "acquire" else (user, mark)
     return _with_region(eqn, part, replace(region, eqns=(*region.eqns[:k], *new, *region.eqns[k + 1 :])))
 

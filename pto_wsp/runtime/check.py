@@ -113,8 +113,15 @@ class Checker:
         if "races" in self.modes:
             self._look_for_races(site, task)
         if "numerics" in self.modes:
-            task.reference = Reference(self._leaves[task.kernel.name], self._arguments(task))
+            task.reference = self._reference(task)
         return task
+
+    def _reference(self, task: _Task) -> Reference:
+        try:
+            return Reference(self._leaves[task.kernel.name], self._arguments(task))
+        except PtoError as e:
+            at = {} if e.loc is None else {"operation at": e.loc}
+            raise self._found(e.code, type(e), task, f"task {task.name}: {e.what}", {**e.values, **at}, e.fix) from e
 
     def _elements(self, task: _Task, param: KernelParam, view: View) -> list[Range]:
         try:
@@ -190,7 +197,7 @@ class Checker:
             raise self._not_finite(task, param, birth)
 
     def _not_finite(self, task: _Task, param: KernelParam, birth: Birth) -> PtoError:
-        what = f"task {task.name}: {birth.operation} makes a NaN or an infinity of finite numbers, and {param.name} gets it"
+        what = f"task {task.name}: {birth.operation} makes a NaN of numbers, or an infinity of finite ones, and {param.name} gets it"
         values: dict[str, object] = {"kernel": task.kernel.label, "operation": birth.operation}
         if birth.loc is not None:
             values["operation at"] = birth.loc

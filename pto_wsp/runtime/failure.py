@@ -199,6 +199,10 @@ def _extent(f: _Failure) -> PtoError:
     data = next((a for a in f.wir.axes if a.name == axis.name), None)
     if data is not None and f.made_in_the_run(data.tensors[0]):
         return _wrong_axis(f, data.tensors[0], what)
+    read = f.places.source(axis.size)
+    if read is not None and read.tensor in written_tensors(f.wir):
+        f.values["elements"] = f"{show_view(read)}, which tasks of this run compute"
+        return f.error("PTO719", ExecutionError, what, "compute lengths of 0 or more")
     return f.error("PTO511", BoundsError, what, "extents are 0 or more")
 
 

@@ -16,7 +16,7 @@ from pto_wsp.runtime.elements import Array
 
 @dataclass(frozen=True)
 class Birth:
-    """The operation that made a NaN or an infinity of finite numbers."""
+    """The operation that made a NaN of numbers, or an infinity of finite ones."""
 
     operation: str
     loc: Location | None
@@ -45,9 +45,13 @@ class Reference:
         radii = [np.zeros(a.shape) if n is None else _cut(self.radii[n], a) for n, a in zip(names, ins, strict=True)]
         self.radii[name] = deviation(eqn, ins, radii, out)
         known = [n for n in names if n is not None]
-        if all(_finite(a) for a in ins) and not any(isinstance(x, Literal) and not _finite(x.value) for x in eqn.ins):
-            if not _finite(out):
-                self.births[name] = Birth(eqn.prim, eqn.loc)
+        given = [*ins, *(np.asarray(x.value) for x in eqn.ins if isinstance(x, Literal))]
+        from_finite = all(_finite(a) for a in given)
+        # an infinity may be meant (a mask), a NaN that none of the operands has is not
+        if (from_finite and not _finite(out)) or (_has_nan(out) and not any(_has_nan(a) for a in given)):
+            self.births[name] = Birth(eqn.prim, eqn.loc)
+            return
+        if from_finite:
             return
         self._pass(name, known, out)
 
@@ -58,6 +62,10 @@ class Reference:
             self.births[name] = born
         else:
             self.births.pop(name, None)
+
+
+def _has_nan(a: Array) -> bool:
+    return a.dtype.kind not in "biu" and bool(np.isnan(a.astype(np.float64)).any())
 
 
 def _finite(x: object) -> bool:

@@ -128,6 +128,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _length(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
 def command_line(
     run: Callable[..., Result | Sequence[Result]], description: str | None, arguments: Sequence[str] | None = None
 ) -> int:
@@ -141,7 +145,12 @@ def command_line(
             shown = "all processors" if p.default is None else p.default
             several = "+" if isinstance(p.default, tuple) else None
             parser.add_argument(
-                option, type=_count, nargs=several, default=p.default, metavar="N", help=f"default: {shown}"
+                option,
+                type=_length if several else _count,
+                nargs=several,
+                default=p.default,
+                metavar="N",
+                help=f"default: {shown}",
             )
     results = run(**vars(parser.parse_args(arguments)))
     return show([results] if isinstance(results, Result) else results)

@@ -160,7 +160,18 @@ class WorkloadBuilder:
         return expr.symbol(name)
 
     def tensor(self, t: TensorSpec) -> str:
-        """The name of a tensor of the workload, which becomes one of its inputs."""
+        """The name of a tensor of the workload, which becomes one of its inputs. Raises TraceError for one that a branch or a
+        sequential loop made, which has ended: the branch may not have run, and a loop hands nothing on from one iteration to the next."""
+        left = next((b for b in t.within if not any(b is open_ for open_ in self.blocks)), None)
+        if left is not None:
+            where = "a branch of P.when" if left.loop is None else f"the loop over {left.loop.label}"
+            raise TraceError(
+                "PTO157",
+                f"a tensor made inside of {where} is used outside of it",
+                values={"tensor": t},
+                loc=here(),
+                fix="make it before, and write it inside; what one iteration hands to the next: scan(f), or two tensors used in turn",
+            )
         for name, known in self.tensors.items():
             if known is t:
                 return name

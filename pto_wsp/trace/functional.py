@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pto_wsp.errors import Location, TraceError, here
 from pto_wsp.ir.core import At, DType, Eqn, Gather, In, Region, Role, View, ViewDim, Wir, written_tensors
 from pto_wsp.ir.expr import Expr, var
-from pto_wsp.trace.builder import OpenLoop, WorkloadBuilder, current_workload
+from pto_wsp.trace.builder import Block, OpenLoop, WorkloadBuilder, current_workload
 from pto_wsp.trace.index import Index
 from pto_wsp.trace.tensor import Part, ShapeDim, TensorSpec, TensorView
 
@@ -22,8 +22,22 @@ class Buffer(TensorSpec):
         dims = tuple(e.const if e.is_const else Index(e, None) for e in lead)
         super().__init__((*dims, *self.spec_shape), dtype, name=name)
         self.lead = len(lead)
+        self._within: tuple[Block, ...] = ()
         self.returned = False
         self.held: object = self
+
+    @property
+    def within(self) -> tuple[Block, ...]:
+        """The branches and sequential loops around its `empty`."""
+        return self._within
+
+    def keep_within(self, blocks: Iterable[Block]) -> None:
+        """Where it was made."""
+        self._within = tuple(blocks)
+
+    def outlives(self, block: Block) -> None:
+        """It may be used when `block` has ended: all its iterations write it."""
+        self._within = tuple(b for b in self._within if b is not block)
 
     @property
     def role(self) -> Role:
@@ -44,11 +58,14 @@ def empty(shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None) -
 
     shape: integers, symbols, dynamic axes. Returned, it is a result of the workload; else it lives in memory that the run reuses.
     Inside a `P` loop every iteration has its own, so the extents of the loops must be known before the run; inside `P.seq` the
-    iterations share it. Raises TraceError outside of a workload, and where an extent is known only from data.
+    iterations share it. What a branch or a `P.seq` loop makes ends with it. Raises TraceError outside of a workload, and where an extent is known only from data.
     """
     builder = current_workload("empty")
     loops = builder.parallel_loops
     buffer = Buffer(tuple(_extent(builder, loop) for loop in loops), shape, dtype, name)
+    buffer.keep_within(
+        b for b in builder.blocks[1:] if (b.given if b.loop is None else not any(b.loop is loop for loop in loops))
+    )
     return _owned(builder, buffer, [var(loop.var.name) for loop in loops])
 
 

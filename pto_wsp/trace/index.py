@@ -151,6 +151,11 @@ class Scalar64(ABC):
     def __bool__(self) -> bool:
         raise self._flow("the truth of")
 
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise self._flow("formatting")
+        return str(self)
+
     def __int__(self) -> int:
         raise self._flow("the number of")
 

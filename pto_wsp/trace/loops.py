@@ -122,7 +122,8 @@ class _P:
     expressions. `with P.when(c):`, `with P.otherwise():`: one branch runs.
     """
 
-    def __call__(self, *axes: Any) -> _Loops:
+    def __call__(self, *axes: Any, **options: Any) -> _Loops:
+        no_options("P", options, "none; P.seq has while_")
         return _Loops(axes, "parallel_for", "P")
 
     def grid(self, *extents: Any) -> _Loops:

@@ -114,6 +114,8 @@ class DataScalar(Scalar64):
         return self.source
 
     def to_expr(self) -> Expr:
+        if self.dtype is DType.U64:  # where it is used, a number beyond i64 is an error
+            return node("cast", (self,), I64).to_expr()
         if self.dtype is not I64:
             raise TraceError(
                 "PTO161",

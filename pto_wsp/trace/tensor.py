@@ -27,7 +27,7 @@ from pto_wsp.trace.index import Element, Index, Scalar64, as_expr, owner_of
 from pto_wsp.trace.scalar import DataScalar, innermost
 
 if TYPE_CHECKING:
-    from pto_wsp.trace.builder import WorkloadBuilder
+    from pto_wsp.trace.builder import Block, WorkloadBuilder
 
 ShapeDim = int | Scalar64 | DenseDyn
 Use = tuple["WorkloadBuilder | None", Expr]
@@ -139,6 +139,11 @@ class TensorSpec(Element):
         return self.spec_shape
 
     @property
+    def within(self) -> tuple[Block, ...]:
+        """The branches and sequential loops that it may be used in alone."""
+        return ()
+
+    @property
     def role(self) -> Role:
         """Who owns the storage."""
         return Role.GIVEN
@@ -170,6 +175,10 @@ class TensorSpec(Element):
     def tiles(self, size: int) -> Tiles:
         """Tile indices over the first dimension."""
         return TensorView(self).tiles(size)
+
+    def valid(self, *, rows: Any = None, cols: Any = None) -> TensorView:
+        """As of a view: the tensor as a tile of which only the first rows and columns are valid."""
+        return TensorView(self).valid(rows=rows, cols=cols)
 
     @property
     def is_element(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pto_wsp.errors import Location, TraceError, TypeCheckError, here
+from pto_wsp.errors import CompileError, Location, TraceError, TypeCheckError, here
 from pto_wsp.ir.core import Eqn, Region, Role, TensorType, Var, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.rename import Renaming
@@ -23,6 +23,8 @@ from pto_wsp.trace.calls import Call
 from pto_wsp.trace.data_axes import Ragged, Sparse
 from pto_wsp.trace.functional import buffer_of, check_returned, leaves, paths, refuse_unwritten, returns_of, tree_map
 from pto_wsp.trace.tensor import Tensor, TensorSpec
+
+MAX_CALLS = 100  # Python's own stack bears not many more
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +194,14 @@ def called(builder: WorkloadBuilder, f: TracedFunction, given: dict[str, Any]) -
             values={"calls": " -> ".join([*names, f.label])},
             loc=here(),
             fix="write a loop: P.seq(n), or Python's for over a Python number",
+        )
+    if len(builder.calls) >= MAX_CALLS:
+        raise CompileError(
+            "PTO405",
+            f"workloads that call each other deeper than {MAX_CALLS}",
+            values={"innermost": f.label},
+            loc=here(),
+            fix="write a loop over the layers: for Python's for, P.seq or scan",
         )
     named = {path: x for n, a in given.items() for path, x in paths(a, n)}
     call = Call(f.user_fn, f.label, named, f.fn, len(builder.blocks))

@@ -110,7 +110,8 @@ class _Work:
         """The same views, and the same scalars of one dtype, are one parameter."""
         key = (arg.key if isinstance(arg, Literal) else arg, p.type.dtype)
         if key not in self._memory:
-            name = unique(p.name, {m.var.name for m in self._memory.values()})
+            taken = {m.var.name for m in self._memory.values()} | {v.name for e in self._builder.eqns for v in e.outs}
+            name = unique(p.name, taken)
             kind = p.type
             if isinstance(kind, TileType):
                 kind = TileType(kind.dtype, kind.rows, kind.cols, f"{name}.rows", f"{name}.cols")

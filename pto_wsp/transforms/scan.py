@@ -48,6 +48,8 @@ def scan(f: F, length: ShapeDim | None = None) -> F:
         new, y = dict(paths(result[0], "carry")), dict(paths(result[1], "ys"))
         _same_types(builder, new, buffers, loc)
         ys = {n: empty((count, *x.shape), x.dtype, name=n) for n, x in y.items() if x is not None}
+        for all_of_it in ys.values():
+            buffer_of(all_of_it).outlives(builder.blocks[-1])
         made: list[tuple[Owned, Owned, Scalar64]] = [(x, buffers[n], (i + 1) % 2) for n, x in new.items()]
         made += [(y[n], all_of_it, i) for n, all_of_it in ys.items()]
         placed: dict[int, TensorView] = {}

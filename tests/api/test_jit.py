@@ -1,5 +1,6 @@
 """jit: functions of arrays."""
 
+import itertools
 import threading
 from typing import Any
 
@@ -336,3 +337,49 @@ def test_records_keep_their_fields() -> None:
     assert (f(x, work) == 2 * x[::-1]).all()
     work["source"] = [0, 1]
     assert (f(x, work) == 2 * x).all()
+
+
+@kernel
+def accumulate(x: In[Tensor], out: InOut[Tensor]):
+    pto.store(out, out + x)
+
+
+@kernel
+def take(x: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x)
+
+
+def test_what_no_task_has_written_yet_is_zero_at_every_call() -> None:
+    @workload
+    def only_added_to(x):
+        total, out = empty_like(x), empty_like(x)
+        for i in P(x.tiles(16)):
+            accumulate[i](x=x[i], out=total[i])
+        for i in P(x.tiles(16)):
+            take[i](x=total[i], out=out[i])
+        return out
+
+    @workload
+    def read_too_early(x):
+        early, out = empty_like(x), empty_like(x)
+        take(x=early, out=out)
+        take(x=x, out=early)
+        return out
+
+    @workload
+    def written_in_part(x):
+        layers = [x, *(empty_like(x) for _ in range(3))]
+        for a, b in itertools.pairwise(layers):
+            take(x=a, out=b)
+        part, out = empty_like(x), empty_like(x)
+        take(x=layers[-1][0:16], out=part[0:16])
+        take(x=part, out=out)
+        return out
+
+    for threads in (1, 2):
+        f, g, h = (jit(w, threads=threads) for w in (only_added_to, read_too_early, written_in_part))
+        for k in range(1, 4):
+            x = np.full((40, 3), k, np.float32)
+            assert (f(x) == x).all()
+            assert not g(x).any()
+            assert (h(x) == np.where(np.arange(40)[:, None] < 16, x, 0)).all()

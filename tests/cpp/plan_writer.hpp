@@ -189,7 +189,7 @@ inline Bytes cond(const Bytes& operand, const Bytes& then, const Bytes& otherwis
 }
 inline Bytes slot_get(std::uint64_t r, std::uint64_t slot) { return Out().u(8).u(0).u(r).u(slot).bytes; }
 inline Bytes slot_set(std::uint64_t slot, const Bytes& operand) { return Out().u(9).u(0).u(slot).raw(operand).bytes; }
-inline Bytes acquire(std::uint64_t tensor) { return Out().u(10).u(tensor).bytes; }
+inline Bytes acquire(std::uint64_t tensor, bool zeroed = false) { return Out().u(10).u(tensor).u(zeroed ? 1 : 0).bytes; }
 inline Bytes release(std::uint64_t tensor) { return Out().u(11).u(tensor).bytes; }
 inline Bytes reset(std::uint64_t handle) { return Out().u(12).u(handle).bytes; }
 

@@ -74,10 +74,10 @@ def test_reads_and_gathers_are_uses_and_unused_temporaries_are_not_there() -> No
   task copy[](x=X[gather(I[0 :+ 1]), 0 :+ 8], y=Y[0 :+ 1, 0 :+ 8])
 """,
         """
-  acquire T
+  acquire[zero=true] T
   a: f64 = item T[0, 0]
   release T
-  acquire I
+  acquire[zero=true] I
   task copy[](x=X[gather(I[0 :+ 1]), 0 :+ 8], y=Y[0 :+ 1, 0 :+ 8])
   release I
 """,
@@ -157,7 +157,7 @@ def test_a_nest_of_loops_writes_all_of_it_or_not(axis: str, view: str, type_: st
 )
 def test_what_the_next_iteration_reads_is_acquired_outside(first: str, second: str) -> None:
     loop = f"  seq_for i in i: Dense(4) {{\n    task {first}\n    task {second}\n  }}"
-    check(loop, f"  acquire T\n{loop}\n  release T", SMALL)
+    check(loop, f"  acquire[zero=true] T\n{loop}\n  release T", SMALL)
 
 
 def test_conditions_branches_and_nests_that_read_other_elements_stay_inside() -> None:
@@ -185,7 +185,7 @@ def test_conditions_branches_and_nests_that_read_other_elements_stay_inside() ->
     }
   }""",
     ):
-        check(loop, f"  acquire T\n{loop}\n  release T", SMALL)
+        check(loop, f"  acquire[zero=true] T\n{loop}\n  release T", SMALL)
 
 
 def test_a_branch_and_a_part_have_their_own() -> None:
@@ -210,10 +210,10 @@ def test_a_branch_and_a_part_have_their_own() -> None:
         f"""
   combine {{
     part {{
-      acquire U
+      acquire[zero=true] U
       cond true:bool {{
         then {{
-          acquire T
+          acquire[zero=true] T
           task copy[](x={ROW}, y=Y[0 :+ 1, 0 :+ 8])
           release T
         }}

@@ -194,7 +194,7 @@ def test_an_infinity_is_blamed_on_the_operation_that_made_it() -> None:
         applied(logarithm, x).run()
     e = caught.value
     assert e.code == "PTO722"
-    assert e.what.startswith("task logarithm[b=1]: log makes a NaN or an infinity")
+    assert e.what.startswith("task logarithm[b=1]: log makes a NaN of numbers, or an infinity")
     assert str(e.values["operation at"]).startswith(__file__)
     x[1, 2, 3] = np.inf
     applied(logarithm, x).run()
@@ -229,3 +229,34 @@ def test_there_are_four_checks(check: Any) -> None:
     w = scattered(ones(3, 4, 4), Tensor(ones(8, 4, 4)), np.array([5, 2, 8]))
     with pytest.raises(CompileError, match="PTO410"):
         w.compile(check=check)
+
+
+def test_a_nan_of_infinities_is_found() -> None:
+    @kernel
+    def masked(x: In[Tensor], y: Out[Tensor]):
+        pto.store(y, pto.softmax(pto.where(x > 0.0, x, -np.inf)))
+
+    x = np.ones((2, 4, 4), np.float32)
+    x[1, 2] = -1  # nothing is left of this row: -inf - -inf
+    with pytest.raises(KernelError) as caught:
+        applied(masked, x).run()
+    assert caught.value.code == "PTO722"
+    assert "masked[b=1]: sub makes" in caught.value.what
+
+
+def test_what_stops_a_kernel_is_said_of_its_task() -> None:
+    @kernel
+    def picked(x: In[Tensor], index: In[Tensor], y: Out[Tensor]):
+        pto.store(y, pto.gather(x, index))
+
+    @workload
+    def rows(X, index, Y):
+        for i in P(8):
+            picked[i](x=X[i : i + 1], index=index[i : i + 1], y=Y[i : i + 1])
+
+    x, index = np.ones((8, 4), np.float32), np.zeros((8, 4), np.int32)
+    index[5, 2] = 9
+    with pytest.raises(BoundsError) as caught:
+        rows(x, index, np.zeros_like(x)).compile(check="numerics").run()
+    assert caught.value.code == "PTO730"
+    assert caught.value.values["task"] == "picked[i=5]"

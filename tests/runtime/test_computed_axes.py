@@ -8,6 +8,7 @@ import pytest
 from pto_wsp import (
     BoundsError,
     DType,
+    ExecutionError,
     In,
     Out,
     P,
@@ -21,6 +22,7 @@ from pto_wsp import (
     kernel,
     pto,
     slot_i64,
+    slot_u64,
     workload,
 )
 
@@ -61,10 +63,13 @@ def test_lengths_may_be_a_row_of_a_matrix_that_tasks_write(first: int, step: int
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("first", "code"), [(-1, "PTO511"), (-2, "PTO511"), (-5, "PTO511"), (17, "PTO163")])
-def test_wrong_lengths_are_found_where_they_are_read(first: int, code: str, threads: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "code", "cls"),
+    [(n, "PTO719", ExecutionError) for n in (-1, -2, -5)] + [(17, "PTO163", BoundsError)],
+)
+def test_wrong_lengths_are_found_where_they_are_read(first: int, code: str, cls: Any, threads: int) -> None:
     program, y = lengths_of_tasks(first, 0, threads)
-    with pytest.raises(BoundsError) as e:
+    with pytest.raises(cls) as e:
         program.run()
     assert e.value.code == code
     assert not y.any()
@@ -97,3 +102,21 @@ def test_a_slot_whose_value_nobody_uses_can_be_set() -> None:
 
     unused(x, y).compile().set_slot(3, 7).run()
     assert (y == 2).all()
+
+
+def test_unsigned_scalars_are_extents_and_indices_as_they_are() -> None:
+    x, y = np.arange(64, dtype=np.float32).reshape(4, 2, 8), np.zeros((4, 2, 8), np.float32)
+
+    @workload
+    def some(X, at, Y):
+        for i in P(slot_u64(2)):
+            double[i](x=X[at[i]], y=Y[i])
+
+    at = np.array([3, 1, 0, 2], np.uint64)
+    program = some(x, at, y).compile().set_slot(2, 3)
+    program.run()
+    assert (y[:3] == 2 * x[[3, 1, 0]]).all()
+    assert not y[3].any()
+    at[1] = 2**63
+    with pytest.raises(BoundsError):
+        program.run()

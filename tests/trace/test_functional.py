@@ -169,14 +169,28 @@ def test_a_temporary_of_tiles_of_a_symbolic_size_has_room_for_all() -> None:
     assert str(w(TensorSpec((n, 8), F32), TensorSpec((n, 8), F32)).wir.tensors[1].type) == "f32[$n,16,8]"
 
 
-def test_a_result_may_come_out_of_a_sequential_loop() -> None:
+def test_a_tensor_does_not_come_out_of_a_sequential_loop() -> None:
     @workload
-    def w(x):
+    def carried(x):
         for _ in P.seq(3):
-            y = doubled(x)
-        return y
+            x = doubled(x)  # each iteration is traced once: it would read the same x each time
+        return x
 
-    assert tensors(w(SPEC))[1] == ("y", "f32[40,8]", Role.RESULT)
+    with pytest.raises(TraceError, match=r"(?s)PTO157.*scan"):
+        carried(SPEC)
+
+
+def test_a_tensor_does_not_come_out_of_a_branch() -> None:
+    @workload
+    def chosen(x, flag):
+        with P.when(item(flag[0]) > 0):
+            y = doubled(x)
+        with P.otherwise():
+            y = doubled(doubled(x))
+        return doubled(y)
+
+    with pytest.raises(TraceError, match=r"PTO157.*branch"):
+        chosen(SPEC, TensorSpec((1,), DType.I32))
 
 
 def test_a_result_of_one_iteration_stays_in_its_loop() -> None:

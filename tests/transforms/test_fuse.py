@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pto_wsp import BoundsError, KernelError, ScheduleError, TypeCheckError, fuse
+from pto_wsp import (
+    BoundsError,
+    In,
+    KernelError,
+    Out,
+    P,
+    ScheduleError,
+    Tensor,
+    TypeCheckError,
+    fuse,
+    kernel,
+    pto,
+    workload,
+)
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.evaluate import evaluate
@@ -333,3 +346,24 @@ def test_fused_tasks_give_the_same(body: str, kernels: tuple[str, ...] | None) -
         assert e.code == "PTO409"  # noqa: PT017 - a refusal is an answer
         return
     check_results(w.wir, out.wir)
+
+
+def test_parameters_and_values_of_fused_kernels_keep_names_of_their_own() -> None:
+    @kernel
+    def plus_one(x: In[Tensor], out: Out[Tensor]):
+        pto.store(out, x + 1.0)
+
+    @kernel
+    def product(a: In[Tensor], b: In[Tensor], out: Out[Tensor]):
+        pto.store(out, a * b)
+
+    @workload
+    def both(X, Y, Z, T):
+        for i in P(8):
+            plus_one[i](x=X[i : i + 1], out=T[i : i + 1])
+            product[i](a=Y[i : i + 1], b=T[i : i + 1], out=Z[i : i + 1])
+
+    x, y, z, t = (np.full((8, 4), k, np.float32) for k in (1, 3, 0, 0))
+    both(x, y, z, t).fuse(loop="i").compile().run()
+    assert (z == 6).all()
+    assert (t == 2).all()

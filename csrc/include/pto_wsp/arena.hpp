@@ -26,6 +26,9 @@ class Arena {
   /// Of the last `prepare`.
   std::uint64_t bytes() const { return bytes_; }
 
+  /// Makes the tensor zeros. No task uses its memory.
+  void clear(std::uint32_t tensor);
+
   /// Between runs: gives back what few runs need.
   void trim();
 

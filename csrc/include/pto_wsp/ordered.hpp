@@ -64,7 +64,7 @@ class Front : private Liveness {
   };
 
   // To be done after a wait.
-  enum class Pending : std::uint8_t { nothing, read, task };
+  enum class Pending : std::uint8_t { nothing, read, task, memory };
 
   bool finished(const ClockRef& task) const override {
     return clock_->complete(task) && (ring_ == nullptr || ring_->finished(task.serial));

@@ -149,6 +149,7 @@ struct Node {
   NodeKind kind = NodeKind::block;
   bool sequential = false;            // loop
   bool conditional = false;           // loop: children are the condition's block and the body, `operand` says whether to go on
+  bool zeroed = false;                // acquire: the memory begins as zeros
   EvalOp op = EvalOp::mul;            // eval
   std::uint32_t reg = 0;              // loop, eval, scalar, read, slot_get
   std::uint32_t id = 0;               // loop: its id; otherwise index into tasks(), scalars(), reads(), slots(), tensors(), handles

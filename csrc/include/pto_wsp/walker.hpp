@@ -33,6 +33,8 @@ class Walker {
   std::uint32_t task() const { return task_; }
   /// A tensor or a handle.
   std::uint32_t id() const { return id_; }
+  /// Of a temporary that has been acquired: whether its memory begins as zeros.
+  bool zeroed() const { return zeroed_; }
   /// What a read waits for. It is in bounds, and of at least one element.
   const TrackedView& read_view() const { return plan_->reads()[reading_->task].from.view; }
   /// False: failure().
@@ -63,6 +65,7 @@ class Walker {
   int steps_ = 0;  // since the last pause, whatever was told or walked in between
   std::uint32_t first_ = none;
   std::uint32_t task_ = none, id_ = none;
+  bool zeroed_ = false;
   const BoundNode* reading_ = nullptr;
   Failure failure_;
 };

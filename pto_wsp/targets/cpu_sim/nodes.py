@@ -163,7 +163,8 @@ class Body:
 
     def _without_origin(self, eqn: Eqn) -> int:
         if eqn.prim in BUFFERS:
-            self.s.u(_ACQUIRE if eqn.prim == "acquire" else _RELEASE, self.tensors[_buffer(eqn)])
+            tensor = self.tensors[_buffer(eqn)]
+            self.s.u(*((_ACQUIRE, tensor, int("zero" in eqn.params)) if eqn.prim == "acquire" else (_RELEASE, tensor)))
         else:
             self.s.out += self.block(eqn.regions[0])
         return 1
