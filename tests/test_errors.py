@@ -932,11 +932,6 @@ def an_index_of_f64() -> None:
 
 
 @mistake("PTO161", TraceError)
-def an_index_of_f64() -> None:
-    of_data(lambda x, y, n: copy(x[cast(item(n[0]), DType.F64)], y[0]))  # <-- PTO161
-
-
-@mistake("PTO161", TraceError)
 def a_gather_through_floats() -> None:
     of_data(lambda x, y, n: copy(x[0, x[0, 0]], y[0]))  # <-- PTO161
 
