@@ -106,7 +106,8 @@ TILE_DTYPES = tuple(d for d in DType if d.in_tiles)
 ZERO = const(0)
 
 Dim = int | str
-"""A tile's valid rows or columns: a number (all of them, by construction), or "x.rows"/"x.cols" of the tile parameter x."""
+"""A valid extent: a number (all of them, by construction), "x.rows"/"x.cols" of the tile parameter x, "x.0", "x.1", ... of the
+region parameter x, or the name of an i64 scalar of the kernel."""
 
 
 def _dim(d: Dim) -> str:
@@ -151,6 +152,17 @@ class ScalarType:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionType:
+    """A region of a tensor, of which a kernel loads tiles: 1 to 4 dimensions, None where the length is known at the task."""
+
+    dtype: DType
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join('?' if n is None else str(n) for n in self.shape)}]"
+
+
+@dataclass(frozen=True, slots=True)
 class IndexType:
     """A loop variable: an integer."""
 
@@ -186,7 +198,7 @@ class TensorType:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
-Type = TileType | ScalarType | IndexType | TensorType | TokenType
+Type = TileType | RegionType | ScalarType | IndexType | TensorType | TokenType
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,11 +402,11 @@ class Direction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KernelParam:
-    """A parameter of a kernel: a tile in memory with a direction, or a scalar (direction IN)."""
+    """A parameter of a kernel: a tile or region in memory with a direction, or a scalar (direction IN)."""
 
     name: str
     direction: Direction
-    type: TileType | ScalarType
+    type: TileType | RegionType | ScalarType
     loc: Location | None = field(default=None, compare=False, repr=False)
 
 

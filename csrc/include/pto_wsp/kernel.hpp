@@ -28,9 +28,20 @@ struct TileArg {
   const std::int64_t* col_index;
 };
 
+inline constexpr std::uint32_t max_region_dims = 4;
+
+// A region of a tensor given to a region parameter, of as many dimensions as that has. Strides are in bytes, one a dimension; they
+// outlive the task. Lengths may be 0.
+struct RegionArg {
+  std::byte* data;
+  const std::int64_t* strides;
+  std::int32_t length[max_region_dims];
+};
+
 // One argument; the parameter says which member counts. `scalar` holds a value of the parameter's dtype, exactly.
 union Arg {
   TileArg tile;
+  RegionArg region;
   double scalar;
 };
 
