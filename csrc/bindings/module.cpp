@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pto_wsp/instance.hpp"
+#include "pto_wsp/limits.hpp"
 #include "pto_wsp/simulate.hpp"
 #include "pto_wsp/tile_ops.hpp"
 
@@ -240,6 +241,17 @@ PYBIND11_MODULE(_core, m) {
       if (supports(isa)) names.emplace_back(name_of(isa));
     return names;
   });
+  m.def("run_fma", &run_fma, py::arg("flops"), py::arg("threads"), py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "run_read",
+      [](std::uintptr_t from, std::size_t size, unsigned threads) { run_read({reinterpret_cast<const std::byte*>(from), size}, threads); },
+      py::arg("address"), py::arg("size"), py::arg("threads"), py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "run_copy",
+      [](std::uintptr_t to, std::uintptr_t from, std::size_t size, unsigned threads) {
+        run_copy({reinterpret_cast<std::byte*>(to), size}, {reinterpret_cast<const std::byte*>(from), size}, threads);
+      },
+      py::arg("to"), py::arg("from_"), py::arg("size"), py::arg("threads"), py::call_guard<py::gil_scoped_release>());
   m.def("simulate", &simulate_dict, py::arg("costs"), py::arg("lanes"), py::arg("deps_indptr"), py::arg("deps_indices"),
         py::arg("window"), py::arg("total_lanes"), py::arg("issue_cost") = 0, py::arg("handover") = 0,
         py::arg("waits_indptr") = std::vector<std::uint64_t>(), py::arg("waits_indices") = std::vector<std::uint64_t>(), py::arg("read_cost") = 0,

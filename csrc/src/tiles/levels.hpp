@@ -17,6 +17,24 @@ OpFn find_portable(Op op, DType src, DType dst) noexcept;
 OpFn find_avx2(Op op, DType src, DType dst) noexcept;
 OpFn find_avx512(Op op, DType src, DType dst) noexcept;
 
+// Loops that measure the machine (limits.hpp). fma: `n` rounds of `flops` operations each; read, copy: `n` bytes. `sink` has 64
+// bytes, which fma also reads.
+struct PeakArgs {
+  std::size_t n;
+  const std::byte* from;
+  std::byte* to;
+  std::byte* sink;
+};
+struct Peak {
+  void (*fma)(const PeakArgs&);
+  void (*read)(const PeakArgs&);
+  void (*copy)(const PeakArgs&);
+  std::uint64_t flops;
+};
+Peak peak_portable() noexcept;
+Peak peak_avx2() noexcept;
+Peak peak_avx512() noexcept;
+
 // What all levels share: moves.cpp, order.cpp.
 OpFn find_move(Op op, DType src, DType dst) noexcept;
 OpFn find_order(Op op, DType src, DType dst) noexcept;
