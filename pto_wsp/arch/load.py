@@ -6,14 +6,15 @@ import difflib
 import json
 import os
 import re
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from pto_wsp.arch.fields import fail
-from pto_wsp.arch.model import Arch
-from pto_wsp.arch.schema import build
+from pto_wsp.arch.model import MODELS, Arch
+from pto_wsp.arch.schema import build, digest
 from pto_wsp.errors import CompileError, here
 
 DEFAULT = "ascend_a2a3"
@@ -29,7 +30,8 @@ def names() -> tuple[str, ...]:
 def get(arch: str | os.PathLike[str] | Arch | None = None) -> Arch:
     """The machine of that name, of that JSON file, or `arch` itself. None means the default machine.
 
-    A string with a path separator or the ending ".json" is a file. Raises CompileError PTO402.
+    A string with a path separator or the ending ".json" is a file. After a colon a string may name the model of costs:
+    "ascend_a2a3:pipes". Raises CompileError PTO402.
     """
     if isinstance(arch, Arch):
         return arch
@@ -43,9 +45,29 @@ def get(arch: str | os.PathLike[str] | Arch | None = None) -> Arch:
             loc=here(),
             fix="give a name, the path of an arch file, or an Arch",
         )
+    if isinstance(arch, str) and re.search(r":\w*$", arch):
+        machine, _, model = arch.rpartition(":")
+        return with_model(get(machine), model)
     if isinstance(arch, str) and not arch.endswith(".json") and os.sep not in arch:
         return _named(arch)
     return build(_read(Path(arch), ()), str(arch))
+
+
+def with_model(arch: Arch, model: str) -> Arch:
+    """The machine with its costs made by "serial" or "pipes" (docs/costs.md). Raises CompileError PTO402."""
+    if model not in MODELS:
+        raise CompileError(
+            "PTO402",
+            f"there is no model of costs {model!r}",
+            values={"there is": ", ".join(MODELS)},
+            loc=here(),
+            fix=f"write {arch.name}:{MODELS[0]} or {arch.name}:{MODELS[1]}",
+        )
+    return (
+        arch
+        if arch.model == model
+        else replace(arch, model=model, digest=digest({"arch": arch.tables, "model": model}))
+    )
 
 
 def _named(name: str) -> Arch:

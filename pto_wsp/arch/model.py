@@ -1,16 +1,16 @@
 """What an arch is, and the cycles of one tile operation on it.
 
-Model `serial`: an operation costs its whole latency, and a kernel the sum of its operations. Every cost is an integer
-expression over valid rows and columns that never falls when one of them grows. Tables hold exact rationals, rounded up
-once at the end.
+An operation costs its whole latency; what a kernel costs is in cost.py. Every cost is an integer expression over valid rows and
+columns that never falls when one of them grows. Tables hold exact rationals, rounded up once at the end.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import Dim, DType, TileType
@@ -24,6 +24,7 @@ VECTOR_OPS = (
     *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not"),
     *("transpose", "every_second", "gather", "scatter", "sort32", "merge_sort"),
 )
+MODELS = ("serial", "pipes")
 ROW_OPS = ("rowsum", "rowmax", "rowmin", "rowprod", "rowexpand")
 COL_OPS = ("colsum", "colmax", "colmin", "colprod")
 
@@ -109,11 +110,15 @@ class Arch:
     issue_cost      cycles from one issue to the next
     handover        cycles from a task being ready to its being in a queue
     read_cost       cycles that reading a scalar back adds
-    digest          hash of everything above and below: equal archs have equal digests
+    model           how the operations of a kernel make its cost: "serial", one after another, or "pipes", units beside each other
+    tables          hash of everything but the model
+    digest          hash of everything: equal archs have equal digests
     """
 
     name: str
+    model: str
     digest: str
+    tables: str = field(compare=False, repr=False)
     summary: str = field(compare=False)
     clock_khz: int = field(compare=False)
     lanes: int = field(compare=False)
@@ -135,7 +140,10 @@ class Arch:
     col_fits: Mapping[str, Fit] = field(compare=False, repr=False)
     cube: Cube = field(compare=False, repr=False)
 
-    model = "serial"
+    @cached_property
+    def with_cube_paths(self) -> Arch:
+        """This machine for transfers to and from the matrix unit's memories."""
+        return replace(self, transfers={kind: self.transfers[f"{kind}_cube"] for kind in ("load", "store")})
 
     def transfer(self, kind: str, tile: TileType) -> Expr:
         """Cycles to move the tile's valid part; kind: "load" or "store". Each row is rounded up to the granularity."""

@@ -11,6 +11,7 @@ from typing import Any
 from pto_wsp.arch.fields import LARGEST, Fields
 from pto_wsp.arch.model import (
     COL_OPS,
+    MODELS,
     ROW_OPS,
     VECTOR_OPS,
     Arch,
@@ -41,6 +42,9 @@ def build(data: dict[str, Any], source: str) -> Arch:
         return value
 
     name, summary = root.text("name"), root.text("summary")
+    model = root.text("model") if root.has("model") else MODELS[0]
+    if model not in MODELS:
+        root.fail("model", f"is {model!r}, which is not there", f"write one of {', '.join(MODELS)}")
     clock_khz, lanes = figure("clock_khz", 1), figure("lanes", 1, 65536)
     issue_cost, handover, read_cost = figure("issue_cost", 0), figure("handover", 0), figure("read_cost", 0)
     memories = tuple(root.table("memories", _memory).values())
@@ -53,6 +57,7 @@ def build(data: dict[str, Any], source: str) -> Arch:
                     f"units.{u.name}.beside", f"names the unit {other!r}, which is not there", "name units of this file"
                 )
     paths = tuple(_path(p, {m.name for m in memories}, unit_names) for p in root.objects("paths"))
+    tables = digest({k: v for k, v in data.items() if k != "model"})
     granularity, transfers = _transfer(root.object("transfer"), paths, sources)
     vector = root.object("vector")
     sources["vector"] = vector.text("source")
@@ -60,7 +65,9 @@ def build(data: dict[str, Any], source: str) -> Arch:
     vector_ops = _prices(vector, "ops", instructions, VECTOR_OPS)
     arch = Arch(
         name=name,
-        digest=hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest(),
+        model=model,
+        tables=tables,
+        digest=digest({"arch": tables, "model": model}),
         summary=summary,
         clock_khz=clock_khz,
         lanes=lanes,
@@ -86,6 +93,10 @@ def build(data: dict[str, Any], source: str) -> Arch:
     vector.close()
     root.close()
     return arch
+
+
+def digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _memory(name: str, o: Fields) -> Memory:
@@ -115,7 +126,7 @@ def _path(o: Fields, memories: set[str], units: set[str]) -> Path:
 
 def _transfer(o: Fields, paths: tuple[Path, ...], sources: dict[str, str]) -> tuple[int, Mapping[str, Path]]:
     out: dict[str, Path] = {}
-    for kind in ("load", "store"):
+    for kind in ("load", "store", "load_cube", "store_cube"):
         ends = o.strings(kind)
         found = [p for p in paths if (p.src, p.dst) == ends]
         if len(found) != 1:

@@ -145,6 +145,7 @@ _MANIFEST: dict[str, Any] = {
     "target": str,
     "arch": str,
     "arch_hash": str,
+    "model": str,
     "clock_khz": int,
     "lanes": int,
     "capabilities": dict,

@@ -512,15 +512,25 @@ class Primitive:
     cost       tile: (arch, params, result, *operands) -> Expr over the operands' valid dims, cycles
     expand     compositions only: (*values, **params) -> value, in terms of other primitives
     opcode     leaves only: the number of the operation in the plan
+    unit       tile: the unit of a core that runs it (load, vector, cube, store), or "none": no instruction stands for it
     """
 
-    def __init__(self, name: str, dialect: Dialect = Dialect.TILE, *, opcode: int | None = None, doc: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        dialect: Dialect = Dialect.TILE,
+        *,
+        opcode: int | None = None,
+        doc: str = "",
+        unit: str = "vector",
+    ) -> None:
         if name in PRIMITIVES:
             raise InternalError(f"primitive {name} is defined twice")
         self.name = name
         self.dialect = dialect
         self.opcode = opcode
         self.doc = doc
+        self.unit = unit
         self.type: Callable[..., Any] | None = None
         self.reference: Callable[..., Any] | None = None
         self.follows: Callable[[dict[str, Any], int], tuple[bool, bool]] = lambda params, operand: (True, True)

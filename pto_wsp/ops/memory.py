@@ -14,8 +14,8 @@ from pto_wsp.ir.core import Check, Direction, DType, Primitive, ScalarType, Tile
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.value import Operand, Ref, Value, bind, to_in
 
-load_p = Primitive("load", opcode=1, doc="TLOAD")
-store_p = Primitive("store", opcode=2, doc="TSTORE")
+load_p = Primitive("load", opcode=1, doc="TLOAD", unit="load")
+store_p = Primitive("store", opcode=2, doc="TSTORE", unit="store")
 full_p = Primitive("full", opcode=3, doc="TEXPANDS")
 iota_p = Primitive("iota", opcode=4, doc="TCI")
 

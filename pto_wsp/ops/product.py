@@ -15,7 +15,7 @@ from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.rules import NUMBERS, join, need_dtype, need_tile, same_dtype
 from pto_wsp.ops.value import Value, bind
 
-matmul_p = Primitive("matmul", opcode=7)
+matmul_p = Primitive("matmul", opcode=7, unit="cube")
 
 
 def matmul(

@@ -286,6 +286,7 @@ class Program:
             windows=windows,
             lanes=s["lanes"],
             arch=self._artifact.manifest["arch"],
+            model=self._artifact.manifest["model"],
             threads=s["threads"],
             max_in_flight=s["max_in_flight"],
             kernel_counts=counts,

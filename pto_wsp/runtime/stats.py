@@ -25,7 +25,7 @@ class ProgramStats:
     stalls, stall_cycles  how often, and how long in cycles, issue waited for a full window
     high_water            most tasks issued and not retired, in semantic time
     windows               the same for each window
-    lanes, arch           of the model that the cycles belong to
+    lanes, arch, model    of the machine that the cycles belong to, and how costs of kernels are made on it: "serial" or "pipes"
     threads               most threads that worked on the run at once, measured
     max_in_flight         most tasks that were really running or waiting to run, measured
     kernel_counts         tasks by kernel
@@ -44,6 +44,7 @@ class ProgramStats:
     windows: tuple[WindowStats, ...] = ()
     lanes: int = 0
     arch: str = ""
+    model: str = ""
     threads: int = 0
     max_in_flight: int = 0
     kernel_counts: dict[str, int] = field(default_factory=dict[str, int])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pto_wsp.arch import Arch
-from pto_wsp.errors import InternalError
+from pto_wsp.arch.cost import Costs
+from pto_wsp.errors import InternalError, UnsupportedError, here
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Check,
@@ -52,14 +53,12 @@ def _type_rule(eqn: Eqn) -> Typed:
 
 def kernel_cost(kernel: Kernel, arch: Arch) -> Expr:
     """Cycles of one task on `arch`, over the valid rows and columns of the parameters: operations one after another."""
-    total = const(0)
-    for eqn in kernel.body.eqns:
-        rule = PRIMITIVES[eqn.prim].cost
-        if rule is None:
-            raise InternalError(f"{eqn.prim} has no cost")
-        out = eqn.outs[0].type if eqn.outs else None
-        total = total + rule(arch, dict(eqn.params), out, *(operand_type(x) for x in eqn.ins))
-    return total
+    if arch.model != "serial":
+        raise UnsupportedError(
+            "PTO003", f"model {arch.model} of costs on cpu_sim", loc=here(), fix=f"use {arch.name}:serial"
+        )
+    costs = Costs(kernel, arch)
+    return sum((w.cycles for w in map(costs.work, kernel.body.eqns) if w is not None), const(0))
 
 
 def write_kernel(s: Stream, kernel: Kernel, arch: Arch) -> None:

@@ -55,6 +55,7 @@ class CpuSim:
             target=self.name,
             arch=arch.name,
             arch_hash=arch.digest,
+            model=arch.model,
             clock_khz=arch.clock_khz,
             lanes=plan.lanes,
             capabilities=self.capabilities(),
