@@ -339,6 +339,12 @@ PTO128 Python control flow on a traced value
 PTO129 a kernel called outside of a workload
 PTO130 a value of another kernel or workload
 PTO131 a kernel or workload with *args, **kwargs or defaults where none can be
+PTO132 a region of a tensor used as a tile
+PTO133 a part of a parameter that was named wrongly
+PTO134 an index or bound inside a kernel that is no integer
+PTO135 a loop or branch of a kernel whose values do not keep their structure or type
+PTO136 a loop of a kernel whose trips depend on what it reads
+PTO137 a loop or branch of a kernel that was written wrongly
 PTO140 an unknown or repeated kernel argument
 PTO141 a missing kernel argument
 PTO142 a kernel argument of the wrong kind
@@ -434,5 +440,7 @@ PTO720 under check="bounds", a view outside of its tensor
 PTO721 under check="numerics", a result that differs from the reference evaluator's
 PTO722 under check="numerics", a NaN made of numbers, or an infinity of finite ones
 PTO730 an index inside a kernel that leads outside of its tile
+PTO732 a part or element of a kernel's parameter that lies outside
+PTO733 a loop of a kernel that runs too often
 PTO731 an input that changed while a run read it
 """)

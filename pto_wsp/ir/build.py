@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pto_wsp.errors import InternalError, Location, PtoError, TraceError, here
-from pto_wsp.ir.core import PRIMITIVES, Eqn, In, KernelParam, Param, TileType, Typed, Var, operand_type
+from pto_wsp.ir.core import (
+    PRIMITIVES,
+    Dialect,
+    Eqn,
+    In,
+    KernelParam,
+    Param,
+    Region,
+    ScalarType,
+    TileType,
+    Type,
+    Typed,
+    Var,
+    operand_type,
+)
 from pto_wsp.ir.expr import RESERVED
+from pto_wsp.ir.scalars import scalar_type
+
+DATA = ("element",)
+"""Primitives whose scalar results are read from tensors inside of the kernel."""
 
 
 @dataclass
 class KernelBuilder:
-    """Equations of one kernel under trace; `stored` counts the stores to each parameter so far."""
+    """Equations of one kernel under trace, of the region that is open.
+
+    stored   how many stores to each parameter there are so far
+    written  the parameters that are surely written here
+    loads    values of parameters that are known here, by parameter and count of stores
+    data     scalars that depend on what the kernel reads from tensors
+    """
 
     label: str
     eqns: list[Eqn] = field(default_factory=list[Eqn])
     stored: dict[str, int] = field(default_factory=dict[str, int])
+    written: set[str] = field(default_factory=set[str])
     loads: dict[tuple[str, int], Var] = field(default_factory=dict[tuple[str, int], Var])
     params: dict[str, KernelParam] = field(default_factory=dict[str, KernelParam])
+    data: set[str] = field(default_factory=set[str])
+    _used: set[str] = field(default_factory=set[str])
+    _begun: int = 0
 
     def fresh(self) -> str:
         """a, b, ..., z, aa, ab, ... skipping the names of parameters."""
-        n = len(self.eqns)
+        n = self._begun
         while True:
             name, k = "", n
             while True:
@@ -36,22 +65,69 @@ class KernelBuilder:
                 return name
             n += 1
 
-    _used: set[str] = field(default_factory=set[str])
+    def append(self, eqn: Eqn) -> None:
+        self.eqns.append(eqn)
+        self._begun += 1
 
-    def emit(self, prim: str, ins: Sequence[In], params: dict[str, Param], loc: Location) -> Var | None:
+    def emit(self, prim: str, ins: Sequence[In], params: dict[str, Param], loc: Location | None) -> Var | None:
         """Type the equation, append it, and give its result (None for an effect). Errors get the user's line."""
-        rule = PRIMITIVES[prim].type
-        if rule is None:
-            raise InternalError(f"{prim} has no type rule")
         try:
-            typed = rule(params, *(operand_type(x) for x in ins))
+            kind = result_type(prim, ins, params)
         except PtoError as e:
-            e.loc = e.loc or loc
+            e.loc = e.loc or loc or here()
             raise
-        assert isinstance(typed, Typed)
-        out = None if typed.type is None else Var(self.fresh(), typed.type)
-        self.eqns.append(Eqn(prim, () if out is None else (out,), tuple(ins), params, (), loc))
+        out = None if kind is None else Var(self.fresh(), kind)
+        if isinstance(kind, ScalarType) and out is not None and (prim in DATA or self.is_data(ins)):
+            self.data.add(out.name)
+        self.append(Eqn(prim, () if out is None else (out,), tuple(ins), params, (), loc))
         return out
+
+    def is_data(self, ins: Sequence[In]) -> bool:
+        """Whether a scalar among the operands depends on what the kernel reads."""
+        return any(isinstance(x, Var) and x.name in self.data for x in ins)
+
+    @contextmanager
+    def region(self, params: Sequence[Var] = (), *, again: bool = False) -> Iterator[Callable[[], Region]]:
+        """What is emitted inside becomes a region, which the function given makes when all is there. again: it may run more than
+        once, so that what was loaded from memory before may differ."""
+        outer, loads = self.eqns, dict(self.loads)
+        self.eqns = []
+        if again:
+            self.loads = {k: v for k, v in self.loads.items() if k[0] not in self.params or self._is_input(k[0])}
+        inner = self.eqns
+        try:
+            yield lambda: Region(tuple(params), tuple(inner))
+        finally:
+            self.eqns, self.loads = outer, loads
+
+    def _is_input(self, name: str) -> bool:
+        return self.params[name].direction.value == "in"
+
+    def mark(self) -> tuple[object, ...]:
+        """What `back` undoes."""
+        return dict(self.stored), set(self.written), dict(self.loads), set(self.data), set(self._used), self._begun, len(self.eqns)
+
+    def back(self, mark: tuple[object, ...]) -> None:
+        """Forget what was emitted since the mark."""
+        self.stored, self.written, self.loads, self.data, self._used, self._begun, count = mark  # type: ignore[assignment]
+        assert isinstance(count, int)
+        del self.eqns[count:]
+
+
+def result_type(prim: str, ins: Sequence[In], params: dict[str, Param]) -> TileType | ScalarType | None:
+    """The type of the result of an equation of a kernel without regions. Raises TypeCheckError without a location."""
+    p = PRIMITIVES[prim]
+    types: list[Type] = [operand_type(x) for x in ins]
+    if p.dialect is Dialect.SCALAR:
+        dtypes = [t.dtype for t in types if isinstance(t, ScalarType)]
+        if len(dtypes) != len(types):
+            raise InternalError(f"{prim} of a tile")
+        return ScalarType(scalar_type(prim, params, dtypes))
+    if p.type is None:
+        raise InternalError(f"{prim} has no type rule")
+    typed = p.type(params, *types)
+    assert isinstance(typed, Typed)
+    return typed.type
 
 
 class _Current(threading.local):

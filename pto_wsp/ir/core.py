@@ -151,6 +151,9 @@ class ScalarType:
         return str(self.dtype)
 
 
+MOST_REGION_DIMS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class RegionType:
     """A region of a tensor, of which a kernel loads tiles: 1 to 4 dimensions, None where the length is known at the task."""
@@ -159,7 +162,7 @@ class RegionType:
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
-        return f"{self.dtype}[{','.join('?' if n is None else str(n) for n in self.shape)}]"
+        return f"{self.dtype}[{','.join('*' if n is None else str(n) for n in self.shape)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,7 +492,7 @@ class Check:
 class Typed:
     """What a tile primitive's type rule gives: the result's type, and checks left for the task."""
 
-    type: TileType | None
+    type: TileType | ScalarType | None
     checks: tuple[Check, ...] = ()
 
 
@@ -497,6 +500,7 @@ class Dialect(Enum):
     TILE = "tile"
     TASK = "task"
     SCALAR = "scalar"
+    CONTROL = "control"
 
 
 class Primitive:
@@ -505,6 +509,7 @@ class Primitive:
     type       tile: (params, *operand types) -> Typed, raises TypeCheckError without a location
                task: (eqn, scope) -> None, raises IRConversionError
                scalar: (params, *operand dtypes) -> DType, raises TypeCheckError without a location
+               control (of kernels): (eqn) -> None, raises IRConversionError
     reference  tile: (params, *arrays) -> array of the valid shape: float64 (integers exact), the caller rounds once
                task: the evaluator's step
                scalar: (params, dtype, *numbers) -> number

@@ -29,6 +29,7 @@ from pto_wsp.ir.core import (
     KernelParam,
     Literal,
     Region,
+    RegionType,
     Role,
     ScalarType,
     Slice,
@@ -42,6 +43,7 @@ from pto_wsp.ir.core import (
     Wir,
     operand_type,
 )
+from pto_wsp.ir.control import MOST_TRIPS
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.scalars import RANGES, Number, compute, index_value, smaller, wrap
 from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, SCOPES, slot_types, value_type, written_by
@@ -392,16 +394,78 @@ def run_kernel(kernel: Kernel, args: Mapping[str, Array], observe: Observer | No
     for p in kernel.params:
         if isinstance(p.type, TileType):
             valid[f"{p.name}.rows"], valid[f"{p.name}.cols"] = args[p.name].shape
-    values: dict[str, Array] = dict(args)
-    for eqn in kernel.body.eqns:
+        elif isinstance(p.type, RegionType):
+            valid |= {f"{p.name}.{k}": n for k, n in enumerate(args[p.name].shape)}
+    _run_region(kernel.body, dict(args), valid, observe)
+
+
+def _run_region(
+    region: Region, values: dict[str, Any], valid: dict[str, int], observe: Observer | None
+) -> tuple[Any, ...]:
+    """The values that a region of a kernel yields. Tiles and scalars of their dtypes are arrays, other scalars numbers; those of
+    i64 are extents too."""
+    for eqn in region.eqns:
+        if eqn.prim == "yield":
+            return tuple(_operand(x, values) for x in eqn.ins)
+        if eqn.prim in ("fori_loop", "branch"):
+            given = _run_control(eqn, values, valid, observe)
+            for v, value in zip(eqn.outs, given, strict=True):
+                _bind_value(v, value, values, valid)
+            continue
         ins = _run_tile(eqn, values, valid)
-        if observe is not None:
-            observe(eqn, ins, values[eqn.outs[0].name] if eqn.outs else None)
+        if observe is not None and eqn.outs and isinstance(eqn.outs[0].type, TileType):
+            observe(eqn, ins, values[eqn.outs[0].name])
+        elif observe is not None and not eqn.outs:
+            observe(eqn, ins, None)
+    return ()
 
 
-def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> list[Array]:
+def _operand(x: In, values: Mapping[str, Any]) -> Any:
+    if isinstance(x, Literal):
+        return x.value
+    assert isinstance(x, Var)
+    return values[x.name]
+
+
+def _bind_value(v: Var, value: Any, values: dict[str, Any], valid: dict[str, int]) -> None:
+    if isinstance(v.type, TileType):
+        rows, cols = (valid[d] if isinstance(d, str) else d for d in (v.type.vrows, v.type.vcols))
+        value = value[:rows, :cols]  # a tile that is whole takes the place of a smaller one
+    elif v.type == ScalarType(DType.I64):
+        valid[v.name] = value
+    values[v.name] = value
+
+
+def _run_control(
+    eqn: Eqn, values: dict[str, Any], valid: dict[str, int], observe: Observer | None
+) -> tuple[Any, ...]:
+    ins = [_operand(x, values) for x in eqn.ins]
+    if eqn.prim == "branch":
+        return _run_region(eqn.regions[0 if ins[0] else 1], dict(values), dict(valid), observe)
+    lo, hi, *carried = ins
+    region = eqn.regions[0]
+    given = tuple(carried)
+    if hi - lo > MOST_TRIPS:
+        raise KernelError(
+            "PTO733", f"fori_loop of {hi - lo} trips", values={"most": MOST_TRIPS}, loc=eqn.loc, fix="loop less often"
+        )
+    for i in range(lo, hi):
+        inner, extents = dict(values), dict(valid)
+        for v, value in zip(region.params, (i, *given), strict=True):
+            _bind_value(v, value, inner, extents)
+        given = _run_region(region, inner, extents, observe)
+    return given
+
+
+_PARTS = ("load_part", "restrict")
+
+
+def _run_tile(eqn: Eqn, values: dict[str, Any], valid: dict[str, int]) -> list[Array]:
     """Run one operation; its operands, cut to the valid shape."""
     prim = PRIMITIVES[eqn.prim]
+    if prim.dialect is Dialect.SCALAR:
+        _run_scalar(eqn, values, valid)
+        return []
     if prim.reference is None or prim.type is None:
         raise InternalError(f"{eqn.prim} is not a leaf: expand the kernel first")
     types = [operand_type(x) for x in eqn.ins]
@@ -417,12 +481,23 @@ def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> l
                 loc=eqn.loc,
                 fix="give tiles of equal valid shape",
             )
-    ins = [
-        values[x.name] if isinstance(x, Var) else np.asarray(x.value) for x in eqn.ins if isinstance(x, (Var, Literal))
-    ]
-    if typed.type is None:
-        prim.reference(dict(eqn.params), *ins)
-        return ins
+    ins = [np.asarray(_operand(x, values)) for x in eqn.ins]
+    params: dict[str, Any] = dict(eqn.params)
+    params |= {k: valid[params[k]] for k in ("vrows", "vcols", "of") if isinstance(params.get(k), str)}
+    try:
+        if typed.type is None:
+            prim.reference(params, *ins)
+            return ins
+        if isinstance(typed.type, ScalarType):
+            result = prim.reference(params, *ins)
+            _bind_value(eqn.outs[0], _as_scalar(result, typed.type.dtype, eqn.prim), values, valid)
+            return ins
+        if eqn.prim in _PARTS:
+            values[eqn.outs[0].name] = prim.reference(params, *ins)
+            return ins
+    except PtoError as e:
+        e.loc = e.loc or eqn.loc
+        raise
     out = typed.type
     shape = tuple(valid[d] if isinstance(d, str) else d for d in (out.vrows, out.vcols))
     clipped = [
@@ -441,6 +516,26 @@ def _run_tile(eqn: Eqn, values: dict[str, Array], valid: Mapping[str, int]) -> l
     rounded = round_to(out.dtype, result)
     values[eqn.outs[0].name] = rounded if eqn.prim in ("full", "iota", "broadcast") else np.broadcast_to(rounded, shape)
     return clipped
+
+
+def _as_scalar(x: Any, dtype: DType, prim: str) -> Any:
+    """A number, of an operation that gives 64 bits; `narrow` rounds to the dtype of tiles, and wraps."""
+    if prim == "narrow":
+        return round_to(dtype, np.asarray(x))
+    x = np.asarray(x)
+    if dtype is DType.BOOL:
+        return bool(x)
+    return float(x) if dtype is DType.F64 else int(x)
+
+
+def _run_scalar(eqn: Eqn, values: dict[str, Any], valid: dict[str, int]) -> None:
+    dtypes = [t.dtype for t in map(operand_type, eqn.ins) if isinstance(t, ScalarType)]
+    try:
+        number = compute(eqn.prim, eqn.params, dtypes, [_operand(x, values) for x in eqn.ins])
+    except PtoError as e:
+        e.loc = e.loc or eqn.loc
+        raise
+    _bind_value(eqn.outs[0], number, values, valid)
 
 
 def _clip(x: Array, t: object, out: TileType, shape: tuple[int, ...], follows: tuple[bool, bool]) -> Array:

@@ -8,12 +8,15 @@ from pto_wsp.ir.core import (
     DataAxis,
     Dialect,
     Direction,
+    DType,
     Eqn,
     In,
     IndexType,
     Kernel,
     KernelParam,
+    MOST_REGION_DIMS,
     Region,
+    RegionType,
     Role,
     ScalarType,
     TensorType,
@@ -278,10 +281,17 @@ class Parser(Reader):
                 self.word(",")
         self.word("{")
         known: dict[str, Var] = {p.name: Var(p.name, p.type) for p in params}
+        return Kernel(name, label, tuple(params), self.tile_region((), known))
+
+    def tile_region(self, params: tuple[Var, ...], known: dict[str, Var]) -> Region:
+        """Equations up to the closing brace, which is taken."""
+        self.deeper()
+        known |= {v.name: v for v in params}
         eqns: list[Eqn] = []
         while not self.accept("}"):
             eqns.append(self.tile_eqn(known))
-        return Kernel(name, label, tuple(params), Region((), tuple(eqns)))
+        self.depth -= 1
+        return Region(params, tuple(eqns))
 
     def kernel_param(self) -> KernelParam:
         name = self.name()
@@ -290,27 +300,70 @@ class Parser(Reader):
         if self.token not in directions:
             return KernelParam(name, Direction.IN, ScalarType(self.dtype()))
         direction = directions[self.take()]
+        if self.followed_by("["):
+            return KernelParam(name, direction, self.region_type())
         t = self.tile_type()
         return KernelParam(name, direction, TileType(t.dtype, t.rows, t.cols, f"{name}.rows", f"{name}.cols"))
 
     def tile_eqn(self, known: dict[str, Var]) -> Eqn:
-        first = self.name()
-        out: Var | None = None
-        if self.accept(":"):
-            out = Var(first, self.tile_type())
-            self.word("=")
-            first = self.name()
-        prim = PRIMITIVES.get(first)
-        if prim is None or prim.type is None:
-            self.fail(f"{first!r} is no operation of kernels")
-        params = self.params()
-        ins: list[In] = []
-        while not self.ends_operands():
-            ins.append(self.operand(known) if self.names_variable() else self.literal())
-        eqn = Eqn(first, () if out is None else (out,), tuple(ins), params)
-        if out is not None:
-            known[out.name] = out
+        outs: list[Var] = []
+        while self.followed_by(":"):
+            name = self.name()
+            self.word(":")
+            outs.append(Var(name, self.value_type()))
+            if not self.accept(","):
+                self.word("=")
+                break
+        eqn = self.tile_right_side(tuple(outs), known)
+        known |= {v.name: v for v in outs}
         return eqn
+
+    def tile_right_side(self, outs: tuple[Var, ...], known: dict[str, Var]) -> Eqn:
+        prim = self.name()
+        if prim not in PRIMITIVES or (PRIMITIVES[prim].dialect is Dialect.TASK and prim != "yield"):
+            self.fail(f"{prim!r} is no operation of kernels")
+        params = self.params()
+        ins = self.tile_operands(known)
+        if prim == "fori_loop":
+            self.word("as")
+            inside = [Var(self.name(), ScalarType(DType.I64))]
+            while self.accept(","):
+                name = self.name()
+                self.word(":")
+                inside.append(Var(name, self.value_type()))
+            self.word("{")
+            return Eqn(prim, outs, ins, params, (self.tile_region(tuple(inside), known),))
+        if prim == "branch":
+            self.word("{")
+            regions: list[Region] = []
+            for word in ("then", "else"):
+                self.word(word)
+                self.word("{")
+                regions.append(self.tile_region((), known))
+            self.word("}")
+            return Eqn(prim, outs, ins, params, tuple(regions))
+        return Eqn(prim, outs, ins, params)
+
+    def tile_operands(self, known: dict[str, Var]) -> tuple[In, ...]:
+        ins: list[In] = []
+        while not self.ends_operands() and not self.at("as") and not self.at("{"):
+            ins.append(self.operand(known) if self.names_variable() else self.literal())
+        return tuple(ins)
+
+    def value_type(self) -> TileType | ScalarType:
+        return self.tile_type() if self.followed_by("<") else ScalarType(self.dtype())
+
+    def region_type(self) -> RegionType:
+        dtype = self.dtype()
+        self.word("[")
+        shape: list[int | None] = []
+        while not self.accept("]"):
+            shape.append(None if self.accept("*") else self.integer())
+            if not self.at("]"):
+                self.word(",")
+        if not 1 <= len(shape) <= MOST_REGION_DIMS or any(n is not None and n < 0 for n in shape):
+            self.fail("regions have 1 to 4 dimensions of 0 or more")
+        return RegionType(dtype, tuple(shape))
 
     def operand(self, known: dict[str, Var]) -> Var:
         name = self.name()

@@ -27,7 +27,9 @@ from pto_wsp.ir.core import (
     Param,
     Policy,
     Primitive,
+    RegionType,
     ScalarType,
+    Slice,
     Span,
     TensorType,
     TileAt,
@@ -378,7 +380,10 @@ def _task_type(eqn: Eqn, scope: Scope) -> None:
         else:
             _need(isinstance(arg, View), eqn, f"{param.name} needs a view")
             assert isinstance(arg, View)
-            _tile_argument(arg, param.type, scope, eqn)
+            if isinstance(param.type, RegionType):
+                _region_argument(arg, param.type, scope, eqn)
+            else:
+                _tile_argument(arg, param.type, scope, eqn)
     after = eqn.params.get("after", ())
     _need(isinstance(after, tuple), eqn, "after is a list of tasks")
     assert isinstance(after, tuple)
@@ -426,6 +431,19 @@ def _tile_argument(view: View, param: TileType, scope: Scope, eqn: Eqn) -> None:
     _need(
         tensor.dtype is param.dtype and view.shape == param.shape, eqn, f"a view of {view.tensor} does not fit {param}"
     )
+
+
+def region_fits(view: View, param: RegionType) -> bool:
+    """Whether a view has the number of dimensions of a region parameter, and the sizes that it states."""
+    if len(view.kept) != len(param.shape) or any(isinstance(d, Gather) for d in view.kept):
+        return False
+    return all(n is None or (isinstance(d, Slice) and d.length == n) for d, n in zip(view.kept, param.shape, strict=True))
+
+
+def _region_argument(view: View, param: RegionType, scope: Scope, eqn: Eqn) -> None:
+    tensor = _view_type(view, scope, eqn)
+    fits = tensor.dtype is param.dtype and region_fits(view, param)
+    _need(fits, eqn, f"a view of {view.tensor} does not fit {param}")
 
 
 def _view_type(view: View, scope: Scope, eqn: Eqn) -> TensorType:

@@ -6,7 +6,10 @@ tensor  := ("tensor" | "temporary" | "result") name ":" type
 axis    := "ragged" name ":" "outer" "=" expr "lengths" "=" string
          | "sparse" name ":" "outer" "=" expr "indptr" "=" string "indices" "=" string ["inner" "=" expr]
 kernel  := "kernel" name label "(" {param} ")" "{" {tile_eqn} "}"
-param   := name ":" (direction dtype "<" rows "x" cols ">" | dtype)
+param   := name ":" (direction dtype ("<" rows "x" cols ">" | "[" {size | "*"} "]") | dtype)
+tile_eqn := [outs] (operation [params] {value} | fori | branch | "yield" {value})
+fori    := "fori_loop" value value {value} "as" name {"," name ":" type} "{" {tile_eqn} "}"
+branch  := "branch" value "{" "then" "{" {tile_eqn} "}" "else" "{" {tile_eqn} "}" "}"
 eqn     := [outs] (loop | cond | parts | scope | task | read | scalar | slot | buffer | yield)
 outs    := name ":" type {"," name ":" type} "="
 type    := dtype | dtype "[" expr {"," expr} "]" | "task"
@@ -53,6 +56,7 @@ from pto_wsp.ir.core import (
     Literal,
     Param,
     Region,
+    RegionType,
     ScalarType,
     Slice,
     Span,
@@ -103,8 +107,26 @@ def show_kernel(kernel: Kernel) -> str:
     """The text of one kernel."""
     params = ", ".join(f"{show_name(p.name)}: {_show_param(p)}" for p in kernel.params)
     rows = [f"kernel {show_name(kernel.name)} {_quote(kernel.label)} ({params}) {{"]
-    rows += [f"  {_show_plain(eqn)}" for eqn in kernel.body.eqns]
+    rows += [row for eqn in kernel.body.eqns for row in _show_tile_eqn(eqn, "  ")]
     return "\n".join([*rows, "}"])
+
+
+def _show_tile_eqn(eqn: Eqn, pad: str) -> list[str]:
+    if not eqn.regions:
+        return [pad + _show_plain(eqn)]
+    head = f"{pad}{_show_outs(eqn)}{eqn.prim}{_show_values(eqn.ins)}"
+    if eqn.prim == "fori_loop":
+        index, *carried = eqn.regions[0].params
+        inside = ", ".join([show_name(index.name), *(f"{show_name(v.name)}: {v.type}" for v in carried)])
+        return [f"{head} as {inside} {{", *_show_tile_region(eqn.regions[0], pad), pad + "}"]
+    rows = [head + " {"]
+    for word, region in zip(("then", "else"), eqn.regions, strict=True):
+        rows += [f"{pad}  {word} {{", *_show_tile_region(region, pad + "  "), pad + "  }"]
+    return [*rows, pad + "}"]
+
+
+def _show_tile_region(region: Region, pad: str) -> list[str]:
+    return [row for e in region.eqns for row in _show_tile_eqn(e, pad + "  ")]
 
 
 def _show_plain(eqn: Eqn) -> str:
@@ -120,9 +142,11 @@ def _show_values(ins: Sequence[In]) -> str:
 
 
 def _show_param(p: KernelParam) -> str:
-    return (
-        str(p.type) if isinstance(p.type, ScalarType) else f"{p.direction} {p.type.dtype}<{p.type.rows}x{p.type.cols}>"
-    )
+    if isinstance(p.type, ScalarType):
+        return str(p.type)
+    if isinstance(p.type, RegionType):
+        return f"{p.direction} {p.type}"
+    return f"{p.direction} {p.type.dtype}<{p.type.rows}x{p.type.cols}>"
 
 
 def _quote(text: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pto_wsp.errors import CompileError, InternalError, IRConversionError, PtoError, here
-from pto_wsp.ir import tasks
+from pto_wsp.ir import control, tasks
+from pto_wsp.ir.build import result_type
 from pto_wsp.ir.core import (
     PRIMITIVES,
     DataAxis,
     Dialect,
+    Dim,
     Direction,
     DType,
     Eqn,
@@ -17,9 +19,11 @@ from pto_wsp.ir.core import (
     Kernel,
     Literal,
     Region,
+    RegionType,
     Role,
     ScalarType,
     TensorType,
+    TileType,
     Type,
     Var,
     Wir,
@@ -209,8 +213,7 @@ def verify_kernel(kernel: Kernel) -> None:
             fix="this wir breaks a rule of the language",
         )
     written: set[str] = set()
-    for eqn in kernel.body.eqns:
-        _verify_tile_eqn(eqn, kernel, known, written)
+    _verify_tile_region(kernel.body, kernel, known, set(), written, None)
     for p in kernel.params:
         if p.direction is Direction.OUT and p.name not in written:
             raise IRConversionError(
@@ -218,12 +221,86 @@ def verify_kernel(kernel: Kernel) -> None:
             )
 
 
-def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], written: set[str]) -> None:
-    prim = PRIMITIVES.get(eqn.prim)
-    if prim is None or prim.dialect is not Dialect.TILE or prim.type is None or eqn.regions:
-        raise broken(eqn, "not an operation of kernels")
+def _verify_tile_region(
+    region: Region,
+    kernel: Kernel,
+    known: dict[str, Var],
+    bound: set[str],
+    written: set[str],
+    gives: tuple[Type, ...] | None,
+) -> None:
+    """`bound`: all names so far. `gives`: the types of its `yield`, which is its last equation; None for the body of a kernel."""
+    known = dict(known)
+    for v in region.params:
+        _bind_value(v, kernel, known, bound, None)
+    for k, eqn in enumerate(region.eqns):
+        if eqn.prim == "yield":
+            if gives is None or k != len(region.eqns) - 1 or eqn.outs or eqn.params or eqn.regions:
+                raise broken(eqn, "stands at the end of a region that gives values")
+            _verify_operands(eqn, kernel, known)
+            types = [operand_type(x) for x in eqn.ins]
+            if len(types) != len(gives) or not all(map(control.fits, types, gives)):
+                raise broken(eqn, f"gives {', '.join(map(str, types))}, not {', '.join(map(str, gives))}")
+        elif eqn.prim in ("fori_loop", "branch"):
+            _verify_control(eqn, kernel, known, bound, written)
+        else:
+            _verify_tile_eqn(eqn, kernel, known, bound, written)
+    if gives is not None and (not region.eqns or region.eqns[-1].prim != "yield"):
+        raise _rule("a region of a kernel does not yield", f"it gives {', '.join(map(str, gives)) or 'nothing'}")
+
+
+def _verify_control(eqn: Eqn, kernel: Kernel, known: dict[str, Var], bound: set[str], written: set[str]) -> None:
+    _verify_operands(eqn, kernel, known)
+    rule = PRIMITIVES[eqn.prim].type
+    assert rule is not None
+    rule(eqn)
+    after = [set(written) for _ in eqn.regions]
+    for region, writes in zip(eqn.regions, after, strict=True):
+        _verify_tile_region(region, kernel, known, bound, writes, tuple(v.type for v in eqn.outs))
+    if eqn.prim == "branch":
+        written |= after[0] & after[1]
+    else:
+        lo, hi = eqn.ins[:2]
+        if isinstance(lo, Literal) and isinstance(hi, Literal) and lo.value < hi.value:
+            written |= after[0]
+    for v in eqn.outs:
+        _bind_value(v, kernel, known, bound, eqn)
+
+
+def _bind_value(v: Var, kernel: Kernel, known: dict[str, Var], bound: set[str], eqn: Eqn | None) -> None:
+    if v.name in bound or any(p.name == v.name for p in kernel.params):
+        raise _rule(f"the name {v.name} is bound twice", f"in kernel {kernel.name}")
+    if isinstance(v.type, TileType):
+        for d, size in ((v.type.vrows, v.type.rows), (v.type.vcols, v.type.cols)):
+            if not _is_extent(d, size, kernel, known):
+                raise _rule(f"{v.name}: {v.type} has the extent {d}", "extents are whole, of a parameter, or i64 scalars")
+    bound.add(v.name)
+    known[v.name] = v
+
+
+def _is_extent(d: Dim, size: int, kernel: Kernel, known: dict[str, Var]) -> bool:
+    if isinstance(d, int):
+        return d == size
+    return d in extents_of(kernel) or (d in known and known[d].type == control.INDEX)
+
+
+def extents_of(kernel: Kernel) -> set[str]:
+    """The extents of a kernel's parameters."""
+    names: set[str] = set()
+    for p in kernel.params:
+        if isinstance(p.type, TileType):
+            names |= {f"{p.name}.rows", f"{p.name}.cols"}
+        elif isinstance(p.type, RegionType):
+            names |= {f"{p.name}.{k}" for k in range(len(p.type.shape))}
+    return names
+
+
+_MEMORY = {"load": (TileType,), "store": (TileType,), "load_part": (TileType, RegionType)}
+_MEMORY |= {"store_part": (TileType, RegionType), "element": (TileType, RegionType)}
+
+
+def _verify_operands(eqn: Eqn, kernel: Kernel, known: dict[str, Var]) -> None:
     params = {p.name: p for p in kernel.params}
-    memory = eqn.prim in ("load", "store")
     for i, x in enumerate(eqn.ins):
         if isinstance(x, Literal):
             continue
@@ -231,28 +308,40 @@ def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], written: s
             raise broken(eqn, "operands of kernels are values and literals")
         p = params.get(x.name)
         if p is not None:
-            if p.type != x.type or (memory and i == 0) is (str(p.type) == str(getattr(p.type, "dtype", ""))):
+            memory = _MEMORY.get(eqn.prim, ()) if i == 0 else ()
+            allowed = memory if not isinstance(p.type, ScalarType) else (ScalarType,)
+            if p.type != x.type or not isinstance(p.type, allowed) or (memory and isinstance(p.type, ScalarType)):
                 raise broken(eqn, f"{x.name} is used as {x.type}")
         elif known.get(x.name) != x:
             raise broken(eqn, f"{x.name} is not defined here as {x.type}")
+
+
+def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], bound: set[str], written: set[str]) -> None:
+    prim = PRIMITIVES.get(eqn.prim)
+    if prim is None or prim.dialect not in (Dialect.TILE, Dialect.SCALAR) or prim.type is None or eqn.regions:
+        raise broken(eqn, "not an operation of kernels")
+    params = {p.name: p for p in kernel.params}
+    _verify_operands(eqn, kernel, known)
+    memory = eqn.prim in _MEMORY
+    if eqn.prim == "dim" and eqn.params.get("of") not in extents_of(kernel):
+        raise broken(eqn, "names no extent of a parameter")
     if memory:
         name = eqn.ins[0].name if eqn.ins and isinstance(eqn.ins[0], Var) else ""
-        if name not in params:
+        if name not in params and eqn.prim != "element":
             raise broken(eqn, "needs a parameter")
-        if eqn.prim == "store":
-            if params[name].direction is Direction.IN:
-                raise broken(eqn, f"{name} is an input")
-            written.add(name)
-        elif params[name].direction is Direction.OUT and name not in written:
+        if eqn.prim in ("store", "store_part"):
+            direction = params[name].direction
+            if direction is Direction.IN or (eqn.prim == "store_part" and direction is not Direction.INOUT):
+                raise broken(eqn, f"{name} is an {direction} parameter")
+            if eqn.prim == "store":
+                written.add(name)
+        elif name in params and params[name].direction is Direction.OUT and name not in written:
             raise broken(eqn, f"{name} is read before it is written")
     try:
-        typed = prim.type(dict(eqn.params), *(operand_type(x) for x in eqn.ins))
+        want = result_type(eqn.prim, eqn.ins, dict(eqn.params))
     except (LookupError, TypeError, ValueError, AttributeError) as e:  # wir read from a file may lack anything
         raise broken(eqn, f"its operands or parameters are not those it has: {e}") from e
-    want = () if typed.type is None else (typed.type,)
-    if tuple(v.type for v in eqn.outs) != want:
-        raise broken(eqn, f"its type is {', '.join(map(str, want)) or 'nothing'}")
+    if [v.type for v in eqn.outs] != ([] if want is None else [want]):
+        raise broken(eqn, f"its type is {'nothing' if want is None else want}")
     for v in eqn.outs:
-        if v.name in known or v.name in params:
-            raise broken(eqn, f"the name {v.name} is bound twice")
-        known[v.name] = v
+        _bind_value(v, kernel, known, bound, eqn)

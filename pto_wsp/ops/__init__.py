@@ -10,6 +10,7 @@ from pto_wsp.ops.activation import gelu, relu, sigmoid, silu
 from pto_wsp.ops.arithmetic import abs, add, div, fma, max, maximum, min, minimum, mul, neg, sub
 from pto_wsp.ops.broadcasting import broadcast, coladd, coldiv, colmul, colsub, rowadd, rowdiv, rowmul, rowsub
 from pto_wsp.ops.comparison import eq, ge, gt, le, logical_and, logical_not, logical_or, lt, ne, where
+from pto_wsp.ops.control import cond, fori_loop
 from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.functions import ceil, cos, erf, exp, floor, log, reciprocal, rint, rsqrt, sin, sqrt, tanh, trunc
 from pto_wsp.ops.indexing import bincount, gather, scatter
@@ -25,6 +26,7 @@ from pto_wsp.ops.ordering import (
     rowargmin,
     topk,
 )
+from pto_wsp.ops.parts import debug_print, item, restrict, valid_shape
 from pto_wsp.ops.product import matmul
 from pto_wsp.ops.reduction import colmax, colmean, colmin, colprod, colsum, rowmax, rowmean, rowmin, rowprod, rowsum
 
@@ -47,9 +49,11 @@ __all__ = [
     "colsub",
     "colsum",
     "concat",
+    "cond",
     "constant",
     "cos",
     "cumsum",
+    "debug_print",
     "div",
     "eq",
     "erf",
@@ -57,6 +61,7 @@ __all__ = [
     "extract_topk_indices",
     "floor",
     "fma",
+    "fori_loop",
     "full",
     "full_like",
     "gather",
@@ -65,6 +70,7 @@ __all__ = [
     "gt",
     "interleave",
     "iota",
+    "item",
     "layernorm",
     "le",
     "load",
@@ -84,6 +90,7 @@ __all__ = [
     "reciprocal",
     "relu",
     "reshape",
+    "restrict",
     "rint",
     "rmsnorm",
     "rowadd",
@@ -113,6 +120,7 @@ __all__ = [
     "topk",
     "transpose",
     "trunc",
+    "valid_shape",
     "where",
 ]
 

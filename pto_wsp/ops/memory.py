@@ -12,6 +12,7 @@ from pto_wsp.errors import TraceError, TypeCheckError, here
 from pto_wsp.ir.build import current_kernel
 from pto_wsp.ir.core import Check, Direction, DType, Primitive, ScalarType, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ops.parts import load_part, store_part
 from pto_wsp.ops.value import Operand, Ref, Value, bind, to_in
 
 load_p = Primitive("load", opcode=1, doc="TLOAD", unit="load")
@@ -32,13 +33,18 @@ def _ref(x: object, what: str) -> Ref:
     return x
 
 
-def load(x: Value) -> Value:
-    """The value of the tile parameter x now; a later store does not change it.
+def load(x: Value, index: Sequence[Operand] | None = None, shape: Sequence[int] | None = None) -> Value:
+    """The value of the tile parameter x now; a later store does not change it. With index and shape a tile of the region or
+    tile parameter x: `index` has a number or scalar for each dimension, the last two (of one dimension: the last) are where the
+    tile of static `shape` (rows, cols) begins. What lies past the end of x is not valid: the tail of a loop over it.
 
-    Using a parameter as an operand loads it by itself. Raises TraceError for an output that nothing was stored to.
+    Using a parameter as an operand loads it by itself. Raises TraceError for an output that nothing was stored to; a tile that
+    begins outside of x is a BoundsError of the task.
 
     parameter [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TLOAD; exact
     """
+    if index is not None or shape is not None:
+        return load_part(x, index, shape)
     ref = _ref(x, "load")
     return Value(ref.builder, ref.read())
 
@@ -58,13 +64,16 @@ def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType) -> Expr:
     return arch.transfer("load", x)
 
 
-def store(out: Value, x: Operand) -> None:
-    """Write the tile or number x over the valid region of the Out or InOut parameter `out`.
+def store(out: Value, x: Operand, index: Sequence[Operand] | None = None) -> None:
+    """Write the tile or number x over the valid region of the Out or InOut parameter `out`. With index, the valid part of the
+    tile x from there on, into an InOut region or tile: an index is as of load.
 
     Raises TraceError for an input, TypeCheckError for another shape or dtype.
 
     parameter [m, n], [m, n]; f32 f16 bf16 i32 bool; TSTORE; exact
     """
+    if index is not None:
+        return store_part(out, x, index)
     ref = _ref(out, "store")
     builder = current_kernel("store")
     if ref.param.direction is Direction.IN:
@@ -78,6 +87,7 @@ def store(out: Value, x: Operand) -> None:
     value = x if isinstance(x, Value) and x.shape else full(ref.shape, x, ref.dtype)
     builder.emit("store", [ref.memory, to_in(value, None, builder, "store")], {}, here())
     builder.stored[ref.param.name] = builder.stored.get(ref.param.name, 0) + 1
+    builder.written.add(ref.param.name)
 
 
 @store_p.def_type

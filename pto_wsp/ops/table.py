@@ -15,7 +15,7 @@ from pto_wsp import ops
 from pto_wsp.ir.core import PRIMITIVES, SHORT_DTYPES, DType
 
 _FAMILIES = (
-    *("memory", "arithmetic", "functions", "activation", "comparison", "conversion"),
+    *("memory", "parts", "control", "arithmetic", "functions", "activation", "comparison", "conversion"),
     *("reduction", "broadcasting", "product", "normalization", "layout", "indexing", "ordering"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,12 +18,26 @@ from pto_wsp.errors import (
     without_operators,
 )
 from pto_wsp.ir.build import KernelBuilder, current_kernel
-from pto_wsp.ir.core import Direction, DType, In, KernelParam, Literal, Param, ScalarType, TileType, Type, Var
+from pto_wsp.ir.core import (
+    Direction,
+    DType,
+    In,
+    KernelParam,
+    Literal,
+    Param,
+    RegionType,
+    ScalarType,
+    TileType,
+    Type,
+    Var,
+    operand_type,
+)
 from pto_wsp.ir.evaluate import round_to
+from pto_wsp.ir.scalars import RANGES, SCALAR_DTYPES
 
 
 @without_operators(
-    "pow rpow floordiv rfloordiv mod rmod lshift rlshift rshift rrshift xor rxor divmod rdivmod round trunc floor ceil setitem delitem",
+    "pow rpow divmod rdivmod round trunc floor ceil setitem delitem",
     "a tile",
     "use the operations of pto: docs/operations.md lists them; results go to pto.store(out, value)",
 )
@@ -31,6 +46,8 @@ class Value:
 
     Python operators mean the `pto` operation of that name: `+ - * /` (add sub mul div), `@` (matmul), unary `-`, `abs`,
     comparisons (give bool tiles), and `& | ~` on bool tiles. `shape` and `dtype` are Python values and may steer tracing.
+    Scalars alone (loop indices, lengths, Scalar parameters, elements) have `+ - * / // % & | ^ ~ << >>` and comparisons of
+    64-bit integers, float64 and bool, as scalars of workloads have.
     """
 
     __slots__ = ("_builder", "_var")
@@ -47,7 +64,7 @@ class Value:
     @property
     def dtype(self) -> DType:
         """Element type."""
-        if isinstance(self.type, (TileType, ScalarType)):
+        if isinstance(self.type, (TileType, ScalarType, RegionType)):
             return self.type.dtype
         raise InternalError(f"a kernel value of type {self.type}")
 
@@ -78,7 +95,7 @@ class Value:
     def __bool__(self) -> bool:
         raise self._flow(
             "the truth",
-            "select with pto.where(mask, a, b); `if`, `and`, `or`, `not`, chained comparisons, min and max of Python run while tracing, before there are numbers",
+            "select with pto.where(mask, a, b), branch on a scalar with pto.cond(c, then, otherwise); `if`, `and`, `or`, `not`, chained comparisons, min and max of Python run while tracing, before there are numbers",
         )
 
     def __len__(self) -> int:
@@ -90,7 +107,12 @@ class Value:
     def __float__(self) -> float:
         raise self._flow("the number", "keep it a traced value: its number is known only when the program runs")
 
-    __int__ = __index__ = __float__  # type: ignore[assignment]
+    def __index__(self) -> int:
+        raise self._flow(
+            "the number", "loop with pto.fori_loop(lo, hi, body, init): range() needs a number before the program runs"
+        )
+
+    __int__ = __index__
 
     def __getitem__(self, _: object) -> NoReturn:
         raise self._flow(
@@ -155,6 +177,36 @@ class Value:
     def __or__(self, o: Operand) -> Value:
         return _op("logical_or", self, o)
 
+    def __floordiv__(self, o: Operand) -> Value:
+        return _op("floordiv", self, o)
+
+    def __rfloordiv__(self, o: Operand) -> Value:
+        return _op("floordiv", o, self)
+
+    def __mod__(self, o: Operand) -> Value:
+        return _op("rem", self, o)
+
+    def __rmod__(self, o: Operand) -> Value:
+        return _op("rem", o, self)
+
+    def __xor__(self, o: Operand) -> Value:
+        return _op("bit_xor", self, o)
+
+    def __rxor__(self, o: Operand) -> Value:
+        return _op("bit_xor", o, self)
+
+    def __lshift__(self, o: Operand) -> Value:
+        return _op("shl", self, o)
+
+    def __rlshift__(self, o: Operand) -> Value:
+        return _op("shl", o, self)
+
+    def __rshift__(self, o: Operand) -> Value:
+        return _op("shr", self, o)
+
+    def __rrshift__(self, o: Operand) -> Value:
+        return _op("shr", o, self)
+
     def __lt__(self, o: Operand) -> Value:
         return _op("lt", self, o)
 
@@ -196,7 +248,49 @@ _UFUNCS = {
 def _op(name: str, *operands: Any) -> Value:
     from pto_wsp import ops
 
+    if not hasattr(ops, name) and not any(isinstance(x, Value) and x.shape for x in operands):
+        return bind(name, *operands)
     return getattr(ops, name)(*operands)
+
+
+class Region(Value):
+    """A region parameter of the kernel: memory from which `load` takes tiles. `shape`: a number or a scalar for each dimension."""
+
+    __slots__ = ("param",)
+
+    def __init__(self, builder: KernelBuilder, param: KernelParam) -> None:
+        super().__init__(builder, Var(param.name, param.type))
+        self.param = param
+
+    @property
+    def memory(self) -> Var:
+        """The parameter itself, as an operand of load and store."""
+        return self._var
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """A Python number of each dimension that the annotation states, a scalar of the others."""
+        assert isinstance(self.param.type, RegionType)
+        sizes = enumerate(self.param.type.shape)
+        return tuple(extent(self._builder, f"{self.param.name}.{k}") if n is None else n for k, n in sizes)
+
+    def read(self) -> Var:
+        raise TypeCheckError(
+            "PTO132",
+            f"the region {self.param.name} as a tile",
+            values={self.param.name: f"{self.param.direction} {self.type}"},
+            loc=here(),
+            fix=f"take a tile of it: pto.load({self.param.name}, (row, col), (rows, cols))",
+        )
+
+
+def extent(builder: KernelBuilder, dim: str) -> Value:
+    """An extent of a parameter ("x.rows", "x.0") as a scalar."""
+    if (dim, -1) not in builder.loads:
+        var = builder.emit("dim", [], {"of": dim}, here())
+        assert var is not None
+        builder.loads[dim, -1] = var
+    return Value(builder, builder.loads[dim, -1])
 
 
 class Ref(Value):
@@ -216,7 +310,7 @@ class Ref(Value):
     def read(self) -> Var:
         """The value now: one load for all uses between two stores."""
         stored = self._builder.stored.get(self.param.name, 0)
-        if self.param.direction is Direction.OUT and not stored:
+        if self.param.direction is Direction.OUT and self.param.name not in self._builder.written:
             raise TraceError(
                 "PTO123",
                 f"the output {self.param.name} is read before it is written",
@@ -257,8 +351,9 @@ def literal(x: object, dtype: DType, what: str) -> Literal:
         if not isinstance(value, bool):
             raise bad
         return Literal(value, dtype)
-    if dtype is DType.I32:
-        if isinstance(value, (bool, float)) or not -(2**31) <= value < 2**31:
+    if dtype in RANGES:
+        low, high = RANGES[dtype]
+        if isinstance(value, (bool, float)) or not low <= value <= high:
             raise bad
         return Literal(int(value), dtype)
     if isinstance(value, (bool, complex)):
@@ -284,7 +379,8 @@ def to_in(x: object, dtype: DType | None, builder: KernelBuilder, what: str) -> 
                 loc=here(),
                 fix="pass it between kernels through a tensor",
             )
-        return x.read()
+        var = x.read()
+        return narrowed(builder, var, dtype) if isinstance(var.type, ScalarType) and dtype is not None else var
     if dtype is None:
         raise TypeCheckError(
             "PTO105",
@@ -296,11 +392,82 @@ def to_in(x: object, dtype: DType | None, builder: KernelBuilder, what: str) -> 
     return literal(x, dtype, what)
 
 
-def bind(prim: str, *operands: object, dtype: DType | None = None, **params: Param) -> Value:
-    """Apply primitive `prim` to values and numbers; numbers get `dtype`, by default that of the first value."""
+SCALAR_OPS = {
+    **{name: f"s.{name}" for name in ("add", "sub", "mul", "div", "floordiv", "neg", "abs", "shl", "shr", "where")},
+    **{name: f"s.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    **{"rem": "s.mod", "maximum": "s.max", "minimum": "s.min", "logical_and": "s.and", "logical_or": "s.or"},
+    **{"logical_not": "s.not", "logical_xor": "s.xor"},
+    **{"bit_and": "s.and", "bit_or": "s.or", "bit_xor": "s.xor", "bit_not": "s.not"},
+}
+"""The operation on scalars that an operation on tiles is where no operand is a tile."""
+
+
+def is_scalar(x: object) -> bool:
+    """Whether x is a scalar of a kernel: a Scalar parameter, an index, a length, an element."""
+    return isinstance(x, Value) and isinstance(x.type, ScalarType)
+
+
+def narrowed(builder: KernelBuilder, var: Var, dtype: DType) -> Var:
+    """The scalar `var` as an operand of tiles of `dtype`: integers wrap, floats round once. Others are as they are."""
+    assert isinstance(var.type, ScalarType)
+    have = var.type.dtype
+    if have is dtype or have not in SCALAR_DTYPES or (have is DType.F64) is not dtype.is_float or have is DType.BOOL:
+        return var
+    out = builder.emit("narrow", [var], {"to": dtype}, here())
+    assert out is not None
+    return out
+
+
+def widened(builder: KernelBuilder, x: object, dtype: DType | None, what: str) -> In:
+    """An operand of an operation on scalars: a scalar of 64 bits or a bool, or a number in `dtype`."""
+    if not isinstance(x, Value):
+        if dtype is None:
+            raise InternalError(f"{what} of numbers alone")
+        value = x.item() if isinstance(x, np.generic) else x
+        return literal(float(value) if dtype is DType.F64 and type(value) is int else value, dtype, what)
+    var = to_in(x, None, builder, what)
+    assert isinstance(var, Var)
+    if not isinstance(var.type, ScalarType):
+        raise InternalError(f"{what} of a tile")
+    if var.type.dtype in SCALAR_DTYPES and var.name not in builder.params:
+        return var
+    if (var.name, -1) not in builder.loads:
+        out = builder.emit("widen", [var], {}, here())
+        assert out is not None
+        builder.loads[var.name, -1] = out
+    return builder.loads[var.name, -1]
+
+
+def bind_scalars(prim: str, operands: Sequence[object]) -> Value:
+    """An operation on scalars and numbers alone."""
     builder = current_kernel(prim)
+    values = [x for x in operands if isinstance(x, Value)]
+    condition = [widened(builder, operands[0], DType.BOOL, prim)] if prim == "where" else []
+    typed = [x for x in values if not (prim == "where" and x is operands[0])]
+    known = [widened(builder, x, None, prim) for x in typed]
+    first = operand_type(known[0]) if known else ScalarType(_number_dtype(operands[1:]))
+    assert isinstance(first, ScalarType)
+    ins = condition + [widened(builder, x, first.dtype, prim) for x in operands[len(condition) :]]
+    var = builder.emit(SCALAR_OPS[prim], ins, {}, here())
+    assert var is not None
+    return Value(builder, var)
+
+
+def _number_dtype(numbers: Sequence[object]) -> DType:
+    if any(isinstance(x, (float, np.floating)) for x in numbers):
+        return DType.F64
+    return DType.BOOL if all(isinstance(x, (bool, np.bool_)) for x in numbers) else DType.I64
+
+
+def bind(prim: str, *operands: object, dtype: DType | None = None, **params: Param) -> Value:
+    """Apply primitive `prim` to values and numbers; numbers get `dtype`, by default that of the first tile, or value."""
+    builder = current_kernel(prim)
+    values = [x for x in operands if isinstance(x, Value)]
+    if prim in SCALAR_OPS and values and all(map(is_scalar, values)):
+        return bind_scalars(prim, operands)
     if dtype is None:
-        dtype = next((x.dtype for x in operands if isinstance(x, Value)), None)
+        tiles = [x for x in values if not is_scalar(x) and not (prim == "where" and x is operands[0])]
+        dtype = next((x.dtype for x in (*tiles, *values)), None)
     var = builder.emit(prim, [to_in(x, dtype, builder, prim) for x in operands], dict(params), here())
     if var is None:
         raise InternalError(f"{prim} has no result")

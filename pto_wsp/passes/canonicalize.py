@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pto_wsp.ir.control import DIM_PARAMS, renamed_params, renamed_type
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Axis,
@@ -35,6 +36,7 @@ from pto_wsp.ir.core import (
     Region,
     Role,
     ScalarType,
+    TileType,
     TokenType,
     Var,
     View,
@@ -142,38 +144,91 @@ def canonicalize_kernels(wir: Wir) -> Wir:
 
 def canonicalize_kernel(kernel: Kernel) -> Kernel:
     """A load is the same as an earlier one of the same parameter when nothing was stored to it in between."""
-    same: dict[object, Var] = {}
-    known: dict[str, Var] = {}
-    stores: dict[str, int] = {}
-    eqns: list[Eqn] = []
-    for eqn in kernel.body.eqns:
-        ins: tuple[In, ...] = tuple(known.get(x.name, x) if isinstance(x, Var) else x for x in eqn.ins)
-        if not eqn.outs:
-            target = ins[0]
-            if isinstance(target, Var):
-                stores[target.name] = stores.get(target.name, 0) + 1
-            eqns.append(replace(eqn, ins=ins))
-            continue
+    region = _Common().region(kernel.body, {})
+    return replace(kernel, body=_live(region, set()))
+
+
+class _Common:
+    """Gives equations that compute what an earlier one did the earlier one's name."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, In] = {}
+        self.stores: dict[str, int] = {}
+
+    def region(self, region: Region, same: dict[object, Var]) -> Region:
+        """`same`: the values there are, by what they are."""
+        same = dict(same)
+        params = tuple(Var(v.name, renamed_type(v.type, self.known)) for v in region.params)
+        self.known |= {old.name: new for old, new in zip(region.params, params, strict=True) if old != new}
+        eqns = [new for eqn in region.eqns for new in self.eqn(eqn, same)]
+        return Region(params, tuple(eqns))
+
+    def eqn(self, eqn: Eqn, same: dict[object, Var]) -> tuple[Eqn, ...]:
+        ins: tuple[In, ...] = tuple(self.known.get(x.name, x) if isinstance(x, Var) else x for x in eqn.ins)
+        outs = tuple(Var(v.name, renamed_type(v.type, self.known)) for v in eqn.outs)
+        self.known |= {old.name: new for old, new in zip(eqn.outs, outs, strict=True) if old != new}
+        if eqn.regions:
+            stored = {_target(e) for e in eqn.walk() if e.prim in _STORES}
+            regions: list[Region] = []
+            for r in eqn.regions:
+                self._forget(stored)  # an iteration may come after one that stored, a branch after the other
+                regions.append(self.region(r, same))
+            self._forget(stored)
+            return (replace(eqn, ins=ins, outs=outs, regions=tuple(regions)),)
+        params = renamed_params(eqn.params, self.known)
+        new = replace(eqn, ins=ins, outs=outs, params=params)
+        if eqn.prim in _STORES:
+            self._forget({_target(new)})
+        if not outs:
+            return (new,)
         operands = tuple(
-            (x.name, stores.get(x.name, 0)) if isinstance(x, Var) else x.key if isinstance(x, Literal) else x
+            (x.name, self.stores.get(x.name, 0)) if isinstance(x, Var) else x.key if isinstance(x, Literal) else x
             for x in ins
         )
-        key = (eqn.prim, operands, tuple(sorted(eqn.params.items(), key=str)), eqn.outs[0].type)
+        key = (eqn.prim, operands, tuple(sorted(params.items(), key=str)), outs[0].type)
         if key in same:
-            known[eqn.outs[0].name] = same[key]
-            continue
-        same[key] = eqn.outs[0]
-        eqns.append(replace(eqn, ins=ins))
-    live: set[str] = set()
+            self.known[eqn.outs[0].name] = same[key]
+            return ()
+        same[key] = outs[0]
+        return (new,)
+
+    def _forget(self, names: set[str]) -> None:
+        for name in names:
+            self.stores[name] = self.stores.get(name, 0) + 1
+
+
+_STORES = ("store", "store_part")
+_MAY_FAULT = ("load_part", "element")
+
+
+def _target(eqn: Eqn) -> str:
+    assert isinstance(eqn.ins[0], Var)
+    return eqn.ins[0].name
+
+
+def _live(region: Region, live: set[str]) -> Region:
+    """Without equations whose value nothing uses; `live` has the names used after it, and then those used in it."""
     kept: list[Eqn] = []
-    for eqn in reversed(eqns):
+    for eqn in reversed(region.eqns):
         # what valid shapes must fulfil is part of the meaning, even where the value is not used
-        if not eqn.outs or eqn.outs[0].name in live or _checks(eqn):
-            live |= {x.name for x in eqn.ins if isinstance(x, Var)}
-            kept.append(eqn)
-    return replace(kernel, body=Region((), tuple(reversed(kept))))
+        needed = not eqn.outs or eqn.regions or any(v.name in live for v in eqn.outs) or _checks(eqn)
+        if not needed and not _may_fail(eqn):
+            continue
+        new = replace(eqn, regions=tuple(_live(r, live) for r in reversed(eqn.regions))[::-1])
+        live |= {x.name for x in eqn.ins if isinstance(x, Var)}
+        live |= {d for key in DIM_PARAMS if isinstance(d := eqn.params.get(key), str)}
+        values = (*eqn.outs, *(v for r in eqn.regions for v in r.params))
+        live |= {d for v in values if isinstance(v.type, TileType) for d in (v.type.vrows, v.type.vcols) if isinstance(d, str)}
+        kept.append(new)
+    return replace(region, eqns=tuple(reversed(kept)))
+
+
+def _may_fail(eqn: Eqn) -> bool:
+    return eqn.prim in _MAY_FAULT or (PRIMITIVES[eqn.prim].dialect is Dialect.SCALAR and not _cannot_fail(eqn))
 
 
 def _checks(eqn: Eqn) -> bool:
+    if PRIMITIVES[eqn.prim].dialect is not Dialect.TILE:
+        return False
     rule = PRIMITIVES[eqn.prim].type
     return rule is not None and bool(rule(dict(eqn.params), *(operand_type(x) for x in eqn.ins)).checks)

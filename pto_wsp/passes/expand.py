@@ -12,7 +12,9 @@ from dataclasses import replace
 
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.build import KernelBuilder, tracing_kernel
+from pto_wsp.ir.control import renamed_params
 from pto_wsp.ir.core import PRIMITIVES, Eqn, In, Kernel, Literal, Region, Var, Wir
+from pto_wsp.ir.rebuild import Rebuild
 from pto_wsp.ops.value import Value
 
 
@@ -23,38 +25,33 @@ def expand(wir: Wir) -> Wir:
 
 def expand_kernel(kernel: Kernel) -> Kernel:
     """The kernel in terms of leaf operations only; expanded equations keep the location of what they came from."""
-    if all(PRIMITIVES[e.prim].expand is None for e in kernel.body.eqns):
+    if not any(_is_composition(e) for top in kernel.body.eqns for e in top.walk()):
         return kernel
-    builder = KernelBuilder(kernel.label, params={p.name: p for p in kernel.params})
-    renamed: dict[str, Var] = {p.name: Var(p.name, p.type) for p in kernel.params}
-    with tracing_kernel(builder):
-        for eqn in kernel.body.eqns:
-            rule = PRIMITIVES[eqn.prim].expand
-            ins: list[In] = [renamed[x.name] if isinstance(x, Var) else x for x in eqn.ins]
-            if rule is None:
-                out = (
-                    builder.emit(eqn.prim, ins, dict(eqn.params), eqn.loc)
-                    if eqn.loc
-                    else _emit_unlocated(builder, eqn, ins)
-                )
-            else:
-                first = len(builder.eqns)
-                result = rule(*(_operand(builder, x) for x in ins), **eqn.params)
-                if not isinstance(result, Value):
-                    raise InternalError(f"the expansion of {eqn.prim} is no value")
-                out = result.read()
-                builder.eqns[first:] = [replace(e, loc=eqn.loc) for e in builder.eqns[first:]]
-            if out is not None:
-                renamed[eqn.outs[0].name] = out
-    return expand_kernel(replace(kernel, body=Region((), tuple(builder.eqns))))
+    work = _Expand(KernelBuilder(kernel.label))
+    for p in kernel.params:
+        work.parameter(p)
+    with tracing_kernel(work.builder):
+        work.eqns(kernel.body)
+    return expand_kernel(replace(kernel, body=Region((), tuple(work.builder.eqns))))
 
 
-def _emit_unlocated(builder: KernelBuilder, eqn: Eqn, ins: list[In]) -> Var | None:
-    from pto_wsp.errors import here
+def _is_composition(eqn: Eqn) -> bool:
+    return PRIMITIVES[eqn.prim].expand is not None
 
-    out = builder.emit(eqn.prim, ins, dict(eqn.params), here())
-    builder.eqns[-1] = replace(builder.eqns[-1], loc=None)
-    return out
+
+class _Expand(Rebuild):
+    def leaf(self, eqn: Eqn) -> In | None:
+        rule = PRIMITIVES[eqn.prim].expand
+        if rule is None:
+            return super().leaf(eqn)
+        builder, first = self.builder, len(self.builder.eqns)
+        ins = [_operand(builder, self.operand(x)) for x in eqn.ins]
+        result = rule(*ins, **renamed_params(eqn.params, self.names))
+        if not isinstance(result, Value):
+            raise InternalError(f"the expansion of {eqn.prim} is no value")
+        out = result.read()
+        builder.eqns[first:] = [replace(e, loc=eqn.loc) for e in builder.eqns[first:]]
+        return out
 
 
 def _operand(builder: KernelBuilder, x: In) -> Value | float | int | bool:

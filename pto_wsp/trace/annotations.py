@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 import numpy as np
 
 from pto_wsp.errors import Location, PtoError, TraceError, here
-from pto_wsp.ir.core import TILE_DTYPES, Direction, DType, TileType
+from pto_wsp.ir.core import TILE_DTYPES, Direction, DType, RegionType, TileType
 from pto_wsp.ops.value import Value
 from pto_wsp.trace.tensor import Tensor
 
@@ -20,10 +20,10 @@ MAX_TILE_BYTES = 2**31
 
 @dataclass(frozen=True, slots=True)
 class TileParam:
-    """A tile in memory; type None is a bare tensor, specialised at each call."""
+    """A tile or region in memory; type None is a bare tensor, specialised at each call to a tile."""
 
     direction: Direction
-    type: TileType | None
+    type: TileType | RegionType | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +74,24 @@ class Tile:
 def _direction(direction: Direction, item: Any) -> Any:
     if item is Tensor:
         return Annotated[Value, TileParam(direction, None)]
-    if isinstance(item, TileType):
+    if isinstance(item, TileType) or (isinstance(item, RegionType) and direction is not Direction.OUT):
         return Annotated[Value, TileParam(direction, item)]
+    if isinstance(item, RegionType):
+        raise TraceError(
+            "PTO121",
+            "Out[Tensor[...]]: nothing shows that a kernel writes all of a region",
+            values={"got": item},
+            loc=here(),
+            fix="write InOut[Tensor[...]], whose elements that are not stored stay as they were; or Out[Tile[...]]",
+        )
     word = {"in": "In", "out": "Out", "inout": "InOut"}[direction.value]
     raise TraceError(
         "PTO121",
         f"{word}[...] of something that is not a tile",
         values={"got": repr(item)[:80]},
         loc=here(),
-        fix=f"write {word}[Tile[16, 128, DType.F32]], or {word}[Tensor] to take the shape of each call's view",
+        fix=f"write {word}[Tile[16, 128, DType.F32]], {word}[Tensor] to take the shape of each call's view, or a region of any "
+        "length: In[Tensor[None, 128, DType.F32]]",
     )
 
 
@@ -94,7 +103,8 @@ else:
 
 
 class In(Parameter):
-    """An input of a kernel: `In[Tile[16, 128, DType.F32]]`, or `In[Tensor]` for the shape and dtype of each call's view."""
+    """An input of a kernel: `In[Tile[16, 128, DType.F32]]`; `In[Tensor]` for the shape and dtype of each call's view; or a region
+    from which the kernel loads tiles, of 1 to 4 dimensions, of any length where it says None: `In[Tensor[None, 128, DType.F32]]`."""
 
     def __class_getitem__(cls, item: Any) -> Any:
         return _direction(Direction.IN, item)
@@ -108,7 +118,7 @@ class Out(Parameter):
 
 
 class InOut(Parameter):
-    """A parameter that a kernel reads and may write: an accumulator, a state."""
+    """A parameter that a kernel reads and may write: an accumulator, a state; or a region of which it stores parts."""
 
     def __class_getitem__(cls, item: Any) -> Any:
         return _direction(Direction.INOUT, item)

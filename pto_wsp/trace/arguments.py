@@ -18,6 +18,7 @@ from pto_wsp.ir.core import (
     Gather,
     In,
     Literal,
+    RegionType,
     Slice,
     Span,
     TileAt,
@@ -27,6 +28,7 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.dependence import reachable
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.tasks import region_fits
 from pto_wsp.ops.value import is_number, literal
 from pto_wsp.trace.annotations import ConstexprParam
 from pto_wsp.trace.index import Element, Scalar64, owner_of
@@ -101,13 +103,7 @@ def view(builder: WorkloadBuilder, x: Any, param: TileType, what: str, loc: Loca
     """The argument of a tile parameter: a view of its dtype and shape, inside its tensor as far as is known now."""
     given = _as_view(x, what)
     if given.dtype is not param.dtype:
-        raise TypeCheckError(
-            "PTO143",
-            f"{what} holds {given.dtype}, but the kernel takes {param.dtype}",
-            values={"tensor": given.root, "parameter": param},
-            loc=loc,
-            fix="declare the parameter with the tensor's dtype, and cast inside the kernel",
-        )
+        raise _other_dtype(given, param, what, loc)
     dims, shape = view_dims(builder, given, what, loc)
     for part, size in zip(given.parts, shape, strict=True):
         if part.kind == "span" or (part.kind == "all" and not size.is_const):
@@ -132,6 +128,45 @@ def view(builder: WorkloadBuilder, x: Any, param: TileType, what: str, loc: Loca
     for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
         _check_bounds(builder, d, size, k, f"{what}: tensor {tensor}", loc)
     return out
+
+
+def region(builder: WorkloadBuilder, x: Any, param: RegionType, what: str, loc: Location) -> View:
+    """The argument of a region parameter: a view of its dtype and number of dimensions, of any length where the parameter says so,
+    inside its tensor as far as is known now."""
+    given = _as_view(x, what)
+    if given.dtype is not param.dtype:
+        raise _other_dtype(given, param, what, loc)
+    dims, shape = view_dims(builder, given, what, loc)
+    out = View(builder.tensor(given.root), dims)
+    if any(isinstance(d, Gather) for d in dims):
+        raise TypeCheckError(
+            "PTO144",
+            f"{what} is a gather, but the kernel takes a region",
+            values={"tensor": given.root, "parameter": param},
+            loc=loc,
+            fix="give the whole tensor and the indices, and load the rows one by one; or a tile parameter, which takes gathers",
+        )
+    if not region_fits(out, param):
+        raise TypeCheckError(
+            "PTO144",
+            f"{what} does not have the shape that the kernel takes",
+            values={"view": out, "parameter": param},
+            loc=loc,
+            fix="index so that as many dimensions remain, of the sizes that the annotation states; None takes any length",
+        )
+    for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
+        _check_bounds(builder, d, size, k, f"{what}: tensor {out.tensor}", loc)
+    return out
+
+
+def _other_dtype(given: TensorView, param: TileType | RegionType, what: str, loc: Location) -> TypeCheckError:
+    return TypeCheckError(
+        "PTO143",
+        f"{what} holds {given.dtype}, but the kernel takes {param.dtype}",
+        values={"tensor": given.root, "parameter": param},
+        loc=loc,
+        fix="declare the parameter with the tensor's dtype, and cast inside the kernel",
+    )
 
 
 def reading(builder: WorkloadBuilder, given: TensorView, what: str, loc: Location) -> View:

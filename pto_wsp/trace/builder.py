@@ -20,6 +20,7 @@ from pto_wsp.ir.core import (
     IndexType,
     Kernel,
     Region,
+    RegionType,
     Role,
     ScalarType,
     TensorType,
@@ -434,11 +435,13 @@ class WorkloadBuilder:
         for param in traced.params:
             x = given[param.name]
             what = f"kernel {kernel.label}, argument {param.name}"
-            ins.append(
-                arguments.view(self, x, param.type, what, loc)
-                if isinstance(param.type, TileType)
-                else arguments.scalar(self, x, param.type.dtype, what, loc)
-            )
+            match param.type:
+                case TileType():
+                    ins.append(arguments.view(self, x, param.type, what, loc))
+                case RegionType():
+                    ins.append(arguments.region(self, x, param.type, what, loc))
+                case ScalarType():
+                    ins.append(arguments.scalar(self, x, param.type.dtype, what, loc))
         params: dict[str, Any] = {"kernel": traced.name, "coords": self._coords(coords, loc)}
         if after:
             params["after"] = after

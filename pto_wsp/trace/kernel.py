@@ -10,8 +10,9 @@ from typing import Any
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError, check_name, here, user_frame
 from pto_wsp.ir.build import KernelBuilder, tracing_kernel
-from pto_wsp.ir.core import Direction, Kernel, KernelParam, Region, ScalarType, TileType, Var
+from pto_wsp.ir.core import Direction, Kernel, KernelParam, Region, RegionType, ScalarType, TileType, Var
 from pto_wsp.ops.value import Ref, Value
+from pto_wsp.ops.value import Region as RegionValue
 from pto_wsp.trace.annotations import ConstexprParam, ParamSpec, ScalarParam, TileParam, kernel_parameters
 from pto_wsp.trace.builder import Task, current_workload
 from pto_wsp.trace.variants import Variant, add_variant, emit_variant
@@ -154,10 +155,7 @@ class KernelFunction:
         builder = KernelBuilder(self.label, params={p.name: p for p in params})
         code = self.fn.__code__
         loc = Location(code.co_filename, code.co_firstlineno, code.co_name)
-        values = {
-            p.name: Ref(builder, p) if isinstance(p.type, TileType) else Value(builder, Var(p.name, p.type))
-            for p in params
-        }
+        values = {p.name: _value(builder, p) for p in params}
         _depth.busy = True
         try:
             with tracing_kernel(builder):
@@ -173,21 +171,31 @@ class KernelFunction:
                 fix="store results into Out parameters: pto.store(out, value)",
             )
         for p in params:
-            if p.direction is not Direction.IN and not builder.stored.get(p.name):
+            written = builder.written if p.direction is Direction.OUT else builder.stored
+            if p.direction is not Direction.IN and p.name not in written:
                 raise TraceError(
                     "PTO122",
                     f"kernel {self.label} does not write {p.name}",
                     values={p.name: f"{p.direction} {p.type}"},
                     loc=loc,
-                    fix=f"pto.store({p.name}, value) writes; Python's = and += only rename values. What is only read is In",
+                    fix=f"pto.store({p.name}, value) writes; Python's = and += only rename values. What is only read is In; what a "
+                    "loop or one branch writes, which may not run, is InOut, or stored to before",
                 )
         return Kernel(name, self.label, params, Region((), tuple(builder.eqns)), loc)
+
+
+def _value(builder: KernelBuilder, p: KernelParam) -> Value:
+    if isinstance(p.type, TileType):
+        return Ref(builder, p)
+    return RegionValue(builder, p) if isinstance(p.type, RegionType) else Value(builder, Var(p.name, p.type))
 
 
 def _kernel_param(name: str, spec: ParamSpec, types: Mapping[str, TileType]) -> KernelParam:
     if isinstance(spec, ScalarParam):
         return KernelParam(name, Direction.IN, ScalarType(spec.dtype))
     assert isinstance(spec, TileParam)
+    if isinstance(spec.type, RegionType):
+        return KernelParam(name, spec.direction, spec.type)
     tile = spec.type or types[name]
     return KernelParam(name, spec.direction, replace(tile, vrows=f"{name}.rows", vcols=f"{name}.cols"))
 

@@ -20,7 +20,7 @@ from pto_wsp.errors import (
     without_operators,
 )
 from pto_wsp.ir import expr
-from pto_wsp.ir.core import Axis, DType, Role
+from pto_wsp.ir.core import MOST_REGION_DIMS, Axis, DType, RegionType, Role
 from pto_wsp.ir.expr import Expr
 from pto_wsp.trace.axes import DenseDyn, LoopAxis, Names, Tiles
 from pto_wsp.trace.index import Element, Index, Scalar64, as_expr, owner_of
@@ -221,6 +221,20 @@ class Tensor(TensorSpec):
     fields: as of TensorSpec; a structured array of int32 fields has them already.
     Indexing gives a view; a view of a tensor is a declared part of it, so both may be used in one workload.
     """
+
+    def __class_getitem__(cls, item: Any) -> RegionType:
+        """A region in an annotation of a kernel: `Tensor[None, 128, DType.F32]`; None is any length."""
+        *shape, dtype = item if isinstance(item, tuple) else (item,)
+        good = all(n is None or (isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1) for n in shape)
+        if not isinstance(dtype, DType) or not dtype.in_tiles or not 1 <= len(shape) <= MOST_REGION_DIMS or not good:
+            raise TraceError(
+                "PTO121",
+                f"Tensor[..., dtype] needs 1 to {MOST_REGION_DIMS} positive integers or None, and a DType of tiles",
+                values={"got": repr(item)[:80]},
+                loc=here(),
+                fix="write Tensor[None, 128, DType.F32]: any number of rows of 128",
+            )
+        return RegionType(dtype, tuple(None if n is None else int(n) for n in shape))
 
     def __init__(
         self,
