@@ -78,7 +78,7 @@ from pto_wsp import (
 from pto_wsp.artifact.artifact import make as make_artifact
 from pto_wsp.errors import CODES, Location
 from pto_wsp.ir.dependence import refuse_races
-from pto_wsp.ir.evaluate import evaluate
+from pto_wsp.ir.evaluate import evaluate, run_kernel
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 from pto_wsp.runtime.check import Checker, check_modes, keep_temporaries
@@ -428,6 +428,131 @@ def _() -> None:
 
 
 # ---- calls of kernels
+
+
+def in_loops(body: Callable[..., object]) -> Any:
+    """Trace `body(r, n, y)` as a kernel's: r is a region of f32, n an i32 scalar, y an f32<4x8> output that is written."""
+
+    @kernel
+    def k(r: InOut[Tensor[None, 8, F32]], n: Scalar[I32], y: Out[Tile[4, 8, F32]]):
+        pto.store(y, 0.0)
+        pto.store(r, pto.full((1, 8), 0.0), (0, 0))
+        body(r, n, y)
+
+    return k.wir()
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    in_loops(lambda r, n, y: [pto.store(y, float(i)) for i in range(n)])  # <-- PTO128
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.store(y, 1.0) if n > 0 else None)  # <-- PTO128
+
+
+@mistake("PTO132", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: r + 1.0)  # <-- PTO132
+
+
+@mistake("PTO133", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.load(r, (n,), (4, 8)))  # <-- PTO133
+
+
+@mistake("PTO133", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.load(r, (n, 0)))  # <-- PTO133
+
+
+@mistake("PTO134", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.load(r, (0.5, 0), (4, 8)))  # <-- PTO134
+
+
+@mistake("PTO134", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, y, lambda i, c: c, 0))  # <-- PTO134
+
+
+@mistake("PTO135", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, n, lambda i, c: (c, c), 0))  # <-- PTO135
+
+
+@mistake("PTO135", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, n, lambda i, c: pto.cast(c, DType.F64), 0))  # <-- PTO135
+
+
+@mistake("PTO135", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, n, lambda i, c: pto.cast(c, F16), pto.load(y)))  # <-- PTO135
+
+
+@mistake("PTO135", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.cond(n > 0, lambda: 1.0, lambda: 1))  # <-- PTO135
+
+
+@mistake("PTO135", TypeCheckError)
+def _() -> None:
+    in_loops(
+        lambda r, n, y: pto.fori_loop(0, n, lambda i, c: pto.load(r, (i, 0), (4, 8)), pto.load(y))  # <-- PTO135
+    )
+
+
+@mistake("PTO136", TraceError)
+def _() -> None:
+    in_loops(
+        lambda r, n, y: pto.fori_loop(0, pto.cast(pto.item(r, (0, 0)), DType.I64), lambda i, c: c, 0)  # <-- PTO136
+    )
+
+
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, n, 3, 0))  # <-- PTO137
+
+
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, 10**12, lambda i, c: c, 0))  # <-- PTO137
+
+
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.cond(n, lambda: 0, lambda: 1))  # <-- PTO137
+
+
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, n, lambda i, c: "one", 0))  # <-- PTO137
+
+
+def evaluated(body: Callable[..., object], n: int) -> None:
+    run_kernel(in_loops(body), {"r": zeros(3, 8), "n": np.int32(n), "y": zeros(4, 8)})
+
+
+@mistake("PTO732", BoundsError)
+def _() -> None:
+    evaluated(lambda r, n, y: pto.load(r, (n, 0), (4, 8)), 3)  # <-- PTO732
+
+
+@mistake("PTO732", BoundsError)
+def _() -> None:
+    evaluated(lambda r, n, y: pto.store(r, pto.load(y), (n, 0)), 0)  # <-- PTO732
+
+
+@mistake("PTO732", BoundsError)
+def _() -> None:
+    evaluated(lambda r, n, y: pto.debug_print("x", pto.item(r, (n, 0))), -1)  # <-- PTO732
+
+
+@mistake("PTO733", KernelError)
+def _() -> None:
+    evaluated(lambda r, n, y: pto.fori_loop(0, pto.cast(n, DType.I64) << 40, lambda i, c: c, 0), 1)  # <-- PTO733
 
 
 @mistake("PTO140", TypeCheckError)

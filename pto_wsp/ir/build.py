@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -87,7 +87,7 @@ class KernelBuilder:
         return any(isinstance(x, Var) and x.name in self.data for x in ins)
 
     @contextmanager
-    def region(self, params: Sequence[Var] = (), *, again: bool = False) -> Iterator[Callable[[], Region]]:
+    def region(self, params: Sequence[Var] = (), *, again: bool = False) -> Generator[Callable[[], Region]]:
         """What is emitted inside becomes a region, which the function given makes when all is there. again: it may run more than
         once, so that what was loaded from memory before may differ."""
         outer, loads = self.eqns, dict(self.loads)
@@ -105,7 +105,15 @@ class KernelBuilder:
 
     def mark(self) -> tuple[object, ...]:
         """What `back` undoes."""
-        return dict(self.stored), set(self.written), dict(self.loads), set(self.data), set(self._used), self._begun, len(self.eqns)
+        return (
+            dict(self.stored),
+            set(self.written),
+            dict(self.loads),
+            set(self.data),
+            set(self._used),
+            self._begun,
+            len(self.eqns),
+        )
 
     def back(self, mark: tuple[object, ...]) -> None:
         """Forget what was emitted since the mark."""

@@ -12,7 +12,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pto_wsp.errors import IRConversionError
-from pto_wsp.ir.core import Dim, Dialect, DType, Eqn, In, Literal, Param, Primitive, ScalarType, TileType, Type, Var, operand_type
+from pto_wsp.ir.core import (
+    Dialect,
+    Dim,
+    DType,
+    Eqn,
+    In,
+    Literal,
+    Param,
+    Primitive,
+    ScalarType,
+    TileType,
+    Type,
+    Var,
+    operand_type,
+)
 
 INDEX = ScalarType(DType.I64)
 MOST_TRIPS = 2**31 - 1
@@ -24,9 +38,7 @@ branch_p = Primitive("branch", Dialect.CONTROL, doc="one of two regions, by a bo
 
 
 def broken(eqn: Eqn, why: str) -> IRConversionError:
-    return IRConversionError(
-        "PTO302", f"{eqn.prim}: {why}", loc=eqn.loc, fix="this wir breaks a rule of the language"
-    )
+    return IRConversionError("PTO302", f"{eqn.prim}: {why}", loc=eqn.loc, fix="this wir breaks a rule of the language")
 
 
 def fits(value: Type, place: Type) -> bool:
@@ -36,7 +48,7 @@ def fits(value: Type, place: Type) -> bool:
     if (value.dtype, value.shape) != (place.dtype, place.shape):
         return False
     pairs = ((value.vrows, place.vrows, place.rows), (value.vcols, place.vcols, place.cols))
-    return all(v == p or v == size for v, p, size in pairs)
+    return all(v in (p, size) for v, p, size in pairs)
 
 
 def types_of(ins: tuple[In, ...]) -> tuple[Type, ...]:

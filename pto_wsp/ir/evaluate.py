@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.errors import BoundsError, ExecutionError, InternalError, KernelError, PtoError, here
+from pto_wsp.ir.control import MOST_TRIPS
 from pto_wsp.ir.core import (
     PRIMITIVES,
     At,
@@ -43,7 +44,6 @@ from pto_wsp.ir.core import (
     Wir,
     operand_type,
 )
-from pto_wsp.ir.control import MOST_TRIPS
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.scalars import RANGES, Number, compute, index_value, smaller, wrap
 from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, SCOPES, slot_types, value_type, written_by
@@ -436,9 +436,7 @@ def _bind_value(v: Var, value: Any, values: dict[str, Any], valid: dict[str, int
     values[v.name] = value
 
 
-def _run_control(
-    eqn: Eqn, values: dict[str, Any], valid: dict[str, int], observe: Observer | None
-) -> tuple[Any, ...]:
+def _run_control(eqn: Eqn, values: dict[str, Any], valid: dict[str, int], observe: Observer | None) -> tuple[Any, ...]:
     ins = [_operand(x, values) for x in eqn.ins]
     if eqn.prim == "branch":
         return _run_region(eqn.regions[0 if ins[0] else 1], dict(values), dict(valid), observe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pto_wsp.ir.core import (
+    MOST_REGION_DIMS,
     PRIMITIVES,
     Axis,
     DataAxis,
@@ -14,7 +15,6 @@ from pto_wsp.ir.core import (
     IndexType,
     Kernel,
     KernelParam,
-    MOST_REGION_DIMS,
     Region,
     RegionType,
     Role,

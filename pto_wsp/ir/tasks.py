@@ -437,7 +437,9 @@ def region_fits(view: View, param: RegionType) -> bool:
     """Whether a view has the number of dimensions of a region parameter, and the sizes that it states."""
     if len(view.kept) != len(param.shape) or any(isinstance(d, Gather) for d in view.kept):
         return False
-    return all(n is None or (isinstance(d, Slice) and d.length == n) for d, n in zip(view.kept, param.shape, strict=True))
+    return all(
+        n is None or (isinstance(d, Slice) and d.length == n) for d, n in zip(view.kept, param.shape, strict=True)
+    )
 
 
 def _region_argument(view: View, param: RegionType, scope: Scope, eqn: Eqn) -> None:

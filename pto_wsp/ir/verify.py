@@ -273,7 +273,9 @@ def _bind_value(v: Var, kernel: Kernel, known: dict[str, Var], bound: set[str], 
     if isinstance(v.type, TileType):
         for d, size in ((v.type.vrows, v.type.rows), (v.type.vcols, v.type.cols)):
             if not _is_extent(d, size, kernel, known):
-                raise _rule(f"{v.name}: {v.type} has the extent {d}", "extents are whole, of a parameter, or i64 scalars")
+                raise _rule(
+                    f"{v.name}: {v.type} has the extent {d}", "extents are whole, of a parameter, or i64 scalars"
+                )
     bound.add(v.name)
     known[v.name] = v
 
@@ -295,8 +297,13 @@ def extents_of(kernel: Kernel) -> set[str]:
     return names
 
 
-_MEMORY = {"load": (TileType,), "store": (TileType,), "load_part": (TileType, RegionType)}
-_MEMORY |= {"store_part": (TileType, RegionType), "element": (TileType, RegionType)}
+_MEMORY: dict[str, tuple[type, ...]] = {
+    "load": (TileType,),
+    "store": (TileType,),
+    "load_part": (TileType, RegionType),
+    "store_part": (TileType, RegionType),
+    "element": (TileType, RegionType),
+}
 
 
 def _verify_operands(eqn: Eqn, kernel: Kernel, known: dict[str, Var]) -> None:
@@ -332,7 +339,7 @@ def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], bound: set
         if eqn.prim in ("store", "store_part"):
             direction = params[name].direction
             if direction is Direction.IN or (eqn.prim == "store_part" and direction is not Direction.INOUT):
-                raise broken(eqn, f"{name} is an {direction} parameter")
+                raise broken(eqn, f"{name} is an {'input' if direction is Direction.IN else 'output'}")
             if eqn.prim == "store":
                 written.add(name)
         elif name in params and params[name].direction is Direction.OUT and name not in written:

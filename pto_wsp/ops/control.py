@@ -79,7 +79,9 @@ def fori_loop(lo: Any, hi: Any, body: Callable[[Any, Any], Any], init: Any) -> A
         builder.back(mark)
         types, data = new, new_data
     else:
-        raise _mistake("fori_loop: the valid shapes it carries never become the same", {}, "restrict them: pto.restrict")
+        raise _mistake(
+            "fori_loop: the valid shapes it carries never become the same", {}, "restrict them: pto.restrict"
+        )
     if not (isinstance(first, Literal) and isinstance(last, Literal) and last.value > first.value):
         builder.written = written  # it may run zero times
     outs = [Var(builder.fresh(), t) for t in types]
@@ -149,7 +151,10 @@ def flatten(x: Any) -> tuple[list[Any], Any]:
         return [leaf for leaves, _ in parts for leaf in leaves], (type(x), tuple(t for _, t in parts))
     if isinstance(x, dict):
         parts = [flatten(x[k]) for k in x]
-        return [leaf for leaves, _ in parts for leaf in leaves], (dict, tuple(zip(x, (t for _, t in parts), strict=True)))
+        return [leaf for leaves, _ in parts for leaf in leaves], (
+            dict,
+            tuple(zip(x, (t for _, t in parts), strict=True)),
+        )
     return ([], None) if x is None else ([x], "*")
 
 
@@ -188,7 +193,13 @@ def _leaf(builder: KernelBuilder, x: Any, what: str, like: Type | None = None) -
         return x.read()
     dtype = like.dtype if isinstance(like, ScalarType) and like.dtype in SCALAR_DTYPES else None
     if dtype is None:
-        dtype = DType.BOOL if isinstance(x, (bool, np.bool_)) else DType.F64 if isinstance(x, (float, np.floating)) else DType.I64
+        dtype = (
+            DType.BOOL
+            if isinstance(x, (bool, np.bool_))
+            else DType.F64
+            if isinstance(x, (float, np.floating))
+            else DType.I64
+        )
     out = widened(builder, x, dtype, what)
     assert isinstance(out, Literal)
     return out

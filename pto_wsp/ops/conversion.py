@@ -12,7 +12,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.memory import check_dtype, need_value
 from pto_wsp.ops.rules import need_tile
-from pto_wsp.ops.value import Value, bind
+from pto_wsp.ops.value import Value, bind, cast_scalar, is_scalar
 
 cast_p = Primitive("cast", opcode=6)
 
@@ -22,6 +22,8 @@ def cast(x: Value, dtype: DType) -> Value:
 
     [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TCVT; one rounding to nearest even
     """
+    if is_scalar(x):
+        return cast_scalar(x, dtype)
     need_value("cast", x)
     if check_dtype("cast", dtype) is x.dtype:
         return Value(x.builder, x.read())

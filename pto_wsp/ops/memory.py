@@ -73,7 +73,8 @@ def store(out: Value, x: Operand, index: Sequence[Operand] | None = None) -> Non
     parameter [m, n], [m, n]; f32 f16 bf16 i32 bool; TSTORE; exact
     """
     if index is not None:
-        return store_part(out, x, index)
+        store_part(out, x, index)
+        return
     ref = _ref(out, "store")
     builder = current_kernel("store")
     if ref.param.direction is Direction.IN:

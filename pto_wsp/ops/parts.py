@@ -11,7 +11,21 @@ import numpy as np
 from pto_wsp.arch import Arch
 from pto_wsp.errors import BoundsError, TraceError, TypeCheckError, here
 from pto_wsp.ir.build import KernelBuilder, current_kernel
-from pto_wsp.ir.core import Check, Dim, Direction, DType, In, Literal, Primitive, RegionType, ScalarType, TileType, Type, Typed, Var
+from pto_wsp.ir.core import (
+    Check,
+    Dim,
+    Direction,
+    DType,
+    In,
+    Literal,
+    Primitive,
+    RegionType,
+    ScalarType,
+    TileType,
+    Type,
+    Typed,
+    Var,
+)
 from pto_wsp.ir.expr import Expr, const
 from pto_wsp.ops.value import Operand, Ref, Region, Value, bind_scalars, extent, is_scalar, to_in, widened
 
@@ -104,7 +118,10 @@ def load_part(x: object, index: object, shape: object) -> Value:
     ref = _memory(x, "load")
     if index is None or shape is None:
         raise TypeCheckError(
-            "PTO133", "load of a part needs both an index and a shape", loc=here(), fix="pto.load(x, (row, col), (16, 128))"
+            "PTO133",
+            "load of a part needs both an index and a shape",
+            loc=here(),
+            fix="pto.load(x, (row, col), (16, 128))",
         )
     rows, cols = check_shape("load", shape)
     builder = current_kernel("load")
@@ -120,7 +137,10 @@ def load_part(x: object, index: object, shape: object) -> Value:
     _inside(ref, at, (rows, cols)[-rank(ref.type) :])
     if rank(ref.type) == 1 and rows != 1:
         raise TypeCheckError(
-            "PTO133", f"load of {rows} rows of one dimension", loc=here(), fix="a vector gives tiles of one row: (1, cols)"
+            "PTO133",
+            f"load of {rows} rows of one dimension",
+            loc=here(),
+            fix="a vector gives tiles of one row: (1, cols)",
         )
     last = rank(ref.type) - 1
     vcols = _valid(builder, ref, last, at[last], cols)
@@ -157,7 +177,11 @@ def store_part(out: object, x: Operand, index: object) -> None:
         )
     if not isinstance(x, Value) or not isinstance(x.type, TileType):
         raise TypeCheckError(
-            "PTO105", "store of a part needs a tile", values={"got": repr(x)[:80]}, loc=here(), fix="pto.full((1, 1), x)"
+            "PTO105",
+            "store of a part needs a tile",
+            values={"got": repr(x)[:80]},
+            loc=here(),
+            fix="pto.full((1, 1), x)",
         )
     at = indices(builder, index, rank(ref.type), "store")
     _inside(ref, at, ())
@@ -187,7 +211,11 @@ def item(x: Value, index: object) -> Value:
         source = x.read()
     else:
         raise TypeCheckError(
-            "PTO105", "item of something that is not a tile", values={"operand": repr(x)[:80]}, loc=here(), fix="give a tile"
+            "PTO105",
+            "item of something that is not a tile",
+            values={"operand": repr(x)[:80]},
+            loc=here(),
+            fix="give a tile",
         )
     at = indices(builder, index, rank(source.type), "item")
     for k, i in enumerate(at):
@@ -213,7 +241,11 @@ def valid_shape(x: Value) -> tuple[Any, Any]:
     t = x.type if isinstance(x, Value) else None
     if not isinstance(t, TileType):
         raise TypeCheckError(
-            "PTO105", "valid_shape of something that is not a tile", values={"operand": repr(x)[:80]}, loc=here(), fix="give a tile"
+            "PTO105",
+            "valid_shape of something that is not a tile",
+            values={"operand": repr(x)[:80]},
+            loc=here(),
+            fix="give a tile",
         )
     return _known(builder, t.vrows), _known(builder, t.vcols)
 
@@ -232,7 +264,11 @@ def restrict(x: Value, rows: Operand, cols: Operand) -> Value:
     builder = current_kernel("restrict")
     if not isinstance(x, Value) or not isinstance(x.type, TileType):
         raise TypeCheckError(
-            "PTO105", "restrict of something that is not a tile", values={"operand": repr(x)[:80]}, loc=here(), fix="give a tile"
+            "PTO105",
+            "restrict of something that is not a tile",
+            values={"operand": repr(x)[:80]},
+            loc=here(),
+            fix="give a tile",
         )
     value = x.read()
     assert isinstance(value.type, TileType)

@@ -250,6 +250,14 @@ def _op(name: str, *operands: Any) -> Value:
 
     if not hasattr(ops, name) and not any(isinstance(x, Value) and x.shape for x in operands):
         return bind(name, *operands)
+    if not hasattr(ops, name):
+        raise UnsupportedError(
+            "PTO003",
+            f"a tile has no operator {name}",
+            values={"operands": ", ".join(repr(x)[:80] for x in operands)},
+            loc=here(),
+            fix="use the operations of pto: docs/operations.md lists them",
+        )
     return getattr(ops, name)(*operands)
 
 
@@ -395,9 +403,17 @@ def to_in(x: object, dtype: DType | None, builder: KernelBuilder, what: str) -> 
 SCALAR_OPS = {
     **{name: f"s.{name}" for name in ("add", "sub", "mul", "div", "floordiv", "neg", "abs", "shl", "shr", "where")},
     **{name: f"s.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge")},
-    **{"rem": "s.mod", "maximum": "s.max", "minimum": "s.min", "logical_and": "s.and", "logical_or": "s.or"},
-    **{"logical_not": "s.not", "logical_xor": "s.xor"},
-    **{"bit_and": "s.and", "bit_or": "s.or", "bit_xor": "s.xor", "bit_not": "s.not"},
+    "rem": "s.mod",
+    "maximum": "s.max",
+    "minimum": "s.min",
+    "logical_and": "s.and",
+    "logical_or": "s.or",
+    "logical_not": "s.not",
+    "logical_xor": "s.xor",
+    "bit_and": "s.and",
+    "bit_or": "s.or",
+    "bit_xor": "s.xor",
+    "bit_not": "s.not",
 }
 """The operation on scalars that an operation on tiles is where no operand is a tile."""
 
@@ -451,6 +467,27 @@ def bind_scalars(prim: str, operands: Sequence[object]) -> Value:
     var = builder.emit(SCALAR_OPS[prim], ins, {}, here())
     assert var is not None
     return Value(builder, var)
+
+
+def cast_scalar(x: Value, dtype: object) -> Value:
+    """The scalar x as one of 64 bits or a bool (floats to integers toward zero), or as an operand of tiles of `dtype`."""
+    if not isinstance(dtype, DType) or not (dtype in SCALAR_DTYPES or dtype.in_tiles):
+        raise TypeCheckError(
+            "PTO106",
+            "cast needs a DType",
+            values={"dtype": str(dtype)[:80]},
+            loc=here(),
+            fix="write DType.I64, F64, ...",
+        )
+    builder = current_kernel("cast")
+    var = widened(builder, x, None, "cast")
+    assert isinstance(var, Var)
+    wide = dtype if dtype in SCALAR_DTYPES else dtype.scalar
+    if var.type != ScalarType(wide):
+        cast = builder.emit("s.cast", [var], {"to": wide}, here())
+        assert cast is not None
+        var = cast
+    return Value(builder, narrowed(builder, var, dtype))
 
 
 def _number_dtype(numbers: Sequence[object]) -> DType:

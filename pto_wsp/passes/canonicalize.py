@@ -218,7 +218,13 @@ def _live(region: Region, live: set[str]) -> Region:
         live |= {x.name for x in eqn.ins if isinstance(x, Var)}
         live |= {d for key in DIM_PARAMS if isinstance(d := eqn.params.get(key), str)}
         values = (*eqn.outs, *(v for r in eqn.regions for v in r.params))
-        live |= {d for v in values if isinstance(v.type, TileType) for d in (v.type.vrows, v.type.vcols) if isinstance(d, str)}
+        live |= {
+            d
+            for v in values
+            if isinstance(v.type, TileType)
+            for d in (v.type.vrows, v.type.vcols)
+            if isinstance(d, str)
+        }
         kept.append(new)
     return replace(region, eqns=tuple(reversed(kept)))
 

@@ -225,7 +225,9 @@ class Tensor(TensorSpec):
     def __class_getitem__(cls, item: Any) -> RegionType:
         """A region in an annotation of a kernel: `Tensor[None, 128, DType.F32]`; None is any length."""
         *shape, dtype = item if isinstance(item, tuple) else (item,)
-        good = all(n is None or (isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1) for n in shape)
+        good = all(
+            n is None or (isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1) for n in shape
+        )
         if not isinstance(dtype, DType) or not dtype.in_tiles or not 1 <= len(shape) <= MOST_REGION_DIMS or not good:
             raise TraceError(
                 "PTO121",

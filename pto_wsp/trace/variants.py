@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here
-from pto_wsp.ir.core import Eqn, Region
+from pto_wsp.ir.core import Eqn, Region, RegionType
 from pto_wsp.trace import arguments
 from pto_wsp.trace.annotations import ConstexprParam, ParamSpec, ScalarParam, TileParam
 from pto_wsp.trace.builder import WorkloadBuilder
@@ -148,5 +148,7 @@ class _Choice:
             arguments.check_scalar(x, spec.dtype, what, here())
         elif spec.type is None:
             arguments.bare_type(x, what)
+        elif isinstance(spec.type, RegionType):
+            arguments.region(self.builder, x, spec.type, what, here())
         else:
             arguments.view(self.builder, x, spec.type, what, here())

@@ -67,7 +67,7 @@ def test_binary(k: Any, name: str) -> None:
     assert code_of(lambda: f(x, "1")) == "PTO105"
     assert code_of(lambda: f(x, None)) == "PTO105"
     assert code_of(lambda: f(1.0, 2.0)) == "PTO105"
-    assert code_of(lambda: f(k.scalar("u"), 2.0)) == "PTO105"
+    assert shows(f(k.scalar("u"), 2.0), "f64")
     assert code_of(lambda: f(x, 1e40)) == "PTO109"
 
 
@@ -78,7 +78,10 @@ def test_unary(k: Any, name: str) -> None:
     assert shows(f(k.tile("h", 5, 7, F16)), "f16<5x7 of h.rows x h.cols>")
     assert code_of(lambda: f(k.tile("b", 5, 7, BOOL))) == "PTO104"
     assert code_of(lambda: f(1.0)) == "PTO105"
-    assert code_of(lambda: f(k.scalar("s"))) == "PTO105"
+    if name in ("neg", "abs"):
+        assert shows(f(k.scalar("s")), "f64")
+    else:
+        assert code_of(lambda: f(k.scalar("s"))) == "PTO105"
     assert code_of(lambda: f([1.0])) == "PTO105"
 
 
@@ -173,7 +176,7 @@ def test_cast(k: Any) -> None:
     assert len(k.builder.eqns) == before
     assert code_of(lambda: pto.cast(x, "f16")) == "PTO106"  # type: ignore[arg-type]
     assert code_of(lambda: pto.cast(1.0, F16)) == "PTO105"  # type: ignore[arg-type]
-    assert code_of(lambda: pto.cast(k.scalar("s"), F16)) == "PTO105"
+    assert shows(pto.cast(k.scalar("s"), F16), "f16")
 
 
 @pytest.mark.parametrize("op", ["sum", "max", "min", "prod", "mean"])
@@ -329,7 +332,9 @@ def test_a_value_of_another_kernel(k: Any) -> None:
 
 @pytest.mark.parametrize("row", list(rows()), ids=lambda r: r.name)
 def test_the_table_lists_the_dtypes_that_work(k: Any, row: Any) -> None:
-    if row.name in ("load", "store", "full", "full_like", "iota", "cast", "where"):
+    if row.name in ("load", "store", "full", "full_like", "iota", "cast", "where", "item", "valid_shape", "restrict"):
+        return
+    if row.name in ("debug_print", "fori_loop", "cond"):
         return
     f = getattr(pto, row.name)
     more = {

@@ -14,6 +14,7 @@ from pto_wsp.ir.core import (
     In,
     Kernel,
     Literal,
+    RegionType,
     ScalarType,
     TileType,
     Typed,
@@ -69,6 +70,8 @@ def write_kernel(s: Stream, kernel: Kernel, arch: Arch) -> None:
     for p in kernel.params:
         if isinstance(p.type, ScalarType):
             s.u(1, p.type.dtype.code)
+        elif isinstance(p.type, RegionType):
+            raise InternalError(f"kernel {kernel.label} takes a region, which plans do not have")
         else:
             s.u(0, _DIRECTION[p.direction], p.type.dtype.code, p.type.rows, p.type.cols)
     checks = kernel_checks(kernel)
