@@ -1,6 +1,7 @@
 #include "pto_wsp/bound.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "proofs.hpp"
 
@@ -307,9 +308,12 @@ class Binder : Proofs {
     t.first_gather = static_cast<std::uint32_t>(out_.gathers_.size());
     std::vector<BoundArg> args;
     for (std::uint32_t i = 0; i < t.n_args; ++i) {
-      args.push_back(spec.args[i].is_scalar ? scalar(t, i) : tile(t, i, certain));
+      const ArgSpec& arg = spec.args[i];
+      args.push_back(arg.is_scalar ? scalar(t, i) : arg.is_region ? region(t, i, certain) : tile(t, i, certain));
       t.shaped = t.shaped || args.back().rows.tail || args.back().cols.tail;
+      t.regions = t.regions || arg.is_region;
     }
+    t.shaped = t.shaped || t.kernel->varied();
     t.first_arg = static_cast<std::uint32_t>(out_.args_.size());
     out_.args_.insert(out_.args_.end(), args.begin(), args.end());
     t.n_checks = static_cast<std::uint32_t>(out_.checks_.size()) - t.first_check;
@@ -325,6 +329,8 @@ class Binder : Proofs {
     for (std::size_t i = 0; i < args.size(); ++i) {
       if (args[i].is_scalar)
         shapes[i].scalar = args[i].value;
+      else if (args[i].first_dim != none)
+        shapes[i].region = {};
       else
         shapes[i].tile = {nullptr, 0, 0, static_cast<std::int32_t>(args[i].rows.size), static_cast<std::int32_t>(args[i].cols.size), nullptr, nullptr};
     }
@@ -374,6 +380,39 @@ class Binder : Proofs {
     return a;
   }
 
+  BoundArg region(BoundTask& t, std::uint32_t i, bool certain) {
+    const ArgSpec& spec = t.spec->args[i];
+    const Buffer& buffer = buffers_[spec.tensor];
+    BoundArg a;
+    a.dtype = t.kernel->params()[i].dtype;
+    std::vector<LinearTerm> address;
+    auto base = reinterpret_cast<std::uint64_t>(buffer.data);
+    for (std::uint32_t d = 0; d < spec.dims.size(); ++d) {
+      prove(t, i, d, certain);
+      add(spec.dims[d].start, static_cast<std::uint64_t>(buffer.strides[d]), base, address);
+      if (buffer.shape[d] > std::numeric_limits<std::int32_t>::max()) too_long(t, i, d, buffer.shape[d]);
+    }
+    a.at = keep(base, address);
+    a.first_dim = static_cast<std::uint32_t>(out_.region_dims_.size());
+    a.n_dims = static_cast<std::uint32_t>(spec.kept.size());
+    for (const std::uint32_t d : spec.kept) {
+      out_.region_dims_.push_back(extent(spec.dims[d], buffer.shape[d]));
+      out_.region_strides_.push_back(buffer.strides[d]);
+    }
+    if (spec.tracked) track(t, i);
+    return a;
+  }
+
+  // Lengths of regions are 32 bits.
+  void too_long(const BoundTask& t, std::uint32_t i, std::uint32_t d, std::int64_t size) {
+    Failure f{.kind = ErrorKind::bounds};
+    f.site = t.spec->site;
+    f.arg = i;
+    f.dim = d;
+    f.values = {0, size, std::numeric_limits<std::int32_t>::max()};
+    fail(out_.regs_, std::move(f));
+  }
+
   void gather(BoundTask& t, std::uint32_t i, std::uint32_t d) {
     const ArgSpec& arg = t.spec->args[i];
     const GatherSpec& spec = plan_.gathers()[arg.dims[d].gather];
@@ -398,7 +437,7 @@ class Binder : Proofs {
     const std::int64_t dim = buffers_[t.spec->args[i].tensor].shape[d];
     if (proved_inside(v, dim)) return;
     const bool exact = certain && is_exact(v.start, ranges_) && (v.kind != DimKind::tile || is_exact(v.limit, ranges_));
-    if (!exact) return check(i, d, dim);
+    if (!exact || v.kind == DimKind::span) return check(i, d, dim);
     std::optional<std::vector<std::int64_t>> at;
     const auto look = [&](std::initializer_list<Above> conditions) {
       auto found = earliest(conditions);
@@ -442,7 +481,7 @@ class Binder : Proofs {
     e.size = v.size;
     if (v.kind == DimKind::span) {
       e.size = dim;
-      e.tail = true;
+      e.tail = e.may_be_empty = true;
       e.room = fold(v.limit);
     }
     if (v.kind != DimKind::tile) return e;

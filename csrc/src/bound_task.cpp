@@ -34,9 +34,19 @@ void BoundPlan::shapes(const BoundTask& t, const std::int64_t* regs, Arg* out) c
   for (std::uint32_t i = 0; i < t.n_args; ++i, ++a) {
     if (a->is_scalar)
       out[i].scalar = a->value;
+    else if (a->first_dim != none)
+      out[i].region = region(*a, regs);
     else
       out[i].tile = {nullptr, 0, 0, static_cast<std::int32_t>(length(a->rows, regs)), static_cast<std::int32_t>(length(a->cols, regs)), nullptr, nullptr};
   }
+  Failure none_told;  // the task itself tells
+  if (t.scalars) compute_scalars(t, regs, out, none_told);
+}
+
+RegionArg BoundPlan::region(const BoundArg& a, const std::int64_t* regs) const {
+  RegionArg out{reinterpret_cast<std::byte*>(value(a.at, regs)), region_strides_.data() + a.first_dim, {}};
+  for (std::uint32_t d = 0; d < a.n_dims; ++d) out.length[d] = static_cast<std::int32_t>(length(region_dims_[a.first_dim + d], regs));
+  return out;
 }
 
 bool BoundPlan::check_bounds(const BoundTask& t, const std::int64_t* regs, Failure& failure) const {
@@ -44,13 +54,14 @@ bool BoundPlan::check_bounds(const BoundTask& t, const std::int64_t* regs, Failu
     const BoundsCheck& check = checks_[t.first_check + c];
     const ViewDim& v = t.spec->args[check.arg].dims[check.dim];
     const std::span<const std::int64_t> r(regs, plan_->n_regs());
+    const bool limited = v.kind == DimKind::tile || v.kind == DimKind::span;
     std::int64_t start = 0, limit = v.size;
-    const bool fits = evaluate(v.start, r, start) && (v.kind != DimKind::tile || evaluate(v.limit, r, limit));
+    const bool fits = evaluate(v.start, r, start) && (!limited || evaluate(v.limit, r, limit));
     bool inside = fits && start >= 0;
     if (v.kind == DimKind::tile)
       inside = inside && limit <= check.extent && start < limit;
     else
-      inside = inside && start <= check.extent - v.size;
+      inside = inside && limit >= 0 && limit <= check.extent && start <= check.extent - limit;
     if (inside) continue;
     failure = {.kind = fits ? ErrorKind::bounds : ErrorKind::overflow};
     failure.site = t.spec->site;

@@ -1,6 +1,7 @@
 #include "pto_wsp/cost.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace pto_wsp {
 namespace {
@@ -23,7 +24,16 @@ bool CostTable::cost(std::uint32_t id, const Arg* args, std::uint64_t& out) {
   shape_.clear();
   const std::span<const BoundArg> bound = plan_->args(task);
   for (std::size_t i = 0; i < bound.size(); ++i) {
-    if (bound[i].is_scalar) continue;
+    if (bound[i].is_scalar) {
+      // Bits of the number, as two halves: the cost may depend on it.
+      const auto bits = std::bit_cast<std::uint64_t>(args[i].scalar);
+      if (task.kernel->varied() && !bound[i].constant) shape_.insert(shape_.end(), {static_cast<std::int32_t>(bits), static_cast<std::int32_t>(bits >> 32)});
+      continue;
+    }
+    if (bound[i].first_dim != none) {
+      shape_.insert(shape_.end(), args[i].region.length, args[i].region.length + bound[i].n_dims);
+      continue;
+    }
     if (bound[i].rows.tail) shape_.push_back(args[i].tile.rows);
     if (bound[i].cols.tail) shape_.push_back(args[i].tile.cols);
   }

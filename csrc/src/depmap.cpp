@@ -182,7 +182,7 @@ void DepMap::grid_view(const TrackedView& view, GridView& out) {
         same->coef += coef;
     }
     const std::uint64_t cells = cells_in(dim.length.size, step);
-    if (dim.gather != none || (dim.length.tail && dim.length.size > step)) out.simple = false;
+    if (dim.gather != none || dim.length.may_be_empty || (dim.length.tail && dim.length.size > step)) out.simple = false;
     if (cells > 1 && !full) out.simple = false;
     full = full && cells == static_cast<std::uint64_t>(t.cells[d]);
     out.cells *= static_cast<std::uint32_t>(cells);
@@ -217,6 +217,7 @@ void DepMap::each_cell(const TaskView& v, F&& f) {
   for (std::uint32_t d = view.n_dims; d-- > 0;) {
     const TrackedDim& dim = plan_->dims(view)[d];
     n[d] = cells_in(plan_->length(dim.length, regs), t.step[d]);
+    if (n[d] == 0) return;
     if (dim.gather != none) gathered[d] = v.gathered(*plan_, dim);
     stride[d] = s;
     s *= static_cast<std::uint64_t>(t.cells[d]);
@@ -242,6 +243,7 @@ void DepMap::each_box(const TaskView& v, F&& f) const {
     const TrackedDim& dim = plan_->dims(view)[d];
     box.lo[d] = signed_(plan_->value(dim.start, v.regs));
     n[d] = plan_->length(dim.length, v.regs);
+    if (n[d] == 0) return;
     box.hi[d] = box.lo[d] + n[d];
   }
   const auto run_from = [&](std::uint32_t d, std::int64_t at) {

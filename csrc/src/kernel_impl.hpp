@@ -7,24 +7,37 @@
 #include <vector>
 
 #include "pto_wsp/kernel.hpp"
+#include "pto_wsp/scalar.hpp"
 #include "pto_wsp/tile_ops.hpp"
 
 namespace pto_wsp {
 
-// A number of rows or columns: a constant, or what a tile argument has. Dimensions of parameters that can only be 1 are
-// constants from decoding on.
+// A number of rows or columns: a constant, what a tile or region argument has, or what a register holds. Dimensions of
+// parameters that can only be 1 are constants from decoding on.
 struct DimRef {
-  std::int32_t param = -1;     // -1: constant
-  std::int32_t value = 0;      // the constant, or the parameter's static size
-  bool is_cols = false;
+  enum class Kind : std::uint8_t { constant, tile, region, reg };
+  std::int32_t param = -1;     // or the register; -1: constant
+  std::int32_t value = 0;      // the constant, or the most it can be
+  std::uint8_t dim = 0;        // of a tile: 0 rows, 1 columns
+  Kind kind = Kind::constant;
   bool operator==(const DimRef&) const = default;
+
+  static constexpr DimRef of(std::int32_t n) { return {-1, n, 0, Kind::constant}; }
+  static constexpr DimRef tile(std::uint32_t param, std::int32_t size, bool is_cols) {
+    return {static_cast<std::int32_t>(param), size, static_cast<std::uint8_t>(is_cols ? 1 : 0), Kind::tile};
+  }
+  bool is_constant() const { return kind == Kind::constant; }
 };
 
-inline std::int32_t resolve(const DimRef& d, std::span<const Arg> args) noexcept {
+inline std::int32_t resolve(const DimRef& d, std::span<const Arg> args, const std::int64_t* regs) noexcept {
   if (d.param < 0) return d.value;
-  const TileArg& t = args[static_cast<std::size_t>(d.param)].tile;
-  return d.is_cols ? t.cols : t.rows;
+  const auto param = static_cast<std::size_t>(d.param);
+  if (d.kind == DimRef::Kind::tile) return d.dim != 0 ? args[param].tile.cols : args[param].tile.rows;
+  return d.kind == DimRef::Kind::region ? args[param].region.length[d.dim] : static_cast<std::int32_t>(regs[param]);
 }
+
+// Bases of memory: scratch, constants, and one for each parameter.
+inline constexpr std::size_t max_bases = 1024;
 
 struct Check {
   bool at_least;  // a >= b, else a == b
@@ -52,6 +65,46 @@ struct Instr {
   DType operand = DType::f32;  // the type the operation works on
   DimRef inner, outer;         // as in OpArgs
   bool whole = false;          // a row of the result needs more than the same row of the operands
+  std::int32_t origin = -1;    // as in a Fault
+};
+
+// A scalar operand of 64 bits.
+struct Scalar {
+  bool constant = true;
+  std::uint32_t reg = 0;
+  std::uint64_t bits = 0;
+};
+
+// Equations over registers, and over memory by them, in order between segments of tile operations.
+struct ScalarEqn {
+  enum class Kind : std::uint8_t { compute, dim, widen, narrow, element, part, store_part, extent, check, print } kind{};
+  std::uint32_t reg = 0;               // the result; extent: what is checked to be 1 .. `most`
+  std::int32_t origin = -1;
+  ScalarOp op{};                       // compute
+  DType type{}, to{};                  // compute; narrow, print: `to` is the dtype of tiles, `type` of the register
+  bool checked = false;
+  std::array<Scalar, max_region_dims> operands = {};  // element, part, store_part: indices
+  // dim: `a`. check: a == b or a >= b. part, store_part, element, print of a value: its valid rows and columns
+  DimRef a, b;
+  std::int32_t most = 0;
+  bool at_least = false;
+  std::uint32_t param = 0;             // widen: the scalar parameter; narrow: the one it makes; part, store_part, element: the memory
+  std::int32_t value = -1;             // element, store_part, print: a tile value; element: -1 reads the parameter
+  std::uint32_t target = 0;            // part: the parameter that stands for it
+  bool copied = false;                 // part: what is loaded may be stored to later
+  std::string label;                   // print
+};
+
+// Instructions first .. first + count, in groups once planned.
+struct Segment {
+  std::uint32_t first = 0, count = 0;
+  std::uint32_t first_group = 0, n_groups = 0;
+  bool one_strip = true;
+};
+
+struct Carry {
+  std::uint32_t reg = 0, out = 0;      // of a scalar: what it is called inside, and after
+  Scalar init, yield;
 };
 
 struct CostOp {
@@ -60,14 +113,52 @@ struct CostOp {
   DimRef dim;
 };
 
-// The kernel as the plan states it, verified.
+// What happens one after the other, and what the operations of it alone cost.
+struct Block {
+  struct Item {
+    enum class Kind : std::uint8_t { segment, scalar, loop, branch } kind;
+    std::uint32_t index;
+  };
+  std::vector<Item> items;
+  std::vector<CostOp> cost;
+};
+
+struct Loop {
+  std::uint32_t index = 0;             // register
+  Scalar lo, hi;
+  std::vector<Carry> carries;          // scalars; tiles go through memory of their own
+  std::uint32_t body = 0;              // block
+  bool uniform = false;                // every trip costs the same
+  std::int32_t origin = -1;
+};
+
+struct Branch {
+  Scalar condition;
+  bool data = false;                   // the condition is known only when the task runs
+  std::array<std::uint32_t, 2> blocks = {};
+  std::vector<std::array<Carry, 2>> outs;  // scalars: the `yield` of each side goes to `out`
+};
+
+// The kernel as the plan states it, verified. Beside the parameters that have arguments there are some that stand for parts of
+// them, for tiles that loops carry, and for scalars that equations compute.
 struct Program {
   std::string name;
   std::vector<Param> params;
+  std::vector<std::array<DimRef, 2>> valid;  // rows and columns of each parameter that is a tile
+  std::size_t n_args = 0;
   std::vector<Check> checks;
   std::vector<Value> values;
+  std::vector<std::uint32_t> root;     // of each value, the one whose memory it is (of `restrict`), mostly itself
   std::vector<Instr> instrs;
-  std::vector<CostOp> cost;
+  std::uint32_t n_regs = 0;
+  std::vector<ScalarEqn> scalars;
+  std::vector<Segment> segments;
+  std::vector<std::array<std::size_t, 2>> extents;  // of each loop body: instructions from, to
+  std::vector<Loop> loops;
+  std::vector<Branch> branches;
+  std::vector<Block> blocks;
+  std::uint32_t body = 0;              // block
+  bool structured = false;             // there is more than one segment of tile operations
 };
 
 // Where an operand lies: base + offset, its rows `stride` apart (plus the row stride of the base, when that is a parameter).
@@ -85,7 +176,7 @@ struct Step {
   std::array<Place, 3> src = {};
   std::uint8_t n_src = 0, bcast = 0, imm = 0;
   std::array<std::int32_t, 3> at = {};
-  std::int32_t instr = 0;
+  std::int32_t origin = -1;
   DimRef rows, cols, inner, outer;
 };
 
@@ -119,7 +210,10 @@ struct KernelImpl {
   bool one_strip = true;  // every group fits a single strip
   std::vector<ScalarSlot> scalars;
   std::vector<Staging> staging;  // one per tile parameter
-  std::int64_t work_offset = 0;
+  std::int64_t work_offset = 0, regs_offset = 0;
+  std::vector<std::int64_t> memory;       // offset in scratch of each parameter without argument that is a tile; else -1
+  std::vector<Place> value_places;        // of values that equations over scalars use
+  std::vector<std::int64_t> scalar_slots; // offset in scratch of each parameter that is a scalar; else -1
   std::size_t scratch_bytes = 0;
   std::optional<std::int64_t> full_cost;  // none: evaluating it failed
   std::string full_cost_error;
@@ -131,6 +225,10 @@ Program decode_program(Cursor& in);
 void plan_kernel(KernelImpl& kernel);
 // kernel.cpp
 std::int64_t evaluate_cost(const Program& program, std::span<const Arg> args);
+// kernel_control.cpp
+// The scalar operations that need no memory. False: it has no result; `fault` says why.
+bool step_registers(const ScalarEqn& e, const Program& p, std::span<const Arg> args, std::int64_t* regs, Fault& fault) noexcept;
+std::uint64_t value_of(const Scalar& s, const std::int64_t* regs) noexcept;
 
 // A number in `dtype`'s bytes; `value` must be one of its values.
 void encode_scalar(double value, DType dtype, std::byte* out) noexcept;

@@ -64,6 +64,7 @@ class Planner {
 
   void run() {
     join_equal_sizes();
+    find_segments();
     find_uses();
     alias_loads();
     make_groups();
@@ -75,7 +76,8 @@ class Planner {
  private:
   struct ValueInfo {
     std::size_t def = none;
-    std::vector<std::size_t> users;
+    std::vector<std::size_t> users;   // of it, or of what restricts it
+    bool pinned = false;              // equations between segments use it
     std::int32_t alias = -1;          // the parameter whose memory it is
     DimRef rows, cols;                // where it is computed
     bool local = false;               // one strip at a time
@@ -83,6 +85,7 @@ class Planner {
     std::int64_t stride = 0;
   };
   struct PlanGroup {
+    std::size_t segment;
     std::int32_t rows;
     bool whole;
     std::vector<std::size_t> instrs;
@@ -96,7 +99,22 @@ class Planner {
 
   template <class Fn> void each_value(const Instr& in, Fn fn) const {
     for (unsigned s = 0; s < in.n_src; ++s)
-      if (in.src[s].kind == Source::Kind::value) fn(in.src[s].index, s);
+      if (in.src[s].kind == Source::Kind::value) fn(p_.root[in.src[s].index], s);
+  }
+
+  // The innermost thing that runs as a whole: instructions of one segment may be put into another order.
+  void find_segments() {
+    segment_of_.assign(p_.instrs.size(), 0);
+    for (std::size_t s = 0; s < p_.segments.size(); ++s)
+      for (std::size_t i = 0; i < p_.segments[s].count; ++i) segment_of_[p_.segments[s].first + i] = s;
+  }
+
+  // A value used inside of a loop that it comes from outside of is used until the loop ends.
+  template <class At> std::size_t until_loops_end(std::size_t def, std::size_t user, std::size_t last, At at) const {
+    for (const auto& [from, to] : p_.extents)
+      if (user >= from && user < to && (def < from || def >= to))
+        for (std::size_t i = from; i < to; ++i) last = std::max(last, at(i));
+    return last;
   }
 
   // Sizes of parameters that the checks make equal are told by one of them.
@@ -104,15 +122,16 @@ class Planner {
     same_size_.resize(2 * p_.params.size());
     for (std::size_t i = 0; i < same_size_.size(); ++i) same_size_[i] = i;
     for (const Check& c : p_.checks)
-      if (!c.at_least && c.a.param >= 0 && c.b.param >= 0) same_size_[representative(c.a)] = representative(c.b);
+      if (!c.at_least && of_tile(c.a) && of_tile(c.b)) same_size_[representative(c.a)] = representative(c.b);
   }
+  static bool of_tile(const DimRef& d) { return d.kind == DimRef::Kind::tile; }
   std::size_t representative(const DimRef& d) const {
-    std::size_t at = 2 * static_cast<std::size_t>(d.param) + (d.is_cols ? 1 : 0);
+    std::size_t at = 2 * static_cast<std::size_t>(d.param) + d.dim;
     while (same_size_[at] != at) at = same_size_[at];
     return at;
   }
   bool always_equal(const DimRef& a, const DimRef& b) const {
-    return a == b || (a.param >= 0 && b.param >= 0 && representative(a) == representative(b));
+    return a == b || (of_tile(a) && of_tile(b) && representative(a) == representative(b));
   }
 
   void find_uses() {
@@ -125,17 +144,32 @@ class Planner {
       if (instr(i).dst >= 0) info_[static_cast<std::size_t>(instr(i).dst)].def = i;
       each_value(instr(i), [&](std::uint32_t v, unsigned) { info_[v].users.push_back(i); });
     }
+    for (const ScalarEqn& e : p_.scalars)
+      if (e.value >= 0) info_[p_.root[static_cast<std::size_t>(e.value)]].pinned = true;
   }
+
+  // Memory that an equation between segments may read or write.
+  bool is_shared(std::uint32_t param) const { return param < p_.n_args && p_.params[param].dir != Dir::in && p_.structured; }
 
   void alias_loads() {
     for (ValueInfo& v : info_) {
       if (v.def == none || !is_load(v.def) || instr(v.def).operand == DType::boolean) continue;
       const std::uint32_t param = instr(v.def).src[0].index;
-      const std::size_t last = v.users.empty() ? v.def : v.users.back();
+      if (v.pinned && (is_shared(param) || is_carried(param))) continue;
+      std::size_t last = v.users.empty() ? v.def : v.users.back();
+      for (const std::size_t u : v.users) last = until_loops_end(v.def, u, last, [](std::size_t at) { return at + 1; });
+      if (is_shared(param) && part_between(v.def, last)) continue;
       bool stored = false;
       for (std::size_t i = v.def; i < last; ++i) stored = stored || (is_store(i) && instr(i).src[0].index == param);
       if (!stored) v.alias = static_cast<std::int32_t>(param);
     }
+  }
+
+  bool is_carried(std::uint32_t param) const { return param >= p_.n_args && p_.params[param].dir != Dir::in; }
+  // Whether a part of a parameter may be stored between two instructions: they stand in different segments.
+  bool part_between(std::size_t first, std::size_t last) const {
+    const bool any = std::ranges::any_of(p_.scalars, [](const ScalarEqn& e) { return e.kind == ScalarEqn::Kind::store_part; });
+    return any && (last >= p_.instrs.size() || segment_of_[first] != segment_of_[last]);
   }
 
   // The parameter memory an instruction touches besides what its value operands are aliases of.
@@ -158,15 +192,20 @@ class Planner {
     std::vector<std::size_t> last_read(p_.params.size(), none), last_write(p_.params.size(), none);  // group ids
     group_of_.assign(p_.instrs.size(), none);
     order_in_group_.assign(p_.instrs.size(), 0);
+    std::size_t floor = 0, segment = 0;
     for (std::size_t i = 0; i < p_.instrs.size(); ++i) {
+      if (segment_of_[i] != segment) {
+        segment = segment_of_[i];
+        floor = positions_.size();
+      }
       if (is_alias_load(i)) continue;
       const std::int32_t rows = rows_of(i);
       const bool whole = instr(i).whole;
-      std::size_t earliest = 0;  // position
+      std::size_t earliest = floor;  // position
       const auto after = [&](std::size_t group, bool same_rows) {
         if (group == none) return;
         const PlanGroup& g = groups_[group];
-        const bool can_share = !whole && !g.whole && same_rows && g.rows == rows;
+        const bool can_share = !whole && !g.whole && same_rows && g.rows == rows && g.segment == segment;
         earliest = std::max(earliest, g.position + (can_share ? 0 : 1));
       };
       each_value(instr(i), [&](std::uint32_t v, unsigned) {
@@ -179,7 +218,7 @@ class Planner {
         after(last_write[param], p_.params[param].rows == rows);
         if (writes) after(last_read[param], p_.params[param].rows == rows);
       });
-      const std::size_t group = choose_group(earliest, rows, whole);
+      const std::size_t group = choose_group(earliest, segment, rows, whole);
       group_of_[i] = group;
       order_in_group_[i] = groups_[group].instrs.size();
       groups_[group].instrs.push_back(i);
@@ -195,11 +234,11 @@ class Planner {
   }
 
   // The first group from `earliest` on that takes such instructions, else a new one there.
-  std::size_t choose_group(std::size_t earliest, std::int32_t rows, bool whole) {
+  std::size_t choose_group(std::size_t earliest, std::size_t segment, std::int32_t rows, bool whole) {
     if (!whole)
       for (std::size_t at = earliest; at < positions_.size(); ++at)
         if (!groups_[positions_[at]].whole && groups_[positions_[at]].rows == rows) return positions_[at];
-    groups_.push_back({rows, whole, {}, earliest});
+    groups_.push_back({segment, rows, whole, {}, earliest});
     positions_.insert(positions_.begin() + static_cast<std::ptrdiff_t>(earliest), groups_.size() - 1);
     for (std::size_t at = earliest; at < positions_.size(); ++at) groups_[positions_[at]].position = at;
     return groups_.size() - 1;
@@ -216,8 +255,10 @@ class Planner {
     for (std::size_t s = 0; s < p_.instrs.size(); ++s) {
       if (!is_store(s)) continue;
       const std::uint32_t param = instr(s).src[0].index;
-      ValueInfo& v = info_[instr(s).src[1].index];
-      if (v.alias >= 0 || is_load(v.def)) continue;
+      ValueInfo& v = info_[p_.root[instr(s).src[1].index]];
+      if (v.alias >= 0 || is_load(v.def) || v.pinned) continue;
+      const auto elsewhere = [&](std::size_t u) { return segment_of_[u] != segment_of_[s]; };
+      if (elsewhere(v.def) || std::ranges::any_of(v.users, elsewhere)) continue;
       const DimRef rows = param_dim(param, false), cols = param_dim(param, true);
       const bool same_region = always_equal(v.rows, rows) && always_equal(v.cols, cols);
       if ((!same_region && (v.users.size() > 1 || !is_prefix_closed(instr(v.def).op))) || !unseen(s, param, v)) continue;
@@ -228,10 +269,7 @@ class Planner {
     }
   }
 
-  DimRef param_dim(std::uint32_t param, bool is_cols) const {
-    const std::int32_t n = is_cols ? p_.params[param].cols : p_.params[param].rows;
-    return n == 1 ? DimRef{-1, 1, false} : DimRef{static_cast<std::int32_t>(param), n, is_cols};
-  }
+  DimRef param_dim(std::uint32_t param, bool is_cols) const { return p_.valid[param][is_cols ? 1 : 0]; }
 
   // Whether the parameter may get the value where it is computed instead of at the store `s`.
   bool unseen(std::size_t s, std::uint32_t param, const ValueInfo& v) const {
@@ -272,11 +310,13 @@ class Planner {
       v.stride = row_bytes(type.cols, type.dtype);
       const std::size_t home = group_of_[v.def];
       std::size_t last = groups_[home].position;
-      v.local = !groups_[home].whole;
+      v.local = !groups_[home].whole && !v.pinned;
+      const auto position = [&](std::size_t i) { return group_of_[i] == none ? 0 : groups_[group_of_[i]].position; };
       for (const std::size_t u : v.users) {
-        last = std::max(last, groups_[group_of_[u]].position);
+        last = until_loops_end(v.def, u, std::max(last, position(u)), position);
         v.local = v.local && group_of_[u] == home;
       }
+      if (v.pinned) last = positions_.size();
       if (v.local) {
         local[home].push_back(n);
       } else {
@@ -337,9 +377,10 @@ class Planner {
       const Param& param = p_.params[i];
       if (param.is_scalar) {
         scalar_slot_[i] = reserve(esize(param.dtype));
-        k_.scalars.push_back({i, param.dtype, scalar_slot_[i]});
+        if (i < p_.n_args) k_.scalars.push_back({i, param.dtype, scalar_slot_[i]});
       }
     }
+    for (std::size_t s = 0; s < p_.segments.size(); ++s) k_.program.segments[s].first_group = k_.program.segments[s].n_groups = 0;
     std::int64_t work = 0;
     for (const std::size_t g : positions_) {
       Group out = {static_cast<std::uint32_t>(k_.steps.size()), 0, groups_[g].rows, groups_[g].whole ? groups_[g].rows : strips_[g]};
@@ -355,28 +396,46 @@ class Planner {
       }
       out.count = static_cast<std::uint32_t>(k_.steps.size()) - out.first;
       if (out.count == 0) continue;
+      Segment& segment = k_.program.segments[groups_[g].segment];
+      if (segment.n_groups++ == 0) segment.first_group = static_cast<std::uint32_t>(k_.groups.size());
+      segment.one_strip = segment.one_strip && out.strip >= out.rows;
       k_.one_strip = k_.one_strip && out.strip >= out.rows;
       k_.groups.push_back(out);
     }
     k_.work_offset = reserve(work);
     for (std::uint32_t i = 0; i < p_.params.size(); ++i) {
       const Param& param = p_.params[i];
-      if (param.is_scalar) continue;
+      k_.memory.push_back(-1);
+      if (param.is_scalar || param.is_region) continue;
+      if (i >= p_.n_args) {
+        k_.memory.back() = reserve(row_bytes(param.cols, param.dtype) * param.rows);
+        continue;
+      }
       Staging staging = {i, param.rows, param.cols, esize(param.dtype), 0, row_bytes(param.cols, param.dtype), false, false};
       for (const Instr& in : p_.instrs) {
         if ((in.op != Op::load && in.op != Op::store) || in.src[0].index != i) continue;
         (in.op == Op::load ? staging.read : staging.written) = true;
       }
+      for (const ScalarEqn& e : p_.scalars) {
+        using Kind = ScalarEqn::Kind;
+        if (e.param != i) continue;
+        staging.read = staging.read || e.kind == Kind::part || e.kind == Kind::store_part || (e.kind == Kind::element && e.value < 0);
+        staging.written = staging.written || e.kind == Kind::store_part;
+      }
       staging.offset = reserve(staging.stride * param.rows);
       k_.staging.push_back(staging);
     }
+    k_.regs_offset = reserve(8 * static_cast<std::int64_t>(p_.n_regs));
+    k_.scalar_slots = scalar_slot_;
+    for (std::uint32_t v = 0; v < p_.values.size(); ++v)
+      k_.value_places.push_back(info_[p_.root[v]].pinned ? place_of_value(v) : Place{});
     k_.scratch_bytes = static_cast<std::size_t>(std::max<std::int64_t>(scratch_, 64));
   }
 
   Place place_of_param(std::uint32_t param) const { return {2 + param, 0, 0, -1, -1}; }
 
   Place place_of_value(std::uint32_t n) const {
-    const ValueInfo& v = info_[n];
+    const ValueInfo& v = info_[p_.root[n]];
     if (v.alias >= 0) return place_of_param(static_cast<std::uint32_t>(v.alias));
     return {0, (v.local ? strip_base_ : full_base_) + v.life.offset, v.stride, -1, v.local ? 0 : -1};
   }
@@ -414,7 +473,7 @@ class Planner {
     Step st = {};
     st.imm = in.imm;
     st.at = in.at;
-    st.instr = static_cast<std::int32_t>(i);
+    st.origin = in.origin;
     st.inner = in.inner;
     st.outer = in.outer;
     DType result = DType::f32;
@@ -452,6 +511,7 @@ class Planner {
 
   KernelImpl& k_;
   const Program& p_;
+  std::vector<std::size_t> segment_of_;      // of instructions
   std::vector<std::size_t> same_size_;       // of 2 * parameter + is_cols
   std::vector<ValueInfo> info_;
   std::vector<PlanGroup> groups_;

@@ -445,7 +445,7 @@ class PlanReader {
     t.window = index(plan_.windows_.size(), "window");
     const std::size_t coords = in_.count("the number of coordinates", 2);
     for (std::size_t i = 0; i < coords; ++i) t.coords.push_back(affine());
-    for (const Param& p : plan_.kernels_[t.kernel].params()) t.args.push_back(p.is_scalar ? scalar(p) : tile(p));
+    for (const Param& p : plan_.kernels_[t.kernel].params()) t.args.push_back(p.is_scalar ? scalar(p) : p.is_region ? region(p) : tile(p));
     if (const std::uint64_t joins = in_.u(plan_.n_handles_, "a handle"); joins != 0) {
       t.handle = static_cast<std::uint32_t>(joins - 1);
       plan_.independent_ = false;
@@ -491,7 +491,8 @@ class PlanReader {
     return a;
   }
 
-  ArgSpec tile(const Param& p) {
+  // The tensor of an argument.
+  ArgSpec memory(const Param& p) {
     ArgSpec a;
     a.tensor = index(plan_.tensors_.size(), "tensor");
     a.tracked = in_.u(1, "a tracking flag") == 1;
@@ -500,6 +501,32 @@ class PlanReader {
     if (t.dtype != p.dtype) refuse("tensor " + t.name + " has another dtype than the parameter it is given to");
     if (p.dir != Dir::in && !t.written) refuse("tensor " + t.name + " is not declared written");
     if (p.dir != Dir::out && !t.read) refuse("tensor " + t.name + " is not declared read");
+    if (a.tracked) plan_.independent_ = false;
+    return a;
+  }
+
+  ArgSpec region(const Param& p) {
+    ArgSpec a = memory(p);
+    a.is_region = true;
+    const TensorInfo& t = plan_.tensors_[a.tensor];
+    for (std::uint32_t d = 0; d < t.dims.size(); ++d) {
+      ViewDim v = sized_dim(DimKind::span);
+      if (v.kind == DimKind::gather) refuse("a region is not gathered");
+      if (v.kind != DimKind::index) {
+        if (a.kept.size() == p.rank) refuse("a region keeps too many dimensions");
+        const std::int32_t size = p.dims[a.kept.size()];
+        if (size >= 0 && (v.kind != DimKind::slice || v.size != size)) refuse("a region has another size than its parameter");
+        a.kept.push_back(d);
+      }
+      a.dims.push_back(std::move(v));
+    }
+    if (a.kept.size() != p.rank) refuse("a region keeps too few dimensions");
+    return a;
+  }
+
+  ArgSpec tile(const Param& p) {
+    ArgSpec a = memory(p);
+    const TensorInfo& t = plan_.tensors_[a.tensor];
     std::uint32_t kept = 0;
     for (std::uint32_t d = 0; d < t.dims.size(); ++d) {
       ViewDim v;
@@ -517,7 +544,6 @@ class PlanReader {
       a.dims.push_back(std::move(v));
     }
     if (kept != 2) refuse("a tile view keeps fewer than two dimensions");
-    if (a.tracked) plan_.independent_ = false;
     return a;
   }
 

@@ -25,6 +25,20 @@ Box range_of(const TileArg& t, DType dtype) {
   return box;
 }
 
+Box range_of(const RegionArg& r, const Param& p) {
+  const auto at = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(r.data));
+  Box box;
+  box.lo[0] = box.hi[0] = at;
+  for (std::uint32_t d = 0; d < p.rank; ++d) {
+    const Reach along = reach(r.strides[d], std::max(r.length[d], 1), nullptr);
+    box.lo[0] += along.lo;
+    box.hi[0] += along.hi;
+    if (r.length[d] == 0) return {};  // nothing
+  }
+  box.hi[0] += static_cast<std::int64_t>(size_of(p.dtype));
+  return box;
+}
+
 }  // namespace
 
 void RangeMap::prepare(const BoundPlan& plan) {
@@ -38,7 +52,9 @@ void RangeMap::each_range(const BoundTask& task, const Arg* args, F&& f) {
   const std::span<const Param> params = task.kernel->params();
   for (std::uint32_t i = 0; i < task.n_args; ++i) {
     const ArgSpec& spec = task.spec->args[i];
-    if (!spec.is_scalar && spec.tracked) f(spec.tensor, range_of(args[i].tile, params[i].dtype), params[i].dir != Dir::in);
+    if (spec.is_scalar || !spec.tracked) continue;
+    const Box box = spec.is_region ? range_of(args[i].region, params[i]) : range_of(args[i].tile, params[i].dtype);
+    f(spec.tensor, box, params[i].dir != Dir::in);
   }
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -408,16 +408,27 @@ def _run_region(
         if eqn.prim == "yield":
             return tuple(_operand(x, values) for x in eqn.ins)
         if eqn.prim in ("fori_loop", "branch"):
-            given = _run_control(eqn, values, valid, observe)
-            for v, value in zip(eqn.outs, given, strict=True):
-                _bind_value(v, value, values, valid)
+            given, of = _run_control(eqn, values, valid, observe)
+            for v, x, value in zip(eqn.outs, of, given, strict=True):
+                _carry(v, x, value, values, valid, observe)
             continue
         ins = _run_tile(eqn, values, valid)
-        if observe is not None and eqn.outs and isinstance(eqn.outs[0].type, TileType):
-            observe(eqn, ins, values[eqn.outs[0].name])
-        elif observe is not None and not eqn.outs:
-            observe(eqn, ins, None)
+        if observe is not None:
+            observe(_with_numbers(eqn, valid), ins, np.asarray(values[eqn.outs[0].name]) if eqn.outs else None)
     return ()
+
+
+def _with_numbers(eqn: Eqn, valid: Mapping[str, int]) -> Eqn:
+    """With numbers in the place of extents that are named."""
+    named = {k: valid[d] for k in ("vrows", "vcols", "of") if isinstance(d := eqn.params.get(k), str) and d in valid}
+    return replace(eqn, params={**eqn.params, **named}) if named else eqn
+
+
+def _carry(v: Var, x: In, value: Any, values: dict[str, Any], valid: dict[str, int], observe: Observer | None) -> None:
+    """v becomes the value of x, that of another region; observed as an equation `carry`."""
+    _bind_value(v, value, values, valid)
+    if observe is not None:
+        observe(Eqn("carry", (v,), (x,)), [np.asarray(value)], np.asarray(values[v.name]))
 
 
 def _operand(x: In, values: Mapping[str, Any]) -> Any:
@@ -436,23 +447,29 @@ def _bind_value(v: Var, value: Any, values: dict[str, Any], valid: dict[str, int
     values[v.name] = value
 
 
-def _run_control(eqn: Eqn, values: dict[str, Any], valid: dict[str, int], observe: Observer | None) -> tuple[Any, ...]:
+def _run_control(
+    eqn: Eqn, values: dict[str, Any], valid: dict[str, int], observe: Observer | None
+) -> tuple[Sequence[Any], Sequence[In]]:
+    """What a loop or branch gives, and as what."""
     ins = [_operand(x, values) for x in eqn.ins]
     if eqn.prim == "branch":
-        return _run_region(eqn.regions[0 if ins[0] else 1], dict(values), dict(valid), observe)
-    lo, hi, *carried = ins
-    region = eqn.regions[0]
-    given = tuple(carried)
+        taken = eqn.regions[0 if ins[0] else 1]
+        return _run_region(taken, dict(values), dict(valid), observe), taken.eqns[-1].ins
+    lo, hi, *given = ins
+    region, of = eqn.regions[0], eqn.ins[2:]
     if hi - lo > MOST_TRIPS:
         raise KernelError(
             "PTO733", f"fori_loop of {hi - lo} trips", values={"most": MOST_TRIPS}, loc=eqn.loc, fix="loop less often"
         )
     for i in range(lo, hi):
         inner, extents = dict(values), dict(valid)
-        for v, value in zip(region.params, (i, *given), strict=True):
-            _bind_value(v, value, inner, extents)
-        given = _run_region(region, inner, extents, observe)
-    return given
+        index, *carried = region.params
+        _bind_value(index, i, inner, extents)
+        for v, x, value in zip(carried, of, given, strict=True):
+            _carry(v, x, value, inner, extents, observe)
+        given = list(_run_region(region, inner, extents, observe))
+        of = region.eqns[-1].ins
+    return given, of
 
 
 _PARTS = ("load_part", "restrict")
@@ -462,8 +479,7 @@ def _run_tile(eqn: Eqn, values: dict[str, Any], valid: dict[str, int]) -> list[A
     """Run one operation; its operands, cut to the valid shape."""
     prim = PRIMITIVES[eqn.prim]
     if prim.dialect is Dialect.SCALAR:
-        _run_scalar(eqn, values, valid)
-        return []
+        return _run_scalar(eqn, values, valid)
     if prim.reference is None or prim.type is None:
         raise InternalError(f"{eqn.prim} is not a leaf: expand the kernel first")
     types = [operand_type(x) for x in eqn.ins]
@@ -526,14 +542,16 @@ def _as_scalar(x: Any, dtype: DType, prim: str) -> Any:
     return float(x) if dtype is DType.F64 else int(x)
 
 
-def _run_scalar(eqn: Eqn, values: dict[str, Any], valid: dict[str, int]) -> None:
+def _run_scalar(eqn: Eqn, values: dict[str, Any], valid: dict[str, int]) -> list[Array]:
     dtypes = [t.dtype for t in map(operand_type, eqn.ins) if isinstance(t, ScalarType)]
+    ins = [_operand(x, values) for x in eqn.ins]
     try:
-        number = compute(eqn.prim, eqn.params, dtypes, [_operand(x, values) for x in eqn.ins])
+        number = compute(eqn.prim, eqn.params, dtypes, ins)
     except PtoError as e:
         e.loc = e.loc or eqn.loc
         raise
     _bind_value(eqn.outs[0], number, values, valid)
+    return [np.asarray(x) for x in ins]
 
 
 def _clip(x: Array, t: object, out: TileType, shape: tuple[int, ...], follows: tuple[bool, bool]) -> Array:

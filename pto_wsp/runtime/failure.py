@@ -8,7 +8,7 @@ from typing import Any
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
-from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, TileAt, View, ViewDim, written_tensors
+from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, TileAt, Var, View, ViewDim, written_tensors
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
@@ -100,22 +100,62 @@ def _to_error(f: _Failure) -> PtoError:
             return _gather_bounds(f)
         case "valid_shape":
             return _valid_shape(f)
-        case "kernel_index":
-            return _kernel_index(f)
+        case "kernel_fault":
+            return _kernel_fault(f)
         case "extent":
             return _extent(f)
         case _:
             return _number(f)
 
 
-def _kernel_index(f: _Failure) -> PtoError:
-    """An equation of a kernel meets an index that leads outside of its tile."""
-    index, size, position = f.numbers
-    inside = f.leaves.body.eqns[position]
+def _kernel_fault(f: _Failure) -> PtoError:
+    """An equation of a kernel meets what it cannot compute."""
+    a, b, origin, kind = f.numbers
+    inside = [e for top in f.leaves.body.eqns for e in top.walk()][origin]
     if inside.loc is not None:
         f.values["at"] = inside.loc
-    what = f"kernel {f.kernel.label}: {inside.prim} by the index {index}, where there are {size}"
-    return f.error("PTO730", BoundsError, what, f"give indices from 0 to {size - 1}")
+    label = f"kernel {f.kernel.label}"
+    match ("index", "part", "scalar", "shape", "trips")[kind]:
+        case "index":
+            what = f"{label}: {inside.prim} by the index {a}, where there are {b}"
+            return f.error("PTO730", BoundsError, what, f"give indices from 0 to {b - 1}")
+        case "part":
+            what = f"{label}: {inside.prim} of {_first_operand(inside)} from {a} on, in a dimension of {b}"
+            return f.error(
+                "PTO732", BoundsError, what, "begin inside of it: loop up to its length, restrict what is stored"
+            )
+        case "shape" if inside.prim in ("load_part", "restrict"):
+            what = f"{label}: {inside.prim} of {_first_operand(inside)} with {a} valid rows or columns, of 1 .. {b}"
+            return f.error("PTO732", BoundsError, what, "begin inside of it: loop up to its length")
+        case "shape":
+            what = f"{label}: {inside.prim} of tiles of different valid shapes, {a} and {b}"
+            return f.error("PTO710", KernelError, what, "give tiles of equal valid shape")
+        case "trips":
+            what = f"{label}: fori_loop of {a} trips"
+            return f.error("PTO733", KernelError, what, f"loop at most {b} times")
+        case _:
+            return _no_result(f, inside, a, b)
+
+
+def _first_operand(eqn: Eqn) -> str:
+    x = eqn.ins[0]
+    return x.name if isinstance(x, Var) else "a number"
+
+
+def _no_result(f: _Failure, eqn: Eqn, status: int, operand: int) -> PtoError:
+    """A scalar operation of a kernel."""
+    what = f"kernel {f.kernel.label}: "
+    match ("ok", "overflow", "zero_divisor", "shift", "cast_range", "empty")[status]:
+        case "overflow":
+            return f.error("PTO712", BoundsError, what + "an integer beyond 64 bits", "use smaller numbers")
+        case "zero_divisor":
+            return f.error("PTO711", ExecutionError, what + "a division by zero", "divide by what is not 0")
+        case "shift":
+            return f.error("PTO716", ExecutionError, what + f"a shift by {operand}", "shift by 0 .. 63")
+        case _:
+            return f.error(
+                "PTO717", BoundsError, what + "a cast of a number that the type does not hold", "cast smaller numbers"
+            )
 
 
 def _bounds(f: _Failure) -> PtoError:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pto_wsp.errors import Location
-from pto_wsp.ir.core import Eqn, Kernel, Literal, ScalarType, Var
+from pto_wsp.errors import InternalError, Location
+from pto_wsp.ir.core import PRIMITIVES, Eqn, Kernel, Literal, ScalarType, Var
 from pto_wsp.ir.evaluate import run_kernel
 from pto_wsp.runtime.deviation import deviation
 from pto_wsp.runtime.elements import Array
@@ -35,6 +35,11 @@ class Reference:
     def _observe(self, eqn: Eqn, ins: list[Array], out: Array | None) -> None:
         """After each operation: `ins` are its operands, cut to the valid shape."""
         names = [x.name if isinstance(x, Var) else None for x in eqn.ins]
+        if eqn.prim == "debug_print":
+            return
+        if eqn.prim == "store_part":
+            self._store_part(eqn, str(names[0]), str(names[1]), ins)
+            return
         if out is None:
             target, source = str(names[0]), str(names[1])
             radius = self.radii[source]
@@ -42,7 +47,8 @@ class Reference:
             self._pass(target, [source], self.values[target])
             return
         name = eqn.outs[0].name
-        radii = [np.zeros(a.shape) if n is None else _cut(self.radii[n], a) for n, a in zip(names, ins, strict=True)]
+        # numbers and the indices of loops are exact
+        radii = [_cut(self.radii.get(n or "", np.zeros(a.shape)), a) for n, a in zip(names, ins, strict=True)]
         self.radii[name] = deviation(eqn, ins, radii, out)
         known = [n for n in names if n is not None]
         given = [*ins, *(np.asarray(x.value) for x in eqn.ins if isinstance(x, Literal))]
@@ -54,6 +60,13 @@ class Reference:
         if from_finite:
             return
         self._pass(name, known, out)
+
+    def _store_part(self, eqn: Eqn, target: str, source: str, ins: list[Array]) -> None:
+        reference = PRIMITIVES[eqn.prim].reference
+        if reference is None:
+            raise InternalError(f"{eqn.prim} has no reference")
+        reference(dict(eqn.params), self.radii[target], _cut(self.radii[source], ins[1]), *ins[2:])
+        self._pass(target, [source, target], self.values[target])
 
     def _pass(self, name: str, sources: list[str], value: Array) -> None:
         """What is not finite here comes from an operand, if that had a birth."""

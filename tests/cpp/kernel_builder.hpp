@@ -50,11 +50,11 @@ struct KernelBuilder {
   writer::Bytes cost = writer::Out().u(1).u(0).s(1).bytes;
 
   int tile(Dir dir, DType t, int rows, int cols) {
-    params.push_back({false, dir, t, rows, cols});
+    params.push_back({false, false, dir, t, rows, cols, 0, {}});
     return static_cast<int>(params.size()) - 1;
   }
   int scalar(DType t) {
-    params.push_back({true, Dir::in, t, 0, 0});
+    params.push_back({true, false, Dir::in, t, 0, 0, 0, {}});
     return static_cast<int>(params.size()) - 1;
   }
   void check(int relation, Dim a, Dim b) {
@@ -94,10 +94,11 @@ struct KernelBuilder {
     o.u(checks.size());
     for (const auto& c : checks)
       for (const std::int64_t x : c) o.u(n(x));
-    o.u(values.size());
+    o.u(0).u(values.size());  // no registers
     for (const auto& v : values)
       o.u(n(v.dtype)).u(n(v.rows)).u(n(v.cols)).u(v.valid_rows.kind).u(v.valid_rows.number).u(v.valid_cols.kind).u(v.valid_cols.number);
-    o.u(instrs.size());
+    o.u(1).u(0).u(instrs.size());  // one item, a segment
+    std::uint64_t number = 0;
     for (const auto& i : instrs) {
       o.u(n(i.op)).u(n(i.dst + 1)).u(i.src.size());
       for (const Src& s : i.src) {
@@ -107,6 +108,7 @@ struct KernelBuilder {
       }
       o.u(i.imm.size());
       for (const int k : i.imm) o.s(k);
+      o.u(number++);
     }
     o.raw(cost);
     return o.bytes;

@@ -201,12 +201,12 @@ inline Bytes kernel(std::uint64_t opcode, std::uint64_t rows, std::uint64_t cols
   for (std::uint64_t dir = 0; dir < 2; ++dir) o.u(0).u(dir).u(dtype).u(rows).u(cols);
   o.u(2);  // requirements: same valid rows and columns
   for (std::uint64_t which : {1, 2}) o.u(0).u(which).u(0).u(which).u(1);
-  o.u(2);  // values
+  o.u(0).u(2);  // registers, values
   for (int i = 0; i < 2; ++i) o.u(dtype).u(rows).u(cols).u(1).u(0).u(2).u(0);
-  o.u(3);
-  o.u(1).u(1).u(1).u(2).u(0).u(0);                     // load param 0 -> value 0
-  o.u(opcode).u(2).u(2).u(0).u(0).u(0).u(0).u(0);      // value 1 = value 0 op value 0
-  o.u(2).u(0).u(2).u(2).u(1).u(0).u(1).u(0);           // store param 1, value 1
+  o.u(1).u(0).u(3);
+  o.u(1).u(1).u(1).u(2).u(0).u(0).u(0);                     // load param 0 -> value 0
+  o.u(opcode).u(2).u(2).u(0).u(0).u(0).u(0).u(0).u(1);      // value 1 = value 0 op value 0
+  o.u(2).u(0).u(2).u(2).u(1).u(0).u(1).u(0).u(2);           // store param 1, value 1
   o.u(5).u(0).s(cost).u(0).s(per_row).u(1).u(1).u(0).u(4).u(2);
   return o.bytes;
 }
@@ -214,12 +214,12 @@ inline Bytes kernel(std::uint64_t opcode, std::uint64_t rows, std::uint64_t cols
 /// x = x + x over an InOut tile.
 inline Bytes inout_kernel(std::uint64_t rows, std::uint64_t cols, std::int64_t cost, std::uint64_t dtype = f32) {
   Out o;
-  o.str("acc").u(1).u(0).u(2).u(dtype).u(rows).u(cols).u(0).u(2);
+  o.str("acc").u(1).u(0).u(2).u(dtype).u(rows).u(cols).u(0).u(0).u(2);
   for (int i = 0; i < 2; ++i) o.u(dtype).u(rows).u(cols).u(1).u(0).u(2).u(0);
-  o.u(3);
-  o.u(1).u(1).u(1).u(2).u(0).u(0);
-  o.u(30).u(2).u(2).u(0).u(0).u(0).u(0).u(0);
-  o.u(2).u(0).u(2).u(2).u(0).u(0).u(1).u(0);
+  o.u(1).u(0).u(3);
+  o.u(1).u(1).u(1).u(2).u(0).u(0).u(0);
+  o.u(30).u(2).u(2).u(0).u(0).u(0).u(0).u(0).u(1);
+  o.u(2).u(0).u(2).u(2).u(0).u(0).u(1).u(0).u(2);
   o.u(1).u(0).s(cost);
   return o.bytes;
 }

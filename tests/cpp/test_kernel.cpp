@@ -534,15 +534,16 @@ void faults() {
   args[0].tile = {reinterpret_cast<std::byte*>(from), 16, 4, 2, 4, nullptr, nullptr};
   args[1].tile = {reinterpret_cast<std::byte*>(at), 16, 4, 2, 4, nullptr, nullptr};
   args[2].tile = {reinterpret_cast<std::byte*>(to), 16, 4, 2, 4, nullptr, nullptr};
-  const IndexFault fault = k.run(args, scratch.data);
-  CHECK_EQ(fault.instr, 2);
-  CHECK_EQ(fault.index, 5);
-  CHECK_EQ(fault.size, 4);
+  const Fault fault = k.run(args, scratch.data);
+  CHECK_EQ(fault.origin, 2);
+  CHECK(fault.kind == FaultKind::index);
+  CHECK_EQ(fault.a, 5);
+  CHECK_EQ(fault.b, 4);
   CHECK(to[0] == 3 && to[3] == 0 && to[4] == 4 && to[7] == 4);
   at[5] = at[6] = 3;
-  CHECK_EQ(k.run(args, scratch.data).instr, -1);
+  CHECK_EQ(k.run(args, scratch.data).origin, -1);
   for (Arg& a : args) a.tile.cols = 3;
-  CHECK_EQ(k.run(args, scratch.data).index, 3);  // there, but not valid
+  CHECK_EQ(k.run(args, scratch.data).a, 3);  // there, but not valid
 }
 
 void costs_and_checks() {

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.arch import Arch
+from pto_wsp.arch.cost import kernel_cost
 from pto_wsp.ir import evaluate as reference
 from pto_wsp.ir.core import At, Axis, Eqn, Policy, Region, Role, View, Wir, task_effects
 from pto_wsp.ir.tasks import READS
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
-from pto_wsp.targets.cpu_sim.kernels import kernel_cost
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Elements = tuple[frozenset[int], ...]  # the indices taken of each dimension
@@ -170,7 +170,8 @@ def model(
     """Tasks and options of the model, for a workload with at most one window around everything."""
     lanes = max((p.lanes for p in policies(wir)), default=arch.lanes)
     lowered = canonicalize(expand(canonicalize(wir)))
-    costs = {k.name: kernel_cost(k, arch) for k in lowered.kernels}
+    kernels = {k.name: k for k in lowered.kernels}
+    costs: dict[tuple[str, tuple[tuple[str, int], ...]], int] = {}
     run = instances(lowered, sizes, arrays, slots)
     counts: dict[int, int] = {}
     tasks: list[dict[str, Any]] = []
@@ -182,7 +183,11 @@ def model(
             assert isinstance(policy, Policy)
             lane = counts.get(id(scope), 0) % policy.lanes
             counts[id(scope)] = counts.get(id(scope), 0) + 1
-        cost = costs[str(task.eqn.params["kernel"])].value(task.valid)
+        name = str(task.eqn.params["kernel"])
+        key = (name, tuple(task.valid.items()))
+        if key not in costs:
+            costs[key] = kernel_cost(kernels[name], arch, task.valid)
+        cost = costs[key]
         deps = [j for j in range(i) if ordered(run[j], task)]
         wait = [j for j in range(i) if task.reads and awaited(run[j], task)]
         tasks.append({"cost": cost, "deps": deps, "lane": lane, "wait": wait})

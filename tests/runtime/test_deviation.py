@@ -107,5 +107,6 @@ def test_the_bound_says_something(row: Row, dtype: DType) -> None:
 
 
 def test_every_leaf_has_a_bound_or_is_known_to_have_none() -> None:
-    leaves = {n for n, p in PRIMITIVES.items() if p.dialect is Dialect.TILE and p.opcode is not None and n != "store"}
-    assert leaves == set(deviation._RULES) | set(deviation.OPEN)
+    leaves = {n for n, p in PRIMITIVES.items() if p.dialect is Dialect.TILE and p.opcode is not None}
+    effects = {"store", "store_part", "debug_print"}
+    assert leaves - effects == (set(deviation._RULES) | set(deviation.OPEN)) - {"carry"}

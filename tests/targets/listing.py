@@ -118,7 +118,7 @@ class Reader:
 
     def head(self, kernels: list[list[str]]) -> list[str]:
         """Up to the kernels, of each of which `kernels` gives the parameters: "tile" or "scalar"."""
-        assert self.bytes(8) == b"PWPL" + struct.pack("<I", 2)
+        assert self.bytes(8) == b"PWPL" + struct.pack("<I", 3)
         rows = [f"symbol r{i} {self.text()}" for i in range(self.u())]
         rows.append(f"registers {self.u()}")
         for _ in range(self.u()):

@@ -16,20 +16,20 @@ namespace pto_wsp {
 
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
-  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_index
+  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
-                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_index"};
+                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault"};
   return names[static_cast<std::size_t>(kind)];
 }
 
 /// What went wrong, where, and with which values. Fields that do not apply are -1 or empty.
 ///   bounds: arg, dim, values = start, length (limit for a tile), size of the dimension
 ///   extent, scalar_range: values = the value;  zero_divisor: values = the dividend;  valid_shape: check
-///   kernel_index: values = the index, what it must be below, the position of the equation in the kernel
+///   kernel_fault: values = the two numbers of the Fault, its origin, its kind
 ///   dim: arg = the tensor, dim, values = expected, actual
 ///   read_bounds: dim, values = start, length, size of the dimension; of the index view of a gather also site and arg
 ///   gather_bounds: arg, dim, values = the index, size of the dimension, position of the index in its view
@@ -65,6 +65,7 @@ struct LinearTerm {
 struct Extent {
   std::int64_t size = 1;
   bool tail = false;
+  bool may_be_empty = false;   // of a tile there is at least one
   Linear room;
 };
 
@@ -76,6 +77,7 @@ struct BoundArg {
   Linear at;                   // tile: its address
   std::int64_t row_stride = 0, col_stride = 0;
   Extent rows, cols;
+  std::uint32_t first_dim = none, n_dims = 0;  // region: of region_strides_ and region_dims_
 };
 
 /// A dimension of a view that could not be proved in bounds.
@@ -140,7 +142,8 @@ struct BoundTask {
   std::uint32_t n_indices = 0;           // of all gathers
   bool reachable = false;
   bool scalars = false;                  // some scalar is computed
-  bool shaped = false;                   // some valid shape varies between tasks
+  bool shaped = false;                   // some valid shape, or what else the cost depends on, varies between tasks
+  bool regions = false;                  // some argument is a region
   int failed_check = -1;                 // when not shaped
   std::optional<std::int64_t> cost;      // when not shaped; nothing: it has no value
 };
@@ -203,7 +206,8 @@ class BoundPlan {
   std::int64_t length(const Extent& e, const std::int64_t* regs) const {
     if (!e.tail) return e.size;
     const auto room = static_cast<std::int64_t>(value(e.room, regs));
-    return room < 1 ? 1 : room < e.size ? room : e.size;
+    const std::int64_t least = e.may_be_empty ? 0 : 1;
+    return room < least ? least : room < e.size ? room : e.size;
   }
 
   /// Checks the task at these registers and fills `out` (n_args of them). Gives what failed, if anything.
@@ -215,6 +219,8 @@ class BoundPlan {
     for (std::uint32_t i = 0; i < t.n_args; ++i, ++a) {
       if (a->is_scalar) {
         out[i].scalar = a->value;
+      } else if (a->first_dim != none) [[unlikely]] {
+        out[i].region = region(*a, regs);
       } else {
         out[i].tile.data = reinterpret_cast<std::byte*>(value(a->at, regs));
         out[i].tile.row_stride = a->row_stride;
@@ -231,8 +237,9 @@ class BoundPlan {
     return check_shapes(t, regs, out, failure);
   }
 
-  /// The valid shapes alone, for the cost.
+  /// What the cost depends on: valid shapes, lengths of regions, scalars.
   void shapes(const BoundTask& t, const std::int64_t* regs, Arg* out) const;
+  std::span<const Extent> region_dims(const BoundArg& a) const { return {region_dims_.data() + a.first_dim, a.n_dims}; }
 
   /// Lets the gathered arguments of a task, copied from where `prepare` has put them, point into `to`.
   void move_indices(const BoundTask& t, Arg* args, std::int64_t* to) const;
@@ -248,6 +255,7 @@ class BoundPlan {
 
  private:
   friend class Binder;
+  RegionArg region(const BoundArg& a, const std::int64_t* regs) const;
   bool check_bounds(const BoundTask& t, const std::int64_t* regs, Failure& failure) const;
   bool compute_scalars(const BoundTask& t, const std::int64_t* regs, Arg* out, Failure& failure) const;
   bool check_shapes(const BoundTask& t, const std::int64_t* regs, const Arg* args, Failure& failure) const;
@@ -269,6 +277,8 @@ class BoundPlan {
   std::vector<BoundScalarRead> reads_;
   std::vector<BoundGather> gathers_;
   std::vector<ReadDim> read_dims_;
+  std::vector<std::int64_t> region_strides_;
+  std::vector<Extent> region_dims_;
   std::vector<std::int64_t> regs_;
   std::vector<std::uint64_t> slots_;
   std::size_t scratch_ = 0, max_args_ = 0;

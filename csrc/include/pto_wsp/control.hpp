@@ -112,29 +112,29 @@ struct RunStats {
 };
 
 [[gnu::noinline]] inline bool run_hooked(const BoundPlan& plan, const TaskHook& hook, const BoundTask& task, const Arg* args,
-                                         std::byte* scratch, const std::int64_t* regs, IndexFault& fault) {
+                                         std::byte* scratch, const std::int64_t* regs, Fault& fault) {
   const std::vector<std::int64_t> coords = plan.coords(*task.spec, regs);
   hook.call(hook.context, true, task.spec->site, coords.data(), coords.size());
   fault = task.kernel->run(std::span(args, task.n_args), scratch);
   hook.call(hook.context, false, task.spec->site, coords.data(), coords.size());
-  return fault.instr < 0;
+  return fault.origin < 0;
 }
 
-[[gnu::noinline]] inline Failure failure_of(const BoundPlan& plan, const BoundTask& task, const std::int64_t* regs, const IndexFault& fault) {
-  Failure failure{.kind = ErrorKind::kernel_index};
+[[gnu::noinline]] inline Failure failure_of(const BoundPlan& plan, const BoundTask& task, const std::int64_t* regs, const Fault& fault) {
+  Failure failure{.kind = ErrorKind::kernel_fault};
   failure.site = task.spec->site;
   failure.coords = plan.coords(*task.spec, regs);
-  failure.values = {fault.index, fault.size, fault.instr};
+  failure.values = {fault.a, fault.b, fault.origin, static_cast<std::int64_t>(fault.kind)};
   return failure;
 }
 
-/// False: `failure` says what was wrong with the numbers it met. It has run to its end nevertheless.
+/// False: `failure` says what was wrong with the numbers it met.
 inline bool run_kernel(const BoundPlan& plan, const Control& control, const BoundTask& task, const Arg* args,
                        std::byte* scratch, const std::int64_t* regs, Failure& failure) {
-  IndexFault fault;
+  Fault fault;
   if (control.hook.call == nullptr) [[likely]] {
     fault = task.kernel->run(std::span(args, task.n_args), scratch);
-    if (fault.instr < 0) [[likely]] return true;
+    if (fault.origin < 0) [[likely]] return true;
   } else if (run_hooked(plan, control.hook, task, args, scratch, regs, fault)) {
     return true;
   }

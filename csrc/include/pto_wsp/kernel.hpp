@@ -1,6 +1,7 @@
 #pragma once
-// A kernel: a short straight-line program over tiles, decoded from a plan, verified, and run on views of tensors.
+// A kernel: a short program over tiles, with loops and branches, decoded from a plan, verified, and run on views of tensors.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -45,11 +46,14 @@ union Arg {
   double scalar;
 };
 
+// A tile of static shape; a scalar; or a region of `rank` dimensions, of static sizes or -1: known at the task.
 struct Param {
-  bool is_scalar;
-  Dir dir;
-  DType dtype;
-  std::int32_t rows, cols;
+  bool is_scalar = false, is_region = false;
+  Dir dir = Dir::in;
+  DType dtype = DType::f32;
+  std::int32_t rows = 0, cols = 0;
+  std::uint32_t rank = 0;
+  std::array<std::int32_t, max_region_dims> dims = {};
 };
 
 // The cost expression overflowed, divided by zero, or gave a negative number.
@@ -73,15 +77,17 @@ class Kernel {
   const std::string& name() const noexcept;
   std::span<const Param> params() const noexcept;
 
-  // Cycles for these valid shapes. Throws CostError.
+  // Cycles for these valid shapes, lengths and scalars. Throws CostError.
   std::int64_t cost(std::span<const Arg> args) const;
-  // Cycles when every tile argument is full; computed once. Throws CostError.
+  // Cycles when every tile argument is full, of a kernel that is not varied; computed once. Throws CostError.
   std::int64_t full_cost() const;
+  // Whether the cost depends on lengths of regions or on scalars.
+  bool varied() const noexcept;
 
   // Index of the first valid-shape requirement these arguments break, -1 if none.
   int failed_check(std::span<const Arg> args) const noexcept;
 
-  // Whether `run` may find an index that leads outside of a tile.
+  // Whether `run` may meet something it cannot compute.
   bool may_fault() const noexcept;
 
   // How much working memory `run` needs; a multiple of 64.
@@ -89,8 +95,9 @@ class Kernel {
 
   // Needs: one argument per parameter, failed_check(args) == -1, `scratch` 64-byte aligned and scratch_bytes() long, an FpEnv
   // alive in this thread. A written argument overlaps no other argument; of a gathered row or column that it has twice, the last
-  // one is kept. Gives the first index that led outside of a tile, of which elements were left out.
-  IndexFault run(std::span<const Arg> args, std::byte* scratch) const noexcept;
+  // one is kept. Gives the first fault: of an index that led outside elements were left out, after any
+  // other it stopped.
+  Fault run(std::span<const Arg> args, std::byte* scratch) const noexcept;
 
  private:
   explicit Kernel(std::unique_ptr<const KernelImpl> impl) noexcept;

@@ -12,7 +12,7 @@
 
 namespace pto_wsp {
 
-inline constexpr std::uint32_t plan_version = 2;
+inline constexpr std::uint32_t plan_version = 3;
 inline constexpr std::uint32_t max_dims = 8;
 inline constexpr std::uint32_t max_depth = 64;
 inline constexpr std::uint32_t max_slots = 64;
@@ -95,6 +95,8 @@ struct ArgSpec {
   bool tracked = false;
   std::vector<ViewDim> dims;
   std::uint32_t row_dim = 0, col_dim = 0;
+  bool is_region = false;
+  std::vector<std::uint32_t> kept;  // region: the dimensions that it has
   // scalar: a constant, an index expression, or where `reg` is one, a register of type `reg_type`
   bool constant = true;
   double value = 0;

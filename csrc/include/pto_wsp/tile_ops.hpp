@@ -30,6 +30,7 @@ enum class Op : std::uint8_t {
   count_cols = 58, count_rows = 59,
   slice = 60, concat = 61, transpose = 62, reshape = 63, interleave = 64, gather = 65, scatter = 66, cumsum = 67, bincount = 68,
   rowargmax = 69, rowargmin = 70, extract_topk_indices = 71, topk_values = 72,
+  restrict = 92, load_part = 93, store_part = 94, element = 95, debug_print = 96,
 };
 
 struct OpName {
@@ -51,12 +52,22 @@ inline constexpr OpName op_names[] = {
     {Op::transpose, "transpose"}, {Op::reshape, "reshape"}, {Op::interleave, "interleave"}, {Op::gather, "gather"},
     {Op::scatter, "scatter"}, {Op::cumsum, "cumsum"}, {Op::bincount, "bincount"}, {Op::rowargmax, "rowargmax"},
     {Op::rowargmin, "rowargmin"}, {Op::extract_topk_indices, "extract_topk_indices"}, {Op::topk_values, "topk_values"},
+    {Op::restrict, "restrict"}, {Op::load_part, "load_part"}, {Op::store_part, "store_part"}, {Op::element, "element"},
+    {Op::debug_print, "debug_print"},
 };
 
-// An index that leads outside, the first of a task. `instr`: the instruction's position in the kernel, -1: none.
-struct IndexFault {
-  std::int32_t instr = -1;
-  std::int32_t index = 0, size = 0;
+// What a kernel met that it cannot compute, the first of a task.
+//   index    an index leads outside of a tile: index, size
+//   part     a part of a parameter begins or ends outside: first element, size of the dimension
+//   scalar   a scalar operation has no result: its ScalarStatus, the operand to tell
+//   shape    a valid extent is not what an operation needs: the extents, or the extent and the most there can be
+//   trips    a loop runs too often: its trips, the most
+// `origin`: the equation's number among all of the kernel, in walk order; -1: none.
+enum class FaultKind : std::uint8_t { index, part, scalar, shape, trips };
+struct Fault {
+  std::int32_t origin = -1;
+  FaultKind kind = FaultKind::index;
+  std::int64_t a = 0, b = 0;
 };
 
 // What one call of an operation works on. Columns of every tile lie side by side; rows are `*_rs` bytes apart (0 repeats a
@@ -77,8 +88,8 @@ struct OpArgs {
   std::uint8_t imm;          // iota, concat, gather, scatter, cumsum: axis; matmul: 1 transpose_a | 2 transpose_b | 4 has an accumulator (source 2)
   const std::int32_t* at;    // slice: first row, first column, step of columns
   std::byte* work;           // matmul, topk: ..._work_bytes(), 64-byte aligned
-  std::int32_t instr;        // to tell in a fault
-  IndexFault* fault;         // gather, scatter, bincount: an index outside is told here, if it is the first, and left out
+  std::int32_t origin;       // to tell in a fault
+  Fault* fault;              // gather, scatter, bincount: an index outside is told here, if it is the first, and left out
 };
 
 using OpFn = void (*)(const OpArgs&);

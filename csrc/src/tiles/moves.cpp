@@ -100,7 +100,7 @@ std::int32_t index_at(const std::byte* p) noexcept {
 
 bool inside(const OpArgs& a, std::int32_t index) noexcept {
   if (index >= 0 && index < a.inner) [[likely]] return true;
-  if (a.fault->instr < 0) *a.fault = {a.instr, index, a.inner};
+  if (a.fault->origin < 0) *a.fault = {a.origin, FaultKind::index, index, a.inner};
   return false;
 }
 

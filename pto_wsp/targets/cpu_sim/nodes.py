@@ -21,6 +21,7 @@ from pto_wsp.ir.core import (
     Literal,
     Policy,
     Region,
+    RegionType,
     ScalarType,
     Slice,
     Span,
@@ -385,8 +386,9 @@ def _task(b: Body, eqn: Eqn, origin: int) -> int:
     for c in coords:
         assert isinstance(c, Expr)
         b.affine(b.s, c)
-    for i, x in enumerate(eqn.ins):
-        _argument(b, x, i in tracked)
+    kernel = b.wir.kernel(str(eqn.params["kernel"]))
+    for i, (p, x) in enumerate(zip(kernel.params, eqn.ins, strict=True)):
+        _argument(b, x, i in tracked, sized=isinstance(p.type, RegionType))
     token = token_of(eqn)
     after = named_in(eqn)
     b.s.u(b.handles[token] + 1 if token in b.handles else 0, len(after))
@@ -397,12 +399,12 @@ def _task(b: Body, eqn: Eqn, origin: int) -> int:
     return n + 1
 
 
-def _argument(b: Body, x: In, tracked: bool) -> None:
+def _argument(b: Body, x: In, tracked: bool, *, sized: bool) -> None:
     s = b.s
     match x:
         case View():
             s.u(b.tensors[x.tensor], int(tracked))
-            b.dims(x, sized=False)
+            b.dims(x, sized=sized)
         case Literal():
             s.u(0)
             s.f64(float(x.value))
