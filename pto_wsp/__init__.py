@@ -2,7 +2,7 @@
 
 from pto_wsp import ops as pto
 from pto_wsp.api.jit import jit
-from pto_wsp.api.workload import Workload, discharge, kernel, make_wir, workload
+from pto_wsp.api.workload import Workload, discharge, kernel, make_wir, ptoisa_kernel, workload
 from pto_wsp.errors import (
     ArtifactError,
     BindError,
@@ -23,6 +23,7 @@ from pto_wsp.ir.core import DType
 from pto_wsp.ops.value import Value
 from pto_wsp.runtime.program import Program
 from pto_wsp.runtime.stats import ProgramStats
+from pto_wsp.trace import ptoisa
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
 from pto_wsp.trace.axes import Dense, DenseDyn
 from pto_wsp.trace.builder import Task
@@ -127,6 +128,8 @@ __all__ = [
     "maximum",
     "minimum",
     "pto",
+    "ptoisa",
+    "ptoisa_kernel",
     "reduce_all",
     "reduce_any",
     "reduce_max",

@@ -385,6 +385,13 @@ PTO185 records that were declared wrongly
 PTO186 scan with carries or sequences that do not fit
 PTO187 return, break or continue inside of P.when
 PTO188 after= of something that is not a task
+PTO190 an instruction of PTO-ISA with wrong operands
+PTO191 a tile register read before it is written
+PTO192 a tile register declared or placed wrongly
+PTO193 a result that its tile register does not hold
+PTO194 an instruction of PTO-ISA without meaning in a kernel
+PTO195 a wait for a flag that nothing set
+PTO196 a kernel of instructions that yields something else
 PTO201 iterations of a P loop conflict
 PTO202 iterations of a P loop use one slot, and one sets it
 PTO203 explicit dependences leave a conflict unordered

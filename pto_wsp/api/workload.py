@@ -31,6 +31,7 @@ from pto_wsp.targets import base
 from pto_wsp.targets.cpu_sim import target as cpu_sim
 from pto_wsp.trace.builder import current_workload, innermost_workload
 from pto_wsp.trace.kernel import KernelFunction
+from pto_wsp.trace.ptoisa.kernel import InstructionKernel
 from pto_wsp.trace.tensor import Tensor
 from pto_wsp.trace.workload import Traced, TracedFunction
 
@@ -171,6 +172,25 @@ class _KernelDecorator:
 
 
 kernel = _KernelDecorator()
+
+
+@overload
+def ptoisa_kernel(fn: Callable[..., Any], /) -> KernelFunction: ...
+@overload
+def ptoisa_kernel(*, name: str | None = None) -> Callable[[Callable[..., Any]], KernelFunction]: ...
+def ptoisa_kernel(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: object) -> Any:
+    """Make a function that records PTO-ISA instructions a kernel, which workloads call as any other.
+
+    Parameters are annotated as those of `kernel`; the body calls instructions of `ptoisa` on its tile registers, in order, and may be
+    a generator, as its helpers may. name: what reports call it. Raises TraceError for parameters it cannot take.
+    """
+    no_options("ptoisa_kernel", options, "name")
+    frame = user_frame()
+
+    def make(f: Callable[..., Any]) -> KernelFunction:
+        return InstructionKernel(_function("ptoisa_kernel", f), _label("ptoisa_kernel", name, f), frame)
+
+    return make if fn is None else make(fn)
 
 
 @overload

@@ -24,6 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+import numpy as np
+
 from pto_wsp.arch.model import Arch
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import (
@@ -35,12 +37,14 @@ from pto_wsp.ir.core import (
     Literal,
     Param,
     Region,
+    RegionType,
     ScalarType,
     TileType,
     Type,
     Var,
     operand_type,
 )
+from pto_wsp.ir.evaluate import round_to
 from pto_wsp.ir.expr import Expr, const
 from pto_wsp.ir.scalars import Number, compute
 
@@ -97,7 +101,10 @@ class Costs:
         arch = self.arch.with_cube_paths if self._beside_cube(eqn) else self.arch
         out = self._known(eqn.outs[0].type) if eqn.outs else None
         params: dict[str, Param] = {k: self._known_dim(eqn, k, v) for k, v in eqn.params.items()}
-        cycles = rule(arch, params, out, *(self._known(operand_type(x)) for x in eqn.ins))
+        types = [self._known(operand_type(x)) for x in eqn.ins]
+        if eqn.prim == "element" and unit is CoreUnit.LOAD and isinstance(x := types[0], TileType):
+            types[0] = RegionType(x.dtype, (None, None))  # of a tile in memory as of a region
+        cycles = rule(arch, params, out, *types)
         return Work(unit, cycles)
 
     def _unit(self, eqn: Eqn) -> CoreUnit | None:
@@ -283,10 +290,15 @@ class _Run:
         if eqn.prim == "dim":
             return self.env[str(eqn.params["of"])]
         values = [self._value(x) for x in eqn.ins]
-        if PRIMITIVES[eqn.prim].dialect is Dialect.SCALAR:
+        prim = PRIMITIVES[eqn.prim]
+        if prim.dialect is Dialect.SCALAR:
             dtypes = [t.dtype for t in map(operand_type, eqn.ins) if isinstance(t, ScalarType)]
             return compute(eqn.prim, eqn.params, dtypes, values)
-        raise InternalError(f"{eqn.prim} is no scalar operation")
+        if prim.reference is None:
+            raise InternalError(f"{eqn.prim} is no scalar operation")
+        result = np.asarray(prim.reference(dict(eqn.params), *map(np.asarray, values)))
+        to = eqn.outs[0].type
+        return (round_to(to.dtype, result) if isinstance(to, ScalarType) else result).item()
 
     def _value(self, x: In) -> Number:
         if isinstance(x, Literal):

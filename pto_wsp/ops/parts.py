@@ -29,13 +29,13 @@ from pto_wsp.ir.core import (
 from pto_wsp.ir.expr import Expr, const
 from pto_wsp.ops.value import Operand, Ref, Region, Value, bind_scalars, extent, is_scalar, to_in, widened
 
-load_part_p = Primitive("load_part", opcode=93)
-store_part_p = Primitive("store_part", opcode=94)
+load_part_p = Primitive("load_part", opcode=93, unit="load")
+store_part_p = Primitive("store_part", opcode=94, unit="store")
 element_p = Primitive("element", opcode=95)
-restrict_p = Primitive("restrict", opcode=92)
-dim_p = Primitive("dim")
-widen_p = Primitive("widen")
-narrow_p = Primitive("narrow")
+restrict_p = Primitive("restrict", opcode=92, unit="none")
+dim_p = Primitive("dim", unit="none")
+widen_p = Primitive("widen", unit="none")
+narrow_p = Primitive("narrow", unit="none")
 
 _I64 = ScalarType(DType.I64)
 
@@ -420,8 +420,9 @@ def _(params: dict[str, Any], x: np.ndarray, *index: int) -> np.ndarray:
 
 
 @element_p.def_cost
-def _(arch: Arch, params: dict[str, Any], out: Type, x: Type, *index: Type) -> Expr:
-    return const(0)
+def _(arch: Arch, params: dict[str, Any], out: ScalarType, x: Type, *index: Type) -> Expr:
+    one = TileType(x.dtype if isinstance(x, (TileType, RegionType)) else out.dtype, 1, 1)
+    return arch.transfer("load", one) if isinstance(x, RegionType) else arch.vector("copy", one)
 
 
 @restrict_p.def_type
@@ -490,7 +491,7 @@ def _free(arch: Arch, params: dict[str, Any], *types: Any) -> Expr:
     return const(0)
 
 
-debug_print_p = Primitive("debug_print", opcode=96)
+debug_print_p = Primitive("debug_print", opcode=96, unit="none")
 
 
 @debug_print_p.def_type

@@ -140,6 +140,10 @@ class KernelFunction:
             )
         return self.trace(self.label, {n: given[n] for n in bare}, {n: given[n] for n in wanted if n not in bare})
 
+    def body(self, builder: KernelBuilder, given: Mapping[str, Any]) -> Any:
+        """Run the user's function, whose operations append to `builder`."""
+        return self.fn(**given)
+
     def trace(self, name: str, types: Mapping[str, TileType], constants: Mapping[str, Any]) -> Kernel:
         """The kernel as wir, for these types of bare tensor parameters and these Constexpr values."""
         if getattr(_depth, "busy", False):
@@ -159,7 +163,7 @@ class KernelFunction:
         _depth.busy = True
         try:
             with tracing_kernel(builder):
-                result = self.fn(**values, **constants)
+                result = self.body(builder, {**values, **constants})
         finally:
             _depth.busy = False
         if result is not None:

@@ -1,0 +1,127 @@
+"""Instructions that work on each element: tiles with tiles, tiles with scalars, comparisons, selections, conversions."""
+
+from __future__ import annotations
+
+from pto_wsp import ops
+from pto_wsp.ops.value import Operand, Value
+from pto_wsp.trace.ptoisa.instruction import CmpMode, RoundMode, instruction
+from pto_wsp.trace.ptoisa.machine import Register
+
+TADD = instruction("TADD dst, src0, src1", ops.add, "dst = src0 + src1")
+TSUB = instruction("TSUB dst, src0, src1", ops.sub, "dst = src0 - src1")
+TMUL = instruction("TMUL dst, src0, src1", ops.mul, "dst = src0 * src1")
+TDIV = instruction("TDIV dst, src0, src1", ops.div, "dst = src0 / src1")
+TMAX = instruction("TMAX dst, src0, src1", ops.maximum, "dst = the larger of src0 and src1")
+TMIN = instruction("TMIN dst, src0, src1", ops.minimum, "dst = the smaller of src0 and src1")
+TADDS = instruction("TADDS dst, src, s", ops.add, "dst = src + s")
+TSUBS = instruction("TSUBS dst, src, s", ops.sub, "dst = src - s")
+TMULS = instruction("TMULS dst, src, s", ops.mul, "dst = src * s")
+TMAXS = instruction("TMAXS dst, src, s", ops.maximum, "dst = the larger of src and s")
+TMINS = instruction("TMINS dst, src, s", ops.minimum, "dst = the smaller of src and s")
+TDIVS = instruction(
+    "TDIVS dst, src, s | dst, s, src", ops.div, "dst = src / s, or s / src: in the order of the operands"
+)
+TEXP = instruction("TEXP dst, src", ops.exp, "dst = e to the power of src")
+TLOG = instruction("TLOG dst, src", ops.log, "dst = natural logarithm of src")
+TSQRT = instruction("TSQRT dst, src", ops.sqrt, "dst = square root of src")
+TRSQRT = instruction("TRSQRT dst, src", ops.rsqrt, "dst = 1 / square root of src")
+TRECIP = instruction("TRECIP dst, src", ops.reciprocal, "dst = 1 / src")
+TABS = instruction("TABS dst, src", ops.abs, "dst = absolute value of src")
+TNEG = instruction("TNEG dst, src", ops.neg, "dst = -src")
+TRELU = instruction("TRELU dst, src", ops.relu, "dst = src, or 0 where it is negative")
+
+
+def _sum_of_three(a: Operand, b: Operand, c: Operand) -> Value:
+    return ops.add(ops.add(a, b), c)
+
+
+def _difference_of_three(a: Operand, b: Operand, c: Operand) -> Value:
+    return ops.add(ops.sub(a, b), c)
+
+
+TADDC = instruction("TADDC dst, src0, src1, src2", _sum_of_three, "dst = src0 + src1 + src2")
+TSUBC = instruction("TSUBC dst, src0, src1, src2", _difference_of_three, "dst = src0 - src1 + src2")
+TADDSC = instruction("TADDSC dst, src0, s, src1", _sum_of_three, "dst = src0 + s + src1")
+TSUBSC = instruction("TSUBSC dst, src0, s, src1", _difference_of_three, "dst = src0 - s + src1")
+
+
+def _scaled(acc: Value, a: Value, s: Operand) -> Value:
+    return ops.add(ops.mul(a, s), acc)
+
+
+def _subrelu(a: Value, b: Value) -> Value:
+    return ops.relu(ops.sub(a, b))
+
+
+def _fused_on_destination(acc: Value, a: Value, b: Value) -> Value:
+    return ops.fma(acc, a, b)
+
+
+def _fused_on_destination_relu(acc: Value, a: Value, b: Value) -> Value:
+    return ops.relu(ops.fma(acc, a, b))
+
+
+def _multiplied_onto_destination(acc: Value, a: Value, b: Value) -> Value:
+    return ops.fma(a, b, acc)
+
+
+TAXPY = instruction("TAXPY inout, src, s", _scaled, "dst = src * s + dst")
+TFUSEDMULADD = instruction("TFUSEDMULADD inout, src0, src1", _fused_on_destination, "dst = dst * src0 + src1")
+TFUSEDMULADDRELU = instruction(
+    "TFUSEDMULADDRELU inout, src0, src1", _fused_on_destination_relu, "dst = relu(dst * src0 + src1)"
+)
+TMULADDDST = instruction("TMULADDDST inout, src0, src1", _multiplied_onto_destination, "dst = src0 * src1 + dst")
+TSUBRELU = instruction("TSUBRELU dst, src0, src1", _subrelu, "dst = relu(src0 - src1)")
+
+
+def _compare(a: Value, b: Operand, mode: CmpMode = CmpMode.EQ) -> Value:
+    match mode:
+        case CmpMode.EQ:
+            return ops.eq(a, b)
+        case CmpMode.NE:
+            return ops.ne(a, b)
+        case CmpMode.LT:
+            return ops.lt(a, b)
+        case CmpMode.LE:
+            return ops.le(a, b)
+        case CmpMode.GT:
+            return ops.gt(a, b)
+        case _:
+            return ops.ge(a, b)
+
+
+TCMP = instruction(
+    "TCMP dst, src0, src1, mode?", _compare, "dst = src0 mode src1, a tile of bool (packed bits on a device)"
+)
+TCMPS = instruction("TCMPS dst, src, s, mode?", _compare, "dst = src mode s, a tile of bool")
+TSEL = instruction("TSEL dst, mask, src0, src1, tmp?", ops.where, "dst = src0 where mask, else src1")
+
+
+def _select_scalar(mask: Value, a: Value, s: Operand) -> Value:
+    return ops.where(mask, a, s)
+
+
+TSELS = instruction("TSELS dst, mask, src, s | dst, mask, src, tmp, s", _select_scalar, "dst = src where mask, else s")
+
+
+def _expand_scalar(dst: Register, s: Operand) -> Value:
+    return ops.full(dst.held, s, dst.dtype)
+
+
+TEXPANDS = instruction("TEXPANDS dst, s", _expand_scalar, "dst = s everywhere", shaped=True)
+
+
+def _convert(dst: Register, x: Value, mode: RoundMode = RoundMode.CAST_NONE) -> Value:
+    functions = {
+        RoundMode.CAST_RINT: ops.rint,
+        RoundMode.CAST_FLOOR: ops.floor,
+        RoundMode.CAST_CEIL: ops.ceil,
+        RoundMode.CAST_TRUNC: ops.trunc,
+    }
+    function = functions.get(mode)
+    return ops.cast(function(x) if function and x.dtype.is_float and not dst.dtype.is_float else x, dst.dtype)
+
+
+TCVT = instruction(
+    "TCVT dst, src, round?", _convert, "dst = src in dst's dtype, rounded as RoundMode says", shaped=True
+)

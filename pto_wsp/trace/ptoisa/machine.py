@@ -1,0 +1,235 @@
+"""The machine that instructions of one kernel are recorded on: tile registers, what they hold, flags between pipes."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pto_wsp.errors import InternalError, TraceError, TypeCheckError, here, no_attribute, without_operators
+from pto_wsp.ir.build import KernelBuilder
+from pto_wsp.ir.core import TILE_DTYPES, Choice, DType
+from pto_wsp.ops.value import Value
+
+ALIGN = 32
+"""What addresses of tiles are multiples of, in bytes."""
+
+
+class TileType(Choice):
+    """Where a tile register lies: Vec in the unified buffer, Mat in L1, Left, Right and Acc at the matrix unit (L0A, L0B, L0C), Bias
+    and Scaling in the small buffers beside it."""
+
+    Vec = "UB"
+    Mat = "L1"
+    Left = "L0A"
+    Right = "L0B"
+    Acc = "L0C"
+    Bias = "BT"
+    Scaling = "FB"
+
+
+@dataclass(eq=False)
+class Cell:
+    """What a register holds: a value, or nothing, and why."""
+
+    value: Value | None = None
+    empty: str = "nothing was written to it"
+
+
+@without_operators(
+    "add radd sub rsub mul rmul truediv rtruediv matmul rmatmul neg abs invert and or xor mod floordiv pow lt le gt ge "
+    "getitem setitem iter len bool float int index",
+    "a tile register",
+    "write the instruction: ptoisa.TADD(dst, a, b); registers have shape, valid, dtype and loc",
+)
+class Register:
+    """A mutable tile register of a kernel. `ptoisa.tile(rows, cols, dtype)` makes one; instructions read and write it.
+
+    shape: (rows, cols) of its storage; valid: the part that instructions work on, None where the data say how much.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        shape: tuple[int, int],
+        valid: tuple[int | None, int | None],
+        dtype: DType,
+        loc: TileType,
+    ) -> None:
+        self.machine = machine
+        self.shape = shape
+        self.valid = valid
+        self.dtype = dtype
+        self.loc = loc
+        self.cell = Cell()
+        self.address: int | None = None
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Static shape of the values it holds."""
+        (m, n), (vm, vn) = self.shape, self.valid
+        return m if vm is None else vm, n if vn is None else vn
+
+    @property
+    def bytes(self) -> range:
+        """The bytes of its memory that it takes, where TASSIGN has placed it."""
+        if self.address is None:
+            return range(0)
+        return range(self.address, self.address + self.shape[0] * self.shape[1] * self.dtype.itemsize)
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute("a tile register", name, "shape, valid, dtype, loc; instructions are functions of ptoisa")
+
+    def __repr__(self) -> str:
+        m, n = self.shape
+        part = "" if self.held == self.shape else f" of {self.held[0]} x {self.held[1]}"
+        return f"{self.loc} {self.dtype}<{m}x{n}{part}>"
+
+    def read(self, what: str, operand: str) -> Value:
+        """The value it holds. Raises TraceError where it holds none."""
+        if self.cell.value is None:
+            raise TraceError(
+                "PTO191",
+                f"{what}: the tile register {operand} is read before it is written",
+                values={operand: self, "it holds nothing": self.cell.empty},
+                loc=here(),
+                fix="load or compute it first: ptoisa.TLOAD(tile, x), ptoisa.TEXPANDS(tile, 0.0)",
+            )
+        return self.cell.value
+
+    def write(self, what: str, operand: str, value: Value) -> None:
+        """Let it hold `value`. Raises TypeCheckError for another dtype or shape."""
+        if value.dtype is not self.dtype or value.shape != self.held:
+            raise TypeCheckError(
+                "PTO193",
+                f"{what} gives what the tile register {operand} does not hold",
+                values={operand: self, "result": value.type},
+                loc=here(),
+                fix=f"make it ptoisa.tile({value.shape[0]}, {value.shape[1]}, DType.{value.dtype.name})",
+            )
+        self.cell.value = value
+        self.machine.overwrite(self, f"{what} wrote over its bytes")
+
+    def clear(self, why: str) -> None:
+        """It holds nothing any more."""
+        self.cell.value, self.cell.empty = None, why
+        self.machine.overwrite(self, why)
+
+
+@dataclass(eq=False)
+class Machine:
+    """What one trace of a kernel keeps. flags: how often each was set and not waited for."""
+
+    builder: KernelBuilder
+    placed: list[Register] = field(default_factory=list[Register])
+    flags: Counter[tuple[object, ...]] = field(default_factory=Counter[tuple[object, ...]])
+
+    def place(self, register: Register, address: int) -> None:
+        """TASSIGN: registers of one type and size at one address are one register."""
+        register.address = address
+        for other in self.placed:
+            if (other.loc, other.address, other.dtype, other.held) == (
+                *(register.loc, address),
+                *(register.dtype, register.held),
+            ):
+                register.cell = other.cell
+        self.placed.append(register)
+
+    def overwrite(self, register: Register, why: str) -> None:
+        """Registers that share bytes with `register`, which was written, hold nothing any more."""
+        a = register.bytes
+        for other in self.placed if a else ():
+            b = other.bytes
+            if other.cell is not register.cell and other.loc is register.loc and a.start < b.stop and b.start < a.stop:
+                other.cell.value, other.cell.empty = None, why
+
+
+class _Current(threading.local):
+    machine: Machine | None = None
+
+
+_current = _Current()
+
+
+def current_machine(what: str) -> Machine:
+    """The machine of the kernel under trace in this thread; `what` is the instruction that needs it."""
+    if _current.machine is None:
+        raise TraceError(
+            "PTO126",
+            f"{what} outside of a kernel of instructions",
+            loc=here(),
+            fix="call it in a function decorated with @ptoisa_kernel that a workload calls",
+        )
+    return _current.machine
+
+
+class recording:  # noqa: N801 - used as a context manager
+    """`with recording(builder):` records this thread's instructions."""
+
+    def __init__(self, builder: KernelBuilder) -> None:
+        self._machine = Machine(builder)
+
+    def __enter__(self) -> Machine:
+        if _current.machine is not None:
+            raise InternalError("a kernel of instructions inside of another")
+        _current.machine = self._machine
+        return self._machine
+
+    def __exit__(self, *exc: object) -> None:
+        _current.machine = None
+
+
+def tile(
+    rows: int,
+    cols: int,
+    dtype: DType = DType.F32,
+    *,
+    valid: tuple[int | None, int | None] | None = None,
+    loc: TileType = TileType.Vec,
+) -> Register:
+    """A tile register of rows x cols elements.
+
+    valid: (rows, cols) that instructions work on, by default all; None for what only the data say, as the tail of a loop.
+    Raises TypeCheckError for sizes, dtypes or places that there are not.
+    """
+    machine = current_machine("tile")
+    whole = valid if valid is not None else (rows, cols)
+    sizes_ok = all(_is_size(n) for n in (rows, cols)) and dtype in TILE_DTYPES and isinstance(loc, TileType)  # pyright: ignore[reportUnnecessaryIsInstance]
+    valid_ok = (
+        isinstance(whole, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
+        and len(whole) == 2
+        and all(v is None or (_is_size(v) and v <= n) for v, n in zip(whole, (rows, cols), strict=True))
+        if sizes_ok
+        else False
+    )
+    if not valid_ok:
+        raise TypeCheckError(
+            "PTO192",
+            "a tile register that was declared wrongly",
+            values={"rows": rows, "cols": cols, "dtype": dtype, "valid": valid, "loc": loc},
+            loc=here(),
+            fix="write ptoisa.tile(16, 128, DType.F32); valid=(rows, cols) is no larger, loc= is one of ptoisa.TileType",
+        )
+    return Register(machine, (int(rows), int(cols)), whole, dtype, loc)
+
+
+def TileLeft(rows: int, cols: int, dtype: DType = DType.F16) -> Register:  # noqa: N802 - the name of PTO-ISA
+    """A left operand of the matrix unit: a tile register in L0A."""
+    return tile(rows, cols, dtype, loc=TileType.Left)
+
+
+def TileRight(rows: int, cols: int, dtype: DType = DType.F16) -> Register:  # noqa: N802
+    """A right operand of the matrix unit: a tile register in L0B."""
+    return tile(rows, cols, dtype, loc=TileType.Right)
+
+
+def TileAcc(rows: int, cols: int, dtype: DType = DType.F32) -> Register:  # noqa: N802
+    """An accumulator of the matrix unit: a tile register in L0C."""
+    return tile(rows, cols, dtype, loc=TileType.Acc)
+
+
+def _is_size(n: object) -> bool:
+    return isinstance(n, (int, np.integer)) and not isinstance(n, bool) and bool(n >= 1)

@@ -1,0 +1,149 @@
+"""Instructions that move, cut, join, fill and pick elements of tile registers."""
+
+from __future__ import annotations
+
+from pto_wsp import ops
+from pto_wsp.errors import TypeCheckError, here
+from pto_wsp.ir.core import DType
+from pto_wsp.ops.value import Operand, Value
+from pto_wsp.trace.ptoisa.instruction import MaskPattern, instruction, typed
+from pto_wsp.trace.ptoisa.machine import Register, TileType
+
+_ANY = tuple(TileType)
+_MOVED = {"dst": _ANY, "inout": _ANY, "src": _ANY}
+
+
+def _moved(dst: Register, x: Value) -> Value:
+    return typed(x, dst.dtype)
+
+
+TMOV = instruction("TMOV dst, src", _moved, "dst = src; from an accumulator in dst's dtype", places=_MOVED, shaped=True)
+
+
+def _extract(dst: Register, x: Value, row: int, col: int) -> Value:
+    m, n = dst.held
+    return ops.slice(x, (row, row + m), (col, col + n))
+
+
+def _insert(whole: Value, part: Value, row: int, col: int) -> Value:
+    (m, n), (rows, cols) = whole.shape, part.shape
+    if not (0 <= row <= m - rows and 0 <= col <= n - cols):
+        raise TypeCheckError(
+            "PTO106",
+            "TINSERT leaves the tile",
+            values={"dst": whole.type, "src": part.type, "row": row, "col": col},
+            loc=here(),
+            fix="insert where all of src has room",
+        )
+    band = part
+    if col > 0:
+        band = ops.concat(ops.slice(whole, (row, row + rows), (0, col)), band, axis=1)
+    if col + cols < n:
+        band = ops.concat(band, ops.slice(whole, (row, row + rows), (col + cols, n)), axis=1)
+    if row > 0:
+        band = ops.concat(ops.slice(whole, (0, row), None), band, axis=0)
+    if row + rows < m:
+        band = ops.concat(band, ops.slice(whole, (row + rows, m), None), axis=0)
+    return band
+
+
+TEXTRACT = instruction(
+    "TEXTRACT dst, src, row, col", _extract, "dst = the part of src from (row, col)", places=_MOVED, shaped=True
+)
+TSUBVIEW = instruction(
+    "TSUBVIEW dst, src, row, col", _extract, "dst = the part of src from (row, col), as it is now", shaped=True
+)
+TINSERT = instruction("TINSERT inout, src, row, col", _insert, "dst from (row, col) = src", places=_MOVED)
+
+
+def _reshape(dst: Register, x: Value) -> Value:
+    return ops.reshape(x, dst.held)
+
+
+TRESHAPE = instruction("TRESHAPE dst, src", _reshape, "dst = the elements of src, row by row", shaped=True)
+TTRANS = instruction("TTRANS dst, src, tmp?", ops.transpose, "dst = src with rows and columns exchanged")
+TCONCAT = instruction("TCONCAT dst, src0, src1", ops.concat, "dst = src0 and src1 side by side")
+
+
+def _interleave(a: Value, b: Value) -> tuple[Value, Value]:
+    both, n = ops.interleave(a, b), a.shape[1]
+    return ops.slice(both, None, (0, n)), ops.slice(both, None, (n, 2 * n))
+
+
+def _deinterleave(a: Value, b: Value) -> tuple[Value, Value]:
+    both = ops.concat(a, b)
+    return ops.slice_even(both), ops.slice_odd(both)
+
+
+TINTERLEAVE = instruction(
+    "TINTERLEAVE dst0, dst1, src0, src1", _interleave, "dst0 and dst1 = the two halves of src0 and src1 in turn"
+)
+TDEINTERLEAVE = instruction(
+    "TDEINTERLEAVE dst0, dst1, src0, src1",
+    _deinterleave,
+    "dst0 = columns 0, 2, ... of src0 and src1 side by side, dst1 = columns 1, 3, ...",
+)
+
+
+def _iota(dst: Register, start: Operand, descending: bool = False) -> Value:
+    counted = ops.iota(dst.held)
+    values = ops.sub(start, counted) if descending else ops.add(counted, start)
+    return typed(values, dst.dtype)
+
+
+TCI = instruction(
+    "TCI dst, s, descending?", _iota, "dst = s, s + 1, ... along the columns, or s, s - 1, ...", shaped=True
+)
+
+
+def _triangle(dst: Register, diag: int, upper: bool = False) -> Value:
+    rows, cols = ops.iota((dst.held[0], 1), axis=0), ops.iota((1, dst.held[1]))
+    distance = ops.sub(ops.broadcast(cols, dst.held), rows)
+    inside = ops.ge(distance, diag) if upper else ops.le(distance, diag)
+    one, zero = (ops.full(dst.held, value, dst.dtype) for value in ((1, 0) if not dst.dtype.is_float else (1.0, 0.0)))
+    return ops.where(inside, one, zero)
+
+
+TTRI = instruction(
+    "TTRI dst, diag, upper?",
+    _triangle,
+    "dst = 1 up to diagonal `diag` of each row, or with upper from there on, else 0",
+    shaped=True,
+)
+
+
+def _flat(x: Value) -> Value:
+    return x if x.shape[0] == 1 else ops.reshape(x, (1, x.shape[0] * x.shape[1]))
+
+
+def _gather(dst: Register, x: Value, index: Value) -> Value:
+    return ops.reshape(ops.gather(_flat(x), _flat(typed(index, DType.I32))), dst.held)
+
+
+def _masked(x: Value, pattern: MaskPattern) -> Value:
+    first, step = pattern.value
+    if step == 1:
+        return x
+    half = ops.slice_odd(x) if first % 2 else ops.slice_even(x)
+    if step == 2:
+        return half
+    return ops.slice_odd(half) if first // 2 else ops.slice_even(half)
+
+
+def _gather_or_mask(dst: Register, x: Value, which: Value | MaskPattern) -> Value:
+    return _masked(x, which) if isinstance(which, MaskPattern) else _gather(dst, x, which)
+
+
+TGATHER = instruction(
+    "TGATHER dst, src, index, tmp? | dst, src, pattern",
+    _gather_or_mask,
+    "dst = the elements of src, counted row by row, that index names; or the columns that a mask pattern takes",
+    shaped=True,
+)
+
+
+def _scatter(old: Value, x: Value, index: Value) -> Value:
+    return ops.scatter(old, typed(index, DType.I32), x, axis=0)
+
+
+TSCATTER = instruction("TSCATTER inout, src, index", _scatter, "dst[index[r, c], c] = src[r, c]; the rest stays")

@@ -1,0 +1,492 @@
+"""Kernels of instructions: what they compute, as kernels written with `pto`, and what they are as wir."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pto_wsp import (
+    Constexpr,
+    DType,
+    In,
+    InOut,
+    Out,
+    P,
+    Scalar,
+    Tensor,
+    Tile,
+    TypeCheckError,
+    kernel,
+    pto,
+    ptoisa,
+    ptoisa_kernel,
+    workload,
+)
+from pto_wsp.ir.text import show_kernel
+from pto_wsp.trace.ptoisa.instruction import INSTRUCTIONS
+
+F32, F16, I32, BOOL = DType.F32, DType.F16, DType.I32, DType.BOOL
+RNG = np.random.default_rng(19)
+
+
+def run(k: Any, **arrays: Any) -> None:
+    """One task of kernel k."""
+
+    @workload
+    def w():
+        k(**{n: Tensor(x) if isinstance(x, np.ndarray) else x for n, x in arrays.items()})
+
+    w().compile(threads=1).run()
+
+
+def test_elementwise() -> None:
+    @ptoisa_kernel
+    def add(x: In[Tile[16, 128, F32]], y: In[Tile[16, 128, F32]], out: Out[Tile[16, 128, F32]]):
+        a, b = ptoisa.tile(16, 128), ptoisa.tile(16, 128)
+        ptoisa.TASSIGN(a, 0x0)
+        ptoisa.TASSIGN(b, 0x2000)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TLOAD(b, y)
+        ptoisa.set_flag(ptoisa.PIPE_MTE2, ptoisa.PIPE_V, ptoisa.EVENT_ID0)
+        ptoisa.wait_flag(ptoisa.PIPE_MTE2, ptoisa.PIPE_V, ptoisa.EVENT_ID0)
+        ptoisa.TADD(a, a, b)
+        ptoisa.TSTORE(out, a)
+
+    x, y, out = (RNG.standard_normal((16, 128), dtype=np.float32) for _ in range(3))
+    run(add, x=x, y=y, out=out)
+    np.testing.assert_array_equal(out, x + y)
+
+
+def test_it_is_the_kernel_that_pto_makes() -> None:
+    @ptoisa_kernel(name="same")
+    def of_instructions(x: In[Tile[8, 64, F32]], s: Scalar[F32], out: Out[Tile[8, 64, F32]]):
+        a = ptoisa.tile(8, 64)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TEXP(a, a)
+        ptoisa.TMULS(a, a, s)
+        ptoisa.TSTORE(out, a)
+
+    @kernel(name="same")
+    def of_operations(x: In[Tile[8, 64, F32]], s: Scalar[F32], out: Out[Tile[8, 64, F32]]):
+        pto.store(out, pto.exp(x) * s)
+
+    assert show_kernel(of_instructions.wir()) == show_kernel(of_operations.wir())
+
+
+def softmax_rows(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
+    return (e / e.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_softmax() -> None:
+    @ptoisa_kernel
+    def softmax(x: In[Tile[16, 128, F32]], out: Out[Tile[16, 128, F32]]):
+        a, tmp, v = ptoisa.tile(16, 128), ptoisa.tile(16, 128), ptoisa.tile(16, 1)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TROWMAX(v, a, tmp)
+        ptoisa.TROWEXPANDSUB(a, a, v)
+        ptoisa.TEXP(a, a)
+        ptoisa.TROWSUM(v, a, tmp)
+        ptoisa.TROWEXPANDDIV(a, a, v)
+        ptoisa.TSTORE(out, a)
+
+    x = (RNG.standard_normal((16, 128)) * 10).astype(np.float32)
+    out = np.empty_like(x)
+    run(softmax, x=x, out=out)
+    np.testing.assert_allclose(out, softmax_rows(x), rtol=2e-6, atol=1e-7)
+
+
+@ptoisa_kernel
+def gemm(a: In[Tile[64, 128, F16]], b: In[Tile[128, 32, F16]], steps: Constexpr[int], out: Out[Tile[64, 32, F32]]):
+    k = 128 // steps
+    whole_a, whole_b = (ptoisa.tile(*shape, F16, loc=ptoisa.TileType.Mat) for shape in ((64, 128), (128, 32)))
+    ptoisa.TLOAD(whole_a, a)
+    ptoisa.TLOAD(whole_b, b)
+    left, right, acc = ptoisa.TileLeft(64, k), ptoisa.TileRight(k, 32), ptoisa.TileAcc(64, 32)
+    for i in range(steps):
+        ptoisa.TEXTRACT(left, whole_a, 0, i * k)
+        ptoisa.TEXTRACT(right, whole_b, i * k, 0)
+        if i == 0:
+            ptoisa.TMATMUL(acc, left, right)
+        else:
+            ptoisa.TMATMUL_ACC(acc, acc, left, right)
+    ptoisa.TSTORE(out, acc)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_cube(steps: int) -> None:
+    a, b = (RNG.integers(-4, 5, shape).astype(np.float16) for shape in ((64, 128), (128, 32)))
+    out = np.empty((64, 32), np.float32)
+    run(gemm, a=a, b=b, steps=steps, out=out)
+    np.testing.assert_array_equal(out, a.astype(np.float32) @ b.astype(np.float32))
+
+
+def test_a_product_with_bias() -> None:
+    @ptoisa_kernel
+    def linear(a: In[Tile[16, 32, F32]], b: In[Tile[32, 8, F32]], c: In[Tile[1, 8, F32]], out: Out[Tile[16, 8, F16]]):
+        place = ptoisa.TileType
+        left, right = ptoisa.TileLeft(16, 32, F32), ptoisa.TileRight(32, 8, F32)
+        moved = [ptoisa.tile(*s, F32, loc=place.Mat) for s in ((16, 32), (32, 8), (1, 8))]
+        bias, acc = ptoisa.tile(1, 8, F32, loc=place.Bias), ptoisa.TileAcc(16, 8)
+        for tile, x in zip(moved, (a, b, c), strict=True):
+            ptoisa.TLOAD(tile, x)
+        for tile, x in zip((left, right, bias), moved, strict=True):
+            ptoisa.TMOV(tile, x)
+        ptoisa.TMATMUL_BIAS(acc, left, right, bias)
+        ptoisa.TSTORE(out, acc)
+
+    a, b, c = (RNG.integers(-4, 5, shape).astype(np.float32) for shape in ((16, 32), (32, 8), (1, 8)))
+    out = np.empty((16, 8), np.float16)
+    run(linear, a=a, b=b, c=c, out=out)
+    np.testing.assert_array_equal(out, (a @ b + c).astype(np.float16))
+
+
+def test_loops_helpers_and_generators() -> None:
+    def scaled(tile: ptoisa.Register, by: float) -> Iterator[ptoisa.Event]:
+        yield ptoisa.TMULS(tile, tile, by)
+
+    def helper(tile: ptoisa.Register) -> None:
+        ptoisa.TADDS(tile, tile, 1.0)
+
+    @ptoisa_kernel
+    def k(x: In[Tile[4, 8, F32]], times: Constexpr[int], out: Out[Tile[4, 8, F32]]):
+        a = ptoisa.tile(4, 8)
+        yield ptoisa.TLOAD(a, x)
+        for i in range(times):
+            yield from scaled(a, 2.0)
+            helper(a)
+            yield scaled(a, 1.0 + i), [ptoisa.TNEG(a, a), ptoisa.TABS(a, a)]
+        yield ptoisa.TSTORE(out, a)
+
+    x = np.arange(32, dtype=np.float32).reshape(4, 8)
+    out = np.empty_like(x)
+    run(k, x=x, times=3, out=out)
+    want = x
+    for i in range(3):
+        want = np.abs((want * 2 + 1) * (1 + i))
+    np.testing.assert_array_equal(out, want)
+
+
+def test_events_are_waited_for_by_order() -> None:
+    @ptoisa_kernel
+    def k(x: In[Tile[4, 8, F32]], out: Out[Tile[4, 8, F32]]):
+        a, b = ptoisa.tile(4, 8), ptoisa.tile(4, 8)
+        loaded = ptoisa.TLOAD(a, x)
+        done = ptoisa.TEXP(b, a, loaded)
+        ptoisa.TSYNC(done)
+        ptoisa.TSYNC()
+        ptoisa.pipe_barrier(ptoisa.PIPE_V)
+        ptoisa.TSTORE(out, b, done)
+
+    x = np.zeros((4, 8), np.float32)
+    out = np.empty_like(x)
+    run(k, x=x, out=out)
+    assert (out == 1).all()
+
+
+def test_registers_at_one_address_are_one() -> None:
+    @ptoisa_kernel
+    def k(x: In[Tile[4, 8, F32]], out: Out[Tile[4, 8, F32]]):
+        a, b = ptoisa.tile(4, 8), ptoisa.tile(4, 8)
+        ptoisa.TASSIGN(a, 64)
+        ptoisa.TASSIGN(b, 64)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TSTORE(out, b)
+
+    x = RNG.standard_normal((4, 8), dtype=np.float32)
+    out = np.empty_like(x)
+    run(k, x=x, out=out)
+    np.testing.assert_array_equal(out, x)
+
+
+def test_tails() -> None:
+    """Tiles of which only a part is valid: by the data, and by declaration."""
+
+    @ptoisa_kernel
+    def double(x: In[Tile[4, 8, F32]], out: Out[Tile[4, 8, F32]]):
+        a = ptoisa.tile(4, 8)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TADD(a, a, a)
+        ptoisa.TSTORE(out, a)
+
+    @workload
+    def w(x: Any, out: Any) -> None:
+        for i in P(x.tiles(4)):
+            double(x=x[i], out=out[i])
+
+    x = RNG.standard_normal((10, 8), dtype=np.float32)
+    out = np.empty_like(x)
+    w(x, out).compile(threads=1).run()
+    np.testing.assert_array_equal(out, 2 * x)
+
+    @ptoisa_kernel
+    def part(x: In[Tile[3, 5, F32]], out: Out[Tile[3, 5, F32]]):
+        a = ptoisa.tile(8, 8, valid=(3, 5))
+        ptoisa.TLOAD(a, x)
+        ptoisa.TADD(a, a, a)
+        ptoisa.TSTORE(out, a)
+
+    small = np.empty((3, 5), np.float32)
+    run(part, x=np.ascontiguousarray(x[:3, :5]), out=small)
+    np.testing.assert_array_equal(small, 2 * x[:3, :5])
+
+
+Body = Callable[..., Any]
+X = RNG.integers(1, 9, (8, 32)).astype(np.float32)
+Y = RNG.integers(1, 9, (8, 32)).astype(np.float32)
+V = RNG.integers(1, 9, (8, 1)).astype(np.float32)
+H = RNG.integers(1, 9, (1, 32)).astype(np.float32)
+N = RNG.integers(-9, 9, (8, 32)).astype(np.int32)
+INDEX = RNG.integers(0, 256, (8, 32)).astype(np.int32)
+ROWS = np.stack([RNG.permutation(8) for _ in range(32)], axis=1).astype(np.int32)
+relu = lambda x: np.maximum(x, 0)  # noqa: E731
+
+# instruction, what stands between the destination and the end, numpy's answer (of the destination's old value d where it is read)
+CASES: list[tuple[str, tuple[Any, ...], Callable[..., Any]]] = [
+    ("TADD", (X, Y), lambda: X + Y),
+    ("TSUB", (X, Y), lambda: X - Y),
+    ("TMUL", (X, Y), lambda: X * Y),
+    ("TDIV", (X, Y), lambda: X / Y),
+    ("TMAX", (X, Y), lambda: np.maximum(X, Y)),
+    ("TMIN", (X, Y), lambda: np.minimum(X, Y)),
+    ("TADDC", (X, Y, X), lambda: X + Y + X),
+    ("TSUBC", (X, Y, X), lambda: X - Y + X),
+    ("TADDS", (X, 2.5), lambda: X + np.float32(2.5)),
+    ("TSUBS", (X, 2.5), lambda: X - np.float32(2.5)),
+    ("TMULS", (X, 2.5), lambda: X * np.float32(2.5)),
+    ("TDIVS", (X, 2.0), lambda: X / 2),
+    ("TDIVS", (2.0, X), lambda: np.float32(2) / X),
+    ("TMAXS", (X, 4.0), lambda: np.maximum(X, 4)),
+    ("TMINS", (X, 4.0), lambda: np.minimum(X, 4)),
+    ("TADDSC", (X, 2.0, Y), lambda: X + 2 + Y),
+    ("TSUBSC", (X, 2.0, Y), lambda: X - 2 + Y),
+    ("TEXP", (X,), lambda: np.exp(X)),
+    ("TLOG", (X,), lambda: np.log(X)),
+    ("TSQRT", (X,), lambda: np.sqrt(X)),
+    ("TRSQRT", (X,), lambda: 1 / np.sqrt(X)),
+    ("TRECIP", (X,), lambda: 1 / X),
+    ("TABS", (N,), lambda: np.abs(N)),
+    ("TNEG", (N,), lambda: -N),
+    ("TRELU", (X - 5,), lambda: relu(X - 5)),
+    ("TAXPY", (X, 3.0), lambda d: X * 3 + d),
+    ("TFUSEDMULADD", (X, Y), lambda d: d * X + Y),
+    ("TFUSEDMULADDRELU", (X - 5, Y), lambda d: relu(d * (X - 5) + Y)),
+    ("TMULADDDST", (X, Y), lambda d: X * Y + d),
+    ("TSUBRELU", (X, Y), lambda: relu(X - Y)),
+    ("TCMP", (X, Y, ptoisa.CmpMode.LT), lambda: X < Y),
+    ("TCMP", (X, Y, ptoisa.CmpMode.GE), lambda: X >= Y),
+    ("TCMP", (X, Y), lambda: X == Y),
+    ("TCMPS", (X, 4.0, ptoisa.CmpMode.NE), lambda: X != 4),
+    ("TCMPS", (X, 4.0, ptoisa.CmpMode.GT), lambda: X > 4),
+    ("TCMPS", (X, 4.0, ptoisa.CmpMode.LE), lambda: X <= 4),
+    ("TSEL", (X < Y, X, Y), lambda: np.minimum(X, Y)),
+    ("TSELS", (X < Y, X, 0.5), lambda: np.where(X < Y, X, np.float32(0.5))),
+    ("TEXPANDS", (7.0,), lambda: np.full((8, 32), 7, np.float32)),
+    ("TCVT", (X,), lambda: X.astype(np.float16)),
+    ("TCVT", (X / 2, ptoisa.RoundMode.CAST_RINT), lambda: np.rint(X / 2).astype(np.int32)),
+    ("TCVT", (X / 2, ptoisa.RoundMode.CAST_FLOOR), lambda: np.floor(X / 2).astype(np.int32)),
+    ("TCVT", (X / 2, ptoisa.RoundMode.CAST_CEIL), lambda: np.ceil(X / 2).astype(np.int32)),
+    ("TCVT", (-X / 2, ptoisa.RoundMode.CAST_TRUNC), lambda: np.trunc(-X / 2).astype(np.int32)),
+    ("TROWSUM", (X,), lambda: X.sum(1, keepdims=True)),
+    ("TROWMAX", (X,), lambda: X.max(1, keepdims=True)),
+    ("TROWMIN", (X,), lambda: X.min(1, keepdims=True)),
+    ("TROWPROD", (X[:, :4],), lambda: X[:, :4].prod(1, keepdims=True)),
+    ("TCOLSUM", (X,), lambda: X.sum(0, keepdims=True)),
+    ("TCOLMAX", (X,), lambda: X.max(0, keepdims=True)),
+    ("TCOLMIN", (X,), lambda: X.min(0, keepdims=True)),
+    ("TCOLPROD", (X,), lambda: X.prod(0, keepdims=True)),
+    ("TROWEXPAND", (X,), lambda: np.repeat(X[:, :1], 32, 1)),
+    ("TCOLEXPAND", (X,), lambda: np.repeat(X[:1], 8, 0)),
+    *(
+        (f"T{axis}EXPAND{suffix}", (X, v), lambda f=f, v=v: f(X, v))
+        for axis, v in (("ROW", V), ("COL", H))
+        for suffix, f in (
+            ("ADD", np.add),
+            ("SUB", np.subtract),
+            ("MUL", np.multiply),
+            ("DIV", np.divide),
+            ("MAX", np.maximum),
+            ("MIN", np.minimum),
+            ("EXPDIF", lambda a, b: np.exp(a - b)),
+        )
+    ),
+    ("TROWARGMAX", (X,), lambda: X.argmax(1, keepdims=True).astype(np.int32)),
+    ("TROWARGMIN", (X,), lambda: X.argmin(1, keepdims=True).astype(np.int32)),
+    ("TCOLARGMAX", (X,), lambda: X.argmax(0, keepdims=True).astype(np.int32)),
+    ("TCOLARGMIN", (X,), lambda: X.argmin(0, keepdims=True).astype(np.int32)),
+    ("TPAIRREDUCESUM", (X,), lambda: X[:, ::2] + X[:, 1::2]),
+    ("THISTOGRAM", (INDEX % 16,), lambda: np.bincount((INDEX % 16).ravel(), minlength=16)[None].astype(np.int32)),
+    ("TMOV", (X,), X.copy),
+    ("TEXTRACT", (X, 2, 3), X[2:6, 3:19].copy),
+    ("TSUBVIEW", (X, 2, 3), X[2:6, 3:19].copy),
+    ("TINSERT", (X[:4, :16], 2, 3), lambda d: np.block([[d[:2]], [d[2:6, :3], X[:4, :16], d[2:6, 19:]], [d[6:]]])),
+    ("TINSERT", (X[:4], 4, 0), lambda d: np.block([[d[:4]], [X[:4]]])),
+    ("TRESHAPE", (X,), lambda: X.reshape(16, 16)),
+    ("TTRANS", (X,), X.T.copy),
+    ("TCONCAT", (X, Y), lambda: np.concatenate([X, Y], 1)),
+    ("TCI", (3,), lambda: np.repeat(np.arange(3, 35, dtype=np.int32)[None], 1, 0)),
+    ("TCI", (40, True), lambda: np.arange(40, 8, -1, dtype=np.int32)[None]),
+    ("TTRI", (1,), lambda: np.tri(8, 32, 1, dtype=np.float32)),
+    ("TTRI", (-1, True), lambda: np.triu(np.ones((8, 32), np.float32), -1)),
+    ("TGATHER", (X, INDEX), lambda: X.ravel()[INDEX]),
+    *(
+        ("TGATHER", (X, getattr(ptoisa.MaskPattern, name)), lambda first=first, step=step: X[:, first::step].copy())
+        for name, first, step in (
+            *(("P0101", 0, 2), ("P1010", 1, 2), ("P0001", 0, 4), ("P0010", 1, 4)),
+            *(("P0100", 2, 4), ("P1000", 3, 4), ("P1111", 0, 1)),
+        )
+    ),
+]
+
+
+def scattered(d: np.ndarray) -> np.ndarray:
+    out = d.copy()
+    np.put_along_axis(out, ROWS, X, axis=0)
+    return out
+
+
+CASES.append(("TSCATTER", (X, ROWS), scattered))
+READS_DESTINATION = {n for n, i in INSTRUCTIONS.items() if "inout" in i.forms[0]}
+SHORT = {np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.int32): I32, np.dtype(np.bool_): BOOL}
+TESTED_ELSEWHERE = {
+    *("TLOAD", "TSTORE", "TPREFETCH", "TMATMUL", "TMATMUL_ACC", "TMATMUL_BIAS", "TGEMV", "TGEMV_ACC", "TGEMV_BIAS"),
+    *("TINTERLEAVE", "TDEINTERLEAVE"),
+}
+
+
+def tile_of(x: np.ndarray) -> Any:
+    return Tile[x.shape[0], x.shape[1], SHORT[x.dtype]]
+
+
+@pytest.mark.parametrize(("name", "operands", "answer"), CASES, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(CASES)])
+def test_an_instruction(name: str, operands: tuple[Any, ...], answer: Callable[..., Any]) -> None:
+    reads_destination = name in READS_DESTINATION
+    old = RNG.integers(1, 9, (8, 32)).astype(np.float32)
+    want = answer(old) if reads_destination else answer()
+    arrays = [np.ascontiguousarray(x) for x in operands if isinstance(x, np.ndarray)]
+    want = np.ascontiguousarray(want)
+
+    def body(dest: Any, **inputs: Any) -> None:
+        values = iter(inputs.values())
+        registers = []
+        for x in operands:
+            if isinstance(x, np.ndarray):
+                register = ptoisa.tile(*x.shape, SHORT[x.dtype])
+                ptoisa.TLOAD(register, next(values))
+                registers.append(register)
+            else:
+                registers.append(x)
+        target = ptoisa.tile(*want.shape, SHORT[want.dtype])
+        if reads_destination:
+            ptoisa.TLOAD(target, dest)
+        getattr(ptoisa, name)(target, *registers)
+        ptoisa.TSTORE(dest, target)
+
+    parameters = ", ".join(f"x{i}: In[tiles[{i}]]" for i in range(len(arrays)))
+    names = ", ".join(f"x{i}=x{i}" for i in range(len(arrays)))
+    scope = {"In": In, "InOut": InOut, "tiles": [tile_of(x) for x in arrays], "to": tile_of(want), "body": body}
+    exec(f"def k(dest: InOut[to]{', ' if arrays else ''}{parameters}):\n    body(dest, {names})\n", scope)
+    dest = np.ascontiguousarray(old if reads_destination else np.zeros_like(want))
+    run(ptoisa_kernel(scope["k"]), dest=dest, **{f"x{i}": x for i, x in enumerate(arrays)})
+    np.testing.assert_allclose(dest, want, rtol=1e-6)
+
+
+def test_every_instruction_is_tested() -> None:
+    assert {n for n, _, _ in CASES} | TESTED_ELSEWHERE == set(INSTRUCTIONS)
+    assert set(INSTRUCTIONS) <= set(ptoisa.__all__)
+    assert all(getattr(ptoisa, n).__doc__ for n in INSTRUCTIONS)
+
+
+def test_interleaving() -> None:
+    @ptoisa_kernel
+    def k(x: In[Tile[2, 4, F32]], y: In[Tile[2, 4, F32]], p: Out[Tile[2, 4, F32]], q: Out[Tile[2, 4, F32]]):
+        a, b, c, d = (ptoisa.tile(2, 4) for _ in range(4))
+        ptoisa.TPREFETCH(a, x)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TLOAD(b, y)
+        ptoisa.TINTERLEAVE(c, d, a, b)
+        ptoisa.TSTORE(p, c)
+        ptoisa.TDEINTERLEAVE(a, b, c, d)
+        ptoisa.TSTORE(q, b)
+
+    x, y = np.arange(8, dtype=np.float32).reshape(2, 4), np.arange(8, 16, dtype=np.float32).reshape(2, 4)
+    p, q = np.empty_like(x), np.empty_like(x)
+    run(k, x=x, y=y, p=p, q=q)
+    np.testing.assert_array_equal(p, np.stack([x, y], 2).reshape(2, 8)[:, :4])
+    np.testing.assert_array_equal(q, y)
+
+
+def test_vectors_times_matrices() -> None:
+    @ptoisa_kernel
+    def k(a: In[Tile[1, 16, F32]], b: In[Tile[16, 8, F32]], c: In[Tile[1, 8, F32]], out: Out[Tile[1, 8, F32]]):
+        place = ptoisa.TileType
+        whole = [ptoisa.tile(*s, loc=place.Mat) for s in ((1, 16), (16, 8), (1, 8))]
+        left, right, acc = ptoisa.TileLeft(1, 16, F32), ptoisa.TileRight(16, 8, F32), ptoisa.TileAcc(1, 8)
+        bias = ptoisa.tile(1, 8, loc=place.Bias)
+        for tile, x in zip(whole, (a, b, c), strict=True):
+            ptoisa.TLOAD(tile, x)
+        for tile, x in zip((left, right, bias), whole, strict=True):
+            ptoisa.TMOV(tile, x)
+        ptoisa.TGEMV(acc, left, right)
+        ptoisa.TGEMV_ACC(acc, acc, left, right)
+        other = ptoisa.TileAcc(1, 8)
+        ptoisa.TGEMV_BIAS(other, left, right, bias)
+        ptoisa.TGEMV_ACC(other, acc, left, right)
+        ptoisa.TSTORE(out, other)
+
+    a, b, c = (RNG.integers(-4, 5, shape).astype(np.float32) for shape in ((1, 16), (16, 8), (1, 8)))
+    out = np.empty_like(c)
+    run(k, a=a, b=b, c=c, out=out)
+    np.testing.assert_array_equal(out, 3 * (a @ b))
+
+
+def test_names_are_completed_and_shown() -> None:
+    assert {"TADD", "tile", "RoundMode", "PIPE_V"} <= set(dir(ptoisa))
+    assert repr(ptoisa.TDIVS) == "<instruction TDIVS(dst, src, s) or TDIVS(dst, s, src)>"
+
+
+def test_two_destinations_take_value_and_index() -> None:
+    @ptoisa_kernel
+    def k(x: In[Tile[8, 32, F32]], best: Out[Tile[8, 1, F32]], at: Out[Tile[8, 1, I32]]):
+        a, tmp, v, i = ptoisa.tile(8, 32), ptoisa.tile(8, 32), ptoisa.tile(8, 1), ptoisa.tile(8, 1, I32)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TROWARGMAX(v, i, a, tmp)
+        ptoisa.TSTORE(best, v)
+        ptoisa.TSTORE(at, i)
+
+    best, at = np.empty((8, 1), np.float32), np.empty((8, 1), np.int32)
+    run(k, x=X, best=best, at=at)
+    np.testing.assert_array_equal(best, X.max(1, keepdims=True))
+    np.testing.assert_array_equal(at, X.argmax(1, keepdims=True))
+
+
+def test_errors_name_the_line_of_the_helper() -> None:
+    def helper(tile: Any) -> Iterator[Any]:
+        yield ptoisa.TADD(tile, tile, ptoisa.tile(4, 8))  # here
+
+    @ptoisa_kernel
+    def k(x: In[Tile[4, 8, F32]], out: Out[Tile[4, 8, F32]]):
+        a = ptoisa.tile(4, 8)
+        yield ptoisa.TLOAD(a, x)
+        yield from helper(a)
+
+    with pytest.raises(Exception, match="is read before it is written") as e:
+        k.wir()
+    assert "# here" in str(e.value)
+    assert "in helper" in str(e.value)
+
+
+def test_types_that_do_not_fit_are_those_of_the_operation() -> None:
+    @ptoisa_kernel
+    def k(x: In[Tile[4, 8, F32]], y: In[Tile[4, 8, F16]], out: Out[Tile[4, 8, F32]]):
+        a, b = ptoisa.tile(4, 8), ptoisa.tile(4, 8, F16)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TLOAD(b, y)
+        ptoisa.TADD(a, a, b)
+
+    with pytest.raises(TypeCheckError, match="different dtypes") as e:
+        k.wir()
+    assert e.value.code == "PTO102"
