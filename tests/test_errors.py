@@ -2288,6 +2288,30 @@ def test_a_name_that_is_not_there_is_an_error_with_a_way_out_also_when_imported(
     assert not hasattr(pto_wsp, "relayout")
 
 
+@mistake("PTO140", TypeCheckError)
+def _() -> None:
+    copy.cost(z=(4, 4))  # <-- PTO140
+
+
+@mistake("PTO141", TypeCheckError)
+def _() -> None:
+    @kernel
+    def k(x: In[Tile[4, 4, F32]], n: Scalar[I32], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, pto.fori_loop(0, pto.cast(n, DType.I64), lambda i, a: a + 1.0, x))
+
+    k.cost()  # <-- PTO141
+
+
+@mistake("PTO142", TypeCheckError)
+def _() -> None:
+    copy.cost(x=(5, 4))  # <-- PTO142
+
+
+@mistake("PTO402", CompileError)
+def _() -> None:
+    copy.roofline("ascend_a2a3:pipe")  # <-- PTO402
+
+
 # ---- instructions
 
 

@@ -9,6 +9,7 @@ from types import FunctionType
 from typing import Any, overload
 
 from pto_wsp import arch as archs
+from pto_wsp.api.costs import Costed
 from pto_wsp.api.kinds import workload_type
 from pto_wsp.api.schedules import Schedules
 from pto_wsp.errors import (
@@ -140,15 +141,15 @@ class _KernelDecorator:
     """
 
     @overload
-    def __call__(self, fn: Callable[..., Any], /) -> KernelFunction: ...
+    def __call__(self, fn: Callable[..., Any], /) -> Costed: ...
     @overload
-    def __call__(self, /, *, name: str | None = None) -> Callable[[Callable[..., Any]], KernelFunction]: ...
+    def __call__(self, /, *, name: str | None = None) -> Callable[[Callable[..., Any]], Costed]: ...
     def __call__(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: object) -> Any:
         no_options("kernel", options, "name")
         frame = user_frame()
 
         def make(f: Callable[..., Any]) -> KernelFunction:
-            return KernelFunction(_function("kernel", f), _label("kernel", name, f), frame)
+            return Costed(_function("kernel", f), _label("kernel", name, f), frame)
 
         return make if fn is None else make(fn)
 
@@ -174,10 +175,14 @@ class _KernelDecorator:
 kernel = _KernelDecorator()
 
 
+class PtoisaKernel(Costed, InstructionKernel):
+    """What `@ptoisa_kernel` makes."""
+
+
 @overload
-def ptoisa_kernel(fn: Callable[..., Any], /) -> KernelFunction: ...
+def ptoisa_kernel(fn: Callable[..., Any], /) -> Costed: ...
 @overload
-def ptoisa_kernel(*, name: str | None = None) -> Callable[[Callable[..., Any]], KernelFunction]: ...
+def ptoisa_kernel(*, name: str | None = None) -> Callable[[Callable[..., Any]], Costed]: ...
 def ptoisa_kernel(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: object) -> Any:
     """Make a function that records PTO-ISA instructions a kernel, which workloads call as any other.
 
@@ -188,7 +193,7 @@ def ptoisa_kernel(fn: Callable[..., Any] | None = None, /, *, name: str | None =
     frame = user_frame()
 
     def make(f: Callable[..., Any]) -> KernelFunction:
-        return InstructionKernel(_function("ptoisa_kernel", f), _label("ptoisa_kernel", name, f), frame)
+        return PtoisaKernel(_function("ptoisa_kernel", f), _label("ptoisa_kernel", name, f), frame)
 
     return make if fn is None else make(fn)
 

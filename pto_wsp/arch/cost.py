@@ -20,13 +20,14 @@ So it never falls when the cycles of an equation grow. Buffers of a core are as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 
-from pto_wsp.arch.model import Arch
+from pto_wsp.arch.model import Arch, to_dim
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import (
     PRIMITIVES,
@@ -69,10 +70,16 @@ UNITS: dict[str, CoreUnit | None] = {**{str(u): u for u in CoreUnit}, "none": No
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What an equation takes: `cycles` of `unit`, an expression over valid extents and integer scalars of the kernel."""
+    """What an equation takes: `cycles` of `unit`, an expression over valid extents and integer scalars of the kernel.
+
+    bytes: what it moves from or to memory; flops: what it computes, one for each element of a vector operation and two for each
+    product of a matrix product. Both are for reports.
+    """
 
     unit: CoreUnit
     cycles: Expr
+    bytes: Expr
+    flops: Expr
 
 
 class Costs:
@@ -87,9 +94,15 @@ class Costs:
         self.memory = frozenset(p.name for p in kernel.params)
         self.data = data_scalars(kernel)
         self._cube = _of_cube(kernel)
+        self._works: dict[int, Work | None] = {}
 
     def work(self, eqn: Eqn) -> Work | None:
         """None: it takes no unit (scalars, control, debug_print)."""
+        if id(eqn) not in self._works:
+            self._works[id(eqn)] = self._work(eqn)
+        return self._works[id(eqn)]
+
+    def _work(self, eqn: Eqn) -> Work | None:
         if eqn.prim in CONTROL or PRIMITIVES[eqn.prim].dialect is not Dialect.TILE:
             return None
         unit = self._unit(eqn)
@@ -105,7 +118,7 @@ class Costs:
         if eqn.prim == "element" and unit is CoreUnit.LOAD and isinstance(x := types[0], TileType):
             types[0] = RegionType(x.dtype, (None, None))  # of a tile in memory as of a region
         cycles = rule(arch, params, out, *types)
-        return Work(unit, cycles)
+        return Work(unit, cycles, *_figures(eqn, unit, out, types))
 
     def _unit(self, eqn: Eqn) -> CoreUnit | None:
         if eqn.prim == "element":
@@ -136,6 +149,28 @@ class Costs:
         out = eqn.outs[0].type
         assert isinstance(out, TileType)
         return out.rows if name == "vrows" else out.cols
+
+
+def _figures(eqn: Eqn, unit: CoreUnit, out: Type | None, types: Sequence[Type]) -> tuple[Expr, Expr]:
+    """Bytes and flops."""
+    zero = const(0)
+    match unit:
+        case CoreUnit.LOAD:
+            return (_elements(out) * out.dtype.itemsize, zero) if isinstance(out, TileType) else (const(1), zero)
+        case CoreUnit.STORE:
+            value = next((t for t in types[1:] if isinstance(t, TileType)), None)
+            return (_elements(value) * value.dtype.itemsize, zero) if value else (zero, zero)
+        case CoreUnit.CUBE:
+            a = types[0]
+            assert isinstance(a, TileType)
+            return zero, _elements(out) * to_dim(a.vrows if eqn.params.get("transpose_a") else a.vcols) * 2
+        case CoreUnit.VECTOR:
+            tiles = [t for t in (out, *types) if isinstance(t, TileType)]
+            return zero, _elements(max(tiles, key=lambda t: t.rows * t.cols, default=None))
+
+
+def _elements(t: Type | None) -> Expr:
+    return to_dim(t.vrows) * to_dim(t.vcols) if isinstance(t, TileType) else const(1)
 
 
 def _of_cube(kernel: Kernel) -> frozenset[str]:
@@ -210,22 +245,27 @@ def data_scalars(kernel: Kernel) -> frozenset[str]:
 def kernel_cost(kernel: Kernel, arch: Arch, values: Mapping[str, Number]) -> int:
     """Cycles of one task of an expanded kernel on `arch`.
 
-    values: valid extents of the parameters ("x.rows", "x.cols", of regions "x.0", ...) and scalar parameters by name.
-    Raises BoundsError and ExecutionError as the kernel's scalar operations do.
+    values: valid extents of the parameters ("x.rows", "x.cols", of regions "x.0", ...) and scalar parameters by name; those that no
+    cost depends on may lack. Raises KeyError for another one that lacks, BoundsError and ExecutionError as the kernel's scalar operations do.
     """
     return max(kernel_timing(kernel, arch, values).free)
 
 
 @dataclass
 class Timing:
-    """The state of the recurrence, and the cycles that each unit works."""
+    """The state of the recurrence; and of each unit of a core the cycles it works, the bytes it moves, the flops it computes."""
 
     free: list[int]
     ready: dict[str, int]
     busy: list[int]
+    bytes: list[int]
+    flops: list[int]
 
     def copy(self) -> Timing:
-        return Timing(list(self.free), dict(self.ready), list(self.busy))
+        return Timing(list(self.free), dict(self.ready), list(self.busy), list(self.bytes), list(self.flops))
+
+    def _lists(self) -> tuple[list[int], ...]:
+        return self.free, self.busy, self.bytes, self.flops
 
     def wait(self, until: int) -> None:
         self.free = [max(f, until) for f in self.free]
@@ -235,8 +275,8 @@ class Timing:
 
     def join(self, other: Timing) -> None:
         """The later of both, number by number."""
-        self.free = [max(a, b) for a, b in zip(self.free, other.free, strict=True)]
-        self.busy = [max(a, b) for a, b in zip(self.busy, other.busy, strict=True)]
+        for mine, others in zip(self._lists(), other._lists(), strict=True):
+            mine[:] = map(max, mine, others)
         for name, t in other.ready.items():
             self.ready[name] = max(self.ready.get(name, 0), t)
 
@@ -253,7 +293,8 @@ class _Run:
         self.costs = costs
         self.env = env
         self.serial = costs.arch.model == "serial"
-        self.state = Timing([0] if self.serial else [0] * len(CoreUnit), {}, [0] * len(CoreUnit))
+        n = len(CoreUnit)
+        self.state = Timing([0] * (1 if self.serial else n), {}, *([0] * n for _ in range(3)))
 
     def region(self, region: Region) -> tuple[In, ...]:
         """What it yields."""
@@ -275,16 +316,22 @@ class _Run:
         work = self.costs.work(eqn)
         if work is not None:
             unit = 0 if self.serial else work.unit
-            cycles = work.cycles.value(self.env)  # pyright: ignore[reportArgumentType] - extents are integers
+            cycles = self._number(work.cycles)
             start = state.free[unit] = max(start, state.free[unit]) + cycles
             state.busy[work.unit] += cycles
+            state.bytes[work.unit] += self._number(work.bytes)
+            state.flops[work.unit] += self._number(work.flops)
             for x in eqn.ins:
                 if isinstance(x, Var) and x.name in self.costs.memory:
                     state.ready[x.name] = start
         for v in eqn.outs:
             state.ready[v.name] = start
             if isinstance(v.type, ScalarType) and v.name not in self.costs.data:
-                self.env[v.name] = self._scalar(eqn)
+                with suppress(KeyError):  # of a scalar that was not given
+                    self.env[v.name] = self._scalar(eqn)
+
+    def _number(self, e: Expr) -> int:
+        return e.const if e.is_const else e.value(self.env)  # pyright: ignore[reportArgumentType] - extents are integers
 
     def _scalar(self, eqn: Eqn) -> Number:
         if eqn.prim == "dim":
@@ -343,17 +390,3 @@ class _Run:
             ends.append(self.state)
         self.state = ends[0]
         self.state.join(ends[1])
-
-
-def serial_cost(kernel: Kernel, arch: Arch) -> Expr | None:
-    """The sum as one expression over extents and scalars of the parameters, of a kernel without loops and branches whose
-    extents are all those of parameters."""
-    costs, total = Costs(kernel, arch), const(0)
-    extents = {f"{p.name}.{side}" for p in kernel.params for side in ("rows", "cols", "0", "1", "2", "3")}
-    for eqn in kernel.body.eqns:
-        work = costs.work(eqn)
-        if eqn.regions or (work is not None and not work.cycles.names() <= extents):
-            return None
-        if work is not None:
-            total = total + work.cycles
-    return total

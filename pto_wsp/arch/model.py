@@ -148,7 +148,7 @@ class Arch:
     def transfer(self, kind: str, tile: TileType) -> Expr:
         """Cycles to move the tile's valid part; kind: "load" or "store". Each row is rounded up to the granularity."""
         bytes_per_cycle = self.transfers[kind].gib_per_s * 2**30 / (self.clock_khz * 1000)
-        blocks = _dim(tile.vrows) * ceildiv(_dim(tile.vcols) * tile.dtype.itemsize, const(self.granularity))
+        blocks = to_dim(tile.vrows) * ceildiv(to_dim(tile.vcols) * tile.dtype.itemsize, const(self.granularity))
         return _round_up([(self.granularity / bytes_per_cycle, blocks)])
 
     def vector(self, op: str, tile: TileType, *, scalar: bool = False) -> Expr:
@@ -177,28 +177,29 @@ class Arch:
         """Cycles of the matrix unit for [m, k] x [k, n] of `dtype`."""
         c = self.cube
         blocks = (
-            ceildiv(_dim(m), const(c.m))
-            * ceildiv(_dim(k) * dtype.itemsize, const(c.k_bytes))
-            * ceildiv(_dim(n), const(c.n))
+            ceildiv(to_dim(m), const(c.m))
+            * ceildiv(to_dim(k) * dtype.itemsize, const(c.k_bytes))
+            * ceildiv(to_dim(n), const(c.n))
         )
         return blocks * c.slope[dtype] + c.head
 
     def _repeats(self, tile: TileType) -> Expr:
         if tile.cols == 1:  # a column vector lies in memory as one row
-            return ceildiv(_dim(tile.vrows) * tile.dtype.itemsize, const(self.repeat_bytes))
-        return _dim(tile.vrows) * self._row_repeats(tile)
+            return ceildiv(to_dim(tile.vrows) * tile.dtype.itemsize, const(self.repeat_bytes))
+        return to_dim(tile.vrows) * self._row_repeats(tile)
 
     def _row_repeats(self, tile: TileType) -> Expr:
-        return ceildiv(_dim(tile.vcols) * tile.dtype.itemsize, const(self.repeat_bytes))
+        return ceildiv(to_dim(tile.vcols) * tile.dtype.itemsize, const(self.repeat_bytes))
 
     def _fitted(self, fit: Fit, x: TileType) -> Expr:
-        rows, further = _dim(x.vrows), self._row_repeats(x) - 1
+        rows, further = to_dim(x.vrows), self._row_repeats(x) - 1
         return _round_up(
             [(fit.bias, const(1)), (fit.slope, rows), (fit.next_bias, further), (fit.next_slope, rows * further)]
         )
 
 
-def _dim(d: Dim) -> Expr:
+def to_dim(d: Dim) -> Expr:
+    """The extent as an expression."""
     return var(d) if isinstance(d, str) else to_expr(d)
 
 

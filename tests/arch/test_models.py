@@ -135,11 +135,6 @@ class TestData:
         Eqn("s.gt", (C,), (S, Literal(0.0, DType.F64))),
     )
 
-    @pytest.fixture(autouse=True)
-    def element(self) -> None:
-        if "element" not in PRIMITIVES:
-            pytest.skip("kernels have no elements yet")
-
     def test_what_depends_on_elements(self) -> None:
         k = kernel(load("a"), *self.READ)
         assert data_scalars(k) == {"s", "c"}

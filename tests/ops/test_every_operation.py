@@ -10,7 +10,8 @@ import pytest
 
 from pto_wsp import arch
 from pto_wsp import ops as pto
-from pto_wsp.ir.core import PRIMITIVES, Direction, DType, Kernel, Region, TileType, Wir, operand_type
+from pto_wsp.arch.cost import Costs, kernel_cost
+from pto_wsp.ir.core import PRIMITIVES, Direction, DType, Kernel, Region, TileType, Wir
 from pto_wsp.ir.evaluate import round_to, run_kernel
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ops.table import Row, rows
@@ -78,10 +79,11 @@ def test_as_a_whole_kernel(k: Any, row: Row, dtype: DType) -> None:
     run_kernel(leaves, arrays)
 
     assert np.isfinite(arrays["out"].astype(np.float64)).all()
-    for eqn in leaves.body.eqns:
-        cost = PRIMITIVES[eqn.prim].cost
-        assert cost is not None
-        out = eqn.outs[0].type if eqn.outs else None
-        assert cost(arch.get(), eqn.params, out, *map(operand_type, eqn.ins)).value(valid) >= 1
+    for machine in (arch.get(f"{name}:{model}") for name in arch.names() for model in arch.MODELS):
+        costs = Costs(leaves, machine)
+        works = [(PRIMITIVES[e.prim].unit, costs.work(e)) for e in leaves.body.eqns]
+        assert all((unit == "none") if work is None else work.cycles.value(valid) >= 1 for unit, work in works)
+        longest = max(work.cycles.value(valid) for _, work in works if work is not None)
+        assert longest <= kernel_cost(leaves, machine, valid)
     wir = Wir("w", (), (), (kernel,), Region((), ()))
     assert parse(show(wir)) == wir
