@@ -80,7 +80,8 @@ from pto_wsp import (
 from pto_wsp.artifact.artifact import make as make_artifact
 from pto_wsp.errors import CODES, Location
 from pto_wsp.ir.dependence import refuse_races
-from pto_wsp.ir.evaluate import evaluate, run_kernel
+from pto_wsp.ir.evaluate import evaluate
+from pto_wsp.ir.evaluate_kernel import run_kernel
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 from pto_wsp.runtime.check import Checker, check_modes, keep_temporaries
@@ -546,8 +547,33 @@ def _() -> None:
     in_loops(lambda r, n, y: pto.fori_loop(0, n, lambda i, c: "one", 0))  # <-- PTO137
 
 
+@mistake("PTO138", TraceError)
+def _() -> None:
+    def body(r: Any, n: Any, y: Any) -> None:
+        seen: list[Any] = []
+        pto.fori_loop(0, n, lambda i, c: seen.append(i), None)
+        pto.store(y, pto.load(y) + seen[0])  # <-- PTO138
+
+    in_loops(body)
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.load(r, (0, 8), (4, 8)))  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.restrict(y, 0, 8))  # <-- PTO163
+
+
 def evaluated(body: Callable[..., object], n: int) -> None:
     run_kernel(in_loops(body), {"r": zeros(3, 8), "n": np.int32(n), "y": zeros(4, 8)})
+
+
+@mistake("PTO710", KernelError)
+def _() -> None:
+    evaluated(lambda r, n, y: pto.debug_print("y", pto.restrict(y, pto.maximum(n, 0), 8)), 5)  # <-- PTO710
 
 
 @mistake("PTO732", BoundsError)

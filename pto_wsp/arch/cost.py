@@ -20,7 +20,7 @@ So it never falls when the cycles of an equation grow. Buffers of a core are as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -29,6 +29,7 @@ import numpy as np
 
 from pto_wsp.arch.model import Arch, to_dim
 from pto_wsp.errors import InternalError
+from pto_wsp.ir.control import data_scalars, walk, yields
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Dialect,
@@ -176,21 +177,21 @@ def _elements(t: Type | None) -> Expr:
 def _of_cube(kernel: Kernel) -> frozenset[str]:
     """Loaded tiles that only products take, as their first two operands, and what products give, through loops and branches too."""
     uses: dict[str, set[bool]] = {}
-    for eqn in _walk(kernel.body):
+    for eqn in walk(kernel.body):
         for i, x in enumerate(eqn.ins):
             if isinstance(x, Var):
                 uses.setdefault(x.name, set()).add(_takes(eqn, i))
     out = {
-        v.name for eqn in _walk(kernel.body) if _is(eqn, "load") for v in eqn.outs if uses.get(v.name, set()) == {True}
+        v.name for eqn in walk(kernel.body) if _is(eqn, "load") for v in eqn.outs if uses.get(v.name, set()) == {True}
     }
     before = -1
     while before != len(out):
         before = len(out)
-        for eqn in _walk(kernel.body):
+        for eqn in walk(kernel.body):
             if _is(eqn, "cube"):
                 out |= {v.name for v in eqn.outs}
             for i, v in enumerate(eqn.outs if eqn.prim in CONTROL else ()):
-                given = [x[i] for x in _yields(eqn) if i < len(x)]
+                given = [x[i] for x in yields(eqn) if i < len(x)]
                 if given and all(isinstance(x, Var) and x.name in out for x in given):
                     out.add(v.name)
     return frozenset(out)
@@ -202,44 +203,6 @@ def _is(eqn: Eqn, unit: str) -> bool:
 
 def _takes(eqn: Eqn, operand: int) -> bool:
     return _is(eqn, "cube") and operand < 2
-
-
-def _yields(eqn: Eqn) -> list[tuple[In, ...]]:
-    return [r.eqns[-1].ins if r.eqns and r.eqns[-1].prim == "yield" else () for r in eqn.regions]
-
-
-def _walk(region: Region) -> Iterator[Eqn]:
-    for eqn in region.eqns:
-        yield from eqn.walk()
-
-
-def data_scalars(kernel: Kernel) -> frozenset[str]:
-    """Names of the scalars that depend on elements of tensors."""
-    data: set[str] = set()
-
-    def mark(vs: Iterable[Var], ins: Iterable[In], always: bool = False) -> None:
-        given = list(ins)
-        for i, v in enumerate(vs):
-            x = given[i] if i < len(given) else None
-            if isinstance(v.type, ScalarType) and (always or (isinstance(x, Var) and x.name in data)):
-                data.add(v.name)
-
-    before = -1
-    while before != len(data):  # what a loop carries may come from a later equation of its body
-        before = len(data)
-        for eqn in _walk(kernel.body):
-            names = {x.name for x in eqn.ins if isinstance(x, Var)}
-            if eqn.prim == "fori_loop":
-                carried = eqn.regions[0].params[1:]
-                for given in (eqn.ins[2:], *_yields(eqn)):
-                    mark(carried, given)
-                mark(eqn.outs, carried)
-            elif eqn.prim == "branch":
-                for given in _yields(eqn):
-                    mark(eqn.outs, given, always=bool(names & data))
-            else:
-                mark(eqn.outs, (), always=eqn.prim == "element" or bool(names & data))
-    return frozenset(data)
 
 
 def kernel_cost(kernel: Kernel, arch: Arch, values: Mapping[str, Number]) -> int:

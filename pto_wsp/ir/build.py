@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pto_wsp.errors import InternalError, Location, PtoError, TraceError, here
+from pto_wsp.errors import CompileError, InternalError, Location, PtoError, TraceError, here
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Dialect,
+    Direction,
+    DType,
     Eqn,
     In,
     KernelParam,
+    Literal,
     Param,
     Region,
     ScalarType,
@@ -24,31 +27,83 @@ from pto_wsp.ir.core import (
     operand_type,
 )
 from pto_wsp.ir.expr import RESERVED
+from pto_wsp.ir.facts import Facts, derive
 from pto_wsp.ir.scalars import scalar_type
 
 DATA = ("element",)
 """Primitives whose scalar results are read from tensors inside of the kernel."""
+MAX_NESTING = 30
+
+
+@dataclass
+class Scope:
+    """A region under trace.
+
+    place    which of the regions of the kernel it is: the same in every trace of it
+    repeats  it is the body of a loop
+    loads    values of parameters that are known here, by parameter and count of stores
+    scalars  scalars that are known here, by what computes them
+    controls how many loops and branches it has so far
+    """
+
+    place: tuple[int, ...] = ()
+    repeats: bool = False
+    eqns: list[Eqn] = field(default_factory=list[Eqn])
+    loads: dict[tuple[str, int], Var] = field(default_factory=dict[tuple[str, int], Var])
+    scalars: dict[object, Var] = field(default_factory=dict[object, Var])
+    controls: int = 0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of the trace: what `KernelBuilder.back` brings back."""
+
+    names: tuple[frozenset[str], int]
+    stored: dict[str, int]
+    written: frozenset[str]
+    data: frozenset[str]
+    ended: frozenset[str]
+    scopes: tuple[Scope, ...]
+
+
+@dataclass(frozen=True)
+class Control:
+    """A loop or branch that was traced: its equation, the marks at the beginning of its regions, and the one after it."""
+
+    eqn: Eqn
+    begins: tuple[Mark, ...]
+    after: Mark
 
 
 @dataclass
 class KernelBuilder:
-    """Equations of one kernel under trace, of the region that is open.
+    """Equations of one kernel under trace; those of the region that is open are `eqns`.
 
     stored   how many stores to each parameter there are so far
     written  the parameters that are surely written here
-    loads    values of parameters that are known here, by parameter and count of stores
     data     scalars that depend on what the kernel reads from tensors
+    facts    what is known of i64 scalars
+    extents  the extent of a parameter that a scalar is
+    controls the loops and branches that are traced to the end, by place
     """
 
     label: str
-    eqns: list[Eqn] = field(default_factory=list[Eqn])
+    params: dict[str, KernelParam] = field(default_factory=dict[str, KernelParam])
     stored: dict[str, int] = field(default_factory=dict[str, int])
     written: set[str] = field(default_factory=set[str])
-    loads: dict[tuple[str, int], Var] = field(default_factory=dict[tuple[str, int], Var])
-    params: dict[str, KernelParam] = field(default_factory=dict[str, KernelParam])
     data: set[str] = field(default_factory=set[str])
+    facts: dict[str, Facts] = field(default_factory=dict[str, Facts])
+    extents: dict[str, str] = field(default_factory=dict[str, str])
+    controls: dict[tuple[int, ...], Control] = field(default_factory=dict[tuple[int, ...], "Control"])
+    scopes: list[Scope] = field(default_factory=lambda: [Scope()])
+    _ended: set[str] = field(default_factory=set[str])
     _used: set[str] = field(default_factory=set[str])
     _begun: int = 0
+
+    @property
+    def eqns(self) -> list[Eqn]:
+        """The equations of the region that is open."""
+        return self.scopes[-1].eqns
 
     def fresh(self) -> str:
         """a, b, ..., z, aa, ab, ... skipping the names of parameters."""
@@ -62,14 +117,19 @@ class KernelBuilder:
                     break
             if name not in self._used and name not in self.params and name not in RESERVED:
                 self._used.add(name)
+                self.facts.pop(name, None)  # of a trace that was given up
+                self.extents.pop(name, None)
                 return name
             n += 1
 
-    def append(self, eqn: Eqn) -> None:
-        self.eqns.append(eqn)
+    def append(self, eqn: Eqn, scope: Scope | None = None) -> None:
+        """Add an equation to the region that is open, or to one around it."""
+        (scope or self.scopes[-1]).eqns.append(eqn)
         self._begun += 1
 
-    def emit(self, prim: str, ins: Sequence[In], params: dict[str, Param], loc: Location | None) -> Var | None:
+    def emit(
+        self, prim: str, ins: Sequence[In], params: dict[str, Param], loc: Location | None, scope: Scope | None = None
+    ) -> Var | None:
         """Type the equation, append it, and give its result (None for an effect). Errors get the user's line."""
         try:
             kind = result_type(prim, ins, params)
@@ -77,49 +137,119 @@ class KernelBuilder:
             e.loc = e.loc or loc or here()
             raise
         out = None if kind is None else Var(self.fresh(), kind)
-        if isinstance(kind, ScalarType) and out is not None and (prim in DATA or self.is_data(ins)):
-            self.data.add(out.name)
-        self.append(Eqn(prim, () if out is None else (out,), tuple(ins), params, (), loc))
+        if isinstance(kind, ScalarType) and out is not None:
+            if prim in DATA or self.is_data(ins):
+                self.data.add(out.name)
+            if kind.dtype is DType.I64:
+                self.facts[out.name] = derive(prim, tuple(ins), params, self.facts)
+        self.append(Eqn(prim, () if out is None else (out,), tuple(ins), params, (), loc), scope)
         return out
+
+    def value(
+        self, prim: str, ins: Sequence[In], params: dict[str, Param], loc: Location | None, scope: Scope | None = None
+    ) -> Var:
+        """`emit` of what has a result."""
+        out = self.emit(prim, ins, params, loc, scope)
+        if out is None:
+            raise InternalError(f"{prim} has no result")
+        return out
+
+    def shown(self, var: Var) -> object | None:
+        """What a variable stands for, where that is known while the function runs."""
+        return None
+
+    # what is computed once
+
+    def load(self, name: str) -> Var:
+        """The value of a tile parameter now: one load for all uses between two stores. What nothing stores to is loaded before the
+        loops around."""
+        key = (name, self.stored.get(name, 0))
+        is_input = self.params[name].direction is Direction.IN
+        for scope in reversed(self.scopes):
+            if key in scope.loads:
+                return scope.loads[key]
+            if scope.repeats and not is_input:
+                break  # an earlier iteration may have stored
+        scope = self._before_loops() if is_input else self.scopes[-1]
+        scope.loads[key] = self.value("load", [Var(name, self.params[name].type)], {}, here(), scope)
+        return scope.loads[key]
+
+    def scalar(self, prim: str, ins: Sequence[In], params: dict[str, Param], *, first: bool = False) -> Var:
+        """A scalar that is computed once in a region and those inside of it. first: where the kernel begins, as what it is made
+        of are parameters."""
+        key = (prim, tuple(x.key if isinstance(x, Literal) else x for x in ins), tuple(sorted(params.items())))
+        for scope in reversed(self.scopes):
+            if key in scope.scalars:
+                return scope.scalars[key]
+        scope = self.scopes[0] if first else self.scopes[-1]
+        scope.scalars[key] = self.value(prim, ins, params, here(), scope)
+        return scope.scalars[key]
+
+    def _before_loops(self) -> Scope:
+        return next(s for s in reversed(self.scopes) if not s.repeats)
+
+    # data
 
     def is_data(self, ins: Sequence[In]) -> bool:
         """Whether a scalar among the operands depends on what the kernel reads."""
         return any(isinstance(x, Var) and x.name in self.data for x in ins)
 
+    def check_in_scope(self, var: Var, what: str) -> None:
+        """Refuse a value of a loop or branch that has ended."""
+        if var.name in self._ended:
+            raise TraceError(
+                "PTO138",
+                f"{what} of a value of a loop or branch that has ended",
+                values={var.name: var.type},
+                loc=here(),
+                fix="return it: what fori_loop carries and what the branches of cond give is there afterwards",
+            )
+
+    # regions
+
+    def place(self) -> tuple[int, ...]:
+        """The place of a loop or branch that begins here."""
+        scope = self.scopes[-1]
+        scope.controls += 1
+        return (*scope.place, scope.controls)
+
     @contextmanager
-    def region(self, params: Sequence[Var] = (), *, again: bool = False) -> Generator[Callable[[], Region]]:
-        """What is emitted inside becomes a region, which the function given makes when all is there. again: it may run more than
-        once, so that what was loaded from memory before may differ."""
-        outer, loads = self.eqns, dict(self.loads)
-        self.eqns = []
-        if again:
-            self.loads = {k: v for k, v in self.loads.items() if k[0] not in self.params or self._is_input(k[0])}
-        inner = self.eqns
+    def region(
+        self, params: Sequence[Var] = (), place: tuple[int, ...] = (), *, repeats: bool = False
+    ) -> Generator[Callable[[], Region]]:
+        """What is emitted inside becomes a region, which the function given makes when all is there. repeats: it is a loop's."""
+        if len(self.scopes) > MAX_NESTING:
+            raise CompileError(
+                "PTO405",
+                f"loops and branches of a kernel nested deeper than {MAX_NESTING}",
+                loc=here(),
+                fix="write several loops as one over their product",
+            )
+        scope = Scope(place, repeats)
+        self.scopes.append(scope)
         try:
-            yield lambda: Region(tuple(params), tuple(inner))
+            yield lambda: Region(tuple(params), tuple(scope.eqns))
         finally:
-            self.eqns, self.loads = outer, loads
+            self.scopes.pop()
+            self._ended |= {v.name for v in params}
+            self._ended |= {v.name for eqn in scope.eqns for v in eqn.outs}
 
-    def _is_input(self, name: str) -> bool:
-        return self.params[name].direction.value == "in"
-
-    def mark(self) -> tuple[object, ...]:
-        """What `back` undoes."""
-        return (
-            dict(self.stored),
-            set(self.written),
-            dict(self.loads),
-            set(self.data),
-            set(self._used),
-            self._begun,
-            len(self.eqns),
+    def mark(self) -> Mark:
+        """What `back` brings back."""
+        scopes = tuple(replace(s, eqns=list(s.eqns), loads=dict(s.loads), scalars=dict(s.scalars)) for s in self.scopes)
+        names = (frozenset(self._used), self._begun)
+        return Mark(
+            names, dict(self.stored), frozenset(self.written), frozenset(self.data), frozenset(self._ended), scopes
         )
 
-    def back(self, mark: tuple[object, ...]) -> None:
-        """Forget what was emitted since the mark."""
-        self.stored, self.written, self.loads, self.data, self._used, self._begun, count = mark  # type: ignore[assignment]
-        assert isinstance(count, int)
-        del self.eqns[count:]
+    def back(self, mark: Mark) -> None:
+        """Forget what was emitted since the mark, which is of the same region."""
+        self._used, self._begun = set(mark.names[0]), mark.names[1]
+        self.stored, self.written, self.data = dict(mark.stored), set(mark.written), set(mark.data)
+        self._ended = set(mark.ended)
+        for scope, was in zip(self.scopes, mark.scopes, strict=True):
+            scope.eqns[:] = was.eqns
+            scope.loads, scope.scalars, scope.controls = dict(was.loads), dict(was.scalars), was.controls
 
 
 def result_type(prim: str, ins: Sequence[In], params: dict[str, Param]) -> TileType | ScalarType | None:

@@ -9,7 +9,7 @@ that is whole (valid in all its static shape) may take the place of one with a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pto_wsp.errors import IRConversionError
 from pto_wsp.ir.core import (
@@ -18,9 +18,11 @@ from pto_wsp.ir.core import (
     DType,
     Eqn,
     In,
+    Kernel,
     Literal,
     Param,
     Primitive,
+    Region,
     ScalarType,
     TileType,
     Type,
@@ -100,3 +102,43 @@ def renamed_params(params: Mapping[str, Param], names: Mapping[str, In]) -> dict
     if isinstance(out.get("of"), str):
         out["of"] = renamed_dim(str(out["of"]), names)
     return out
+
+
+def walk(region: Region) -> Iterator[Eqn]:
+    """Every equation of a region, those of regions inside it included, in program order."""
+    for eqn in region.eqns:
+        yield from eqn.walk()
+
+
+def yields(eqn: Eqn) -> list[tuple[In, ...]]:
+    """What each region of a loop or branch gives."""
+    return [r.eqns[-1].ins if r.eqns and r.eqns[-1].prim == "yield" else () for r in eqn.regions]
+
+
+def data_scalars(kernel: Kernel) -> frozenset[str]:
+    """Names of the scalars that depend on elements of tensors."""
+    data: set[str] = set()
+
+    def mark(vs: Iterable[Var], ins: Iterable[In], always: bool = False) -> None:
+        given = list(ins)
+        for i, v in enumerate(vs):
+            x = given[i] if i < len(given) else None
+            if isinstance(v.type, ScalarType) and (always or (isinstance(x, Var) and x.name in data)):
+                data.add(v.name)
+
+    before = -1
+    while before != len(data):  # what a loop carries may come from a later equation of its body
+        before = len(data)
+        for eqn in walk(kernel.body):
+            names = {x.name for x in eqn.ins if isinstance(x, Var)}
+            if eqn.prim == "fori_loop":
+                carried = eqn.regions[0].params[1:]
+                for given in (eqn.ins[2:], *yields(eqn)):
+                    mark(carried, given)
+                mark(eqn.outs, carried)
+            elif eqn.prim == "branch":
+                for given in yields(eqn):
+                    mark(eqn.outs, given, always=bool(names & data))
+            else:
+                mark(eqn.outs, (), always=eqn.prim == "element" or bool(names & data))
+    return frozenset(data)

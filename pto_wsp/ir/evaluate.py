@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import BoundsError, ExecutionError, InternalError, KernelError, PtoError, here
-from pto_wsp.ir.control import MOST_TRIPS
+from pto_wsp.errors import BoundsError, ExecutionError, InternalError, PtoError, here
 from pto_wsp.ir.core import (
     PRIMITIVES,
     At,
@@ -26,23 +25,18 @@ from pto_wsp.ir.core import (
     Eqn,
     Gather,
     In,
-    Kernel,
     KernelParam,
     Literal,
     Region,
-    RegionType,
     Role,
     ScalarType,
     Slice,
     Span,
     TensorType,
-    TileType,
-    Typed,
     Var,
     View,
     ViewDim,
     Wir,
-    operand_type,
 )
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.scalars import RANGES, Number, compute, index_value, smaller, wrap
@@ -287,6 +281,8 @@ def _task(eqn: Eqn, frame: _Frame) -> None:
             args[param.name] = read_view(arrays, x, frame.numbers)
         else:
             args[param.name] = _scalar_argument(param, x, frame)
+    from pto_wsp.ir.evaluate_kernel import run_kernel  # it builds on this module
+
     run_kernel(kernel, args)
     for param, x in zip(kernel.params, eqn.ins, strict=True):
         if param.direction is not Direction.IN and isinstance(x, View):
@@ -380,193 +376,3 @@ def _outside(what: str, view: View, k: int, size: int) -> BoundsError:
     return BoundsError(
         "PTO163", f"{view.tensor}: {what} in dimension {k} of size {size}", fix="use indices inside the tensor"
     )
-
-
-Observer = Callable[[Eqn, list[Array], Array | None], None]
-
-
-def run_kernel(kernel: Kernel, args: Mapping[str, Array], observe: Observer | None = None) -> None:
-    """One task: `args` are arrays of the valid shapes (written in place for outputs) and zero-dimensional scalars.
-
-    `observe` is called after each operation: its operands, cut to the valid shape of the result, and the result (a store has none).
-    """
-    valid: dict[str, int] = {}
-    for p in kernel.params:
-        if isinstance(p.type, TileType):
-            valid[f"{p.name}.rows"], valid[f"{p.name}.cols"] = args[p.name].shape
-        elif isinstance(p.type, RegionType):
-            valid |= {f"{p.name}.{k}": n for k, n in enumerate(args[p.name].shape)}
-    _run_region(kernel.body, dict(args), valid, observe)
-
-
-def _run_region(
-    region: Region, values: dict[str, Any], valid: dict[str, int], observe: Observer | None
-) -> tuple[Any, ...]:
-    """The values that a region of a kernel yields. Tiles and scalars of their dtypes are arrays, other scalars numbers; those of
-    i64 are extents too."""
-    for eqn in region.eqns:
-        if eqn.prim == "yield":
-            return tuple(_operand(x, values) for x in eqn.ins)
-        if eqn.prim in ("fori_loop", "branch"):
-            given, of = _run_control(eqn, values, valid, observe)
-            for v, x, value in zip(eqn.outs, of, given, strict=True):
-                _carry(v, x, value, values, valid, observe)
-            continue
-        ins = _run_tile(eqn, values, valid)
-        if observe is not None:
-            observe(_with_numbers(eqn, valid), ins, np.asarray(values[eqn.outs[0].name]) if eqn.outs else None)
-    return ()
-
-
-def _with_numbers(eqn: Eqn, valid: Mapping[str, int]) -> Eqn:
-    """With numbers in the place of extents that are named."""
-    named = {k: valid[d] for k in ("vrows", "vcols", "of") if isinstance(d := eqn.params.get(k), str) and d in valid}
-    return replace(eqn, params={**eqn.params, **named}) if named else eqn
-
-
-def _carry(v: Var, x: In, value: Any, values: dict[str, Any], valid: dict[str, int], observe: Observer | None) -> None:
-    """v becomes the value of x, that of another region; observed as an equation `carry`."""
-    _bind_value(v, value, values, valid)
-    if observe is not None:
-        observe(Eqn("carry", (v,), (x,)), [np.asarray(value)], np.asarray(values[v.name]))
-
-
-def _operand(x: In, values: Mapping[str, Any]) -> Any:
-    if isinstance(x, Literal):
-        return x.value
-    assert isinstance(x, Var)
-    return values[x.name]
-
-
-def _bind_value(v: Var, value: Any, values: dict[str, Any], valid: dict[str, int]) -> None:
-    if isinstance(v.type, TileType):
-        rows, cols = (valid[d] if isinstance(d, str) else d for d in (v.type.vrows, v.type.vcols))
-        value = value[:rows, :cols]  # a tile that is whole takes the place of a smaller one
-    elif v.type == ScalarType(DType.I64):
-        valid[v.name] = value
-    values[v.name] = value
-
-
-def _run_control(
-    eqn: Eqn, values: dict[str, Any], valid: dict[str, int], observe: Observer | None
-) -> tuple[Sequence[Any], Sequence[In]]:
-    """What a loop or branch gives, and as what."""
-    ins = [_operand(x, values) for x in eqn.ins]
-    if eqn.prim == "branch":
-        taken = eqn.regions[0 if ins[0] else 1]
-        return _run_region(taken, dict(values), dict(valid), observe), taken.eqns[-1].ins
-    lo, hi, *given = ins
-    region, of = eqn.regions[0], eqn.ins[2:]
-    if hi - lo > MOST_TRIPS:
-        raise KernelError(
-            "PTO733", f"fori_loop of {hi - lo} trips", values={"most": MOST_TRIPS}, loc=eqn.loc, fix="loop less often"
-        )
-    for i in range(lo, hi):
-        inner, extents = dict(values), dict(valid)
-        index, *carried = region.params
-        _bind_value(index, i, inner, extents)
-        for v, x, value in zip(carried, of, given, strict=True):
-            _carry(v, x, value, inner, extents, observe)
-        given = list(_run_region(region, inner, extents, observe))
-        of = region.eqns[-1].ins
-    return given, of
-
-
-_PARTS = ("load_part", "restrict")
-
-
-def _run_tile(eqn: Eqn, values: dict[str, Any], valid: dict[str, int]) -> list[Array]:
-    """Run one operation; its operands, cut to the valid shape."""
-    prim = PRIMITIVES[eqn.prim]
-    if prim.dialect is Dialect.SCALAR:
-        return _run_scalar(eqn, values, valid)
-    if prim.reference is None or prim.type is None:
-        raise InternalError(f"{eqn.prim} is not a leaf: expand the kernel first")
-    types = [operand_type(x) for x in eqn.ins]
-    typed = prim.type(dict(eqn.params), *types)
-    assert isinstance(typed, Typed)
-    for c in typed.checks:
-        a, b = (valid[d] if isinstance(d, str) else d for d in (c.a, c.b))
-        if not (a == b if c.rel == "eq" else a >= b):
-            raise KernelError(
-                "PTO710",
-                f"{eqn.prim}: valid shapes differ",
-                values={str(c.a): a, str(c.b): b},
-                loc=eqn.loc,
-                fix="give tiles of equal valid shape",
-            )
-    ins = [np.asarray(_operand(x, values)) for x in eqn.ins]
-    params: dict[str, Any] = dict(eqn.params)
-    params |= {k: valid[params[k]] for k in ("vrows", "vcols", "of") if isinstance(params.get(k), str)}
-    try:
-        if typed.type is None:
-            prim.reference(params, *ins)
-            return ins
-        if isinstance(typed.type, ScalarType):
-            result = prim.reference(params, *ins)
-            _bind_value(eqn.outs[0], _as_scalar(result, typed.type.dtype, eqn.prim), values, valid)
-            return ins
-        if eqn.prim in _PARTS:
-            values[eqn.outs[0].name] = prim.reference(params, *ins)
-            return ins
-    except PtoError as e:
-        e.loc = e.loc or eqn.loc
-        raise
-    out = typed.type
-    shape = tuple(valid[d] if isinstance(d, str) else d for d in (out.vrows, out.vcols))
-    clipped = [
-        _clip_matmul(i, x, ins, eqn)
-        if eqn.prim == "matmul" and i < 2
-        else _clip(x, t, out, shape, prim.follows(dict(eqn.params), i))
-        for i, (x, t) in enumerate(zip(ins, types, strict=True))
-    ]
-    wide = [x.astype(np.float64) if x.dtype.kind not in "iub" else x for x in clipped]
-    try:
-        with np.errstate(all="ignore"):
-            result = np.asarray(prim.reference(dict(eqn.params), *wide))
-    except PtoError as e:
-        e.loc = e.loc or eqn.loc
-        raise
-    rounded = round_to(out.dtype, result)
-    values[eqn.outs[0].name] = rounded if eqn.prim in ("full", "iota", "broadcast") else np.broadcast_to(rounded, shape)
-    return clipped
-
-
-def _as_scalar(x: Any, dtype: DType, prim: str) -> Any:
-    """A number, of an operation that gives 64 bits; `narrow` rounds to the dtype of tiles, and wraps."""
-    if prim == "narrow":
-        return round_to(dtype, np.asarray(x))
-    x = np.asarray(x)
-    if dtype is DType.BOOL:
-        return bool(x)
-    return float(x) if dtype is DType.F64 else int(x)
-
-
-def _run_scalar(eqn: Eqn, values: dict[str, Any], valid: dict[str, int]) -> list[Array]:
-    dtypes = [t.dtype for t in map(operand_type, eqn.ins) if isinstance(t, ScalarType)]
-    ins = [_operand(x, values) for x in eqn.ins]
-    try:
-        number = compute(eqn.prim, eqn.params, dtypes, ins)
-    except PtoError as e:
-        e.loc = e.loc or eqn.loc
-        raise
-    _bind_value(eqn.outs[0], number, values, valid)
-    return [np.asarray(x) for x in ins]
-
-
-def _clip(x: Array, t: object, out: TileType, shape: tuple[int, ...], follows: tuple[bool, bool]) -> Array:
-    """A tile that is defined everywhere takes the valid shape of what it is combined with."""
-    if not isinstance(t, TileType):
-        return x
-    rows, cols = (
-        n if follow and size == full else None
-        for n, size, full, follow in zip(shape, t.shape, out.shape, follows, strict=True)
-    )
-    return x[:rows, :cols]
-
-
-def _clip_matmul(i: int, x: Array, ins: list[Array], eqn: Eqn) -> Array:
-    flags = [bool(eqn.params.get("transpose_a")), bool(eqn.params.get("transpose_b"))]
-    axes = [0 if flags[0] else 1, 1 if flags[1] else 0]
-    k = min(ins[0].shape[axes[0]], ins[1].shape[axes[1]])
-    return x[:k] if axes[i] == 0 else x[:, :k]

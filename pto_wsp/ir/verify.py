@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pto_wsp.errors import CompileError, InternalError, IRConversionError, PtoError, here
 from pto_wsp.ir import control, tasks
-from pto_wsp.ir.build import result_type
+from pto_wsp.ir.build import MAX_NESTING, result_type
 from pto_wsp.ir.core import (
     PRIMITIVES,
     DataAxis,
@@ -32,8 +32,6 @@ from pto_wsp.ir.core import (
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.scalars import scalar_type
 from pto_wsp.ir.tasks import Scope, broken, operand, same_type
-
-MAX_NESTING = 30
 
 _BODY = (*tasks.LOOPS, *tasks.PARTS, *tasks.READS, *tasks.SLOTS, "cond", "yield", "task")
 STAGES: dict[str, tuple[str, ...]] = {
@@ -213,7 +211,12 @@ def verify_kernel(kernel: Kernel) -> None:
             fix="this wir breaks a rule of the language",
         )
     written: set[str] = set()
+    check_nesting(kernel.body)
     _verify_tile_region(kernel.body, kernel, known, set(), written, None)
+    data = control.data_scalars(kernel)
+    for eqn in control.walk(kernel.body):
+        if eqn.prim == "fori_loop" and any(isinstance(x, Var) and x.name in data for x in eqn.ins[:2]):
+            raise broken(eqn, "its bounds depend on elements that the kernel reads")
     for p in kernel.params:
         if p.direction is Direction.OUT and p.name not in written:
             raise IRConversionError(

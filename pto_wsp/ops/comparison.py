@@ -13,7 +13,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.elementwise import elementwise, wide, wrapped
 from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.rules import ALL, NUMBERS, broadcast, need_dtype, need_tile, same_dtype
-from pto_wsp.ops.value import Operand, Value, bind
+from pto_wsp.ops.value import Operand, Value, bind, is_number, is_scalar
 
 eq_p = elementwise("eq", 40, ALL, np.equal, result=DType.BOOL)
 ne_p = elementwise("ne", 41, ALL, np.not_equal, result=DType.BOOL)
@@ -104,6 +104,8 @@ def where(mask: Value, a: Operand, b: Operand) -> Value:
 
     bool [m, n], [m, n], [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TSEL, TSELS; exact
     """
+    if is_scalar(mask) and all(is_scalar(x) or is_number(x) for x in (a, b)):
+        return bind("where", mask, a, b)
     dtype = next((x.dtype for x in (a, b) if isinstance(x, Value)), DType.F32)
     return bind("where", need_value("where", mask), a, b, dtype=dtype)
 

@@ -9,10 +9,12 @@ import numpy as np
 from pto_wsp.arch import Arch
 from pto_wsp.ir.core import DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.scalars import SCALAR_DTYPES
 from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.memory import check_dtype, need_value
 from pto_wsp.ops.rules import need_tile
-from pto_wsp.ops.value import Value, bind, cast_scalar, is_scalar
+from pto_wsp.ops.scalars import cast as cast_of_scalar
+from pto_wsp.ops.value import Value, bind, is_scalar
 
 cast_p = Primitive("cast", opcode=6)
 
@@ -20,10 +22,14 @@ cast_p = Primitive("cast", opcode=6)
 def cast(x: Value, dtype: DType) -> Value:
     """x in another dtype. Floats to i32: towards zero, saturating, NaN gives 0; to bool: x != 0; bool gives 0 and 1.
 
+    A scalar may also become I64, U64, F64 or BOOL: floats toward zero, a BoundsError of the task where it does not fit.
+
     [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TCVT; one rounding to nearest even
     """
+    if is_scalar(x) and dtype in SCALAR_DTYPES:
+        return Value(x.builder, cast_of_scalar(x.builder, x.read(), dtype))
     if is_scalar(x):
-        return cast_scalar(x, dtype)
+        return Value(x.builder, cast_of_scalar(x.builder, x.read(), check_dtype("cast", dtype)))
     need_value("cast", x)
     if check_dtype("cast", dtype) is x.dtype:
         return Value(x.builder, x.read())

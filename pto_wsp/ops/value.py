@@ -30,10 +30,10 @@ from pto_wsp.ir.core import (
     TileType,
     Type,
     Var,
-    operand_type,
 )
 from pto_wsp.ir.evaluate import round_to
-from pto_wsp.ir.scalars import RANGES, SCALAR_DTYPES
+from pto_wsp.ir.scalars import RANGES
+from pto_wsp.ops.scalars import SCALAR_OPS, narrowed, type_of, widened
 
 
 @without_operators(
@@ -83,7 +83,8 @@ class Value:
         return self._builder
 
     def __repr__(self) -> str:
-        return f"<{self._var.name}: {self.type}>"
+        shown = self._builder.shown(self._var)
+        return f"<{self._var.name}: {self.type}>" if shown is None else f"<{self._var.name}: {self.type} =\n{shown}>"
 
     __hash__ = object.__hash__
 
@@ -261,46 +262,6 @@ def _op(name: str, *operands: Any) -> Value:
     return getattr(ops, name)(*operands)
 
 
-class Region(Value):
-    """A region parameter of the kernel: memory from which `load` takes tiles. `shape`: a number or a scalar for each dimension."""
-
-    __slots__ = ("param",)
-
-    def __init__(self, builder: KernelBuilder, param: KernelParam) -> None:
-        super().__init__(builder, Var(param.name, param.type))
-        self.param = param
-
-    @property
-    def memory(self) -> Var:
-        """The parameter itself, as an operand of load and store."""
-        return self._var
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """A Python number of each dimension that the annotation states, a scalar of the others."""
-        assert isinstance(self.param.type, RegionType)
-        sizes = enumerate(self.param.type.shape)
-        return tuple(extent(self._builder, f"{self.param.name}.{k}") if n is None else n for k, n in sizes)
-
-    def read(self) -> Var:
-        raise TypeCheckError(
-            "PTO132",
-            f"the region {self.param.name} as a tile",
-            values={self.param.name: f"{self.param.direction} {self.type}"},
-            loc=here(),
-            fix=f"take a tile of it: pto.load({self.param.name}, (row, col), (rows, cols))",
-        )
-
-
-def extent(builder: KernelBuilder, dim: str) -> Value:
-    """An extent of a parameter ("x.rows", "x.0") as a scalar."""
-    if (dim, -1) not in builder.loads:
-        var = builder.emit("dim", [], {"of": dim}, here())
-        assert var is not None
-        builder.loads[dim, -1] = var
-    return Value(builder, builder.loads[dim, -1])
-
-
 class Ref(Value):
     """A tile parameter of the kernel: memory that `load` reads and `store` writes. As an operand it means its value now."""
 
@@ -317,21 +278,19 @@ class Ref(Value):
 
     def read(self) -> Var:
         """The value now: one load for all uses between two stores."""
-        stored = self._builder.stored.get(self.param.name, 0)
+        self.check_written()
+        return self._builder.load(self.param.name)
+
+    def check_written(self) -> None:
+        """Refuse to read an output that is not surely written before."""
         if self.param.direction is Direction.OUT and self.param.name not in self._builder.written:
             raise TraceError(
                 "PTO123",
                 f"the output {self.param.name} is read before it is written",
                 values={self.param.name: f"out {self.type}"},
                 loc=here(),
-                fix="declare it InOut[...], or store to it first",
+                fix="declare it InOut[...], or store to it first, where that surely happens",
             )
-        key = (self.param.name, stored)
-        if key not in self._builder.loads:
-            var = self._builder.emit("load", [self._var], {}, here())
-            assert var is not None
-            self._builder.loads[key] = var
-        return self._builder.loads[key]
 
 
 def is_number(x: object) -> bool:
@@ -388,6 +347,7 @@ def to_in(x: object, dtype: DType | None, builder: KernelBuilder, what: str) -> 
                 fix="pass it between kernels through a tensor",
             )
         var = x.read()
+        builder.check_in_scope(var, what)
         return narrowed(builder, var, dtype) if isinstance(var.type, ScalarType) and dtype is not None else var
     if dtype is None:
         raise TypeCheckError(
@@ -400,100 +360,35 @@ def to_in(x: object, dtype: DType | None, builder: KernelBuilder, what: str) -> 
     return literal(x, dtype, what)
 
 
-SCALAR_OPS = {
-    **{name: f"s.{name}" for name in ("add", "sub", "mul", "div", "floordiv", "neg", "abs", "shl", "shr", "where")},
-    **{name: f"s.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge")},
-    "rem": "s.mod",
-    "maximum": "s.max",
-    "minimum": "s.min",
-    "logical_and": "s.and",
-    "logical_or": "s.or",
-    "logical_not": "s.not",
-    "logical_xor": "s.xor",
-    "bit_and": "s.and",
-    "bit_or": "s.or",
-    "bit_xor": "s.xor",
-    "bit_not": "s.not",
-}
-"""The operation on scalars that an operation on tiles is where no operand is a tile."""
-
-
 def is_scalar(x: object) -> bool:
     """Whether x is a scalar of a kernel: a Scalar parameter, an index, a length, an element."""
     return isinstance(x, Value) and isinstance(x.type, ScalarType)
 
 
-def narrowed(builder: KernelBuilder, var: Var, dtype: DType) -> Var:
-    """The scalar `var` as an operand of tiles of `dtype`: integers wrap, floats round once. Others are as they are."""
-    assert isinstance(var.type, ScalarType)
-    have = var.type.dtype
-    if have is dtype or have not in SCALAR_DTYPES or (have is DType.F64) is not dtype.is_float or have is DType.BOOL:
-        return var
-    out = builder.emit("narrow", [var], {"to": dtype}, here())
-    assert out is not None
-    return out
-
-
-def widened(builder: KernelBuilder, x: object, dtype: DType | None, what: str) -> In:
-    """An operand of an operation on scalars: a scalar of 64 bits or a bool, or a number in `dtype`."""
-    if not isinstance(x, Value):
-        if dtype is None:
-            raise InternalError(f"{what} of numbers alone")
-        value = x.item() if isinstance(x, np.generic) else x
-        return literal(float(value) if dtype is DType.F64 and type(value) is int else value, dtype, what)
-    var = to_in(x, None, builder, what)
-    assert isinstance(var, Var)
-    if not isinstance(var.type, ScalarType):
-        raise InternalError(f"{what} of a tile")
-    if var.type.dtype in SCALAR_DTYPES and var.name not in builder.params:
-        return var
-    if (var.name, -1) not in builder.loads:
-        out = builder.emit("widen", [var], {}, here())
-        assert out is not None
-        builder.loads[var.name, -1] = out
-    return builder.loads[var.name, -1]
+def scalar_in(builder: KernelBuilder, x: object, dtype: DType | None, what: str) -> In:
+    """An operand of an operation on scalars: a scalar of 64 bits or a bool, or a number in `dtype`, by default its own kind's."""
+    if isinstance(x, Value):
+        var = to_in(x, None, builder, what)
+        assert isinstance(var, Var)
+        return widened(builder, var)
+    value = x.item() if isinstance(x, np.generic) else x
+    if dtype is None:
+        dtype = DType.BOOL if isinstance(value, bool) else DType.F64 if isinstance(value, float) else DType.I64
+    return literal(float(value) if dtype is DType.F64 and type(value) is int else value, dtype, what)
 
 
 def bind_scalars(prim: str, operands: Sequence[object]) -> Value:
-    """An operation on scalars and numbers alone."""
+    """An operation on scalars and numbers alone; numbers take the type of the scalars."""
     builder = current_kernel(prim)
-    values = [x for x in operands if isinstance(x, Value)]
-    condition = [widened(builder, operands[0], DType.BOOL, prim)] if prim == "where" else []
-    typed = [x for x in values if not (prim == "where" and x is operands[0])]
-    known = [widened(builder, x, None, prim) for x in typed]
-    first = operand_type(known[0]) if known else ScalarType(_number_dtype(operands[1:]))
-    assert isinstance(first, ScalarType)
-    ins = condition + [widened(builder, x, first.dtype, prim) for x in operands[len(condition) :]]
-    var = builder.emit(SCALAR_OPS[prim], ins, {}, here())
-    assert var is not None
-    return Value(builder, var)
-
-
-def cast_scalar(x: Value, dtype: object) -> Value:
-    """The scalar x as one of 64 bits or a bool (floats to integers toward zero), or as an operand of tiles of `dtype`."""
-    if not isinstance(dtype, DType) or not (dtype in SCALAR_DTYPES or dtype.in_tiles):
-        raise TypeCheckError(
-            "PTO106",
-            "cast needs a DType",
-            values={"dtype": str(dtype)[:80]},
-            loc=here(),
-            fix="write DType.I64, F64, ...",
-        )
-    builder = current_kernel("cast")
-    var = widened(builder, x, None, "cast")
-    assert isinstance(var, Var)
-    wide = dtype if dtype in SCALAR_DTYPES else dtype.scalar
-    if var.type != ScalarType(wide):
-        cast = builder.emit("s.cast", [var], {"to": wide}, here())
-        assert cast is not None
-        var = cast
-    return Value(builder, narrowed(builder, var, dtype))
-
-
-def _number_dtype(numbers: Sequence[object]) -> DType:
-    if any(isinstance(x, (float, np.floating)) for x in numbers):
-        return DType.F64
-    return DType.BOOL if all(isinstance(x, (bool, np.bool_)) for x in numbers) else DType.I64
+    condition = [scalar_in(builder, operands[0], DType.BOOL, prim)] if prim == "where" else []
+    rest = operands[len(condition) :]
+    scalars = [scalar_in(builder, x, None, prim) for x in rest if isinstance(x, Value)]
+    first = type_of(scalars[0]) if scalars else None
+    dtype = first.dtype if isinstance(first, ScalarType) else None
+    if dtype is None and any(isinstance(x, (float, np.floating)) for x in rest):
+        dtype = DType.F64
+    ins = condition + [scalar_in(builder, x, dtype, prim) for x in rest]
+    return Value(builder, builder.scalar(SCALAR_OPS[prim], ins, {}))
 
 
 def bind(prim: str, *operands: object, dtype: DType | None = None, **params: Param) -> Value:
@@ -505,7 +400,5 @@ def bind(prim: str, *operands: object, dtype: DType | None = None, **params: Par
     if dtype is None:
         tiles = [x for x in values if not is_scalar(x) and not (prim == "where" and x is operands[0])]
         dtype = next((x.dtype for x in (*tiles, *values)), None)
-    var = builder.emit(prim, [to_in(x, dtype, builder, prim) for x in operands], dict(params), here())
-    if var is None:
-        raise InternalError(f"{prim} has no result")
+    var = builder.value(prim, [to_in(x, dtype, builder, prim) for x in operands], dict(params), here())
     return Value(builder, var)

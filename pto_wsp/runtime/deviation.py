@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.errors import InternalError
-from pto_wsp.ir.core import PRIMITIVES, DType, Eqn, ScalarType, TileType
+from pto_wsp.ir.core import PRIMITIVES, DType, Eqn, TileType
 
 Array = np.ndarray[Any, Any]
 Rule = Callable[[Mapping[str, Any], list[Array], list[Array]], Array]
@@ -33,8 +33,6 @@ _SLACK = 1 + 1e-9  # the bounds themselves are computed with rounding
 def deviation(eqn: Eqn, ins: list[Array], radii: list[Array], out: Array) -> Array:
     """The radius of the result `out` of `eqn` on operands `ins`, each with its radius."""
     t = eqn.outs[0].type
-    if isinstance(t, ScalarType):
-        return np.full(out.shape, np.inf if any(r.any() for r in radii) else 0.0)
     assert isinstance(t, TileType)
     wide = [x if x.dtype.kind == "b" else x.astype(np.float64) for x in ins]
     exact = not any(r.any() for r in radii)
@@ -195,17 +193,6 @@ def _indexed(name: str) -> Rule:
     return rule
 
 
-def _part(name: str) -> Rule:
-    """Of what takes a part: by indices that are exact, else all is open."""
-
-    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
-        if any(radius.any() for radius in r[1:]):
-            return np.array(np.inf)
-        return _moved(name)(params, x, [r[0], *x[1:]])
-
-    return rule
-
-
 def _chain(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
     axis = params["axis"]
     size = np.cumsum(np.abs(x[0]) + r[0], axis=axis)
@@ -214,25 +201,11 @@ def _chain(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
 
 # operations whose own error is not in proportion to the result: it is added by their rule
 _OWN = ("rowsum", "colsum", "rowprod", "colprod", "cumsum", "matmul")
-_SAME = ("load", "full", "iota", "broadcast", "carry")
-_MOVES = ("slice", "concat", "transpose", "reshape", "interleave", "restrict")
+_SAME = ("load", "full", "iota", "broadcast")
+_MOVES = ("slice", "concat", "transpose", "reshape", "interleave")
 _INDEXED = ("gather", "scatter", "topk_values")
 _EXACT = (
-    *(
-        *_SAME,
-        *_MOVES,
-        *_INDEXED,
-        "load_part",
-        "neg",
-        "abs",
-        "maximum",
-        "minimum",
-        "where",
-        "floor",
-        "ceil",
-        "rint",
-        "trunc",
-    ),
+    *(*_SAME, *_MOVES, *_INDEXED, "neg", "abs", "maximum", "minimum", "where", "floor", "ceil", "rint", "trunc"),
     *("rowmax", "rowmin", "colmax", "colmin", "count_rows", "count_cols"),
 )
 _RULES: dict[str, Rule] = {
@@ -264,7 +237,6 @@ _RULES: dict[str, Rule] = {
     **{name: _moved(name) for name in _MOVES},
     **{name: _indexed(name) for name in _INDEXED},
     "cumsum": _chain,
-    "load_part": _part("load_part"),
 }
 # of deviating operands nothing is known: orders, and counts of what is found by index
-OPEN = ("element", "rowargmax", "rowargmin", "extract_topk_indices", "bincount")
+OPEN = ("rowargmax", "rowargmin", "extract_topk_indices", "bincount")

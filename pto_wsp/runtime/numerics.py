@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pto_wsp.errors import InternalError, Location
-from pto_wsp.ir.core import PRIMITIVES, Eqn, Kernel, Literal, ScalarType, Var
-from pto_wsp.ir.evaluate import run_kernel
+from pto_wsp.errors import Location
+from pto_wsp.ir.core import Eqn, In, Kernel, TileType, Var
+from pto_wsp.ir.evaluate_kernel import run_kernel
 from pto_wsp.runtime.deviation import deviation
 from pto_wsp.runtime.elements import Array
+
+OWN = ("store", "store_part", "load_part", "element", "restrict", "debug_print")
+"""Operations that move numbers between memory and values, or show them: `Reference` moves radii as they do."""
 
 
 @dataclass(frozen=True)
@@ -23,58 +26,98 @@ class Birth:
 
 
 class Reference:
-    """One task as the evaluator runs it, on copies of its arguments, with radii and the births of what is not finite."""
+    """One task as the evaluator runs it, on copies of its arguments, with radii and the births of what is not finite.
+
+    Where a scalar with a radius decides which way a loop or branch goes, nothing is known of what comes after.
+    """
 
     def __init__(self, kernel: Kernel, args: Mapping[str, Array]) -> None:
         self.values = {name: np.array(a) for name, a in args.items()}
         self.radii = {name: np.zeros(a.shape) for name, a in args.items()}
         self.births: dict[str, Birth] = {}
-        self._scalars = {p.name for p in kernel.params if isinstance(p.type, ScalarType)}
-        run_kernel(kernel, self.values, self._observe)
+        self._open = False
+        run_kernel(kernel, self.values, self)
 
-    def _observe(self, eqn: Eqn, ins: list[Array], out: Array | None) -> None:
+    def decided(self, by: Sequence[In]) -> None:
+        """A loop or branch looked at these scalars."""
+        self._open = self._open or any(self._radius(x).any() for x in by)
+
+    def moved(self, to: Sequence[Var], given: Sequence[In]) -> None:
+        """Values got other names."""
+        radii = [self._radius(x) for x in given]
+        births = [self.births.get(x.name) if isinstance(x, Var) else None for x in given]
+        for v, radius, born in zip(to, radii, births, strict=True):
+            self.radii[v.name] = radius
+            self._born(v.name, born)
+
+    def computed(self, eqn: Eqn, ins: list[Array], out: Array | None) -> None:
         """After each operation: `ins` are its operands, cut to the valid shape."""
-        names = [x.name if isinstance(x, Var) else None for x in eqn.ins]
-        if eqn.prim == "debug_print":
-            return
-        if eqn.prim == "store_part":
-            self._store_part(eqn, str(names[0]), str(names[1]), ins)
+        if eqn.prim in ("store", "store_part"):
+            self._stored(eqn, ins)
             return
         if out is None:
-            target, source = str(names[0]), str(names[1])
-            radius = self.radii[source]
-            self.radii[target] = np.array(np.broadcast_to(_cut(radius, self.values[target]), self.values[target].shape))
-            self._pass(target, [source], self.values[target])
             return
         name = eqn.outs[0].name
-        # numbers and the indices of loops are exact
-        radii = [_cut(self.radii.get(n or "", np.zeros(a.shape)), a) for n, a in zip(names, ins, strict=True)]
-        self.radii[name] = deviation(eqn, ins, radii, out)
-        known = [n for n in names if n is not None]
-        given = [*ins, *(np.asarray(x.value) for x in eqn.ins if isinstance(x, Literal))]
+        self.radii[name] = self._deviation(eqn, ins, out)
+        # of parameters that are loaded, the part that was read
+        given = [out] if eqn.prim in ("load_part", "element") else ins
         from_finite = all(_finite(a) for a in given)
         # an infinity may be meant (a mask), a NaN that none of the operands has is not
         if (from_finite and not _finite(out)) or (_has_nan(out) and not any(_has_nan(a) for a in given)):
             self.births[name] = Birth(eqn.prim, eqn.loc)
-            return
-        if from_finite:
-            return
-        self._pass(name, known, out)
+        elif not from_finite:
+            self._pass(name, [x.name for x in eqn.ins if isinstance(x, Var)], out)
 
-    def _store_part(self, eqn: Eqn, target: str, source: str, ins: list[Array]) -> None:
-        reference = PRIMITIVES[eqn.prim].reference
-        if reference is None:
-            raise InternalError(f"{eqn.prim} has no reference")
-        reference(dict(eqn.params), self.radii[target], _cut(self.radii[source], ins[1]), *ins[2:])
-        self._pass(target, [source, target], self.values[target])
+    def _radius(self, x: In) -> Array:
+        """The radius of an operand; of numbers it is 0."""
+        return self.radii.get(x.name, np.zeros(())) if isinstance(x, Var) else np.zeros(())
+
+    def _deviation(self, eqn: Eqn, ins: list[Array], out: Array) -> Array:
+        if self._open:
+            return np.full(out.shape, np.inf)
+        radii = [self._radius(x) for x in eqn.ins]
+        if eqn.prim in ("load_part", "element"):
+            if any(r.any() for r in radii[1:]):
+                return np.full(out.shape, np.inf)
+            return np.array(_part(radii[0], ins[1:], out.shape)).reshape(out.shape)
+        if isinstance(eqn.outs[0].type, TileType):
+            radii = [np.zeros(a.shape) if r.ndim != a.ndim else _cut(r, a) for r, a in zip(radii, ins, strict=True)]
+            return (
+                radii[0][: out.shape[0], : out.shape[1]] if eqn.prim == "restrict" else deviation(eqn, ins, radii, out)
+            )
+        if eqn.prim == "widen":
+            return radii[0]
+        return np.full(out.shape, np.inf if any(r.any() for r in radii) else 0.0)
+
+    def _stored(self, eqn: Eqn, ins: list[Array]) -> None:
+        target, source = (x.name for x in eqn.ins[:2] if isinstance(x, Var))
+        radius = self.radii[target]
+        place = radius if eqn.prim == "store" else _part(radius, ins[2:], ins[1].shape)
+        known = not self._open and not any(self._radius(x).any() for x in eqn.ins[2:])
+        if not known:
+            radius[...] = np.inf
+        elif eqn.prim == "store":
+            place[...] = _cut(self.radii[source], place)
+        else:
+            place[...] = _cut(self.radii[source], ins[1]).reshape(place.shape)
+        self._pass(target, [source], self.values[target])
 
     def _pass(self, name: str, sources: list[str], value: Array) -> None:
         """What is not finite here comes from an operand, if that had a birth."""
         born = next((self.births[s] for s in sources if s in self.births), None)
-        if born is not None and not _finite(value):
-            self.births[name] = born
-        else:
+        self._born(name, None if _finite(value) else born)
+
+    def _born(self, name: str, born: Birth | None) -> None:
+        if born is None:
             self.births.pop(name, None)
+        else:
+            self.births[name] = born
+
+
+def _part(x: Array, index: Sequence[Array], shape: tuple[int, ...]) -> Array:
+    """The part of `shape` from `index` on; dimensions before those of the shape have one element."""
+    sizes = [*[1] * (x.ndim - len(shape)), *shape[len(shape) - min(len(shape), x.ndim) :]]
+    return x[tuple(slice(int(i), int(i) + n) for i, n in zip(index, sizes, strict=True))]
 
 
 def _has_nan(a: Array) -> bool:

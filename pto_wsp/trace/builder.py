@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, TypeCheckError, here
 from pto_wsp.ir import expr
-from pto_wsp.ir.build import in_kernel
+from pto_wsp.ir.build import MAX_NESTING, in_kernel
 from pto_wsp.ir.core import (
     Axis,
     Direction,
@@ -32,7 +32,6 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.rename import Renaming
-from pto_wsp.ir.verify import MAX_NESTING
 from pto_wsp.trace import arguments
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
 from pto_wsp.trace.calls import Call

@@ -11,10 +11,12 @@ from typing import Any
 from pto_wsp.errors import Location, TraceError, TypeCheckError, check_name, here, user_frame
 from pto_wsp.ir.build import KernelBuilder, tracing_kernel
 from pto_wsp.ir.core import Direction, Kernel, KernelParam, Region, RegionType, ScalarType, TileType, Var
+from pto_wsp.ops.region import RegionRef
+from pto_wsp.ops.running import RunningKernel
 from pto_wsp.ops.value import Ref, Value
-from pto_wsp.ops.value import Region as RegionValue
 from pto_wsp.trace.annotations import ConstexprParam, ParamSpec, ScalarParam, TileParam, kernel_parameters
 from pto_wsp.trace.builder import Task, current_workload
+from pto_wsp.trace.evaluated import arrays_of, undisturbed
 from pto_wsp.trace.variants import Variant, add_variant, emit_variant
 
 _depth = threading.local()
@@ -146,20 +148,33 @@ class KernelFunction:
 
     def trace(self, name: str, types: Mapping[str, TileType], constants: Mapping[str, Any]) -> Kernel:
         """The kernel as wir, for these types of bare tensor parameters and these Constexpr values."""
-        if getattr(_depth, "busy", False):
-            raise TraceError(
-                "PTO129",
-                f"kernel {self.label} called inside a kernel",
-                loc=here(),
-                fix="call kernels from a workload; share code between kernels in plain Python functions",
-            )
-        params = tuple(
-            _kernel_param(n, spec, types) for n, spec in self.specs.items() if not isinstance(spec, ConstexprParam)
-        )
-        builder = KernelBuilder(self.label, params={p.name: p for p in params})
+        builder = self._traced(types, constants)
+        return Kernel(name, self.label, tuple(builder.params.values()), Region((), tuple(builder.eqns)), self._loc)
+
+    def evaluate(self, **arguments: Any) -> None:
+        """Run the Python function with numbers, one operation after another, in the reference evaluator: each in float64, rounded
+        once. pdb steps through it, and values print their arrays. Arrays of outputs are written in place.
+
+        arguments: an array for each tile and region, of its valid shape and dtype; a number for each scalar; each Constexpr's value.
+        A trace comes first, without the debugger, so that what the kernel says wrongly is an error before anything runs.
+
+        Raises TypeCheckError for arguments that do not fit, and what tasks raise: BoundsError, ExecutionError, KernelError.
+        """
+        given = self.arguments((), arguments)
+        constants = {n: given[n] for n, s in self.specs.items() if isinstance(s, ConstexprParam)}
+        arrays, types = arrays_of(self.label, self.specs, given)
+        with undisturbed():
+            traced = self._traced(types, constants)
+        self._call(RunningKernel(traced, arrays), constants)
+
+    @property
+    def _loc(self) -> Location:
         code = self.fn.__code__
-        loc = Location(code.co_filename, code.co_firstlineno, code.co_name)
-        values = {p.name: _value(builder, p) for p in params}
+        return Location(code.co_filename, code.co_firstlineno, code.co_name)
+
+    def _call(self, builder: KernelBuilder, constants: Mapping[str, Any]) -> None:
+        """Call the function, with values of `builder` as its parameters."""
+        values = {p.name: _value(builder, p) for p in builder.params.values()}
         _depth.busy = True
         try:
             with tracing_kernel(builder):
@@ -171,9 +186,23 @@ class KernelFunction:
                 "PTO127",
                 f"kernel {self.label} returns a value",
                 values={"returned": repr(result)[:80]},
-                loc=loc,
+                loc=self._loc,
                 fix="store results into Out parameters: pto.store(out, value)",
             )
+
+    def _traced(self, types: Mapping[str, TileType], constants: Mapping[str, Any]) -> KernelBuilder:
+        if getattr(_depth, "busy", False):
+            raise TraceError(
+                "PTO129",
+                f"kernel {self.label} called inside a kernel",
+                loc=here(),
+                fix="call kernels from a workload; share code between kernels in plain Python functions",
+            )
+        params = [
+            _kernel_param(n, spec, types) for n, spec in self.specs.items() if not isinstance(spec, ConstexprParam)
+        ]
+        builder = KernelBuilder(self.label, params={p.name: p for p in params})
+        self._call(builder, constants)
         for p in params:
             written = builder.written if p.direction is Direction.OUT else builder.stored
             if p.direction is not Direction.IN and p.name not in written:
@@ -181,17 +210,17 @@ class KernelFunction:
                     "PTO122",
                     f"kernel {self.label} does not write {p.name}",
                     values={p.name: f"{p.direction} {p.type}"},
-                    loc=loc,
-                    fix=f"pto.store({p.name}, value) writes; Python's = and += only rename values. What is only read is In; what a "
-                    "loop or one branch writes, which may not run, is InOut, or stored to before",
+                    loc=self._loc,
+                    fix=f"pto.store({p.name}, value) writes; Python's = and += only rename values. What is only read is In; what "
+                    "only a loop or one branch writes, which may not run, is InOut, or stored to before",
                 )
-        return Kernel(name, self.label, params, Region((), tuple(builder.eqns)), loc)
+        return builder
 
 
 def _value(builder: KernelBuilder, p: KernelParam) -> Value:
     if isinstance(p.type, TileType):
         return Ref(builder, p)
-    return RegionValue(builder, p) if isinstance(p.type, RegionType) else Value(builder, Var(p.name, p.type))
+    return RegionRef(builder, p) if isinstance(p.type, RegionType) else Value(builder, Var(p.name, p.type))
 
 
 def _kernel_param(name: str, spec: ParamSpec, types: Mapping[str, TileType]) -> KernelParam:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pto_wsp import arch, ops
-from pto_wsp.arch.cost import CoreUnit, Costs, data_scalars, kernel_cost, kernel_timing
+from pto_wsp.arch.cost import CoreUnit, Costs, kernel_cost, kernel_timing
 from pto_wsp.errors import CompileError
+from pto_wsp.ir.control import data_scalars
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Direction,

@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 from pto_wsp import DispatchPolicy, In, Out, P, Tile, arch, kernel, pto, workload
 from pto_wsp.errors import BoundsError, KernelError, PtoError
 from pto_wsp.ir.core import PRIMITIVES, TILE_DTYPES, Check, Direction, DType, Kernel, Region
-from pto_wsp.ir.evaluate import evaluate, run_kernel
+from pto_wsp.ir.evaluate import evaluate
+from pto_wsp.ir.evaluate_kernel import run_kernel
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.core import core
 

@@ -5,7 +5,7 @@ import pytest
 
 from kernels.attention import BLOCK, DIM, attention, reference
 from pto_wsp.ir.core import Kernel
-from pto_wsp.ir.evaluate import run_kernel
+from pto_wsp.ir.evaluate_kernel import run_kernel
 from pto_wsp.ir.text import parse_kernel, show_kernel
 from pto_wsp.ir.verify import verify_kernel
 from pto_wsp.passes.canonicalize import canonicalize_kernel

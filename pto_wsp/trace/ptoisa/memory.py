@@ -7,7 +7,8 @@ from typing import Any
 
 from pto_wsp import ops
 from pto_wsp.errors import TypeCheckError, here
-from pto_wsp.ops.value import Operand, Ref, Region, Value
+from pto_wsp.ops.region import RegionRef
+from pto_wsp.ops.value import Operand, Ref, Value
 from pto_wsp.trace.ptoisa.instruction import Event, Instruction, instruction, typed
 from pto_wsp.trace.ptoisa.machine import ALIGN, Machine, Register, TileType, current_machine
 
@@ -22,7 +23,7 @@ class GlobalTensor:
     """
 
     def __init__(self, x: Value, index: Sequence[Operand]) -> None:
-        if not isinstance(x, (Ref, Region)):
+        if not isinstance(x, (Ref, RegionRef)):
             raise TypeCheckError(
                 "PTO190",
                 "GlobalTensor of something that is not a parameter",
