@@ -20,12 +20,18 @@ from pto_wsp.ir.expr import Expr, ceildiv, const, to_expr, var
 VECTOR_OPS = (
     *("full", "iota", "copy", "cast", "where", "count_cols", "count_rows"),
     *("add", "sub", "mul", "div", "neg", "abs", "maximum", "minimum", "fma"),
-    *("exp", "log", "sqrt", "rsqrt", "reciprocal", "tanh", "erf", "sin", "cos", "floor", "ceil", "rint", "trunc"),
-    *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not"),
+    *("rem", "fmod", "floordiv", "pow", "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "rsqrt", "reciprocal"),
+    *("tanh", "erf", "sin", "cos", "floor", "ceil", "rint", "round", "trunc"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not"),
+    *("bit_and", "bit_or", "bit_xor", "bit_not", "shl", "shr"),
     *("transpose", "every_second", "gather", "scatter", "sort32", "merge_sort"),
 )
 MODELS = ("serial", "pipes")
 ROW_OPS = ("rowsum", "rowmax", "rowmin", "rowprod", "rowexpand")
+CUBE_DTYPES = (
+    *("f16", "bf16", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"),
+    *("f8e4m3", "f8e5m2"),
+)
 COL_OPS = ("colsum", "colmax", "colmin", "colprod")
 
 
@@ -98,7 +104,7 @@ class Cube:
     m: int
     k_bytes: int
     n: int
-    slope: Mapping[DType, int]
+    slope: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ class Arch:
             * ceildiv(to_dim(k) * dtype.itemsize, const(c.k_bytes))
             * ceildiv(to_dim(n), const(c.n))
         )
-        return blocks * c.slope[dtype] + c.head
+        return blocks * c.slope[dtype.short] + c.head
 
     def _repeats(self, tile: TileType) -> Expr:
         if tile.cols == 1:  # a column vector lies in memory as one row

@@ -11,6 +11,7 @@ from typing import Any
 from pto_wsp.arch.fields import LARGEST, Fields
 from pto_wsp.arch.model import (
     COL_OPS,
+    CUBE_DTYPES,
     MODELS,
     ROW_OPS,
     VECTOR_OPS,
@@ -23,7 +24,6 @@ from pto_wsp.arch.model import (
     SyncDomain,
     Unit,
 )
-from pto_wsp.ir.core import TILE_DTYPES, DType
 
 SCHEMA = 1
 
@@ -191,8 +191,7 @@ def _fits(o: Fields, needed: tuple[str, ...], sources: dict[str, str], name: str
 
 def _cube(o: Fields, sources: dict[str, str]) -> Cube:
     slopes = o.object("slope")
-    known = {d.short: d for d in TILE_DTYPES if d is not DType.BOOL}
-    slope = {dtype: slopes.integer(short, 1) for short, dtype in known.items()}
+    slope = {short: slopes.integer(short, 1) for short in CUBE_DTYPES}
     slopes.close()
     cube = Cube(
         o.integer("head", 0), o.integer("m", 1), o.integer("k_bytes", 1), o.integer("n", 1), MappingProxyType(slope)

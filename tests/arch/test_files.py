@@ -177,7 +177,10 @@ def change(path: str, value: Any) -> Any:
             "$.cols.fits.colsum costs nothing",
         ),
         ("cube/slope/f32", 0, "$.cube.slope.f32 is not an integer from 1"),
-        ("cube/slope/f64", 1, "$.cube.slope.f64 is not a field"),
+        ("cube/slope/f128", 1, "$.cube.slope.f128 is not a field"),
+        ("cube/slope/f64", ..., "$.cube.slope.f64 is missing"),
+        ("model", "pipe", "$.model is 'pipe', which is not there"),
+        ("transfer/load_cube", ["UB", "L1"], "$.transfer.load_cube names 0 paths"),
         ("cube/nearest/i32", 3, "$.cube.nearest.i32 is not a text"),
     ],
 )

@@ -58,7 +58,7 @@ def test_an_arch_prices_the_elementwise_leaves_and_what_others_are_made_of() -> 
     }
     made = {"slice", "concat", "reshape", "interleave", "cumsum", "bincount", "rowargmax", "rowargmin"}
     made |= {"extract_topk_indices", "topk_values"}
-    assert set(VECTOR_OPS) - {"copy", "every_second", "sort32", "merge_sort"} == set(OPCODES) - other - made
+    assert set(OPCODES) - other - made <= set(VECTOR_OPS)
 
 
 @pytest.mark.parametrize("name", sorted(pto.__all__))
