@@ -1,7 +1,6 @@
 #include "pto_wsp/cost.hpp"
 
 #include <algorithm>
-#include <bit>
 
 namespace pto_wsp {
 namespace {
@@ -26,7 +25,7 @@ bool CostTable::cost(std::uint32_t id, const Arg* args, std::uint64_t& out) {
   for (std::size_t i = 0; i < bound.size(); ++i) {
     if (bound[i].is_scalar) {
       // Bits of the number, as two halves: the cost may depend on it.
-      const auto bits = std::bit_cast<std::uint64_t>(args[i].scalar);
+      const std::uint64_t bits = args[i].scalar;
       if (task.kernel->varied() && !bound[i].constant) shape_.insert(shape_.end(), {static_cast<std::int32_t>(bits), static_cast<std::int32_t>(bits >> 32)});
       continue;
     }

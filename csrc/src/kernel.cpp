@@ -11,19 +11,6 @@
 namespace pto_wsp {
 namespace {
 
-// f16 and bf16 hold the value exactly: its f32 bits lose nothing when cut.
-std::uint16_t f16_bits(double value) noexcept {
-  const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000 : 0);
-  const double x = std::fabs(value);
-  if (std::isnan(x)) return 0x7e00;
-  if (std::isinf(x)) return static_cast<std::uint16_t>(sign | 0x7c00);
-  if (x < 0x1p-14) return static_cast<std::uint16_t>(sign | static_cast<std::uint16_t>(x * 0x1p24));
-  int exponent = 0;
-  const double fraction = std::frexp(x, &exponent);  // [0.5, 1)
-  if (exponent > 16) return static_cast<std::uint16_t>(sign | 0x7c00);
-  return static_cast<std::uint16_t>(sign | ((exponent + 14) << 10) | (static_cast<int>(fraction * 2048) & 0x3ff));
-}
-
 std::int64_t floor_div(std::int64_t a, std::int64_t b) {
   const std::int64_t q = a / b;
   return (a % b != 0 && (a < 0) != (b < 0)) ? q - 1 : q;
@@ -51,37 +38,6 @@ std::int64_t apply(std::uint8_t code, std::int64_t a, std::int64_t b) {
   if (overflow) throw CostError("the cost overflows");
   return r;
 }
-
-}  // namespace
-
-void encode_scalar(double value, DType dtype, std::byte* out) noexcept {
-  switch (dtype) {
-    case DType::f32: {
-      const auto x = static_cast<float>(value);
-      std::memcpy(out, &x, 4);
-      return;
-    }
-    case DType::f16: {
-      const std::uint16_t x = f16_bits(value);
-      std::memcpy(out, &x, 2);
-      return;
-    }
-    case DType::bf16: {
-      const auto x = static_cast<std::uint16_t>(std::isnan(value) ? 0x7fc0 : std::bit_cast<std::uint32_t>(static_cast<float>(value)) >> 16);
-      std::memcpy(out, &x, 2);
-      return;
-    }
-    case DType::i32: {
-      const std::int32_t x = value >= -2147483648.0 && value <= 2147483647.0 ? static_cast<std::int32_t>(value) : 0;
-      std::memcpy(out, &x, 4);
-      return;
-    }
-    case DType::boolean: *out = value != 0 ? std::byte{1} : std::byte{0}; return;
-    default: return;  // kernels have no others
-  }
-}
-
-namespace {
 
 std::int64_t evaluate(const std::vector<CostOp>& code, std::span<const Arg> args, const std::int64_t* regs) {
   std::int64_t stack[64];
@@ -121,7 +77,7 @@ class CostWalk {
  private:
   void equation(const ScalarEqn& e) {
     Fault fault;  // the run tells
-    step_registers(e, p_, args_, regs_.data(), fault);
+    step_registers(e, args_, regs_.data(), fault);
   }
 
   std::int64_t loop(const Loop& l) {

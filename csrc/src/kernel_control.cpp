@@ -14,19 +14,6 @@ namespace {
 
 constexpr std::int64_t most_trips = (std::int64_t{1} << 31) - 1;
 
-std::uint64_t bits_of(double x) noexcept { return std::bit_cast<std::uint64_t>(x); }
-
-// What a scalar argument holds, as 64 bits of scalar_of(dtype).
-std::uint64_t widened(const Param& p, const Arg& arg) noexcept {
-  if (is_float(p.dtype)) return bits_of(arg.scalar);
-  return p.dtype == DType::boolean ? static_cast<std::uint64_t>(arg.scalar != 0) : static_cast<std::uint64_t>(static_cast<std::int64_t>(arg.scalar));
-}
-
-// An integer as a number of the dtype, which it wraps to.
-double wrapped(std::uint64_t bits, DType to) noexcept {
-  return to == DType::i32 ? static_cast<double>(static_cast<std::int32_t>(static_cast<std::uint32_t>(bits))) : 0.0;
-}
-
 class Control {
  public:
   explicit Control(const Machine& m) : m_(m), p_(m.k.program), regs_(reinterpret_cast<std::int64_t*>(m.scratch + m.k.regs_offset)) {
@@ -117,7 +104,7 @@ class Control {
       case Kind::print: print(e); return true;
       default: {
         Fault f;
-        if (step_registers(e, p_, m_.args, regs_, f)) [[likely]] return true;
+        if (step_registers(e, m_.args, regs_, f)) [[likely]] return true;
         return fault(e, f.kind, f.a, f.b);
       }
     }
@@ -125,10 +112,9 @@ class Control {
 
   void narrow(const ScalarEqn& e) const {
     const auto bits = static_cast<std::uint64_t>(regs_[e.reg]);
-    double x = 0;
+    std::uint64_t x = bits;
     if (e.type == DType::f64) to_scalar(bits, DType::f64, e.to, x);
-    else x = wrapped(bits, e.to);
-    encode_scalar(x, e.to, m_.scratch + m_.k.scalar_slots[e.param]);
+    store_scalar(x, e.to, m_.scratch + m_.k.scalar_slots[e.param]);
   }
 
   struct Memory {
@@ -268,7 +254,7 @@ class Control {
 
 std::uint64_t value_of(const Scalar& s, const std::int64_t* regs) noexcept { return s.constant ? s.bits : static_cast<std::uint64_t>(regs[s.reg]); }
 
-bool step_registers(const ScalarEqn& e, const Program& p, std::span<const Arg> args, std::int64_t* regs, Fault& fault) noexcept {
+bool step_registers(const ScalarEqn& e, std::span<const Arg> args, std::int64_t* regs, Fault& fault) noexcept {
   using Kind = ScalarEqn::Kind;
   switch (e.kind) {
     case Kind::compute: {
@@ -283,7 +269,7 @@ bool step_registers(const ScalarEqn& e, const Program& p, std::span<const Arg> a
       return false;
     }
     case Kind::dim: regs[e.reg] = resolve(e.a, args, regs); return true;
-    case Kind::widen: regs[e.reg] = static_cast<std::int64_t>(widened(p.params[e.param], args[e.param])); return true;
+    case Kind::widen: regs[e.reg] = static_cast<std::int64_t>(args[e.param].scalar); return true;
     case Kind::extent:
       if (regs[e.reg] >= 1 && regs[e.reg] <= e.most) [[likely]] return true;
       fault = {e.origin, FaultKind::shape, regs[e.reg], e.most};

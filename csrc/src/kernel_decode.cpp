@@ -110,6 +110,7 @@ class Decoder {
       const std::uint32_t reg = register_of(DType::i64);
       return {static_cast<std::int32_t>(reg), std::numeric_limits<std::int32_t>::max(), 0, DimRef::Kind::reg};
     }
+    require(!p_.params.empty(), "no such parameter");
     const auto index = static_cast<std::uint32_t>(in_.u(p_.n_args == 0 ? p_.params.size() - 1 : p_.n_args - 1, "a parameter"));
     const Param& param = p_.params[index];
     if (kind == 3) {

@@ -227,10 +227,7 @@ void plan_kernel(KernelImpl& kernel);
 std::int64_t evaluate_cost(const Program& program, std::span<const Arg> args);
 // kernel_control.cpp
 // The scalar operations that need no memory. False: it has no result; `fault` says why.
-bool step_registers(const ScalarEqn& e, const Program& p, std::span<const Arg> args, std::int64_t* regs, Fault& fault) noexcept;
+bool step_registers(const ScalarEqn& e, std::span<const Arg> args, std::int64_t* regs, Fault& fault) noexcept;
 std::uint64_t value_of(const Scalar& s, const std::int64_t* regs) noexcept;
-
-// A number in `dtype`'s bytes; `value` must be one of its values.
-void encode_scalar(double value, DType dtype, std::byte* out) noexcept;
 
 }  // namespace pto_wsp

@@ -66,7 +66,7 @@ Fault Kernel::run(std::span<const Arg> args, std::byte* scratch) const noexcept 
     if (gathered(t)) copy_gathered<false>(s.element_bytes, copy, s.stride, t);
     else copy_strided(s.element_bytes, copy, s.stride, s.element_bytes, t.data, t.row_stride, t.col_stride, t.rows, t.cols);
   }
-  for (const ScalarSlot& s : k.scalars) encode_scalar(args[s.param].scalar, s.dtype, scratch + s.offset);
+  for (const ScalarSlot& s : k.scalars) store_scalar(args[s.param].scalar, s.dtype, scratch + s.offset);
 
   Fault fault;
   const Machine machine = {k, args, bases, scratch, static_cast<std::size_t>(active_isa()), &fault};

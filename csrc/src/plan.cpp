@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "pto_wsp/cursor.hpp"
+#include "pto_wsp/scalar.hpp"
 
 namespace pto_wsp {
 namespace {
@@ -472,12 +473,8 @@ class PlanReader {
     const std::uint64_t kind = in_.u(2, "a scalar argument's kind");
     a.constant = kind == 0;
     if (a.constant) {
-      a.value = in_.f64();
-      const bool fits = p.dtype != DType::i32 || (a.value >= std::numeric_limits<std::int32_t>::min() &&
-                                                  a.value <= std::numeric_limits<std::int32_t>::max() &&
-                                                  a.value == static_cast<double>(static_cast<std::int32_t>(a.value)));
-      if (!fits) refuse("a scalar argument is not an i32");
-      if (p.dtype == DType::boolean && a.value != 0 && a.value != 1) refuse("a scalar argument is not a bool");
+      a.value = in_.bits();
+      if (!fits(a.value, p.dtype)) refuse(std::string("a scalar argument is no ") + name_of(p.dtype));
     } else if (kind == 1) {
       a.affine = affine();
     } else {

@@ -204,9 +204,12 @@ bool Proofs::surely_fits(const ArgSpec& spec, DType dtype) const {
     v = {0, UINT64_MAX};
   else if (spec.reg_type == DType::i64)
     v = {ranges_[spec.reg].lo, ranges_[spec.reg].hi};
-  if (dtype == DType::i32) return v.lo >= std::numeric_limits<std::int32_t>::min() && v.hi <= std::numeric_limits<std::int32_t>::max();
+  if (spec.reg == none && !v.fits()) return false;
   if (dtype == DType::f16) return v.lo >= -65504 && v.hi <= 65504;
-  return spec.reg != none || v.fits();
+  if (is_float(dtype) || dtype == DType::boolean) return true;
+  const bool has_sign = scalar_of(dtype) == DType::i64;
+  const Wide most = (Wide{1} << (8 * size_of(dtype) - (has_sign ? 1 : 0))) - 1;
+  return v.lo >= (has_sign ? -most - 1 : 0) && v.hi <= most;
 }
 
 }  // namespace pto_wsp

@@ -318,10 +318,11 @@ double round_bits(std::uint64_t magnitude, int exponent, int keep) {
   return std::ldexp(static_cast<double>(q), exponent + drop);
 }
 
-int significand_bits(DType dtype) { return dtype == DType::f32 ? 24 : dtype == DType::f16 ? 11 : 8; }
+// Of the floats of fewer bits than an f64.
+int significand_bits(DType dtype) { return dtype == DType::f64 ? 53 : dtype == DType::f32 ? 24 : dtype == DType::f16 ? 11 : 8; }
 
 double round_float(double v, DType dtype) {
-  if (v == 0 || !std::isfinite(v)) return v;
+  if (v == 0 || !std::isfinite(v) || dtype == DType::f64) return v;
   const int smallest_normal = dtype == DType::f16 ? -14 : -126;
   const double limit = dtype == DType::f16 ? 65504 : dtype == DType::f32 ? 0x1.fffffep127 : 0x1.fep127;
   int exponent = 0;
@@ -332,34 +333,68 @@ double round_float(double v, DType dtype) {
   return std::copysign(rounded > limit ? std::numeric_limits<double>::infinity() : rounded, v);
 }
 
-bool round_integer(bool negative, std::uint64_t magnitude, DType dtype, double& out) {
+bool round_integer(bool negative, std::uint64_t magnitude, DType dtype, std::uint64_t& out) {
   const double rounded = round_bits(magnitude, 0, significand_bits(dtype));
-  out = negative ? -rounded : rounded;
+  out = bits_of(negative ? -rounded : rounded);
   return dtype != DType::f16 || rounded <= 65504;
+}
+
+// Of a value that f16 holds exactly.
+std::uint16_t f16_bits(double value) {
+  const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000 : 0);
+  const double x = std::fabs(value);
+  if (std::isnan(x)) return 0x7e00;
+  if (std::isinf(x)) return static_cast<std::uint16_t>(sign | 0x7c00);
+  if (x < 0x1p-14) return static_cast<std::uint16_t>(sign | static_cast<std::uint16_t>(x * 0x1p24));
+  int exponent = 0;
+  const double fraction = std::frexp(x, &exponent);  // [0.5, 1)
+  if (exponent > 16) return static_cast<std::uint16_t>(sign | 0x7c00);
+  return static_cast<std::uint16_t>(sign | ((exponent + 14) << 10) | (static_cast<int>(fraction * 2048) & 0x3ff));
+}
+
+template <class T>
+void put(std::byte* p, T v) {
+  std::memcpy(p, &v, sizeof v);
 }
 
 }  // namespace
 
-bool to_scalar(std::int64_t v, DType dtype, double& out) noexcept {
-  if (dtype == DType::i32) {
-    out = static_cast<double>(v);
-    return v >= std::numeric_limits<std::int32_t>::min() && v <= std::numeric_limits<std::int32_t>::max();
+void store_scalar(std::uint64_t bits, DType dtype, std::byte* p) noexcept {
+  switch (dtype) {
+    case DType::f32: return put(p, static_cast<float>(as_f64(bits)));
+    case DType::f16: return put(p, f16_bits(as_f64(bits)));
+    case DType::bf16: {
+      const double v = as_f64(bits);
+      return put(p, static_cast<std::uint16_t>(std::isnan(v) ? 0x7fc0 : std::bit_cast<std::uint32_t>(static_cast<float>(v)) >> 16));
+    }
+    case DType::boolean: return put(p, static_cast<std::uint8_t>(bits != 0));
+    default: std::memcpy(p, &bits, size_of(dtype));  // the low bytes
   }
-  if (dtype == DType::boolean) {
-    out = v != 0 ? 1 : 0;
-    return true;
-  }
-  return round_integer(v < 0, v < 0 ? 0 - bits_of(v) : bits_of(v), dtype, out);
 }
 
-bool to_scalar(std::uint64_t bits, DType type, DType dtype, double& out) noexcept {
+bool fits(std::uint64_t bits, DType dtype) noexcept {
+  const DType wide = scalar_of(dtype);
+  if (wide == DType::boolean) return bits <= 1;
+  const auto unused = static_cast<unsigned>(64 - 8 * size_of(dtype));
+  if (wide == DType::u64) return bits << unused >> unused == bits;
+  return wide != DType::i64 || as_i64(bits << unused) >> unused == as_i64(bits);
+}
+
+bool to_scalar(std::int64_t v, DType dtype, std::uint64_t& out) noexcept {
+  if (is_float(dtype)) return round_integer(v < 0, v < 0 ? 0 - bits_of(v) : bits_of(v), dtype, out);
+  out = dtype == DType::boolean ? bits_of(std::int64_t{v != 0}) : bits_of(v);
+  return fits(out, dtype) && (scalar_of(dtype) != DType::u64 || v >= 0);
+}
+
+bool to_scalar(std::uint64_t bits, DType type, DType dtype, std::uint64_t& out) noexcept {
   if (type == DType::f64) {
-    out = round_float(as_f64(bits), dtype);
+    out = bits_of(round_float(as_f64(bits), dtype));
     return true;
   }
   if (type != DType::u64 || as_i64(bits) >= 0) return to_scalar(as_i64(bits), dtype, out);
-  if (dtype == DType::boolean) return to_scalar(1, dtype, out);
-  return dtype != DType::i32 && round_integer(false, bits, dtype, out);
+  if (is_float(dtype)) return round_integer(false, bits, dtype, out);
+  out = dtype == DType::boolean ? 1 : bits;
+  return scalar_of(dtype) != DType::i64 && fits(out, dtype);
 }
 
 }  // namespace pto_wsp

@@ -134,16 +134,23 @@ class _System:
     def overlap(self, a: View, b: View, of_a: _Instance, of_b: _Instance, *, same_rows: bool) -> None:
         """Some element in both views. `same_rows`: equal gathers of the two instances take the same elements."""
         for x, y in zip(a.dims, b.dims, strict=True):
-            if isinstance(x, (Gather, Span)) or isinstance(y, (Gather, Span)):
+            if isinstance(x, Gather) or isinstance(y, Gather):
                 self.exact = self.exact and same_rows and x == y
                 continue
-            ends = [(self.linear(_span(d)[0], of), self._lasts(d, of)) for d, of in ((x, of_a), (y, of_b))]
+            if same_rows and x == y:
+                continue
+            ends = [(self.linear(_first(d), of), self._lasts(d, of)) for d, of in ((x, of_a), (y, of_b))]
             for (first, _), (_, lasts) in (ends, ends[::-1]):
                 for last in lasts:
                     self.less(first, last, 0)
+            for d, (first, lasts) in zip((x, y), ends, strict=True):
+                for last in lasts if isinstance(d, Span) else ():  # an empty one has no element
+                    self.less(first, last, 0)
 
-    def _lasts(self, d: At | Slice | TileAt, of: _Instance) -> list[Linear]:
+    def _lasts(self, d: At | Slice | TileAt | Span, of: _Instance) -> list[Linear]:
         """The last element is the least of these."""
+        if isinstance(d, Span):
+            return [self.linear(end - 1, of) for end in upper_bounds(d.start + d.length)]
         start, length = _span(d)
         out = [self.linear(start + (length - 1), of)]
         if isinstance(d, TileAt):
@@ -191,6 +198,10 @@ def upper_bounds(e: Expr) -> list[Expr]:
             rest = e - Expr(0, ((atom, coef),))
             return [bound for x in (atom.a, atom.b) for bound in upper_bounds(rest + x * coef)]
     return [e]
+
+
+def _first(d: At | Slice | TileAt | Span) -> Expr:
+    return d.index if isinstance(d, At) else d.start
 
 
 def _span(d: At | Slice | TileAt) -> tuple[Expr, int]:

@@ -70,15 +70,23 @@ def round_integer(dtype: DType, n: int) -> Array:
     """An integer in `dtype` with one rounding. Raises BoundsError where it does not fit, or is too large for a float."""
     if dtype is DType.BOOL:
         return np.asarray(n != 0)
-    low, high = RANGES.get(dtype, (-math.inf, math.inf))
+    if not dtype.is_float:
+        low, high = RANGES[dtype]
+        if not low <= n <= high:
+            raise _does_not_fit(n, dtype)
+        return np.asarray(n, dtype.numpy)
     # float64 would be a rounding of its own: keep 53 bits, the last of which says whether there is more
     more = max(n.bit_length() - 53, 0)
     kept = abs(n) >> more
     odd = (kept | (kept << more != abs(n))) << more
-    out = round_to(dtype, np.asarray(n if dtype is DType.I32 else math.copysign(float(odd), n)))
-    if not low <= n <= high or (dtype.is_float and not np.isfinite(out)):
-        raise BoundsError("PTO713", f"{n} as {dtype}", fix="give a number that the parameter's dtype holds")
+    out = round_to(dtype, np.asarray(math.copysign(float(odd), n)))
+    if not np.isfinite(out):
+        raise _does_not_fit(n, dtype)
     return out
+
+
+def _does_not_fit(n: int, dtype: DType) -> BoundsError:
+    return BoundsError("PTO713", f"{n} as {dtype}", fix="give a number that the parameter's dtype holds")
 
 
 @dataclass

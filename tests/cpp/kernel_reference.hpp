@@ -139,6 +139,11 @@ inline void rearrange(const builder::Instruction& i, Whole& out, const std::vect
   }
 }
 
+// A number as a scalar argument has it.
+inline std::uint64_t scalar_bits(double x, DType dtype) {
+  return pto_wsp::is_float(dtype) ? std::bit_cast<std::uint64_t>(x) : static_cast<std::uint64_t>(static_cast<std::int64_t>(x));
+}
+
 inline void interpret(const builder::KernelBuilder& k, std::vector<Tensor>& tensors, const std::vector<double>& scalars) {
   using namespace builder;
   std::map<int, Whole> values;

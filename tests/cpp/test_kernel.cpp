@@ -54,7 +54,7 @@ void agrees(const KernelBuilder& b, const Sizes& sizes, std::mt19937& random, co
     std::vector<Tensor> got = start;
     std::vector<Arg> args(got.size());
     for (std::size_t p = 0; p < got.size(); ++p) {
-      if (b.params[p].is_scalar) args[p].scalar = scalars[p];
+      if (b.params[p].is_scalar) args[p].scalar = reference::scalar_bits(scalars[p], b.params[p].dtype);
       else args[p] = got[p].arg();
     }
     CHECK_EQ(k.failed_check(args), -1);

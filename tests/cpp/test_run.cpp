@@ -1,4 +1,5 @@
 // Runs: results and figures, what is refused before and during a run, cancelling, deadlines, threads.
+#include <bit>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -190,18 +191,26 @@ void other_failures_of_tasks() {
 }
 
 void scalars_are_rounded_once() {
-  double x = 0;
   using pto_wsp::DType;
-  CHECK(pto_wsp::to_scalar(16777217, DType::f32, x) && x == 16777216);
-  CHECK(pto_wsp::to_scalar(16777219, DType::f32, x) && x == 16777220);
-  CHECK(pto_wsp::to_scalar(INT64_MIN, DType::f32, x) && x == -0x1p63);
-  CHECK(pto_wsp::to_scalar((std::int64_t{1} << 62) + (std::int64_t{1} << 38) + 1, DType::f32, x) && x == 0x1p62 + 0x1p39);
-  CHECK(pto_wsp::to_scalar(2049, DType::f16, x) && x == 2048);
-  CHECK(pto_wsp::to_scalar(65519, DType::f16, x) && x == 65504);
+  std::uint64_t x = 0;
+  const auto is = [&](std::int64_t v, DType dtype, double want) {
+    CHECK(pto_wsp::to_scalar(v, dtype, x));
+    CHECK_EQ(std::bit_cast<double>(x), want);
+  };
+  is(16777217, DType::f32, 16777216);
+  is(16777219, DType::f32, 16777220);
+  is(INT64_MIN, DType::f32, -0x1p63);
+  is((std::int64_t{1} << 62) + (std::int64_t{1} << 38) + 1, DType::f32, 0x1p62 + 0x1p39);
+  is((std::int64_t{1} << 53) + 1, DType::f64, 0x1p53);
+  is(2049, DType::f16, 2048);
+  is(65519, DType::f16, 65504);
+  is(257, DType::bf16, 256);
   CHECK(!pto_wsp::to_scalar(-65520, DType::f16, x) && !pto_wsp::to_scalar(65520, DType::f16, x));
-  CHECK(pto_wsp::to_scalar(257, DType::bf16, x) && x == 256);
-  CHECK(pto_wsp::to_scalar(-2147483648ll, DType::i32, x) && x == -2147483648.0);
-  CHECK(!pto_wsp::to_scalar(2147483648ll, DType::i32, x));
+  CHECK(pto_wsp::to_scalar(-2147483648ll, DType::i32, x) && static_cast<std::int64_t>(x) == -2147483648ll);
+  CHECK(!pto_wsp::to_scalar(2147483648ll, DType::i32, x) && !pto_wsp::to_scalar(-2147483649ll, DType::i32, x));
+  CHECK(pto_wsp::to_scalar(INT64_MIN, DType::i64, x) && static_cast<std::int64_t>(x) == INT64_MIN);
+  CHECK(pto_wsp::to_scalar(INT64_MAX, DType::u64, x) && x == INT64_MAX);
+  CHECK(!pto_wsp::to_scalar(-1, DType::u64, x));
   CHECK(pto_wsp::to_scalar(-5, DType::boolean, x) && x == 1);
 }
 

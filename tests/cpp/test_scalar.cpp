@@ -224,10 +224,10 @@ void casts() {
 }
 
 void arguments_are_rounded_once() {
-  double x = 0;
+  std::uint64_t x = 0;
   const auto from = [&](double v, DType to) {
     CHECK(to_scalar(bits(v), DType::f64, to, x));
-    return x;
+    return std::bit_cast<double>(x);
   };
   CHECK_EQ(from(0.1, DType::f32), static_cast<double>(0.1f));
   CHECK_EQ(from(1e300, DType::f32), inf);
@@ -235,7 +235,8 @@ void arguments_are_rounded_once() {
   CHECK_EQ(from(0x1.fffffefp127, DType::f32), 0x1.fffffep127);
   CHECK_EQ(from(0x1.ffffffp127, DType::f32), inf);  // half of the last bit: to even
   CHECK(std::isnan(from(nan_, DType::f16)));
-  CHECK(std::signbit(from(-0.0, DType::f16)) && x == 0);
+  CHECK(std::signbit(from(-0.0, DType::f16)) && x << 1 == 0);
+  CHECK_EQ(from(0.1, DType::f64), 0.1);
   // Through f32 it would become 1 + 2^-10, as the first rounding loses what lies beyond the half.
   CHECK_EQ(from(1 + 0x1p-11 + 0x1p-40, DType::f16), 1 + 0x1p-10);
   CHECK_EQ(from(1 + 0x1p-11, DType::f16), 1.0);
@@ -248,7 +249,9 @@ void arguments_are_rounded_once() {
   CHECK_EQ(from(-0x1p-149, DType::f32), -0x1p-149);
   CHECK_EQ(from(0x1.0000000001p-150, DType::f32), 0x1p-149);
   CHECK_EQ(from(5e-324, DType::f32), 0.0);
-  CHECK(to_scalar(top, DType::u64, DType::f32, x) && x == 0x1p64);
+  CHECK(to_scalar(top, DType::u64, DType::f32, x) && x == bits(0x1p64));
+  CHECK(to_scalar(top, DType::u64, DType::u64, x) && x == top);
+  CHECK(!to_scalar(top, DType::u64, DType::i64, x) && to_scalar(high, DType::u64, DType::u64, x) && x == high);
   CHECK(!to_scalar(top, DType::u64, DType::i32, x) && !to_scalar(top, DType::u64, DType::f16, x));
   CHECK(to_scalar(top, DType::u64, DType::boolean, x) && x == 1);
   CHECK(to_scalar(U{2147483647}, DType::u64, DType::i32, x) && x == 2147483647);

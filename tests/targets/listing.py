@@ -117,7 +117,7 @@ class Reader:
         return f"{'!' * flag}{name}{self.dims(rank, sized=sized)}"
 
     def head(self, kernels: list[list[str]]) -> list[str]:
-        """Up to the kernels, of each of which `kernels` gives the parameters: "tile" or "scalar"."""
+        """Up to the kernels, of each of which `kernels` gives the parameters: "tile", "region" or the dtype of a scalar."""
         assert self.bytes(8) == b"PWPL" + struct.pack("<I", 3)
         rows = [f"symbol r{i} {self.text()}" for i in range(self.u())]
         rows.append(f"registers {self.u()}")
@@ -201,9 +201,13 @@ class Reader:
         return f"task {site} k{kernel}[{coords}]({args}){where}{joins}{waits}"
 
     def argument(self, param: str) -> str:
-        if param == "tile":
-            return self.view(sized=False)
+        if param in ("tile", "region"):
+            return self.view(sized=param == "region")
         kind = self.u()
         if kind == 0:
-            return repr(struct.unpack("<d", self.bytes(8))[0])
+            bits = self.bytes(8)
+            number = (
+                struct.unpack("<d", bits)[0] if param[0] in "fb" and param != "bool" else int.from_bytes(bits, "little")
+            )
+            return repr(number)
         return f"({self.affine()})" if kind == 1 else f"r{self.u()}: {DTYPES[self.u()]}"

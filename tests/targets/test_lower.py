@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from pto_wsp import arch
-from pto_wsp.ir.core import ScalarType, Wir
+from pto_wsp.ir.core import RegionType, ScalarType, Wir
 from pto_wsp.ir.tasks import deps_mode
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
@@ -31,13 +31,17 @@ def workload(head: str, body: str) -> Wir:
     return wir
 
 
+def kind(t: object) -> str:
+    if isinstance(t, ScalarType):
+        return str(t.dtype)
+    return "region" if isinstance(t, RegionType) else "tile"
+
+
 def listing(wir: Wir) -> tuple[list[str], list[str]]:
     """The plan's tables and its tree."""
     data = lower(wir, arch.get(), 4, deps_mode(wir)).data
     reader = Reader(data)
-    head = reader.head(
-        [["scalar" if isinstance(p.type, ScalarType) else "tile" for p in k.params] for k in wir.kernels]
-    )
+    head = reader.head([[kind(p.type) for p in k.params] for k in wir.kernels])
     for k in wir.kernels:
         s = Stream()
         write_kernel(s, k, arch.get())

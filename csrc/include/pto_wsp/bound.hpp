@@ -71,8 +71,8 @@ struct Extent {
 
 struct BoundArg {
   bool is_scalar = false;
-  bool constant = true;        // scalar: `value`
-  double value = 0;
+  bool constant = true;        // scalar: `value`, 64 bits of scalar_of(dtype)
+  std::uint64_t value = 0;
   DType dtype = DType::f32;
   Linear at;                   // tile: its address
   std::int64_t row_stride = 0, col_stride = 0;

@@ -39,11 +39,12 @@ struct RegionArg {
   std::int32_t length[max_region_dims];
 };
 
-// One argument; the parameter says which member counts. `scalar` holds a value of the parameter's dtype, exactly.
+// One argument; the parameter says which member counts. `scalar` holds a value of the parameter's dtype exactly, as the 64 bits of
+// scalar_of(dtype): of an f64, i64 or u64, or 0 or 1.
 union Arg {
   TileArg tile;
   RegionArg region;
-  double scalar;
+  std::uint64_t scalar;
 };
 
 // A tile of static shape; a scalar; or a region of `rank` dimensions, of static sizes or -1: known at the task.

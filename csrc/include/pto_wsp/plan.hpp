@@ -99,7 +99,7 @@ struct ArgSpec {
   std::vector<std::uint32_t> kept;  // region: the dimensions that it has
   // scalar: a constant, an index expression, or where `reg` is one, a register of type `reg_type`
   bool constant = true;
-  double value = 0;
+  std::uint64_t value = 0;           // 64 bits of scalar_of(the parameter's dtype)
   Affine affine;
   std::uint32_t reg = none;
   DType reg_type{};

@@ -26,6 +26,9 @@ ScalarStatus compute(ScalarOp op, DType type, DType to, bool checked, const std:
 /// The element at `p`, which needs no alignment, as a scalar of scalar_of(dtype).
 std::uint64_t load_scalar(const std::byte* p, DType dtype) noexcept;
 
+/// Writes a value of `dtype`, given as 64 bits of scalar_of(dtype), as an element at `p`, which needs no alignment. Integers wrap.
+void store_scalar(std::uint64_t bits, DType dtype, std::byte* p) noexcept;
+
 /// A box of elements of any strides, in bytes.
 struct Elements {
   const std::byte* data = nullptr;
@@ -37,9 +40,11 @@ struct Elements {
 /// Sums wrap, those of floats are f64 from 0 in row-major order; max and min propagate NaN, max(-0, +0) = +0 and min = -0.
 ScalarStatus reduce(ReadKind kind, const Elements& elements, std::uint64_t& out) noexcept;
 
-/// A scalar of `type` rounded once, to nearest even, to the `dtype` of a kernel's parameter. False: an integer that does not fit;
-/// a float that is too large becomes infinite.
-bool to_scalar(std::uint64_t bits, DType type, DType dtype, double& out) noexcept;
-bool to_scalar(std::int64_t v, DType dtype, double& out) noexcept;
+/// A scalar of `type` rounded once, to nearest even, to the `dtype` of a kernel's parameter, as 64 bits of scalar_of(dtype). False:
+/// an integer that does not fit; a float that is too large becomes infinite. Floats do not become integers.
+bool to_scalar(std::uint64_t bits, DType type, DType dtype, std::uint64_t& out) noexcept;
+bool to_scalar(std::int64_t v, DType dtype, std::uint64_t& out) noexcept;
+/// Whether 64 bits of scalar_of(dtype) are a value of an integer or boolean `dtype`.
+bool fits(std::uint64_t bits, DType dtype) noexcept;
 
 }  // namespace pto_wsp

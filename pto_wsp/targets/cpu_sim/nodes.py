@@ -407,7 +407,7 @@ def _argument(b: Body, x: In, tracked: bool, *, sized: bool) -> None:
             b.dims(x, sized=sized)
         case Literal():
             s.u(0)
-            s.f64(float(x.value))
+            s.out += _bits(x)
         case Expr():
             s.u(1)
             b.affine(s, x)
