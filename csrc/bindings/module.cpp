@@ -211,7 +211,7 @@ PYBIND11_MODULE(_core, m) {
 
   m.def("opcodes", [] {
     py::dict d;
-    for (const OpName& o : op_names) d[o.name] = static_cast<int>(o.op);
+    for (const OpTraits& o : op_list) d[o.name] = static_cast<int>(o.op);
     return d;
   });
   m.def("dtypes", [] {

@@ -1,13 +1,13 @@
 // Reads a kernel from the plan and verifies it. What passes here can run with any arguments of the declared types: every type
-// and shape fits its operation, every value is assigned once and before use, and every operand is defined wherever the result is.
+// and shape fits its operation (kernel_verify.cpp), every value is assigned once and before use, and every operand is defined
+// wherever the result is.
 
-#include <cmath>
 #include <limits>
-#include <map>
 #include <tuple>
 #include <utility>
 
 #include "kernel_impl.hpp"
+#include "kernel_verify.hpp"
 
 namespace pto_wsp {
 namespace {
@@ -20,11 +20,6 @@ constexpr std::uint64_t max_checks = 256;
 constexpr std::uint64_t max_values = 4096;
 constexpr std::uint64_t max_instrs = 8192;
 constexpr std::int64_t max_elements = (std::int64_t{1} << 31) / 8;
-
-[[noreturn]] void fail(const std::string& what) { throw PlanError("kernel: " + what); }
-void require(bool ok, const char* what) {
-  if (!ok) fail(what);
-}
 
 class Decoder {
  public:
@@ -130,6 +125,7 @@ class Decoder {
       const bool at_least = in_.u(1, "a relation") == 1;
       const DimRef a = dimref();
       p_.checks.push_back({at_least, a, dimref()});
+      known_.learn(p_.checks.back());
     }
   }
 
@@ -220,14 +216,13 @@ class Decoder {
     std::vector<std::uint32_t> regs, values;
     std::swap(regs, block_regs_);
     std::swap(values, block_values_);
-    const std::size_t n_checks = body_checks_.size();
+    const std::size_t n_checks = known_.size();
     const std::vector<std::int32_t> most = most_;
     inside();
     most_ = most;
     for (const std::uint32_t r : block_regs_) regs_[r] = State::gone;
     for (const std::uint32_t v : block_values_) assigned_[v] = State::gone;
-    body_checks_.resize(n_checks);
-    covered_.clear();
+    known_.forget(n_checks);
     std::swap(regs, block_regs_);
     std::swap(values, block_values_);
     --depth_;
@@ -288,11 +283,9 @@ class Decoder {
       instr.dst = static_cast<std::int32_t>(in_.u(p_.values.size(), "a value")) - 1;
       const std::uint64_t n_src = in_.u(3, "the number of sources");
       for (std::uint64_t s = 0; s < n_src; ++s) instr.src[instr.n_src++] = source();
-      const std::uint64_t n_imm = in_.u(3, "the number of immediates");
-      require(n_imm == immediates(instr.op), "wrong number of immediates");
-      for (std::uint64_t k = 0; k < n_imm; ++k) instr.at[k] = immediate();
+      immediates(instr);
       instr.origin = origin();
-      verify(instr);
+      verify(instr, p_, known_);
       if (instr.dst >= 0) assign(static_cast<std::uint32_t>(instr.dst));
       if (instr.op == Op::restrict) {
         p_.root[static_cast<std::size_t>(instr.dst)] = p_.root[instr.src[0].index];
@@ -302,22 +295,23 @@ class Decoder {
     }
   }
 
-  static std::uint64_t immediates(Op op) {
-    switch (op) {
-      case Op::iota:
-      case Op::concat:
-      case Op::gather:
-      case Op::scatter:
-      case Op::cumsum: return 1;
-      case Op::matmul: return 2;
-      case Op::slice: return 3;
-      default: return 0;
+  // Small ones in `imm`, the first lowest; others in `at`.
+  void immediates(Instr& instr) {
+    const std::uint64_t n = in_.u(3, "the number of immediates");
+    unsigned shift = 0;
+    for (std::uint64_t k = 0; k < 3; ++k) {
+      const unsigned bits = traits(instr.op).immediates[k];
+      require((k < n) == (bits != 0), "wrong number of immediates");
+      if (bits == 0) return;
+      const std::int64_t x = in_.s();
+      require(x >= 0 && x <= (bits == 32 ? max_elements : (std::int64_t{1} << bits) - 1), "an immediate is negative or too large");
+      if (bits == 32) {
+        instr.at[k] = static_cast<std::int32_t>(x);
+      } else {
+        instr.imm = static_cast<std::uint8_t>(instr.imm | (static_cast<std::uint64_t>(x) << shift));
+        shift += bits;
+      }
     }
-  }
-  std::int32_t immediate() {
-    const std::int64_t x = in_.s();
-    require(x >= 0 && x <= max_elements, "an immediate is negative or too large");
-    return static_cast<std::int32_t>(x);
   }
 
   Source source() {
@@ -365,8 +359,7 @@ class Decoder {
         e.at_least = in_.u(1, "a relation") == 1;
         e.a = dimref();
         e.b = dimref();
-        body_checks_.push_back({e.at_least, unsized(e.a), unsized(e.b)});
-        covered_.clear();
+        known_.learn({e.at_least, e.a, e.b});
         break;
       case ScalarEqn::Kind::print: print(e); break;
     }
@@ -526,8 +519,8 @@ class Decoder {
   void put(std::uint32_t param, std::uint32_t value, std::int32_t at) {
     const Param& p = p_.params[param];
     const Value& v = p_.values[value];
-    require(v.dtype == p.dtype && v.rows == p.rows && v.cols == p.cols && covers(v.valid_rows, p_.valid[param][0]) &&
-                covers(v.valid_cols, p_.valid[param][1]),
+    require(v.dtype == p.dtype && v.rows == p.rows && v.cols == p.cols && known_.cover(v.valid_rows, p_.valid[param][0]) &&
+                known_.cover(v.valid_cols, p_.valid[param][1]),
             "a carried value does not fit");
     add_instr(memory_instr(Op::store, param, value, at));
   }
@@ -658,361 +651,6 @@ class Decoder {
     return d;
   }
 
-  // Whether a size of `have` is at least `need` for all arguments that pass the checks: along the checks' arrows.
-  bool covers(const DimRef& have, const DimRef& need) const {
-    if (have == need || (have.is_constant() && have.value >= need.value)) return true;
-    const auto id = [](const DimRef& d) { return std::make_tuple(d.param, d.dim, static_cast<int>(d.kind)); };
-    const auto key = std::make_tuple(id(have), id(need), need.value);
-    const auto known = covered_.find(key);
-    if (known != covered_.end()) return known->second;
-    return covered_[key] = covers_by_checks(have, need);
-  }
-  bool covers_by_checks(const DimRef& have, const DimRef& need) const {
-    std::vector<DimRef> reached = {have};
-    for (std::size_t next = 0; next < reached.size(); ++next) {
-      const DimRef at = reached[next];
-      if (same(at, need) || (at.is_constant() && at.value >= need.value)) return true;
-      const auto reach = [&](const DimRef& d) {
-        for (const DimRef& r : reached)
-          if (same(r, d)) return;
-        reached.push_back(d);
-      };
-      for (const std::vector<Check>* checks : {&p_.checks, &body_checks_})
-        for (const Check& c : *checks) {
-          if (same(c.a, at)) reach(c.b);
-          if (same(c.b, at) && !c.at_least) reach(c.a);
-        }
-    }
-    return false;
-  }
-  // Of what is not a constant the size is not told everywhere.
-  static bool same(const DimRef& a, const DimRef& b) {
-    return a.kind == b.kind && a.param == b.param && a.dim == b.dim && (!a.is_constant() || a.value == b.value);
-  }
-
-  const Value& value(const Source& s) const {
-    require(s.kind == Source::Kind::value, "an operand must be a value");
-    return p_.values[s.index];
-  }
-  const Value& result(const Instr& i) const { return p_.values[static_cast<std::size_t>(i.dst)]; }
-  const Param& tile_of(const Source& s) const {
-    require(s.kind == Source::Kind::param && !p_.params[s.index].is_scalar && !p_.params[s.index].is_region, "load and store need a tile parameter");
-    return p_.params[s.index];
-  }
-  DimRef rows_of(std::uint32_t param) const { return p_.valid[param][0]; }
-  DimRef cols_of(std::uint32_t param) const { return p_.valid[param][1]; }
-
-  // An elementwise operand: of type t, its sizes the result's or 1, defined where the result is.
-  void operand(const Source& s, DType t, const Value& r, bool may_repeat) const {
-    if (s.kind == Source::Kind::value) {
-      const Value& v = p_.values[s.index];
-      require(v.dtype == t, "an operand has the wrong dtype");
-      require(v.rows == r.rows || (may_repeat && v.rows == 1), "an operand's rows do not fit the result");
-      require(v.cols == r.cols || (may_repeat && v.cols == 1), "an operand's columns do not fit the result");
-      require(v.rows != r.rows || covers(v.valid_rows, r.valid_rows), "an operand's valid rows do not cover the result's");
-      require(v.cols != r.cols || covers(v.valid_cols, r.valid_cols), "an operand's valid columns do not cover the result's");
-    } else if (s.kind == Source::Kind::literal) {
-      require(may_repeat, "an operand must be a value");
-      literal(s.literal, t);
-    } else {
-      const Param& param = p_.params[s.index];
-      require(may_repeat && param.is_scalar && param.dtype == t, "an operand is no scalar parameter of the right dtype");
-    }
-  }
-
-  static void literal(double x, DType t) {
-    if (t == DType::i32) require(x >= -2147483648.0 && x <= 2147483647.0 && x == std::trunc(x), "a literal is no i32");
-    if (t == DType::boolean) require(x == 0 || x == 1, "a literal is no bool");
-  }
-
-  void verify(Instr& i) const {
-    const auto code = static_cast<int>(i.op);
-    const auto sources = [&](unsigned n) { require(i.n_src == n, "wrong number of operands"); };
-    require((i.dst < 0) == (i.op == Op::store), "a result is missing or superfluous");
-    if (i.op != Op::slice) {
-      require(i.at[0] <= 1 && i.at[1] <= 1, "an immediate is neither 0 nor 1");
-      i.imm = static_cast<std::uint8_t>(i.at[0] | (i.at[1] << 1));
-    }
-
-    switch (i.op) {
-      case Op::load: sources(1); return load(i);
-      case Op::restrict: sources(1); return restricted(i);
-      case Op::store: sources(2); return store(i);
-      case Op::full:
-        sources(1);
-        require(i.src[0].kind != Source::Kind::value, "full needs a literal or a scalar");
-        i.operand = result(i).dtype;
-        return operand(i.src[0], i.operand, result(i), true);
-      case Op::iota:
-        sources(0);
-        i.operand = DType::i32;
-        return require(result(i).dtype == DType::i32, "iota gives i32");
-      case Op::broadcast:
-        sources(1);
-        static_cast<void>(value(i.src[0]));
-        i.operand = result(i).dtype;
-        return operand(i.src[0], i.operand, result(i), true);
-      case Op::matmul: return matmul(i);
-      case Op::slice: sources(1); return slice(i);
-      case Op::concat: sources(2); return concat(i);
-      case Op::transpose: sources(1); return transpose(i);
-      case Op::reshape: sources(1); return reshape(i);
-      case Op::interleave: sources(2); return interleave(i);
-      case Op::gather: sources(2); return gather(i);
-      case Op::scatter: sources(3); return scatter(i);
-      case Op::bincount: sources(1); return bincount(i);
-      case Op::cumsum:
-        sources(1);
-        i.operand = value(i.src[0]).dtype;
-        i.whole = i.imm == 0;
-        exists(i);
-        return operand(i.src[0], result(i).dtype, result(i), false);
-      case Op::rowargmax:
-      case Op::rowargmin:
-      case Op::extract_topk_indices: sources(1); return ranks(i);
-      case Op::topk_values: sources(2); return topk_values(i);
-      case Op::where: sources(3); return elementwise(i, result(i).dtype, 1);
-      case Op::fma: sources(3); break;
-      case Op::cast:
-        sources(1);
-        i.operand = value(i.src[0]).dtype;
-        return operand(i.src[0], i.operand, result(i), false);
-      default: break;
-    }
-    if (code >= 10 && code <= 25) {
-      sources(1);
-      static_cast<void>(value(i.src[0]));
-    } else if ((code >= 30 && code <= 37) || (code >= 40 && code <= 45)) {
-      sources(2);
-    } else if (code >= 50 && code <= 59) {
-      sources(1);
-      return reduction(i);
-    } else {
-      require(i.op == Op::fma, "unknown operation");
-    }
-    DType t = result(i).dtype;
-    if (code >= 40) {  // compare: the operands' type is that of the first value
-      for (unsigned s = i.n_src; s-- > 0;)
-        if (i.src[s].kind == Source::Kind::value) t = p_.values[i.src[s].index].dtype;
-    }
-    elementwise(i, t, 0);
-  }
-
-  void exists(const Instr& i) const {
-    require(find_op(Isa::portable, i.op, i.operand, result(i).dtype) != nullptr, "an operation does not exist for its dtypes");
-  }
-
-  void elementwise(Instr& i, DType t, unsigned first) const {
-    const Value& r = result(i);
-    i.operand = t;
-    exists(i);
-    bool any_value = false;
-    const bool may_repeat = i.n_src > 1;
-    for (unsigned s = 0; s < i.n_src; ++s) {
-      operand(i.src[s], s < first ? DType::boolean : t, r, may_repeat);
-      any_value = any_value || i.src[s].kind == Source::Kind::value;
-    }
-    require(any_value, "an operation has no tile operand");
-  }
-
-  // The extents of the result are known to be those of the operand or less.
-  void restricted(Instr& i) const {
-    const Value& v = value(i.src[0]);
-    const Value& r = result(i);
-    i.operand = v.dtype;
-    require(v.dtype == r.dtype && v.rows == r.rows && v.cols == r.cols, "restrict: the result is not of the operand's type");
-    require(covers(v.valid_rows, r.valid_rows) && covers(v.valid_cols, r.valid_cols), "restrict: the operand is not known to cover the result");
-  }
-
-  void load(Instr& i) const {
-    const Param& param = tile_of(i.src[0]);
-    const Value& r = result(i);
-    require(r.dtype == param.dtype && r.rows == param.rows && r.cols == param.cols, "load: the value is not of the parameter's type");
-    require(covers(rows_of(i.src[0].index), r.valid_rows) && covers(cols_of(i.src[0].index), r.valid_cols), "load: not all of the value is valid");
-    i.operand = r.dtype;
-  }
-
-  void store(Instr& i) const {
-    const Param& param = tile_of(i.src[0]);
-    const Value& v = value(i.src[1]);
-    require(param.dir != Dir::in, "store: the parameter is In");
-    require(v.dtype == param.dtype && v.rows == param.rows && v.cols == param.cols, "store: the value is not of the parameter's type");
-    require(covers(v.valid_rows, rows_of(i.src[0].index)) && covers(v.valid_cols, cols_of(i.src[0].index)), "store: the value does not cover the parameter");
-    i.operand = v.dtype;
-  }
-
-  void reduction(Instr& i) const {
-    const Value& v = value(i.src[0]);
-    const Value& r = result(i);
-    i.operand = v.dtype;
-    exists(i);
-    i.whole = static_cast<int>(i.op) >= 54 && i.op != Op::count_cols;
-    if (!i.whole) {
-      require(r.cols == 1 && r.rows == v.rows && covers(v.valid_rows, r.valid_rows), "a row reduction's result does not fit");
-      i.inner = v.valid_cols;
-    } else {
-      require(r.rows == 1 && r.cols == v.cols && covers(v.valid_cols, r.valid_cols), "a column reduction's result does not fit");
-      i.inner = v.valid_rows;
-    }
-  }
-
-  void matmul(Instr& i) const {
-    require(i.n_src == 2 || i.n_src == 3, "matmul needs two or three operands");
-    const Value& a = value(i.src[0]);
-    const Value& b = value(i.src[1]);
-    const Value& r = result(i);
-    i.operand = a.dtype;
-    i.whole = true;
-    require(a.dtype == b.dtype && find_op(Isa::portable, i.op, a.dtype, r.dtype) != nullptr, "matmul does not exist for its dtypes");
-    const bool ta = (i.imm & 1) != 0, tb = (i.imm & 2) != 0;
-    require((ta ? a.cols : a.rows) == r.rows && (tb ? b.rows : b.cols) == r.cols && (ta ? a.rows : a.cols) == (tb ? b.cols : b.rows), "matmul: the shapes do not fit");
-    require(covers(ta ? a.valid_cols : a.valid_rows, r.valid_rows) && covers(tb ? b.valid_rows : b.valid_cols, r.valid_cols), "matmul: the operands do not cover the result");
-    const DimRef ka = ta ? a.valid_rows : a.valid_cols;
-    const DimRef kb = tb ? b.valid_cols : b.valid_rows;
-    require(covers(ka, kb) || covers(kb, ka), "matmul: valid columns of a and rows of b are not known to agree");
-    i.inner = covers(ka, kb) ? kb : ka;
-    if (i.n_src == 3) {
-      static_cast<void>(value(i.src[2]));
-      operand(i.src[2], r.dtype, r, false);
-      i.imm |= 4;
-    }
-  }
-
-  // An operand that moves: all of `n` of its rows (columns) from the first are there.
-  static std::int32_t size(const Value& v, bool is_cols) { return is_cols ? v.cols : v.rows; }
-  static const DimRef& valid(const Value& v, bool is_cols) { return is_cols ? v.valid_cols : v.valid_rows; }
-  bool has(const Value& v, bool is_cols, std::int64_t n) const {
-    return n <= size(v, is_cols) && covers(valid(v, is_cols), DimRef::of(static_cast<std::int32_t>(n)));
-  }
-  static bool all_valid(const Value& r, bool is_cols) { return valid(r, is_cols).is_constant(); }
-  // The same rows (columns) as the result's, or one that is repeated.
-  bool aligned(const Value& v, const Value& r, bool is_cols, bool may_repeat) const {
-    if (size(v, is_cols) != size(r, is_cols)) return may_repeat && size(v, is_cols) == 1;
-    return covers(valid(v, is_cols), valid(r, is_cols));
-  }
-  const Value& moved(Instr& i, unsigned s) const {
-    const Value& v = value(i.src[s]);
-    require(v.dtype == result(i).dtype, "an operand has the wrong dtype");
-    i.operand = v.dtype;
-    exists(i);
-    return v;
-  }
-  const Value& indices(const Source& s) const {
-    const Value& v = value(s);
-    require(v.dtype == DType::i32, "indices are no i32");
-    return v;
-  }
-
-  void slice(Instr& i) const {
-    const Value& v = moved(i, 0);
-    const Value& r = result(i);
-    require(i.at[2] >= 1, "slice: the step is not positive");
-    i.whole = r.rows != v.rows;
-    for (const bool is_cols : {false, true}) {
-      const std::int64_t start = i.at[is_cols ? 1 : 0], step = is_cols ? i.at[2] : 1;
-      if (start == 0 && step == 1 && size(r, is_cols) == size(v, is_cols)) {
-        require(aligned(v, r, is_cols, false), "slice: the operand does not cover the result");
-      } else {
-        require(all_valid(r, is_cols) && has(v, is_cols, start + (std::int64_t{size(r, is_cols)} - 1) * step + 1), "slice: the operand has fewer elements");
-      }
-    }
-  }
-
-  void concat(Instr& i) const {
-    const Value& a = moved(i, 0);
-    const Value& b = moved(i, 1);
-    const Value& r = result(i);
-    const bool along = i.imm == 1;
-    i.whole = !along;
-    require(std::int64_t{size(a, along)} + size(b, along) == size(r, along), "concat: the sizes do not add up");
-    require(all_valid(r, along) && has(a, along, size(a, along)) && has(b, along, size(b, along)), "concat: the operands are not whole");
-    require(aligned(a, r, !along, false) && aligned(b, r, !along, false), "concat: the operands do not fit side by side");
-    i.inner = DimRef::of(size(a, along));
-  }
-
-  void transpose(Instr& i) const {
-    const Value& v = moved(i, 0);
-    const Value& r = result(i);
-    i.whole = true;
-    require(v.rows == r.cols && v.cols == r.rows && covers(v.valid_rows, r.valid_cols) && covers(v.valid_cols, r.valid_rows), "transpose: the result does not fit");
-  }
-
-  void reshape(Instr& i) const {
-    const Value& v = moved(i, 0);
-    const Value& r = result(i);
-    i.whole = true;
-    require(std::int64_t{v.rows} * v.cols == std::int64_t{r.rows} * r.cols, "reshape: the sizes differ");
-    require(has(v, false, v.rows) && has(v, true, v.cols) && all_valid(r, false) && all_valid(r, true), "reshape: the operand is not whole");
-    i.inner = DimRef::of(v.cols);
-  }
-
-  void interleave(Instr& i) const {
-    const Value& r = result(i);
-    for (const unsigned s : {0u, 1u}) {
-      const Value& v = moved(i, s);
-      require(2 * std::int64_t{v.cols} == r.cols && has(v, true, v.cols) && aligned(v, r, false, false), "interleave: the operands do not fit the result");
-    }
-    require(all_valid(r, true), "interleave: not all columns are there");
-  }
-
-  void gather(Instr& i) const {
-    const Value& x = moved(i, 0);
-    const Value& index = indices(i.src[1]);
-    const Value& r = result(i);
-    const bool along = i.imm == 1;
-    i.whole = !along;
-    require(aligned(index, r, false, true) && aligned(index, r, true, true), "gather: the indices do not fit the result");
-    require(aligned(x, r, !along, true), "gather: the operand does not fit the result");
-    i.inner = valid(x, along);
-  }
-
-  void scatter(Instr& i) const {
-    const Value& x = moved(i, 0);
-    const Value& index = indices(i.src[1]);
-    const Value& from = moved(i, 2);
-    const Value& r = result(i);
-    const bool along = i.imm == 1;
-    i.whole = !along;
-    require(aligned(x, r, false, false) && aligned(x, r, true, false), "scatter: the operand does not fit the result");
-    require(aligned(from, r, !along, false) && aligned(index, r, !along, true), "scatter: the elements do not fit the result");
-    require(size(index, along) == size(from, along), "scatter: not as many indices as elements");
-    const DimRef& n = valid(index, along);
-    const DimRef& m = valid(from, along);
-    require(covers(n, m) || covers(m, n), "scatter: valid indices and elements are not known to agree");
-    i.inner = valid(r, along);
-    i.outer = covers(n, m) ? m : n;
-  }
-
-  void bincount(Instr& i) const {
-    const Value& x = indices(i.src[0]);
-    const Value& r = result(i);
-    i.operand = DType::i32;
-    exists(i);
-    i.whole = true;
-    require(r.rows == 1 && all_valid(r, true), "bincount gives one row");
-    i.inner = x.valid_cols;
-    i.outer = x.valid_rows;
-  }
-
-  // Indices of columns: one for each row, or the first k.
-  void ranks(Instr& i) const {
-    const Value& v = value(i.src[0]);
-    const Value& r = result(i);
-    i.operand = v.dtype;
-    exists(i);
-    require(aligned(v, r, false, false), "a row operation's result does not fit");
-    require(all_valid(r, true) && (i.op == Op::extract_topk_indices ? r.cols <= v.cols : r.cols == 1), "more indices than columns");
-    i.inner = v.valid_cols;
-  }
-
-  void topk_values(Instr& i) const {
-    const Value& x = moved(i, 0);
-    const Value& index = indices(i.src[1]);
-    const Value& r = result(i);
-    require(aligned(x, r, false, false) && aligned(index, r, false, false) && aligned(index, r, true, false), "topk: the operands do not fit the result");
-    i.inner = x.valid_cols;
-  }
-
   std::vector<CostOp> cost() {
     const std::size_t n = in_.count("the number of cost operations");
     require(n >= 1 && n <= 65536, "the cost has no or too many operations");
@@ -1038,10 +676,9 @@ class Decoder {
   std::vector<DType> types_;               // of registers
   std::vector<std::int32_t> most_;         // of registers that are known to be 1 up to it; 0: not known
   std::vector<std::uint32_t> block_regs_, block_values_;
-  std::vector<Check> body_checks_;         // that hold here
+  Extents known_;                          // here
   std::uint32_t block_ = 0, depth_ = 0;
   bool in_body_ = false;                   // before, registers are named that get their values later
-  mutable std::map<std::tuple<std::tuple<std::int32_t, std::uint8_t, int>, std::tuple<std::int32_t, std::uint8_t, int>, std::int32_t>, bool> covered_;
 };
 
 }  // namespace

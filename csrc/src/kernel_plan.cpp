@@ -36,10 +36,6 @@ std::int64_t row_bytes(std::int32_t cols, DType t) {
   return bytes < 64 ? bytes : up64(bytes);
 }
 
-bool is_elementwise(Op op) { return op != Op::matmul && static_cast<int>(op) < 50 && op != Op::load && op != Op::store; }
-// Whether fewer rows or columns of the result are the same ones computed alone, from the same operands.
-bool is_prefix_closed(Op op) { return static_cast<int>(op) < 60; }
-
 // Space for things alive from `begin` to `end` (both included), first fit by beginning.
 struct Lifetime {
   std::int64_t size;
@@ -471,7 +467,7 @@ class Planner {
     const bool down = in.imm == 0;  // an axis
     if (in.op == Op::gather) return s == 0 ? std::pair{!down, down} : std::pair{true, true};
     if (in.op == Op::scatter) return s == 1 ? std::pair{!down, down} : std::pair{false, false};
-    const bool may = !in.whole && static_cast<int>(in.op) < 50;
+    const bool may = may_repeat(in.op);
     return {may, may};
   }
 

@@ -58,10 +58,7 @@ bool equal(Tile& a, Tile& b) {
 }
 
 std::string describe(Op op, DType src, DType dst, int rows, int cols, Isa isa) {
-  std::string name;
-  for (const OpName& n : op_names)
-    if (n.op == op) name = n.name;
-  return name + " " + name_of(src) + " -> " + name_of(dst) + " [" + std::to_string(rows) + ", " + std::to_string(cols) + "] " + name_of(isa);
+  return std::string(traits(op).name) + " " + name_of(src) + " -> " + name_of(dst) + " [" + std::to_string(rows) + ", " + std::to_string(cols) + "] " + name_of(isa);
 }
 
 struct Call {
@@ -105,9 +102,10 @@ void set_source(OpArgs& a, int i, Tile& t, int rows, int cols) {
 }
 
 void unary_operations(std::mt19937& random) {
-  for (int code = 10; code <= 25; ++code)
+  for (const OpTraits& o : op_list)
     for (const DType t : all_dtypes) {
-      const auto op = static_cast<Op>(code);
+      const Op op = o.op;
+      if (o.kind != OpKind::unary) continue;
       if (find_op(Isa::portable, op, t, t) == nullptr) continue;
       for (const auto& [rows, cols] : shapes)
         for (const int extra : {0, 12}) {
@@ -129,11 +127,11 @@ void unary_operations(std::mt19937& random) {
 }
 
 void binary_operations(std::mt19937& random) {
-  for (int code = 30; code <= 45; ++code)
+  for (const OpTraits& o : op_list)
     for (const DType t : all_dtypes) {
-      const auto op = static_cast<Op>(code);
-      const DType d = code >= 40 ? DType::boolean : t;
-      if (code > 37 && code < 40) continue;
+      const Op op = o.op;
+      if (o.kind != OpKind::binary && o.kind != OpKind::compare) continue;
+      const DType d = o.kind == OpKind::compare ? DType::boolean : t;
       if (find_op(Isa::portable, op, t, d) == nullptr) continue;
       for (const auto& [rows, cols] : shapes)
         for (int mode = 0; mode < 10; ++mode) {  // plain, gaps; then a or b a row, a column, one element
@@ -230,10 +228,11 @@ void casts_and_copies(std::mt19937& random) {
 }
 
 void reductions(std::mt19937& random) {
-  for (int code = 50; code <= 57; ++code)
+  for (const OpTraits& o : op_list)
     for (const DType t : all_dtypes) {
-      const auto op = static_cast<Op>(code);
-      const bool by_rows = code < 54;
+      const Op op = o.op;
+      const bool by_rows = o.kind == OpKind::row_reduce;
+      if ((!by_rows && o.kind != OpKind::col_reduce) || op == Op::count_rows || op == Op::count_cols) continue;
       if (find_op(Isa::portable, op, t, t) == nullptr) continue;
       for (const auto& [rows, cols] : shapes)
         for (const int tame : {0, 1}) {

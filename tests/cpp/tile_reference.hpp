@@ -157,8 +157,10 @@ inline double cast(double x, DType from, DType to) {
 
 // Reductions: `count` accumulators, element j into j mod count, then the stated tree.
 inline double reduce(Op op, const std::vector<double>& x, bool rows, DType t) {
-  static constexpr Op kinds[] = {Op::add, Op::maximum, Op::minimum, Op::mul};
-  const Op join = kinds[(static_cast<int>(op) - 50) % 4];
+  const Op join = op == Op::rowsum || op == Op::colsum   ? Op::add
+                  : op == Op::rowmax || op == Op::colmax ? Op::maximum
+                  : op == Op::rowmin || op == Op::colmin ? Op::minimum
+                                                         : Op::mul;
   const bool integer = t == DType::i32;
   const double inf = std::numeric_limits<double>::infinity();
   const double start = join == Op::add ? 0 : join == Op::mul ? 1 : join == Op::maximum ? (integer ? INT32_MIN : -inf) : (integer ? INT32_MAX : inf);

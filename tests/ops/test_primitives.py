@@ -49,7 +49,8 @@ def test_the_opcodes_of_the_leaves() -> None:
 def test_the_core_knows_the_same_opcodes() -> None:
     enum = re.search(r"enum class Op\b[^{]*\{([^}]*)\}", HEADER.read_text())
     assert enum is not None
-    assert {name: int(code) for name, code in re.findall(r"(\w+) = (\d+)", enum[1])} == OPCODES | OF_PARTS
+    codes = {name: int(code) for name, code in re.findall(r"(\w+) = (\d+)", enum[1])}
+    assert codes.items() >= (OPCODES | OF_PARTS).items()
 
 
 def test_an_arch_prices_the_elementwise_leaves_and_what_others_are_made_of() -> None:

@@ -30,31 +30,166 @@ enum class Op : std::uint8_t {
   count_cols = 58, count_rows = 59,
   slice = 60, concat = 61, transpose = 62, reshape = 63, interleave = 64, gather = 65, scatter = 66, cumsum = 67, bincount = 68,
   rowargmax = 69, rowargmin = 70, extract_topk_indices = 71, topk_values = 72,
-  restrict = 92, load_part = 93, store_part = 94, element = 95, debug_print = 96,
+  bit_not = 73, round = 74, exp2 = 75, log2 = 76, logical_xor = 77, fmod = 78, rem = 79, bit_and = 80, bit_or = 81, bit_xor = 82,
+  shl = 83, shr = 84, floordiv = 85, pow = 86, log1p = 87, expm1 = 88,
+  sort32_indices = 89, merge_sort_indices = 90, fill_pad = 91, restrict = 92,
+  load_part = 93, store_part = 94, element = 95, debug_print = 96,  // equations between tile operations, in a form of their own
+  gather_flat = 97, scatter_flat = 98,
 };
 
-struct OpName {
-  Op op;
-  const char* name;
+// How an operation treats its operands. Of the elementwise ones (make, repeat, unary, binary, compare, select, fused, cast) an
+// element of the result needs the same element of each operand alone.
+enum class OpKind : std::uint8_t {
+  memory,    // load, store
+  make,      // full, iota: from no tile
+  repeat,    // one row or column many times
+  cast, unary, binary, compare, select, fused,
+  matmul,
+  row_reduce, col_reduce,
+  move,      // elements go to other places: each operation has a rule of its own
+  order,     // rows are looked at as a whole: scans, arg-reductions, sorts
+  view,      // no work: the same memory
+  between,   // no tile operation
 };
 
-inline constexpr OpName op_names[] = {
-    {Op::load, "load"}, {Op::store, "store"}, {Op::full, "full"}, {Op::iota, "iota"}, {Op::broadcast, "broadcast"},
-    {Op::cast, "cast"}, {Op::matmul, "matmul"}, {Op::where, "where"}, {Op::fma, "fma"}, {Op::neg, "neg"}, {Op::abs, "abs"},
-    {Op::exp, "exp"}, {Op::log, "log"}, {Op::sqrt, "sqrt"}, {Op::rsqrt, "rsqrt"}, {Op::reciprocal, "reciprocal"},
-    {Op::tanh, "tanh"}, {Op::erf, "erf"}, {Op::sin, "sin"}, {Op::cos, "cos"}, {Op::floor, "floor"}, {Op::ceil, "ceil"},
-    {Op::rint, "rint"}, {Op::trunc, "trunc"}, {Op::logical_not, "logical_not"}, {Op::add, "add"}, {Op::sub, "sub"},
-    {Op::mul, "mul"}, {Op::div, "div"}, {Op::maximum, "maximum"}, {Op::minimum, "minimum"}, {Op::logical_and, "logical_and"},
-    {Op::logical_or, "logical_or"}, {Op::eq, "eq"}, {Op::ne, "ne"}, {Op::lt, "lt"}, {Op::le, "le"}, {Op::gt, "gt"},
-    {Op::ge, "ge"}, {Op::rowsum, "rowsum"}, {Op::rowmax, "rowmax"}, {Op::rowmin, "rowmin"}, {Op::rowprod, "rowprod"},
-    {Op::colsum, "colsum"}, {Op::colmax, "colmax"}, {Op::colmin, "colmin"}, {Op::colprod, "colprod"},
-    {Op::count_cols, "count_cols"}, {Op::count_rows, "count_rows"}, {Op::slice, "slice"}, {Op::concat, "concat"},
-    {Op::transpose, "transpose"}, {Op::reshape, "reshape"}, {Op::interleave, "interleave"}, {Op::gather, "gather"},
-    {Op::scatter, "scatter"}, {Op::cumsum, "cumsum"}, {Op::bincount, "bincount"}, {Op::rowargmax, "rowargmax"},
-    {Op::rowargmin, "rowargmin"}, {Op::extract_topk_indices, "extract_topk_indices"}, {Op::topk_values, "topk_values"},
-    {Op::restrict, "restrict"}, {Op::load_part, "load_part"}, {Op::store_part, "store_part"}, {Op::element, "element"},
-    {Op::debug_print, "debug_print"},
+// An immediate of as many bits goes into OpArgs::imm, the next one above it; one of 32 is in OpArgs::at.
+struct OpTraits {
+  Op op{};
+  const char* name = nullptr;  // none: there is no such operation
+  OpKind kind{};
+  std::uint8_t min_sources = 0, max_sources = 0;
+  std::uint8_t immediates[3] = {};  // bits of each, 0: none
 };
+
+inline constexpr OpTraits op_list[] = {
+    {Op::load, "load", OpKind::memory, 1, 1},
+    {Op::store, "store", OpKind::memory, 2, 2},
+    {Op::full, "full", OpKind::make, 1, 1},
+    {Op::iota, "iota", OpKind::make, 0, 0, {1}},
+    {Op::broadcast, "broadcast", OpKind::repeat, 1, 1},
+    {Op::cast, "cast", OpKind::cast, 1, 1},
+    {Op::matmul, "matmul", OpKind::matmul, 2, 3, {1, 1}},
+    {Op::where, "where", OpKind::select, 3, 3},
+    {Op::fma, "fma", OpKind::fused, 3, 3},
+    {Op::neg, "neg", OpKind::unary, 1, 1},
+    {Op::abs, "abs", OpKind::unary, 1, 1},
+    {Op::exp, "exp", OpKind::unary, 1, 1},
+    {Op::log, "log", OpKind::unary, 1, 1},
+    {Op::sqrt, "sqrt", OpKind::unary, 1, 1},
+    {Op::rsqrt, "rsqrt", OpKind::unary, 1, 1},
+    {Op::reciprocal, "reciprocal", OpKind::unary, 1, 1},
+    {Op::tanh, "tanh", OpKind::unary, 1, 1},
+    {Op::erf, "erf", OpKind::unary, 1, 1},
+    {Op::sin, "sin", OpKind::unary, 1, 1},
+    {Op::cos, "cos", OpKind::unary, 1, 1},
+    {Op::floor, "floor", OpKind::unary, 1, 1},
+    {Op::ceil, "ceil", OpKind::unary, 1, 1},
+    {Op::rint, "rint", OpKind::unary, 1, 1},
+    {Op::trunc, "trunc", OpKind::unary, 1, 1},
+    {Op::logical_not, "logical_not", OpKind::unary, 1, 1},
+    {Op::bit_not, "bit_not", OpKind::unary, 1, 1},
+    {Op::round, "round", OpKind::unary, 1, 1},
+    {Op::exp2, "exp2", OpKind::unary, 1, 1},
+    {Op::log2, "log2", OpKind::unary, 1, 1},
+    {Op::log1p, "log1p", OpKind::unary, 1, 1},
+    {Op::expm1, "expm1", OpKind::unary, 1, 1},
+    {Op::add, "add", OpKind::binary, 2, 2},
+    {Op::sub, "sub", OpKind::binary, 2, 2},
+    {Op::mul, "mul", OpKind::binary, 2, 2},
+    {Op::div, "div", OpKind::binary, 2, 2},
+    {Op::maximum, "maximum", OpKind::binary, 2, 2},
+    {Op::minimum, "minimum", OpKind::binary, 2, 2},
+    {Op::logical_and, "logical_and", OpKind::binary, 2, 2},
+    {Op::logical_or, "logical_or", OpKind::binary, 2, 2},
+    {Op::logical_xor, "logical_xor", OpKind::binary, 2, 2},
+    {Op::fmod, "fmod", OpKind::binary, 2, 2},
+    {Op::rem, "rem", OpKind::binary, 2, 2},
+    {Op::bit_and, "bit_and", OpKind::binary, 2, 2},
+    {Op::bit_or, "bit_or", OpKind::binary, 2, 2},
+    {Op::bit_xor, "bit_xor", OpKind::binary, 2, 2},
+    {Op::shl, "shl", OpKind::binary, 2, 2},
+    {Op::shr, "shr", OpKind::binary, 2, 2},
+    {Op::floordiv, "floordiv", OpKind::binary, 2, 2},
+    {Op::pow, "pow", OpKind::binary, 2, 2},
+    {Op::eq, "eq", OpKind::compare, 2, 2},
+    {Op::ne, "ne", OpKind::compare, 2, 2},
+    {Op::lt, "lt", OpKind::compare, 2, 2},
+    {Op::le, "le", OpKind::compare, 2, 2},
+    {Op::gt, "gt", OpKind::compare, 2, 2},
+    {Op::ge, "ge", OpKind::compare, 2, 2},
+    {Op::rowsum, "rowsum", OpKind::row_reduce, 1, 1},
+    {Op::rowmax, "rowmax", OpKind::row_reduce, 1, 1},
+    {Op::rowmin, "rowmin", OpKind::row_reduce, 1, 1},
+    {Op::rowprod, "rowprod", OpKind::row_reduce, 1, 1},
+    {Op::count_cols, "count_cols", OpKind::row_reduce, 1, 1},
+    {Op::colsum, "colsum", OpKind::col_reduce, 1, 1},
+    {Op::colmax, "colmax", OpKind::col_reduce, 1, 1},
+    {Op::colmin, "colmin", OpKind::col_reduce, 1, 1},
+    {Op::colprod, "colprod", OpKind::col_reduce, 1, 1},
+    {Op::count_rows, "count_rows", OpKind::col_reduce, 1, 1},
+    {Op::slice, "slice", OpKind::move, 1, 1, {32, 32, 32}},
+    {Op::concat, "concat", OpKind::move, 2, 2, {1}},
+    {Op::transpose, "transpose", OpKind::move, 1, 1},
+    {Op::reshape, "reshape", OpKind::move, 1, 1},
+    {Op::interleave, "interleave", OpKind::move, 2, 2},
+    {Op::gather, "gather", OpKind::move, 2, 2, {1}},
+    {Op::scatter, "scatter", OpKind::move, 3, 3, {1}},
+    {Op::bincount, "bincount", OpKind::move, 1, 1},
+    {Op::fill_pad, "fill_pad", OpKind::move, 2, 2},
+    {Op::gather_flat, "gather_flat", OpKind::move, 2, 2},
+    {Op::scatter_flat, "scatter_flat", OpKind::move, 3, 3},
+    {Op::cumsum, "cumsum", OpKind::order, 1, 1, {1}},
+    {Op::rowargmax, "rowargmax", OpKind::order, 1, 1},
+    {Op::rowargmin, "rowargmin", OpKind::order, 1, 1},
+    {Op::extract_topk_indices, "extract_topk_indices", OpKind::order, 1, 1},
+    {Op::topk_values, "topk_values", OpKind::order, 2, 2},
+    {Op::sort32_indices, "sort32_indices", OpKind::order, 1, 1},
+    {Op::merge_sort_indices, "merge_sort_indices", OpKind::order, 2, 2},
+    {Op::restrict, "restrict", OpKind::view, 1, 1},
+    {Op::load_part, "load_part", OpKind::between},
+    {Op::store_part, "store_part", OpKind::between},
+    {Op::element, "element", OpKind::between},
+    {Op::debug_print, "debug_print", OpKind::between},
+};
+
+namespace detail {
+struct OpTable {
+  OpTraits of[256] = {};
+};
+consteval OpTable op_table() {
+  OpTable t;
+  for (const OpTraits& o : op_list) {
+    if (t.of[static_cast<std::size_t>(o.op)].name != nullptr) throw "two operations have one code";
+    t.of[static_cast<std::size_t>(o.op)] = o;
+  }
+  return t;
+}
+inline constexpr OpTable table = op_table();
+}  // namespace detail
+
+constexpr const OpTraits& traits(Op op) noexcept { return detail::table.of[static_cast<std::size_t>(op)]; }
+constexpr OpKind kind_of(Op op) noexcept { return traits(op).kind; }
+
+constexpr bool is_elementwise(Op op) noexcept {
+  switch (kind_of(op)) {
+    case OpKind::make:
+    case OpKind::repeat:
+    case OpKind::cast:
+    case OpKind::unary:
+    case OpKind::binary:
+    case OpKind::compare:
+    case OpKind::select:
+    case OpKind::fused: return true;
+    default: return false;
+  }
+}
+// Whether an operand of one row or one column may stand for as many as the result has.
+constexpr bool may_repeat(Op op) noexcept { return is_elementwise(op) && kind_of(op) != OpKind::unary && kind_of(op) != OpKind::cast; }
+// Whether fewer rows or columns of the result are the same ones computed alone, from the same operands.
+constexpr bool is_prefix_closed(Op op) noexcept {
+  const OpKind k = kind_of(op);
+  return is_elementwise(op) || k == OpKind::memory || k == OpKind::matmul || k == OpKind::row_reduce || k == OpKind::col_reduce;
+}
 
 // What a kernel met that it cannot compute, the first of a task.
 //   index    an index leads outside of a tile: index, size

@@ -205,10 +205,9 @@ inline OpFn reduction_of(Op op, DType t) {
 }
 
 inline OpFn find_here(Op op, DType src, DType dst) {
-  const auto code = static_cast<int>(op);
   if (op == Op::cast) return cast_of(src, dst);
   if (op == Op::matmul) return matmul_of(src, dst);
-  if (code >= 40 && code < 50) return dst == DType::boolean ? comparison_of(op, src) : nullptr;
+  if (kind_of(op) == OpKind::compare) return dst == DType::boolean ? comparison_of(op, src) : nullptr;
   if (src != dst) return nullptr;
   switch (op) {
     case Op::load: return src == DType::boolean ? map1<Bool, Bool, Same> : copy_of(src);
@@ -221,8 +220,13 @@ inline OpFn find_here(Op op, DType src, DType dst) {
     case Op::cumsum: return cumsum_of(src);
     default: break;
   }
-  if (code >= 50) return reduction_of(op, src);
-  return code < 30 ? unary_of(op, src) : binary_of(op, src);
+  switch (kind_of(op)) {
+    case OpKind::unary: return unary_of(op, src);
+    case OpKind::binary: return binary_of(op, src);
+    case OpKind::row_reduce:
+    case OpKind::col_reduce: return reduction_of(op, src);
+    default: return nullptr;
+  }
 }
 
 }  // namespace
