@@ -471,7 +471,7 @@ class Decoder {
 
   void store_part(ScalarEqn& e) {
     const Param& to = memory(e);
-    require(to.dir == Dir::inout, "a part is stored to an InOut parameter");
+    require(to.dir != Dir::in, "a part is stored to an output");
     e.value = static_cast<std::int32_t>(value_index());
     const Value& v = p_.values[static_cast<std::size_t>(e.value)];
     require(v.dtype == to.dtype && (rank(to) > 1 || v.rows == 1), "a part has another dtype than its parameter, or too many rows");

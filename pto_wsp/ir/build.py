@@ -105,6 +105,11 @@ class KernelBuilder:
         """The equations of the region that is open."""
         return self.scopes[-1].eqns
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name that was given so far."""
+        return frozenset(self._used)
+
     def fresh(self) -> str:
         """a, b, ..., z, aa, ab, ... skipping the names of parameters."""
         n = self._begun

@@ -341,8 +341,10 @@ def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], bound: set
             raise broken(eqn, "needs a parameter")
         if eqn.prim in ("store", "store_part"):
             direction = params[name].direction
-            if direction is Direction.IN or (eqn.prim == "store_part" and direction is not Direction.INOUT):
-                raise broken(eqn, f"{name} is an {'input' if direction is Direction.IN else 'output'}")
+            if direction is Direction.IN:
+                raise broken(eqn, f"{name} is an input")
+            if eqn.prim == "store_part" and direction is Direction.OUT and name not in written:
+                raise broken(eqn, f"{name} is an output of which nothing is written before")
             if eqn.prim == "store":
                 written.add(name)
         elif name in params and params[name].direction is Direction.OUT and name not in written:

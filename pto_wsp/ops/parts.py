@@ -182,13 +182,15 @@ def store_part(out: object, x: Operand, index: object) -> None:
     """Store into a part of the parameter `out`; see `store`."""
     ref = _memory(out, "store")
     builder = current_kernel("store")
-    if ref.param.direction is not Direction.INOUT:
+    if ref.param.direction is Direction.IN or (
+        ref.param.direction is Direction.OUT and ref.param.name not in builder.written
+    ):
         raise TraceError(
             "PTO124",
             f"store into a part of {ref.param.name}",
             values={ref.param.name: f"{ref.param.direction} {ref.type}"},
             loc=here(),
-            fix="declare the parameter InOut[...]: the rest of it stays as it was",
+            fix="declare the parameter InOut[...], the rest of which stays as it was; or store to all of it first",
         )
     value = _tile(x, "store")
     builder.emit("store_part", [ref.memory, value, *_start(builder, ref.type, index, "store")], {}, here())
