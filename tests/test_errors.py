@@ -2433,6 +2433,26 @@ def _() -> None:
     of_instructions(lambda a, out: ptoisa.TADD(a, a, ptoisa.tile(4, 8)))  # <-- PTO191
 
 
+@mistake("PTO190", TypeCheckError)
+def _() -> None:
+    of_instructions(lambda a, out: ptoisa.fori_loop(0, 4, ptoisa.TADD(a, a, a)))  # <-- PTO190
+
+
+@mistake("PTO190", TypeCheckError)
+def _() -> None:
+    of_instructions(lambda a, out: ptoisa.TPRINT("a"))  # <-- PTO190
+
+
+@mistake("PTO191", TraceError)
+def _() -> None:
+    def body(a: Any, out: Any) -> None:
+        b = ptoisa.tile(4, 8)
+        ptoisa.fori_loop(0, 4, lambda i: ptoisa.TMOV(b, a))
+        ptoisa.TADD(a, a, b)  # <-- PTO191
+
+    of_instructions(body)
+
+
 @mistake("PTO191", TraceError)
 def _() -> None:
     def body(a: Any, out: Any) -> None:
@@ -2494,9 +2514,9 @@ def _() -> None:
 
 @mistake("PTO196", TraceError)
 def _() -> None:
-    @ptoisa_kernel  # <-- PTO196
+    @ptoisa_kernel
     def k(x: In[Tile[4, 8, F32]], out: Out[Tile[4, 8, F32]]):
-        yield "TADD"
+        yield "TADD"  # <-- PTO196
 
     k.wir()
 

@@ -55,6 +55,26 @@ def test_it_is_what_a_run_counts(rows: int) -> None:
     assert (program.stats.arch, program.stats.model) == ("ascend_a2a3", "serial")
 
 
+@pytest.mark.parametrize("n", [-2, 0, 3])
+@pytest.mark.parametrize("length", [48, 41])
+def test_it_is_what_a_run_counts_of_loops(n: int, length: int) -> None:
+    @kernel
+    def walk(a: In[Tensor[None, 64, F32]], n: Scalar[DType.I32], out: Out[Tile[1, 64, F32]]):
+        def body(i: Any, acc: Any) -> Any:
+            part = pto.load(a, (i * 16, 0), (16, 64))
+            return pto.cond(i > 1, lambda: acc + pto.colsum(pto.exp(part)), lambda: acc + pto.colmax(part))
+
+        pto.store(out, pto.fori_loop(0, pto.cast(n, DType.I64), body, pto.full((1, 64), 0.0)))
+
+    @workload
+    def w(a: Any, out: Any) -> None:
+        walk(a=a, n=n, out=out)
+
+    program = w(np.zeros((length, 64), np.float32), np.zeros((1, 64), np.float32)).compile(threads=1)
+    program.run()
+    assert program.stats.total_cycles == walk.cost(a=(length, 64), n=n)
+
+
 def test_of_whole_tiles_by_default_and_of_each_model() -> None:
     whole = softmax.cost("ascend_a2a3")
     assert softmax.cost() == whole == softmax.cost("ascend_a2a3:serial")

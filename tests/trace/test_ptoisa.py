@@ -18,6 +18,7 @@ from pto_wsp import (
     Scalar,
     Tensor,
     Tile,
+    TraceError,
     TypeCheckError,
     kernel,
     pto,
@@ -32,12 +33,12 @@ F32, F16, I32, BOOL = DType.F32, DType.F16, DType.I32, DType.BOOL
 RNG = np.random.default_rng(19)
 
 
-def run(k: Any, **arrays: Any) -> None:
-    """One task of kernel k."""
+def run(of: Any, /, **arrays: Any) -> None:
+    """One task of the kernel."""
 
     @workload
     def w():
-        k(**{n: Tensor(x) if isinstance(x, np.ndarray) else x for n, x in arrays.items()})
+        of(**{n: Tensor(x) if isinstance(x, np.ndarray) else x for n, x in arrays.items()})
 
     w().compile(threads=1).run()
 
@@ -490,3 +491,148 @@ def test_types_that_do_not_fit_are_those_of_the_operation() -> None:
     with pytest.raises(TypeCheckError, match="different dtypes") as e:
         k.wir()
     assert e.value.code == "PTO102"
+
+
+@ptoisa_kernel
+def attention(
+    q: In[Tile[16, 32, F32]],
+    k: In[Tensor[None, 32, F32]],
+    v: In[Tensor[None, 32, F32]],
+    out: Out[Tile[16, 32, F32]],
+):
+    """Online softmax over keys whose number is known at the task, 8 at a time."""
+    place = ptoisa.TileType
+    mat = ptoisa.tile(16, 32, loc=place.Mat)
+    left = ptoisa.TileLeft(16, 32, F32)
+    ptoisa.TLOAD(mat, q)
+    ptoisa.TMOV(left, mat)
+    best, total, acc = ptoisa.tile(16, 1), ptoisa.tile(16, 1), ptoisa.tile(16, 32)
+    ptoisa.TEXPANDS(best, -1e30)
+    ptoisa.TEXPANDS(total, 0.0)
+    ptoisa.TEXPANDS(acc, 0.0)
+
+    def step(i: Any) -> Iterator[Any]:
+        keys, values = (ptoisa.tile(8, 32, valid=(None, 32)) for _ in range(2))
+        scores, new = ptoisa.tile(16, 8, valid=(16, None)), ptoisa.tile(16, 1)
+        yield ptoisa.TLOAD(keys, ptoisa.GlobalTensor(k, (i * 8, 0)))
+        yield ptoisa.TLOAD(values, ptoisa.GlobalTensor(v, (i * 8, 0)))
+        turned = ptoisa.tile(32, 8, valid=(32, None))
+        yield ptoisa.TTRANS(turned, keys)
+        right = ptoisa.tile(32, 8, valid=(32, None), loc=place.Right)
+        product = ptoisa.tile(16, 8, valid=(16, None), loc=place.Acc)
+        yield ptoisa.TMOV(right, turned)
+        yield ptoisa.TMATMUL(product, left, right)
+        yield ptoisa.TMOV(scores, product)
+        yield ptoisa.TROWMAX(new, scores)
+        yield ptoisa.TMAX(new, new, best)
+        yield ptoisa.TROWEXPANDEXPDIF(scores, scores, new)
+        yield ptoisa.TSUB(best, best, new)
+        yield ptoisa.TEXP(best, best)
+        yield ptoisa.TMUL(total, total, best)
+        yield ptoisa.TROWEXPANDMUL(acc, acc, best)
+        yield ptoisa.TMOV(best, new)
+        yield ptoisa.TROWSUM(new, scores)
+        yield ptoisa.TADD(total, total, new)
+        a = ptoisa.tile(16, 8, valid=(16, None), loc=place.Left)
+        b = ptoisa.tile(8, 32, valid=(None, 32), loc=place.Right)
+        c, moved = ptoisa.TileAcc(16, 32), ptoisa.tile(16, 32)
+        yield ptoisa.TMOV(a, scores), ptoisa.TMOV(b, values)
+        yield ptoisa.TMATMUL(c, a, b), ptoisa.TMOV(moved, c), ptoisa.TADD(acc, acc, moved)
+
+    ptoisa.fori_loop(0, (k.shape[0] + 7) // 8, step)
+    ptoisa.TROWEXPANDDIV(acc, acc, total)
+    ptoisa.TSTORE(out, acc)
+
+
+@pytest.mark.parametrize("keys", [1, 8, 21])
+def test_a_loop_over_a_region(keys: int) -> None:
+    q, k, v = (RNG.standard_normal((n, 32), dtype=np.float32) for n in (16, keys, keys))
+    s = q.astype(np.float64) @ k.T
+    p = np.exp(s - s.max(axis=1, keepdims=True))
+    want = p / p.sum(axis=1, keepdims=True) @ v
+    out = np.empty_like(q)
+    run(attention, q=q, k=k, v=v, out=out)
+    np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
+    again = np.empty_like(q)
+    attention.evaluate(q=q, k=k, v=v, out=again)
+    np.testing.assert_allclose(again, want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loop_carries_what_its_body_changes() -> None:
+    def carried(k: Any) -> int:
+        (loop,) = (e for e in k.wir().body.eqns if e.prim == "fori_loop")
+        return len(loop.outs)
+
+    assert carried(attention) == 3  # best, total, acc
+
+
+@pytest.mark.parametrize("n", [-1, 0, 3])
+def test_what_only_a_loop_writes_is_empty_after_it(n: int) -> None:
+    def body_of(after: Callable[[Any, Any], None]) -> Any:
+        @ptoisa_kernel
+        def k(x: In[Tile[4, 8, F32]], n: Scalar[I32], out: Out[Tile[4, 8, F32]]):
+            a, b = ptoisa.tile(4, 8), ptoisa.tile(4, 8)
+            ptoisa.TLOAD(a, x)
+
+            def body(i: Any) -> None:
+                ptoisa.TADDS(b, a, 1.0)
+                ptoisa.TMUL(a, b, b)
+
+            ptoisa.fori_loop(0, pto.cast(n, DType.I64), body)
+            after(a, b)
+            ptoisa.TSTORE(out, a)
+
+        return k
+
+    x, want = np.full((4, 8), 0.5, np.float32), np.full((4, 8), 0.5, np.float32)
+    for _ in range(n):
+        want = (want + 1) ** 2
+    out = np.empty_like(x)
+    run(body_of(lambda a, b: None), x=x, n=n, out=out)
+    np.testing.assert_array_equal(out, want)
+    with pytest.raises(TraceError, match="read before it is written") as e:
+        body_of(lambda a, b: ptoisa.TADD(a, a, b)).wir()
+    assert "only a loop wrote it" in str(e.value)
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_a_branch_gives_what_both_sides_leave(flag: bool) -> None:
+    @ptoisa_kernel
+    def k(x: In[Tile[4, 8, F32]], flag: Scalar[BOOL], out: Out[Tile[4, 8, F32]]):
+        a, b, c = (ptoisa.tile(4, 8) for _ in range(3))
+        ptoisa.TLOAD(a, x)
+
+        def then() -> Iterator[Any]:
+            yield ptoisa.TADDS(b, a, 1.0)
+            yield ptoisa.TMULS(a, a, 2.0)
+
+        def otherwise() -> None:
+            ptoisa.TMULS(b, a, 3.0)
+            ptoisa.TMOV(c, a)
+
+        ptoisa.cond(flag, then, otherwise)
+        ptoisa.cond(True, lambda: ptoisa.TMULS(b, b, 10.0), lambda: ptoisa.TMULS(b, b, 99.0))
+        ptoisa.TADD(a, a, b)
+        ptoisa.TSTORE(out, a)
+
+    x = RNG.integers(1, 9, (4, 8)).astype(np.float32)
+    out, again = np.empty_like(x), np.empty_like(x)
+    run(k, x=x, flag=flag, out=out)
+    np.testing.assert_array_equal(out, 2 * x + 10 * (x + 1) if flag else x + 30 * x)
+    k.evaluate(x=x, flag=flag, out=again)
+    np.testing.assert_array_equal(out, again)
+
+
+def test_printing(capfd: pytest.CaptureFixture[str]) -> None:
+    @ptoisa_kernel
+    def k(x: In[Tile[1, 2, F32]], out: Out[Tile[1, 2, F32]]):
+        a = ptoisa.tile(1, 2)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TPRINT(a, "loaded")
+        ptoisa.TSTORE(out, a)
+
+    x = np.array([[1.5, -2]], np.float32)
+    run(k, x=x, out=np.empty_like(x))
+    captured = capfd.readouterr()
+    assert "loaded" in captured.out + captured.err
+    assert "1.5" in captured.out + captured.err

@@ -9,7 +9,8 @@
         ptoisa.TSTORE(out, a)
 
 The destination comes first, scalars after the sources. Each instruction means the operation of `pto` that docs/operations.md names
-for it, so the kernel is one as any other. Python loops, helpers and generators may record them.
+for it, so the kernel is one as any other. Python loops, helpers and generators may record them; loops and branches that a task
+decides are `ptoisa.fori_loop(lo, hi, body)` and `ptoisa.cond(pred, then, otherwise)`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import difflib
 from typing import NoReturn
 
 from pto_wsp.errors import UnsupportedNameError, here
+from pto_wsp.trace.ptoisa.control import cond, fori_loop
 from pto_wsp.trace.ptoisa.elementwise import (
     TABS,
     TADD,
@@ -134,6 +136,7 @@ from pto_wsp.trace.ptoisa.sync import (
     PIPE_MTE3,
     PIPE_S,
     PIPE_V,
+    TPRINT,
     TSYNC,
     WITHOUT_MEANING,
     Pipe,
@@ -216,6 +219,7 @@ __all__ = [
     "TNEG",
     "TPAIRREDUCESUM",
     "TPREFETCH",
+    "TPRINT",
     "TRECIP",
     "TRELU",
     "TRESHAPE",
@@ -259,6 +263,8 @@ __all__ = [
     "TileLeft",
     "TileRight",
     "TileType",
+    "cond",
+    "fori_loop",
     "pipe_barrier",
     "set_flag",
     "tile",

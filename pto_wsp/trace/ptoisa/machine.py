@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from pto_wsp.errors import InternalError, TraceError, TypeCheckError, here, no_attribute, without_operators
 from pto_wsp.ir.build import KernelBuilder
 from pto_wsp.ir.core import TILE_DTYPES, Choice, DType
+from pto_wsp.ops.running import RunningKernel
 from pto_wsp.ops.value import Value
 
 ALIGN = 32
@@ -37,6 +40,10 @@ class Cell:
 
     value: Value | None = None
     empty: str = "nothing was written to it"
+
+    def clear(self, why: str) -> None:
+        """It holds nothing any more."""
+        self.value, self.empty = None, why
 
 
 @without_operators(
@@ -65,6 +72,7 @@ class Register:
         self.dtype = dtype
         self.loc = loc
         self.cell = Cell()
+        machine.cells.append(self.cell)
         self.address: int | None = None
 
     @property
@@ -98,6 +106,8 @@ class Register:
                 loc=here(),
                 fix="load or compute it first: ptoisa.TLOAD(tile, x), ptoisa.TEXPANDS(tile, 0.0)",
             )
+        for seen in self.machine.watchers:
+            seen.read |= {self.cell} - seen.written
         return self.cell.value
 
     def write(self, what: str, operand: str, value: Value) -> None:
@@ -115,17 +125,65 @@ class Register:
 
     def clear(self, why: str) -> None:
         """It holds nothing any more."""
-        self.cell.value, self.cell.empty = None, why
+        self.cell.clear(why)
         self.machine.overwrite(self, why)
 
 
 @dataclass(eq=False)
+class Seen:
+    """What a part of a kernel did to registers: read before it wrote to them, and written."""
+
+    read: set[Cell] = field(default_factory=set[Cell])
+    written: set[Cell] = field(default_factory=set[Cell])
+
+
+State = tuple[list[Cell], list[tuple[Value | None, str]], list["Register"], Counter[tuple[object, ...]]]
+Carried = dict[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+@dataclass(eq=False)
 class Machine:
-    """What one trace of a kernel keeps. flags: how often each was set and not waited for."""
+    """What one trace of a kernel keeps.
+
+    cells    what registers hold, in the order of their making
+    placed   the registers that TASSIGN has placed
+    flags    how often each was set and not waited for
+    carried  of each loop or branch, which of the cells there are before it it gives on, and which it leaves empty
+    """
 
     builder: KernelBuilder
+    carried: Carried
+    cells: list[Cell] = field(default_factory=list[Cell])
     placed: list[Register] = field(default_factory=list[Register])
     flags: Counter[tuple[object, ...]] = field(default_factory=Counter[tuple[object, ...]])
+    watchers: list[Seen] = field(default_factory=list[Seen])
+
+    @contextmanager
+    def watching(self) -> Generator[Seen]:
+        """See what is done to registers."""
+        self.watchers.append(Seen())
+        try:
+            yield self.watchers[-1]
+        finally:
+            self.watchers.pop()
+
+    @contextmanager
+    def inner(self) -> Generator[None]:
+        """A body, whose own registers end with it."""
+        cells, placed = len(self.cells), len(self.placed)
+        yield
+        del self.cells[cells:], self.placed[placed:]
+
+    def state(self) -> State:
+        """What `back` brings back."""
+        return list(self.cells), [(c.value, c.empty) for c in self.cells], list(self.placed), self.flags.copy()
+
+    def back(self, state: State) -> None:
+        """Let registers and flags be as they were."""
+        cells, held, placed, flags = state
+        self.cells[:], self.placed[:], self.flags = cells, placed, flags.copy()
+        for cell, (value, empty) in zip(cells, held, strict=True):
+            cell.value, cell.empty = value, empty
 
     def place(self, register: Register, address: int) -> None:
         """TASSIGN: registers of one type and size at one address are one register."""
@@ -140,15 +198,19 @@ class Machine:
 
     def overwrite(self, register: Register, why: str) -> None:
         """Registers that share bytes with `register`, which was written, hold nothing any more."""
-        a = register.bytes
+        a, lost = register.bytes, {register.cell}
         for other in self.placed if a else ():
             b = other.bytes
             if other.cell is not register.cell and other.loc is register.loc and a.start < b.stop and b.start < a.stop:
-                other.cell.value, other.cell.empty = None, why
+                other.cell.clear(why)
+                lost.add(other.cell)
+        for seen in self.watchers:
+            seen.written |= lost
 
 
 class _Current(threading.local):
     machine: Machine | None = None
+    carried: Carried | None = None
 
 
 _current = _Current()
@@ -167,10 +229,12 @@ def current_machine(what: str) -> Machine:
 
 
 class recording:  # noqa: N801 - used as a context manager
-    """`with recording(builder):` records this thread's instructions."""
+    """`with recording(builder):` records this thread's instructions. A run with numbers goes by the trace before it."""
 
     def __init__(self, builder: KernelBuilder) -> None:
-        self._machine = Machine(builder)
+        if _current.carried is None or not isinstance(builder, RunningKernel):
+            _current.carried = {}
+        self._machine = Machine(builder, _current.carried)
 
     def __enter__(self) -> Machine:
         if _current.machine is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pto_wsp import ops
 from pto_wsp.errors import TraceError, TypeCheckError, here
 from pto_wsp.ir.core import Choice
 from pto_wsp.trace.ptoisa.instruction import Event
-from pto_wsp.trace.ptoisa.machine import current_machine
+from pto_wsp.trace.ptoisa.machine import Register, current_machine
 
 
 class Pipe(Choice):
@@ -69,6 +70,20 @@ def wait_flag(src: Pipe, dst: Pipe, event: int) -> None:
             fix=f"set it first: ptoisa.set_flag(ptoisa.{src}, ptoisa.{dst}, ptoisa.EVENT_ID{event})",
         )
     machine.flags[flag] -= 1
+
+
+def TPRINT(tile: Register, label: str = "TPRINT") -> None:  # noqa: N802
+    """Print a tile register: `label`, kernel, coordinates, dtype, valid shape and values."""
+    current_machine("TPRINT")
+    if not isinstance(tile, Register) or not isinstance(label, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeCheckError(
+            "PTO190",
+            "TPRINT takes a tile register and a text",
+            values={"got": f"{tile!r}, {label!r}"[:80]},
+            loc=here(),
+            fix='write ptoisa.TPRINT(tile, "label")',
+        )
+    ops.debug_print(label, tile.read("TPRINT", "tile"))
 
 
 def pipe_barrier(pipe: Pipe) -> None:
