@@ -83,6 +83,12 @@ template <class V, int rows> PTO_WSP_INLINE void block_of(const Block& t) {
   else block<V, rows, 1>(t);
 }
 
+// One or two rows of a: b is read once, in rows as long as registers allow, so that it comes from memory in one stream.
+template <class V> void wide_rows(const Block& t, int rows) {
+  if (rows == 1) block<V, 1, wide_vectors>(t);
+  else block<V, 2, wide_vectors>(t);
+}
+
 template <class V> void block_rows(const Block& t, int rows) {
   static_assert(tile_rows <= 8);
   switch (rows) {
@@ -174,7 +180,14 @@ template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const M
     const int rows = least(piece_m, m - i0);
     const Matrix piece = {a.at(i0, 0), a.down, a.right};
     const Matrix lines = direct_a ? piece : copy_lines<T>(packed_a, piece, rows, k);
-    for (int j = 0; j < n; j += panel) {
+    const int step = 16 * wide_vectors;
+    int j = 0;
+    for (; rows <= 2 && j + step <= whole; j += step) {
+      const Block t = {{lines.p, lines.down, lines.right}, b.at(0, j), b.down, acc == nullptr ? nullptr : acc + i0 * acc_rs + 4 * j, acc_rs,
+                       c + i0 * call.dst_rs + 4 * j, call.dst_rs, k, step};
+      wide_rows<V>(t, rows);
+    }
+    for (; j < n; j += panel) {
       Block t = {};
       t.b = j < whole ? b.at(0, j) : packed_b + std::ptrdiff_t{4} * (j - whole) * k;
       t.b_down = j < whole ? b.down : 4 * panel;

@@ -25,6 +25,7 @@ from pto_wsp import (
     Tensor,
     TensorSpec,
     Tile,
+    empty,
     item,
     kernel,
     pto,
@@ -34,7 +35,7 @@ from pto_wsp.tools.bench.arms import Arms, Array, Call, has_jax, in_n_eps, jitte
 
 DIM, PAGE = 128, 16
 GROUP = 8  # pages of a step, as long as there are so many
-QUERIES, KEYS = 64, 128  # rows of a task of the causal form, and keys of a step
+QUERIES, KEYS = 128, 128  # rows of a task of the causal form, and keys of a step
 PADDED = "jax.jit padded to {} and masked"
 UNROLLED = "jax.jit unrolled over the four static lengths"
 NUMPY = "numpy per sequence and head"
@@ -65,7 +66,7 @@ def decode_head(
     k: In[Tensor[None, PAGE, DIM, DType.F32]],
     v: In[Tensor[None, PAGE, DIM, DType.F32]],
     table: In[Tensor[None, DType.I32]],
-    length: Scalar[DType.I64],
+    length: Scalar[DType.I32],
     out: Out[Tile[1, DIM, DType.F32]],
 ) -> None:
     """One head of one sequence: position p lies in page table[p // PAGE] of k and v."""
@@ -90,25 +91,34 @@ def decode_head(
 
 
 @kernel
+def turn(x: In[Tensor], out: Out[Tensor]) -> None:
+    pto.store(out, pto.transpose(x))
+
+
+@kernel
 def prefill_tile(
     q: In[Tile[QUERIES, DIM, DType.F32]],
-    k: In[Tensor[None, DIM, DType.F32]],
+    k: In[Tensor[None, DIM, KEYS, DType.F32]],
     v: In[Tensor[None, DIM, DType.F32]],
-    first: Scalar[DType.I64],
+    first: Scalar[DType.I32],
     out: Out[Tile[QUERIES, DIM, DType.F32]],
 ) -> None:
-    """QUERIES rows from position `first` on, of one head: each sees the keys up to its own position."""
+    """QUERIES rows from position `first` on, of one head: each sees the keys up to its own position. k: tiles of keys, turned."""
     query = q * (1 / math.sqrt(DIM))
 
+    def scores(j: Any) -> Any:
+        return pto.matmul(query, pto.load(k, (j, 0, 0), (DIM, KEYS)))
+
+    def values(j: Any) -> Any:
+        return pto.load(v, (j * KEYS, 0), (KEYS, DIM))
+
     def step(j: Any, carry: Any) -> Any:
-        keys, values = (pto.load(x, (j * KEYS, 0), (KEYS, DIM)) for x in (k, v))
-        return attend(carry, [pto.matmul(query, keys, transpose_b=True)], [values])
+        return attend(carry, [scores(j)], [values(j)])
 
     def last(j: Any, carry: Any) -> Any:
-        keys, values = (pto.load(x, (j * KEYS, 0), (KEYS, DIM)) for x in (k, v))
-        s = pto.matmul(query, keys, transpose_b=True)
+        s = scores(j)
         ahead = pto.iota(s.shape, axis=1) - pto.iota(s.shape, axis=0)
-        return attend(carry, [pto.where(ahead > first - j * KEYS, -math.inf, s)], [values])
+        return attend(carry, [pto.where(ahead > first - j * KEYS, -math.inf, s)], [values(j)])
 
     seen = first // KEYS  # steps all of whose keys all rows see
     carry = pto.fori_loop(0, seen, step, nothing_yet(QUERIES))
@@ -128,11 +138,16 @@ def decode(q: Tensor, k: Tensor, v: Tensor, table: Tensor, lengths: Tensor, out:
 
 
 @workload
-def prefill(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    """q, k, v, out [heads, seq, DIM]."""
-    for h in P(q.shape[0]):
+def prefill(q: Any, k: Any, v: Any, out: Any) -> None:
+    """q, k, v, out [heads, seq, DIM]; seq is a multiple of KEYS. Tiles of keys are turned once: products then run in order."""
+    heads, seq, _ = q.shape
+    turned = empty((heads, seq // KEYS, DIM, KEYS), DType.F32)
+    for h in P(heads):
+        for j in P(seq // KEYS):
+            turn[h, j](x=k[h, j * KEYS : (j + 1) * KEYS], out=turned[h, j])
+    for h in P(heads):
         for i in P(q[0].tiles(QUERIES)):
-            prefill_tile[h, i](q=q[h, i], k=k[h], v=v[h], first=i * QUERIES, out=out[h, i])
+            prefill_tile[h, i](q=q[h, i], k=turned[h], v=v[h], first=i * QUERIES, out=out[h, i])
 
 
 def compiled_decode(heads: int, threads: int) -> Program:

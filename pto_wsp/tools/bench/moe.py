@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,8 @@ def add(x: In[Tensor], weight: In[Tensor], out: InOut[Tensor]) -> None:
 
 
 @workload
-def moe(x: Tensor, w_gate: Tensor, w1: Tensor, w2: Tensor, choice: Tensor, weight: Tensor, out: Tensor) -> None:
+def moe(x: Any, w_gate: Any, w1: Any, w2: Any, choice: Any, weight: Any, out: Any) -> None:
+    """x, out [tokens, hidden]; w1 [experts, hidden, ffn]; w2 [experts, ffn, hidden]; choice and weight are filled."""
     (tokens, hidden), (top, _), experts = x.shape, choice.shape, w1.shape[0]
     for i in P(x.tiles(GATE_TILE)):
         gate[i](x=x[i], w=w_gate, weight=weight[i], choice=choice[:, i], top=top)
@@ -119,7 +121,7 @@ def moe_row(shape: Mapping[str, Any], flops: int, threads: int) -> Arms:
     peers: dict[str, Call] = {"numpy loop over experts": lambda: by_numpy(x, w_gate, w1, w2, top)}
     if has_jax():
         for name, form in zip(PEERS, (_masked, _padded, _ragged), strict=True):
-            peers[name] = jitted(lambda jnp, *a, form=form: form(jnp, *a, top), x, w_gate, w1, w2)
+            peers[name] = jitted(partial(form, top), x, w_gate, w1, w2)
     return Arms(program.run, error, flops=flops, peers=peers, missing=() if has_jax() else PEERS)
 
 
@@ -143,7 +145,7 @@ def _routing(jnp: Any, x: Any, w_gate: Any, top: int) -> tuple[Any, Any]:
     return jax.nn.softmax(best), index
 
 
-def _masked(jnp: Any, x: Any, w_gate: Any, w1: Any, w2: Any, top: int) -> Any:
+def _masked(top: int, jnp: Any, x: Any, w_gate: Any, w1: Any, w2: Any) -> Any:
     """Every expert for every token; the weights of those not chosen are 0."""
     jax = importlib.import_module("jax")
     weight, index = _routing(jnp, x, w_gate, top)
@@ -156,7 +158,7 @@ def _masked(jnp: Any, x: Any, w_gate: Any, w1: Any, w2: Any, top: int) -> Any:
     return jax.lax.scan(one, jnp.zeros_like(x), (jnp.arange(w1.shape[0]), w1, w2))[0]
 
 
-def _padded(jnp: Any, x: Any, w_gate: Any, w1: Any, w2: Any, top: int) -> Any:
+def _padded(top: int, jnp: Any, x: Any, w_gate: Any, w1: Any, w2: Any) -> Any:
     """Every expert for CAPACITY tokens; tokens beyond are dropped (with this routing there are none)."""
     weight, index = _routing(jnp, x, w_gate, top)
     of, experts = index.reshape(-1), w1.shape[0]
@@ -170,7 +172,7 @@ def _padded(jnp: Any, x: Any, w_gate: Any, w1: Any, w2: Any, top: int) -> Any:
     return jnp.zeros_like(x).at[order // top].add(y)
 
 
-def _ragged(jnp: Any, x: Any, w_gate: Any, w1: Any, w2: Any, top: int) -> Any:
+def _ragged(top: int, jnp: Any, x: Any, w_gate: Any, w1: Any, w2: Any) -> Any:
     lax = importlib.import_module("jax").lax
     weight, index = _routing(jnp, x, w_gate, top)
     of = index.reshape(-1)

@@ -10,7 +10,7 @@ import numpy as np
 from pto_wsp import DType, In, Out, P, Tensor, kernel, pto, workload
 from pto_wsp.tools.bench.arms import Arms, Call, has_jax, in_n_eps, jitted
 
-ROWS, COLS = 256, 256  # of a task's result
+ROWS, COLS = 512, 256  # of a task's result: b is packed once for each task
 
 
 @kernel
@@ -30,6 +30,10 @@ def batched(a: Tensor, b: Tensor, out: Tensor) -> None:
     """a, b, out [batch, n, n]: a task for each product."""
     for i in P(a.shape[0]):
         product[i](a=a[i], b=b[i], out=out[i])
+
+
+def _product(jnp: Any, x: Any, y: Any) -> Any:
+    return jnp.matmul(x, y)
 
 
 def _peers(names: Mapping[str, Call]) -> dict[str, Any]:
@@ -78,5 +82,5 @@ def bmm_row(shape: Mapping[str, int], flops: int, threads: int) -> Arms:
 
     peers: dict[str, Call] = {"numpy": lambda: np.matmul(a, b, out=c)}
     if has_jax():
-        peers["jax.jit"] = jitted(lambda jnp, x, y: jnp.matmul(x, y), a, b)
+        peers["jax.jit"] = jitted(_product, a, b)
     return Arms(program.run, error, flops=flops, **_peers(peers))
