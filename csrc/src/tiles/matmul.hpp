@@ -137,12 +137,15 @@ template <class T> void turn(std::byte* out, int width, const Matrix& in, int ro
 
 // Element (k, i) of a panel is in(i, k): panels of `width` rows of `in`, each [depth][width], rows that do not exist are zeros.
 template <class T> void pack(std::byte* out, int width, const Matrix& in, int rows, int depth) {
+  if (in.right != T::size || in.down == T::size) {
+    // Along what lies side by side in memory: all panels grow together.
+    for (int k = 0; k < depth; ++k)
+      for (int r = 0; r < rows; r += width)
+        widen_row<T>(out + std::ptrdiff_t{4} * (std::ptrdiff_t{r} * depth + k * width), in.at(r, k), in.down, rows - r < width ? rows - r : width, width);
+    return;
+  }
   for (int r = 0; r < rows; r += width, out += std::ptrdiff_t{4} * width * depth) {
     const int count = rows - r < width ? rows - r : width;
-    if (in.right != T::size || in.down == T::size) {
-      for (int k = 0; k < depth; ++k) widen_row<T>(out + std::ptrdiff_t{4} * k * width, in.at(r, k), in.down, count, width);
-      continue;
-    }
     for (int k = 0; k < depth && count < width; ++k)
       for (int i = count; i < width; ++i) std::memset(out + std::ptrdiff_t{4} * (k * width + i), 0, 4);
     for (int k = 0; k < depth; k += 16)
