@@ -28,7 +28,7 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import RESERVED
 from pto_wsp.ir.facts import Facts, derive
-from pto_wsp.ir.scalars import scalar_type
+from pto_wsp.ir.scalars import can_fail, scalar_type
 
 DATA = ("element",)
 """Primitives whose scalar results are read from tensors inside of the kernel."""
@@ -43,6 +43,7 @@ class Scope:
     repeats  it is the body of a loop
     loads    values of parameters that are known here, by parameter and count of stores
     scalars  scalars that are known here, by what computes them
+    names    what its parameters and equations bind
     controls how many loops and branches it has so far
     """
 
@@ -51,6 +52,7 @@ class Scope:
     eqns: list[Eqn] = field(default_factory=list[Eqn])
     loads: dict[tuple[str, int], Var] = field(default_factory=dict[tuple[str, int], Var])
     scalars: dict[object, Var] = field(default_factory=dict[object, Var])
+    names: set[str] = field(default_factory=set[str])
     controls: int = 0
 
 
@@ -129,7 +131,9 @@ class KernelBuilder:
 
     def append(self, eqn: Eqn, scope: Scope | None = None) -> None:
         """Add an equation to the region that is open, or to one around it."""
-        (scope or self.scopes[-1]).eqns.append(eqn)
+        scope = scope or self.scopes[-1]
+        scope.eqns.append(eqn)
+        scope.names.update(v.name for v in eqn.outs)
         self._begun += 1
 
     def emit(
@@ -179,16 +183,21 @@ class KernelBuilder:
         scope.loads[key] = self.value("load", [Var(name, self.params[name].type)], {}, here(), scope)
         return scope.loads[key]
 
-    def scalar(self, prim: str, ins: Sequence[In], params: dict[str, Param], *, first: bool = False) -> Var:
-        """A scalar that is computed once in a region and those inside of it. first: where the kernel begins, as what it is made
-        of are parameters."""
+    def scalar(self, prim: str, ins: Sequence[In], params: dict[str, Param]) -> Var:
+        """A scalar that is computed once in a region and those inside of it: where all that it is made of is known, unless it can
+        fail. So what is the same in all iterations of a loop is known outside of it."""
         key = (prim, tuple(x.key if isinstance(x, Literal) else x for x in ins), tuple(sorted(params.items())))
         for scope in reversed(self.scopes):
             if key in scope.scalars:
                 return scope.scalars[key]
-        scope = self.scopes[0] if first else self.scopes[-1]
+        scope = self.scopes[-1] if _can_fail(prim, ins, params) else self._home(ins)
         scope.scalars[key] = self.value(prim, ins, params, here(), scope)
         return scope.scalars[key]
+
+    def _home(self, ins: Sequence[In]) -> Scope:
+        """The outermost region in which all operands are known."""
+        names = {x.name for x in ins if isinstance(x, Var)}
+        return next((s for s in reversed(self.scopes) if names & s.names), self.scopes[0])
 
     def _before_loops(self) -> Scope:
         return next(s for s in reversed(self.scopes) if not s.repeats)
@@ -213,7 +222,14 @@ class KernelBuilder:
     # regions
 
     def place(self) -> tuple[int, ...]:
-        """The place of a loop or branch that begins here."""
+        """The place of a loop or branch that begins here. Raises CompileError where it is nested too deep."""
+        if len(self.scopes) > MAX_NESTING:
+            raise CompileError(
+                "PTO405",
+                f"loops and branches of a kernel nested deeper than {MAX_NESTING}",
+                loc=here(),
+                fix="write several loops as one over their product",
+            )
         scope = self.scopes[-1]
         scope.controls += 1
         return (*scope.place, scope.controls)
@@ -223,25 +239,20 @@ class KernelBuilder:
         self, params: Sequence[Var] = (), place: tuple[int, ...] = (), *, repeats: bool = False
     ) -> Generator[Callable[[], Region]]:
         """What is emitted inside becomes a region, which the function given makes when all is there. repeats: it is a loop's."""
-        if len(self.scopes) > MAX_NESTING:
-            raise CompileError(
-                "PTO405",
-                f"loops and branches of a kernel nested deeper than {MAX_NESTING}",
-                loc=here(),
-                fix="write several loops as one over their product",
-            )
-        scope = Scope(place, repeats)
+        scope = Scope(place, repeats, names={v.name for v in params})
         self.scopes.append(scope)
         try:
             yield lambda: Region(tuple(params), tuple(scope.eqns))
         finally:
             self.scopes.pop()
-            self._ended |= {v.name for v in params}
-            self._ended |= {v.name for eqn in scope.eqns for v in eqn.outs}
+            self._ended |= scope.names
 
     def mark(self) -> Mark:
         """What `back` brings back."""
-        scopes = tuple(replace(s, eqns=list(s.eqns), loads=dict(s.loads), scalars=dict(s.scalars)) for s in self.scopes)
+        scopes = tuple(
+            replace(s, eqns=list(s.eqns), loads=dict(s.loads), scalars=dict(s.scalars), names=set(s.names))
+            for s in self.scopes
+        )
         names = (frozenset(self._used), self._begun)
         return Mark(
             names, dict(self.stored), frozenset(self.written), frozenset(self.data), frozenset(self._ended), scopes
@@ -254,7 +265,16 @@ class KernelBuilder:
         self._ended = set(mark.ended)
         for scope, was in zip(self.scopes, mark.scopes, strict=True):
             scope.eqns[:] = was.eqns
-            scope.loads, scope.scalars, scope.controls = dict(was.loads), dict(was.scalars), was.controls
+            scope.loads, scope.scalars, scope.names = dict(was.loads), dict(was.scalars), set(was.names)
+            scope.controls = was.controls
+
+
+def _can_fail(prim: str, ins: Sequence[In], params: dict[str, Param]) -> bool:
+    """Whether some operands make an operation on scalars an error."""
+    if PRIMITIVES[prim].dialect is not Dialect.SCALAR:
+        return False
+    dtypes = [t.dtype for t in map(operand_type, ins) if isinstance(t, ScalarType)]
+    return can_fail(prim, params, dtypes, [x.value if isinstance(x, Literal) else None for x in ins])
 
 
 def result_type(prim: str, ins: Sequence[In], params: dict[str, Param]) -> TileType | ScalarType | None:

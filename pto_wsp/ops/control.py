@@ -41,19 +41,19 @@ def fori_loop(lo: Any, hi: Any, body: Callable[[Any, Any], Any], init: Any) -> A
     if not callable(body):
         raise _mistake("fori_loop: its body is no function", {"body": repr(body)[:80]}, "give body(i, carry) -> carry")
     low, high = (integer(builder, x, f"fori_loop: {word}") for x, word in ((lo, "lo"), (hi, "hi")))
-    _check_trips(builder, low, high, loc)
+    _check_trips(builder, low, high, {"lo": lo, "hi": hi}, loc)
     leaves, tree = flatten(init)
     ins = (low, high, *(_leaf(builder, x, None, "fori_loop") for x in leaves))
     loop = _Loop(builder, body, tree, ins, loc)
     return loop.run() if isinstance(builder, RunningKernel) else loop.trace()
 
 
-def _check_trips(builder: KernelBuilder, low: In, high: In, loc: Location) -> None:
+def _check_trips(builder: KernelBuilder, low: In, high: In, given: dict[str, object], loc: Location) -> None:
     if builder.is_data((low, high)):
         raise TraceError(
             "PTO136",
             "how often fori_loop runs depends on an element that the kernel reads",
-            values={"lo": low, "hi": high},
+            values=given,
             loc=loc,
             fix="make it a Scalar parameter, which the workload reads: k(n=item(lens[b]), ...); then the cost of a task is known "
             "when it is issued",

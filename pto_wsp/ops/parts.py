@@ -126,6 +126,8 @@ def _size(t: Type, k: int) -> int | None:
 
 def _valid(builder: KernelBuilder, x: Memory, k: int, start: In, length: int) -> Dim:
     """How many of `length` elements from `start` on there are in dimension k of x: all where that can be seen, else a scalar."""
+    if length == 1:
+        return 1
     size, at = _size(x.type, k), facts_of(start, builder.facts)
     if size is not None and (at.high + length <= size or (size % length == 0 and at.divisor % length == 0)):
         return length

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pto_wsp.errors import InternalError
-from pto_wsp.ir.build import Control, KernelBuilder, Scope, tracing_kernel
+from pto_wsp.ir.build import Control, KernelBuilder, Mark, Scope, tracing_kernel
 from pto_wsp.ir.core import PRIMITIVES, Eqn, Literal, Var
 from pto_wsp.ir.evaluate_kernel import Numbers
 from pto_wsp.ops.value import Value
@@ -30,15 +30,21 @@ class RunningKernel(KernelBuilder):
         super().append(eqn, scope)
         self._run(eqn)
 
+    def back(self, mark: Mark) -> None:
+        """To a point of the trace. What it knows there from regions that did not run, and computed before them, is computed now."""
+        known = [scope.names for scope in self.scopes]
+        super().back(mark)
+        for scope, was, names in zip(self.scopes, mark.scopes, known, strict=True):
+            made = {v.name: e for e in was.eqns for v in e.outs}
+            for var in (*was.loads.values(), *was.scalars.values()):
+                if var.name not in names:
+                    self._run(made[var.name])
+                    names.add(var.name)
+            scope.names = names
+
     def leave(self, control: Control, given: Sequence[Any]) -> list[Value]:
         """After a loop or branch that gave these values: what stands for its results."""
         self.back(control.after)
-        for scope in control.after.scopes:
-            made = {v.name: e for e in scope.eqns for v in e.outs}
-            # what the trace found in a region that did not run, and computed before it
-            for var in (*scope.loads.values(), *scope.scalars.values()):
-                if var.name not in self.numbers.values:
-                    self._run(made[var.name])
         self.numbers.bind_all(control.eqn.outs, given)
         return [Value(self, v) for v in control.eqn.outs]
 

@@ -43,7 +43,7 @@ SCALAR_OPS = {
 
 def extent(builder: KernelBuilder, dim: str) -> Var:
     """An extent of a parameter ("x.rows", "x.0") as a scalar."""
-    var = builder.scalar("dim", [], {"of": dim}, first=True)
+    var = builder.scalar("dim", [], {"of": dim})
     builder.facts[var.name] = Facts(0, *most(builder, dim))
     builder.extents[var.name] = dim
     return var
@@ -70,7 +70,7 @@ def widened(builder: KernelBuilder, var: Var) -> Var:
         raise InternalError(f"{var.type} as a scalar")
     if var.type.dtype in SCALAR_DTYPES and var.name not in builder.params:
         return var
-    return builder.scalar("widen", [var], {}, first=var.name in builder.params)
+    return builder.scalar("widen", [var], {})
 
 
 def narrowed(builder: KernelBuilder, var: Var, dtype: DType) -> Var:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The structure around values: `kind` is tuple, list, dict, a named tuple, or None where the value itself stands."""
+    """The structure around values: `kind` is tuple, list, dict, a named tuple, None's type; or None where a value itself stands."""
 
     kind: type | None
     parts: tuple[Tree, ...] = ()
@@ -18,6 +19,8 @@ class Tree:
     def __str__(self) -> str:
         if self.kind is None:
             return "a value"
+        if self.kind is NoneType:
+            return "None"
         inner = [f"{k!r}: {t}" for k, t in zip(self.keys, self.parts, strict=True)] if self.keys else self.parts
         return f"{self.kind.__name__}({', '.join(map(str, inner))})"
 
@@ -28,6 +31,8 @@ class Tree:
     def _build(self, leaves: Iterator[Any]) -> Any:
         if self.kind is None:
             return next(leaves)
+        if self.kind is NoneType:
+            return None
         values = [t._build(leaves) for t in self.parts]
         if self.kind is dict:
             return dict(zip(self.keys, values, strict=True))
@@ -35,9 +40,9 @@ class Tree:
 
 
 def flatten(x: Any) -> tuple[list[Any], Tree]:
-    """The values in x, in order, and the structure around them; None is an empty tuple."""
+    """The values in x, in order, and the structure around them; None has none."""
     if x is None:
-        return [], Tree(tuple)
+        return [], Tree(NoneType)
     if isinstance(x, dict):
         keys, values = tuple(x), list(x.values())
     elif isinstance(x, (tuple, list)):

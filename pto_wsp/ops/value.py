@@ -178,6 +178,12 @@ class Value:
     def __or__(self, o: Operand) -> Value:
         return _op("logical_or", self, o)
 
+    def __rand__(self, o: Operand) -> Value:
+        return _op("logical_and", o, self)
+
+    def __ror__(self, o: Operand) -> Value:
+        return _op("logical_or", o, self)
+
     def __floordiv__(self, o: Operand) -> Value:
         return _op("floordiv", self, o)
 

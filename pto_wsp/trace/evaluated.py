@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import TypeCheckError, here
+from pto_wsp.errors import BoundsError, TypeCheckError, here
 from pto_wsp.ir.core import SHORT_DTYPES, DType, RegionType, TileType
 from pto_wsp.ir.evaluate import Array, round_integer, round_to
 from pto_wsp.ops.value import is_number
@@ -70,9 +70,14 @@ def _check(label: str, name: str, t: TileType | RegionType, array: Array) -> Non
 
 def _scalar(label: str, name: str, dtype: DType, x: Any) -> Array:
     value = x.item() if isinstance(x, np.generic) else x
-    if not is_number(value) or isinstance(value, bool) is not (dtype is DType.BOOL):
+    fits = isinstance(value, bool) is (dtype is DType.BOOL) and not (isinstance(value, float) and not dtype.is_float)
+    if not is_number(value) or not fits:
         raise _misfit("PTO142", label, name, f"is {type(x).__name__}", f"give a number that {dtype} holds")
-    return round_integer(dtype, value) if isinstance(value, int) else round_to(dtype, np.asarray(value))
+    try:
+        return round_integer(dtype, value) if isinstance(value, int) else round_to(dtype, np.asarray(value))
+    except BoundsError as e:
+        e.loc = here()
+        raise
 
 
 @contextmanager
