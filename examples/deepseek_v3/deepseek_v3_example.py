@@ -37,7 +37,7 @@ TOKENS, HIDDEN, FFN, EXPERTS, TOP, HEADS = 100, 1024, 256, 256, 8, 8
 LENGTHS = (128, 1000, 2048, 8192)
 TIERS = (512, 2048, 8192)
 EPS = 1e-6
-CYCLES = {"attention": 505_918, "rmsnorm": 40_500, "ffn": 2_236_014, "moe": 13_263_000, "integration": 97_566}
+CYCLES = {"attention": 405_546, "rmsnorm": 40_500, "ffn": 1_778_400, "moe": 10_558_400, "integration": 78_348}
 
 
 @kernel
