@@ -14,7 +14,7 @@ from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import Kernel, RegionType, ScalarType, TileType
 from pto_wsp.ir.scalars import Number
 from pto_wsp.ops.value import is_number, literal
-from pto_wsp.passes.canonicalize import canonicalize_kernel
+from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
 from pto_wsp.trace.kernel import KernelFunction

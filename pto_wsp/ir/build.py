@@ -284,7 +284,7 @@ def result_type(prim: str, ins: Sequence[In], params: dict[str, Param]) -> TileT
     if p.dialect is Dialect.SCALAR:
         dtypes = [t.dtype for t in types if isinstance(t, ScalarType)]
         if len(dtypes) != len(types):
-            raise InternalError(f"{prim} of a tile")
+            raise TypeError(f"{prim} of a tile")
         return ScalarType(scalar_type(prim, params, dtypes))
     if p.type is None:
         raise InternalError(f"{prim} has no type rule")

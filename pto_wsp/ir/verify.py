@@ -192,11 +192,15 @@ def _verify_scalar(eqn: Eqn, scope: Scope) -> None:
     dtypes = [t.dtype for t in types if isinstance(t, ScalarType)]
     if len(dtypes) != len(types) or eqn.regions or IndexType() in types:
         raise broken(eqn, "takes scalars")
-    if eqn.params.get("checked", True) is not True or not set(eqn.params) <= {"checked", "to"}:
-        raise broken(eqn, "has the parameters checked and to")
+    _verify_scalar_params(eqn)
     want = ScalarType(scalar_type(eqn.prim, eqn.params, dtypes))
     if [v.type for v in eqn.outs] != [want]:
         raise broken(eqn, f"its type is {want}")
+
+
+def _verify_scalar_params(eqn: Eqn) -> None:
+    if eqn.params.get("checked", True) is not True or not set(eqn.params) <= {"checked", "to"}:
+        raise broken(eqn, "has the parameters checked and to")
 
 
 def verify_kernel(kernel: Kernel) -> None:
@@ -332,6 +336,8 @@ def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], bound: set
         raise broken(eqn, "not an operation of kernels")
     params = {p.name: p for p in kernel.params}
     _verify_operands(eqn, kernel, known)
+    if prim.dialect is Dialect.SCALAR:
+        _verify_scalar_params(eqn)
     memory = eqn.prim in _MEMORY
     if eqn.prim == "dim" and eqn.params.get("of") not in extents_of(kernel):
         raise broken(eqn, "names no extent of a parameter")

@@ -1,12 +1,6 @@
 """Drop what has no effect, and compute nothing twice.
 
-    before:  a: f32<8x8> = load x            after:   a: f32<8x8> = load x
-             b: f32<8x8> = load x                     c: f32<8x8> = mul a a
-             c: f32<8x8> = mul a b                    store out c
-             d: f32<8x8> = exp c
-             store out c
-
-In workloads: loops of extent 0, loops, scopes and branches without equations, and scalars that nothing uses disappear; of a
+In workloads (for kernels see `canonicalize_kernel`): loops of extent 0, loops, scopes and branches without equations, and scalars that nothing uses disappear; of a
 condition that is known the branch taken stays. What can fail stays, and so do reads: they are boundaries of the run. Temporaries
 that no equation names take no memory.
 
@@ -23,29 +17,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pto_wsp.ir.control import DIM_PARAMS, renamed_params, renamed_type
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Axis,
     Dialect,
     Eqn,
-    In,
     IndexType,
-    Kernel,
     Literal,
     Region,
     Role,
     ScalarType,
-    TileType,
     TokenType,
     Var,
     View,
     Wir,
-    operand_type,
 )
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.ir.scalars import can_fail
 from pto_wsp.ir.tasks import bound_vars, used_names, value_type
+from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 
 
 def canonicalize(wir: Wir) -> Wir:
@@ -140,101 +130,3 @@ def _without_tokens(body: Region) -> Region:
 def canonicalize_kernels(wir: Wir) -> Wir:
     """Common subexpressions and dead equations of kernels alone: equations of the workload keep their numbers."""
     return replace(wir, kernels=tuple(map(canonicalize_kernel, wir.kernels)))
-
-
-def canonicalize_kernel(kernel: Kernel) -> Kernel:
-    """A load is the same as an earlier one of the same parameter when nothing was stored to it in between."""
-    region = _Common().region(kernel.body, {})
-    return replace(kernel, body=_live(region, set()))
-
-
-class _Common:
-    """Gives equations that compute what an earlier one did the earlier one's name."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, In] = {}
-        self.stores: dict[str, int] = {}
-
-    def region(self, region: Region, same: dict[object, Var]) -> Region:
-        """`same`: the values there are, by what they are."""
-        same = dict(same)
-        params = tuple(Var(v.name, renamed_type(v.type, self.known)) for v in region.params)
-        self.known |= {old.name: new for old, new in zip(region.params, params, strict=True) if old != new}
-        eqns = [new for eqn in region.eqns for new in self.eqn(eqn, same)]
-        return Region(params, tuple(eqns))
-
-    def eqn(self, eqn: Eqn, same: dict[object, Var]) -> tuple[Eqn, ...]:
-        ins: tuple[In, ...] = tuple(self.known.get(x.name, x) if isinstance(x, Var) else x for x in eqn.ins)
-        outs = tuple(Var(v.name, renamed_type(v.type, self.known)) for v in eqn.outs)
-        self.known |= {old.name: new for old, new in zip(eqn.outs, outs, strict=True) if old != new}
-        if eqn.regions:
-            stored = {_target(e) for e in eqn.walk() if e.prim in _STORES}
-            regions: list[Region] = []
-            for r in eqn.regions:
-                self._forget(stored)  # an iteration may come after one that stored, a branch after the other
-                regions.append(self.region(r, same))
-            self._forget(stored)
-            return (replace(eqn, ins=ins, outs=outs, regions=tuple(regions)),)
-        params = renamed_params(eqn.params, self.known)
-        new = replace(eqn, ins=ins, outs=outs, params=params)
-        if eqn.prim in _STORES:
-            self._forget({_target(new)})
-        if not outs:
-            return (new,)
-        operands = tuple(
-            (x.name, self.stores.get(x.name, 0)) if isinstance(x, Var) else x.key if isinstance(x, Literal) else x
-            for x in ins
-        )
-        key = (eqn.prim, operands, tuple(sorted(params.items(), key=str)), outs[0].type)
-        if key in same:
-            self.known[eqn.outs[0].name] = same[key]
-            return ()
-        same[key] = outs[0]
-        return (new,)
-
-    def _forget(self, names: set[str]) -> None:
-        for name in names:
-            self.stores[name] = self.stores.get(name, 0) + 1
-
-
-_STORES = ("store", "store_part")
-_MAY_FAULT = ("load_part", "element")
-
-
-def _target(eqn: Eqn) -> str:
-    assert isinstance(eqn.ins[0], Var)
-    return eqn.ins[0].name
-
-
-def _live(region: Region, live: set[str]) -> Region:
-    """Without equations whose value nothing uses; `live` has the names used after it, and then those used in it."""
-    kept: list[Eqn] = []
-    for eqn in reversed(region.eqns):
-        # what valid shapes must fulfil is part of the meaning, even where the value is not used
-        needed = not eqn.outs or eqn.regions or any(v.name in live for v in eqn.outs) or _checks(eqn)
-        if not needed and not _may_fail(eqn):
-            continue
-        new = replace(eqn, regions=tuple(_live(r, live) for r in reversed(eqn.regions))[::-1])
-        live |= {x.name for x in eqn.ins if isinstance(x, Var)}
-        live |= {d for key in DIM_PARAMS if isinstance(d := eqn.params.get(key), str)}
-        values = (*eqn.outs, *(v for r in eqn.regions for v in r.params))
-        live |= {
-            d
-            for v in values
-            if isinstance(v.type, TileType)
-            for d in (v.type.vrows, v.type.vcols)
-            if isinstance(d, str)
-        }
-        kept.append(new)
-    return replace(region, eqns=tuple(reversed(kept)))
-
-
-def _may_fail(eqn: Eqn) -> bool:
-    return eqn.prim in _MAY_FAULT or (PRIMITIVES[eqn.prim].dialect is Dialect.SCALAR and not _cannot_fail(eqn))
-
-
-def _checks(eqn: Eqn) -> bool:
-    if PRIMITIVES[eqn.prim].dialect is not Dialect.TILE:
-        return False
-    rule = PRIMITIVES[eqn.prim].type
-    return rule is not None and bool(rule(dict(eqn.params), *(operand_type(x) for x in eqn.ins)).checks)

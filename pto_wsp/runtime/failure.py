@@ -10,7 +10,7 @@ from pto_wsp.artifact.container import damaged
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
 from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, TileAt, Var, View, ViewDim, written_tensors
 from pto_wsp.ir.text import show_view
-from pto_wsp.passes.canonicalize import canonicalize_kernel
+from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.places import Place, Places
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks

@@ -8,7 +8,7 @@ from pto_wsp.ir.core import Kernel
 from pto_wsp.ir.evaluate_kernel import run_kernel
 from pto_wsp.ir.text import parse_kernel, show_kernel
 from pto_wsp.ir.verify import verify_kernel
-from pto_wsp.passes.canonicalize import canonicalize_kernel
+from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
 
 
