@@ -185,12 +185,12 @@ class Numbers:
         for c in typed.checks:
             a, b = self.dim(c.a), self.dim(c.b)
             if not (a == b if c.rel == "eq" else a >= b):
-                raise KernelError(
-                    "PTO710",
-                    f"{eqn.prim}: valid shapes differ",
-                    values={str(c.a): a, str(c.b): b},
-                    fix="give tiles of equal valid shape",
-                )
+                values = {str(d): n for d, n in ((c.a, a), (c.b, b)) if isinstance(d, str)}
+                if eqn.prim == "restrict":
+                    what, fix = "restrict to a shape that is not there", "give extents of 1 up to what is valid"
+                else:
+                    what, fix = f"{eqn.prim}: valid shapes differ", "give tiles of equal valid shape"
+                raise KernelError("PTO710", what, values=values, fix=fix)
 
     def _tile(self, eqn: Eqn, out: TileType, ins: list[Array]) -> list[Array]:
         """An operation of tiles: on operands cut to the valid shape of the result."""

@@ -124,7 +124,10 @@ def _kernel_fault(f: _Failure) -> PtoError:
             return f.error(
                 "PTO732", BoundsError, what, "begin inside of it: loop up to its length, restrict what is stored"
             )
-        case "shape" if inside.prim in ("load_part", "restrict"):
+        case "shape" if inside.prim == "restrict":
+            what = f"{label}: restrict to {a} rows or columns, of 1 .. {b}"
+            return f.error("PTO710", KernelError, what, "give extents of 1 up to what is valid")
+        case "shape" if inside.prim == "load_part":
             what = f"{label}: {inside.prim} of {_first_operand(inside)} with {a} valid rows or columns, of 1 .. {b}"
             return f.error("PTO732", BoundsError, what, "begin inside of it: loop up to its length")
         case "shape":

@@ -1,0 +1,88 @@
+"""What goes wrong inside of a kernel: the same mistake in a run as in the evaluator, and all of it but the task's line said too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pto_wsp import DType, In, InOut, Out, P, PtoError, Scalar, Tensor, Tile, kernel, pto, workload
+
+F32, I32, I64 = DType.F32, DType.I32, DType.I64
+
+FAULTS: list[tuple[str, int, Callable[[Any, Any, Any], Any]]] = [
+    ("PTO732", 5, lambda r, n, y: pto.load(r, (n, 0), (4, 8))),
+    ("PTO732", -1, lambda r, n, y: pto.load(r, (n, 0), (4, 8))),
+    ("PTO732", 3, lambda r, n, y: pto.store(r, pto.full((3, 8), 0.0), (n, 0))),
+    ("PTO732", 4, lambda r, n, y: pto.debug_print("", pto.item(y, (n, 0)))),
+    ("PTO732", -1, lambda r, n, y: pto.debug_print("", pto.item(r, (n, 0)))),
+    ("PTO710", 5, lambda r, n, y: pto.colsum(pto.restrict(y, n, 8))),
+    ("PTO710", 0, lambda r, n, y: pto.colsum(pto.restrict(y, n, 8))),
+    ("PTO710", 3, lambda r, n, y: pto.load(r, (n, 0), (4, 8)) + pto.load(r, (0, 0), (4, 8))),
+    ("PTO711", 0, lambda r, n, y: pto.fori_loop(0, 8 // n, lambda i, c: c, 0)),
+    ("PTO711", 0, lambda r, n, y: pto.fori_loop(0, 8 % n, lambda i, c: c, 0)),
+    ("PTO716", 64, lambda r, n, y: pto.fori_loop(0, pto.cast(n, I64) << n, lambda i, c: c, 0)),
+    ("PTO717", 7, lambda r, n, y: pto.cast(pto.cast(n, DType.F64) * 1e300, I64)),
+    ("PTO733", 40, lambda r, n, y: pto.debug_print("", pto.fori_loop(0, (n * 0 + 1) << n, lambda i, c: c + i, 0))),
+]
+
+
+@pytest.mark.parametrize(("code", "n", "body"), FAULTS)
+def test_faults(code: str, n: int, body: Callable[[Any, Any, Any], Any]) -> None:
+    @kernel
+    def k(r: InOut[Tensor[None, 8, F32]], n: Scalar[I32], y: InOut[Tile[4, 8, F32]]):
+        pto.store(r, pto.full((1, 8), 0.0), (0, 0))
+        pto.store(y, 0.0)
+        pto.cond(n >= -9, lambda: (body(r, n, y), None)[1], lambda: None)
+
+    @workload
+    def w(r, y):
+        for i in P.seq(3):
+            k(r=r, n=i * 0 + n, y=y)
+
+    def arrays() -> tuple[Any, Any]:
+        return np.zeros((5, 8), np.float32), np.zeros((4, 8), np.float32)
+
+    with pytest.raises(PtoError) as evaluated:
+        k.evaluate(**dict(zip("ry", arrays(), strict=True)), n=n)
+    with pytest.raises(PtoError) as run:
+        w(*arrays()).compile().run()
+    a, b = evaluated.value, run.value
+    assert (a.code, type(a)) == (b.code, type(b)) == (code, type(a))
+    assert a.loc is not None and a.loc.file == __file__
+    assert b.loc is not None and b.loc.function == "w"
+    # where the evaluator says it is, in the kernel
+    assert str(b.values["at"]) == str(a.loc)
+
+
+def test_fewer_than_no_trips_are_none() -> None:
+    @kernel
+    def k(n: Scalar[I32], y: Out[Tile[1, 1, I32]]):
+        pto.store(y, pto.fori_loop(n, -3, lambda i, c: c + 1, pto.full((1, 1), 7, I32)))
+
+    @workload
+    def w(y):
+        for i in P(2):
+            k(n=i * 10 - 5, y=y[i])
+
+    y = np.zeros((2, 1, 1), np.int32)
+    w(y).compile().run()
+    assert y.ravel().tolist() == [9, 7]
+
+
+def test_regions_without_elements() -> None:
+    @kernel
+    def k(r: In[Tensor[None, 8, F32]], y: Out[Tile[1, 8, F32]]):
+        step = lambda i, c: c + pto.load(r, (i, 0), (1, 8))  # noqa: E731
+        pto.store(y, pto.fori_loop(0, r.shape[0], step, pto.full((1, 8), 1.0)))
+
+    @workload
+    def w(x, y):
+        k(r=x, y=y)
+
+    for rows in (0, 3):
+        y = np.zeros((1, 8), np.float32)
+        w(np.ones((rows, 8), np.float32), y).compile().run()
+        assert (y == 1 + rows).all()
