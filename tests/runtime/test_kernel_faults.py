@@ -25,7 +25,6 @@ FAULTS: list[tuple[str, int, Callable[[Any, Any, Any], Any]]] = [
     ("PTO711", 0, lambda r, n, y: pto.fori_loop(0, 8 % n, lambda i, c: c, 0)),
     ("PTO716", 64, lambda r, n, y: pto.fori_loop(0, pto.cast(n, I64) << n, lambda i, c: c, 0)),
     ("PTO717", 7, lambda r, n, y: pto.cast(pto.cast(n, DType.F64) * 1e300, I64)),
-    ("PTO733", 40, lambda r, n, y: pto.debug_print("", pto.fori_loop(0, (n * 0 + 1) << n, lambda i, c: c + i, 0))),
 ]
 
 
