@@ -32,7 +32,7 @@ the exact result; f16 and bf16 are computed in f32, and the f32 result is then r
 most k * 2^-24 times the sum of the magnitudes that are added up (times the result, where nothing is added). Integers
 are exact, and wrap.
 
-A leaf is one instruction of a plan; a composition is traced as one equation and expands to leaves before lowering. The
+A leaf is one instruction of a plan, control is structure of it; a composition is traced as one equation and expands to leaves before lowering. The
 PTO-ISA column names the instructions an operation maps to.
 """
 
@@ -101,7 +101,9 @@ class _Bare:
 
 
 def _kind(name: str) -> str:
-    primitive = PRIMITIVES.get(name)
+    if name in ("fori_loop", "cond"):
+        return "control"
+    primitive = PRIMITIVES.get({"item": "element"}.get(name, name))
     if primitive is None:
         return "of others"
     return "composition" if primitive.opcode is None else f"leaf {primitive.opcode}"
@@ -133,4 +135,10 @@ _OPERATORS = """
 On tiles of a kernel: `a + b`, `a - b`, `a * b`, `a / b`, `a @ b`, `-a`, `abs(a)`, the comparisons `a < b`, `a <= b`,
 `a > b`, `a >= b`, `a == b`, `a != b`, which give bool tiles, and `a & b`, `a | b`, `~a` on bool tiles. Each means the
 operation of that name above.
+
+On scalars of a kernel (indices of loops, lengths, elements, Scalar parameters) and Python numbers: `+ - * / // % & | ^ ~ << >>`,
+comparisons, `abs`, `pto.minimum`, `pto.maximum`, `pto.where` and `pto.cast`, in i64, u64, f64 or bool, as on scalars of
+workloads: integers wrap in 64 bits, `//` and `%` round down, `/` is for f64. A scalar parameter counts as the widest type of its
+kind. As an operand of a tile, an integer wraps to the tile's integer dtype, an f64 is rounded once to its float dtype, and other
+mixtures are errors: `pto.cast(n, DType.F32)`.
 """

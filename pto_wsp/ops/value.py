@@ -103,7 +103,7 @@ class Value:
         raise self._flow("the length", "use .shape")
 
     def __iter__(self) -> Any:
-        raise self._flow("iteration", "operate on the whole tile")
+        raise self._flow("iteration", "operate on the whole tile, or loop with pto.fori_loop(lo, hi, body, init)")
 
     def __float__(self) -> float:
         raise self._flow("the number", "keep it a traced value: its number is known only when the program runs")
@@ -118,7 +118,7 @@ class Value:
     def __getitem__(self, _: object) -> NoReturn:
         raise self._flow(
             "an element or part",
-            "pto.slice(x, rows, cols) takes a part, pto.gather elements by their indices; or slice the tensor where the workload calls the kernel",
+            "pto.load(x, index, shape) takes a tile of a parameter, pto.slice(x, rows, cols) a part of a value, pto.item(x, index) an element, pto.gather elements by their indices; or slice the tensor where the workload calls the kernel",
         )
 
     def __getattr__(self, name: str) -> Any:
