@@ -12,8 +12,10 @@ from pto_wsp.errors import TraceError, TypeCheckError, here
 from pto_wsp.ir.build import current_kernel
 from pto_wsp.ir.core import Check, Direction, DType, Primitive, ScalarType, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.scalars import SCALAR_DTYPES
 from pto_wsp.ops.parts import load_part, store_part
-from pto_wsp.ops.value import Operand, Ref, Value, bind, to_in
+from pto_wsp.ops.scalars import narrowed
+from pto_wsp.ops.value import Operand, Ref, Value, bind, is_scalar, to_in
 
 load_p = Primitive("load", opcode=1, doc="TLOAD", unit="load")
 store_p = Primitive("store", opcode=2, doc="TSTORE", unit="store")
@@ -151,7 +153,8 @@ def check_dtype(what: str, dtype: object) -> DType:
 
 
 def full(shape: Sequence[int], value: Operand, dtype: DType = DType.F32) -> Value:
-    """A tile of one number, which may be NaN or infinite. shape: (rows, cols); value: number or scalar parameter.
+    """A tile of one number, which may be NaN or infinite. shape: (rows, cols); value: a number, a scalar parameter, which has its own
+    dtype, or a scalar that the kernel computes: integers wrap to an integer `dtype`, f64 is rounded to a float one.
 
     It is defined everywhere: with a tile of smaller valid shape it takes that shape.
 
@@ -159,8 +162,26 @@ def full(shape: Sequence[int], value: Operand, dtype: DType = DType.F32) -> Valu
     """
     rows, cols = check_shape("full", shape)
     if isinstance(value, Value):
+        value = _in_dtype(value, dtype)
         dtype = value.dtype
     return bind("full", value, dtype=check_dtype("full", dtype), rows=rows, cols=cols)
+
+
+def _in_dtype(x: Value, dtype: object) -> Value:
+    """A scalar that the kernel computes in the dtype of a tile; a parameter stays as it is."""
+    var = x.read()
+    if not is_scalar(x) or x.dtype not in SCALAR_DTYPES or var.name in x.builder.params or x.dtype is dtype:
+        return x
+    narrow = Value(x.builder, narrowed(x.builder, var, check_dtype("full", dtype)))
+    if narrow.dtype is not dtype:
+        raise TypeCheckError(
+            "PTO102",
+            f"full of {dtype} with a scalar of {x.dtype}",
+            values={"value": x},
+            loc=here(),
+            fix=f"pto.cast(x, DType.{check_dtype('full', dtype).name}), or say the dtype of its kind: full(shape, x, DType.I32)",
+        )
+    return narrow
 
 
 constant = full

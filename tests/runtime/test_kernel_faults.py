@@ -85,3 +85,38 @@ def test_regions_without_elements() -> None:
         y = np.zeros((1, 8), np.float32)
         w(np.ones((rows, 8), np.float32), y).compile().run()
         assert (y == 1 + rows).all()
+
+
+def test_the_check_of_numerics_finds_where_a_loop_makes_a_nan() -> None:
+    @kernel
+    def k(r: In[Tensor[None, 8, F32]], y: Out[Tile[1, 8, F32]]):
+        def step(i: Any, acc: Any) -> Any:
+            return pto.cond(i < 2, lambda: acc, lambda: pto.sqrt(acc))
+
+        pto.store(y, pto.fori_loop(0, r.shape[0], step, pto.load(r, (0, 0), (1, 8)) * -1.0))
+
+    @workload
+    def w(x, y):
+        k(r=x, y=y)
+
+    w(np.ones((2, 8), np.float32), np.ones((1, 8), np.float32)).compile(check="numerics").run()
+    with pytest.raises(PtoError) as caught:
+        w(np.ones((3, 8), np.float32), np.ones((1, 8), np.float32)).compile(check="numerics").run()
+    assert caught.value.code == "PTO722"
+    assert "sqrt" in str(caught.value)
+
+
+def test_what_an_inexact_condition_decides_is_open() -> None:
+    """The evaluator and a run may differ by rounding in what a branch looks at, and then in all that comes after."""
+
+    @kernel
+    def k(x: In[Tile[1, 64, F32]], y: Out[Tile[1, 1, F32]]):
+        total = pto.item(pto.rowsum(pto.exp(x)), (0, 0))
+        pto.store(y, pto.full((1, 1), pto.cond(total < 64.00001, lambda: 0.0, lambda: 1e6)) * 1.0)
+
+    @workload
+    def w(x, y):
+        k(x=x, y=y)
+
+    x = np.random.default_rng(0).normal(scale=1e-4, size=(1, 64)).astype(np.float32)
+    w(x, np.zeros((1, 1), np.float32)).compile(check="numerics").run()

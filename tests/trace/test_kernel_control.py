@@ -326,6 +326,11 @@ def test_scalars_are_operands_of_tiles() -> None:
         assert code_of(lambda: x + n) == "PTO102"
         assert code_of(lambda: x + wide) == "PTO102"
         assert code_of(lambda: i + s) == "PTO102"
+        assert str(pto.full((2, 2), wide, I32).type) == "i32<2x2>"
+        assert str(pto.full((2, 2), s + 1.0).type) == "f32<2x2>"
+        assert str(pto.full((2, 2), n).type) == "i32<2x2>"
+        assert code_of(lambda: pto.full((2, 2), wide)) == "PTO102"
+        assert code_of(lambda: pto.full((2, 2), wide > 0)) == "PTO102"
 
     traced(k)
     y = ones(1, 4)
