@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pto_wsp import ops
 from pto_wsp.ops.value import Operand, Value
-from pto_wsp.trace.ptoisa.instruction import CmpMode, RoundMode, instruction
+from pto_wsp.trace.ptoisa.instruction import CmpMode, RoundMode, instruction, typed
 from pto_wsp.trace.ptoisa.machine import Register
 
 TADD = instruction("TADD dst, src0, src1", ops.add, "dst = src0 + src1")
@@ -71,6 +71,28 @@ TFUSEDMULADDRELU = instruction(
     "TFUSEDMULADDRELU inout, src0, src1", _fused_on_destination_relu, "dst = relu(dst * src0 + src1)"
 )
 TMULADDDST = instruction("TMULADDDST inout, src0, src1", _multiplied_onto_destination, "dst = src0 * src1 + dst")
+
+
+def _leaky(x: Value, slope: Operand) -> Value:
+    return ops.where(ops.gt(x, 0.0), x, ops.mul(x, slope))
+
+
+def _addrelu_converted(dst: Register, a: Value, b: Value) -> Value:
+    return typed(ops.relu(ops.add(a, b)), dst.dtype)
+
+
+def _subrelu_converted(dst: Register, a: Value, b: Value) -> Value:
+    return typed(_subrelu(a, b), dst.dtype)
+
+
+TLRELU = instruction("TLRELU dst, src, s", _leaky, "dst = src, or src * s where it is not positive")
+TPRELU = instruction("TPRELU dst, src, slope, tmp?", _leaky, "dst = src, or src * slope where it is not positive")
+TADDRELUCONV = instruction(
+    "TADDRELUCONV dst, src0, src1", _addrelu_converted, "dst = relu(src0 + src1) in dst's dtype", shaped=True
+)
+TSUBRELUCONV = instruction(
+    "TSUBRELUCONV dst, src0, src1", _subrelu_converted, "dst = relu(src0 - src1) in dst's dtype", shaped=True
+)
 TSUBRELU = instruction("TSUBRELU dst, src0, src1", _subrelu, "dst = relu(src0 - src1)")
 
 
