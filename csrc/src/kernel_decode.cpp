@@ -317,7 +317,7 @@ class Decoder {
   Source source() {
     switch (in_.u(2, "a source's kind")) {
       case 0: return {Source::Kind::value, value_index()};
-      case 1: return {Source::Kind::literal, 0, in_.f64()};
+      case 1: return {Source::Kind::literal, 0, in_.bits()};
       default: {
         require(!p_.params.empty(), "no such parameter");
         const auto index = static_cast<std::uint32_t>(in_.u(p_.params.size() - 1, "a parameter"));

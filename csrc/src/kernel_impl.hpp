@@ -53,7 +53,7 @@ struct Value {
 struct Source {
   enum class Kind : std::uint8_t { value, literal, param } kind;
   std::uint32_t index = 0;  // of a value or a parameter
-  double literal = 0;
+  std::uint64_t literal = 0;  // 64 bits of scalar_of(dtype)
 };
 
 struct Instr {

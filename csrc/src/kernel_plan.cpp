@@ -9,19 +9,12 @@
 //          alive at the same time.
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 
 #include "kernel_impl.hpp"
 
 namespace pto_wsp {
 namespace {
-
-// A literal of `dtype` as 64 bits of scalar_of(dtype).
-std::uint64_t bits_of(double literal, DType dtype) {
-  if (is_float(dtype)) return std::bit_cast<std::uint64_t>(literal);
-  return static_cast<std::uint64_t>(static_cast<std::int64_t>(literal));
-}
 
 constexpr std::int64_t strip_bytes = 32 * 1024;
 constexpr std::int64_t max_scratch = std::int64_t{1} << 34;
@@ -458,7 +451,7 @@ class Planner {
     place.base = 1;
     place.offset = static_cast<std::int64_t>(k_.constants.size());
     k_.constants.resize(k_.constants.size() + 8);
-    store_scalar(bits_of(s.literal, t), t, k_.constants.data() + place.offset);
+    store_scalar(s.literal, t, k_.constants.data() + place.offset);
     return place;
   }
 

@@ -34,7 +34,8 @@ void copy_gathered(std::int64_t size, std::byte* copy, std::int64_t copy_stride,
   switch (size) {
     case 1: return copy_gathered<1, Out>(copy, copy_stride, t);
     case 2: return copy_gathered<2, Out>(copy, copy_stride, t);
-    default: return copy_gathered<4, Out>(copy, copy_stride, t);
+    case 4: return copy_gathered<4, Out>(copy, copy_stride, t);
+    default: return copy_gathered<8, Out>(copy, copy_stride, t);
   }
 }
 

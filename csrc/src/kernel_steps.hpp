@@ -96,7 +96,8 @@ inline void copy_strided(std::int64_t size, std::byte* dst, std::int64_t dst_dow
   switch (size) {
     case 1: return copy_elements<1>(dst, dst_down, dst_right, src, src_down, src_right, rows, cols);
     case 2: return copy_elements<2>(dst, dst_down, dst_right, src, src_down, src_right, rows, cols);
-    default: return copy_elements<4>(dst, dst_down, dst_right, src, src_down, src_right, rows, cols);
+    case 4: return copy_elements<4>(dst, dst_down, dst_right, src, src_down, src_right, rows, cols);
+    default: return copy_elements<8>(dst, dst_down, dst_right, src, src_down, src_right, rows, cols);
   }
 }
 

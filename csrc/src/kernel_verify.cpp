@@ -2,7 +2,6 @@
 
 #include "kernel_verify.hpp"
 
-#include <cmath>
 #include <string>
 
 namespace pto_wsp {
@@ -113,16 +112,11 @@ class Rules {
       require(v.cols != r.cols || covers(v.valid_cols, r.valid_cols), "an operand's valid columns do not cover the result's");
     } else if (s.kind == Source::Kind::literal) {
       require(may_repeat, "an operand must be a value");
-      literal(s.literal, t);
+      require(fits(s.literal, t), "a literal is no value of its dtype");
     } else {
       const Param& param = p_.params[s.index];
       require(may_repeat && param.is_scalar && param.dtype == t, "an operand is no scalar parameter of the right dtype");
     }
-  }
-
-  static void literal(double x, DType t) {
-    if (t == DType::i32) require(x >= -2147483648.0 && x <= 2147483647.0 && x == std::trunc(x), "a literal is no i32");
-    if (t == DType::boolean) require(x == 0 || x == 1, "a literal is no bool");
   }
 
   void rule_of_its_own(Instr& i) const {

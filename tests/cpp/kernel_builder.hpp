@@ -1,6 +1,7 @@
 // Puts a kernel together instruction by instruction, for tests that have no compiler at hand.
 #pragma once
 
+#include <bit>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,11 @@ struct Src {
   int kind;  // 0 value, 1 literal, 2 parameter
   int index;
   double literal;
+  std::uint64_t bits = 0;
 };
 inline Src val(int v) { return {0, v, 0}; }
-inline Src lit(double x) { return {1, 0, x}; }
+inline Src lit(double x) { return {1, 0, x, std::bit_cast<std::uint64_t>(x)}; }
+inline Src whole(int x) { return {1, 0, static_cast<double>(x), static_cast<std::uint64_t>(std::int64_t{x})}; }  // of an integer dtype
 inline Src par(int p) { return {2, p, 0}; }
 
 struct ValueType {
@@ -103,7 +106,7 @@ struct KernelBuilder {
       o.u(n(i.op)).u(n(i.dst + 1)).u(i.src.size());
       for (const Src& s : i.src) {
         o.u(n(s.kind));
-        if (s.kind == 1) o.d(s.literal);
+        if (s.kind == 1) o.bits(s.bits);
         else o.u(n(s.index));
       }
       o.u(i.imm.size());

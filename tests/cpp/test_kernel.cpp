@@ -440,8 +440,8 @@ class Moving {
 
   // Numbers around 0 .. below, from whatever an i32 tile holds.
   int small(int v, int below) {
-    const int high = b_.like(Op::minimum, v, {val(v), lit(below)});
-    return b_.like(Op::maximum, v, {val(high), lit(-1)});
+    const int high = b_.like(Op::minimum, v, {val(v), whole(below)});
+    return b_.like(Op::maximum, v, {val(high), whole(-1)});
   }
 
   // A parameter of this size, and its value; equal sizes are equal valid sizes.

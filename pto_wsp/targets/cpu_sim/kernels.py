@@ -275,7 +275,7 @@ class _Writer:
     def _operand(self, s: Stream, x: In) -> None:
         if isinstance(x, Literal):
             s.u(1)
-            s.f64(float(x.value))
+            s.out += _bits(x)
         elif isinstance(x, Var) and x.name in self.values:
             s.u(0, self.values[x.name])
         elif isinstance(x, Var) and x.name in self.scalars:
@@ -358,7 +358,7 @@ class _Writer:
     def _scalar(self, s: Stream, x: In) -> None:
         if isinstance(x, Literal):
             s.u(1)
-            s.out += struct.pack("<d", x.value) if x.dtype.is_float else (int(x.value) % 2**64).to_bytes(8, "little")
+            s.out += _bits(x)
         else:
             assert isinstance(x, Var)
             s.u(0, self.regs[x.name])
@@ -480,3 +480,8 @@ class _Writer:
 
 
 _BETWEEN = ("load_part", "store_part", "element", "debug_print")
+
+
+def _bits(x: Literal) -> bytes:
+    """As the core holds scalars: an f64, i64 or u64, or 0 or 1."""
+    return struct.pack("<d", x.value) if x.dtype.is_float else (int(x.value) % 2**64).to_bytes(8, "little")
