@@ -24,11 +24,11 @@ bool CostTable::cost(std::uint32_t id, const Arg* args, std::uint64_t& out) {
   const std::span<const BoundArg> bound = plan_->args(task);
   for (std::size_t i = 0; i < bound.size(); ++i) {
     if (bound[i].is_scalar) {
-      // Bits of the number, as two halves: the cost may depend on it.
       const std::uint64_t bits = args[i].scalar;
-      if (task.kernel->varied() && !bound[i].constant) shape_.insert(shape_.end(), {static_cast<std::int32_t>(bits), static_cast<std::int32_t>(bits >> 32)});
+      if (task.kernel->costs_scalar(i) && !bound[i].constant) shape_.insert(shape_.end(), {static_cast<std::int32_t>(bits), static_cast<std::int32_t>(bits >> 32)});
       continue;
     }
+    if (!task.kernel->costs_extents(i)) continue;
     if (bound[i].first_dim != none) {
       shape_.insert(shape_.end(), args[i].region.length, args[i].region.length + bound[i].n_dims);
       continue;

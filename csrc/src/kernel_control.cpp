@@ -12,8 +12,6 @@
 namespace pto_wsp {
 namespace {
 
-constexpr std::int64_t most_trips = (std::int64_t{1} << 31) - 1;
-
 class Control {
  public:
   explicit Control(const Machine& m) : m_(m), p_(m.k.program), regs_(reinterpret_cast<std::int64_t*>(m.scratch + m.k.regs_offset)) {
@@ -65,8 +63,8 @@ class Control {
     const auto lo = static_cast<std::int64_t>(value_of(l.lo, regs_)), hi = static_cast<std::int64_t>(value_of(l.hi, regs_));
     const bool any = lo < hi;
     const std::uint64_t trips = any ? static_cast<std::uint64_t>(hi) - static_cast<std::uint64_t>(lo) : 0;
-    if (trips > static_cast<std::uint64_t>(most_trips)) {
-      if (m_.fault->origin < 0) *m_.fault = {l.origin, FaultKind::trips, static_cast<std::int64_t>(trips), most_trips};
+    if (trips > most_trips) {
+      if (m_.fault->origin < 0) *m_.fault = {l.origin, FaultKind::trips, static_cast<std::int64_t>(trips), static_cast<std::int64_t>(most_trips)};
       return false;
     }
     std::array<std::uint64_t, 16> few;

@@ -3,6 +3,7 @@
 // wherever the result is.
 
 #include <limits>
+#include <map>
 #include <tuple>
 #include <utility>
 
@@ -28,6 +29,7 @@ class Decoder {
   Program run() {
     p_.name = in_.str();
     try {
+      p_.pipes = in_.u(1, "a model of costs") == 1;
       params();
       checks();
       registers();
@@ -240,7 +242,8 @@ class Decoder {
       before();
       const std::size_t n = in_.count("the number of items", 2);
       for (std::size_t i = 0; i < n; ++i) item();
-      p_.blocks[index].cost = cost();
+      if (p_.pipes) events();
+      else p_.blocks[block_].cost = cost();
       after();
     });
     block_ = outer;
@@ -255,6 +258,46 @@ class Decoder {
       default: return branch();
     }
   }
+
+  // Model pipes: each equation that takes a unit or hands on what does, between the items that are no segments.
+  void events() {
+    Block& b = p_.blocks[block_];
+    std::uint32_t item = 0;
+    const auto to_next = [&] {
+      while (item < b.items.size() && b.items[item].kind == Block::Item::Kind::segment) ++item;
+      return item < b.items.size();
+    };
+    const std::size_t n = in_.count("the number of events");
+    for (std::size_t i = 0; i < n; ++i) {
+      if (in_.u(1, "an event's kind") == 1) {
+        require(to_next(), "more items in the cost than there are");
+        b.events.push_back({false, item++});
+        continue;
+      }
+      Work w;
+      w.unit = static_cast<std::uint8_t>(in_.u(core_units, "a unit"));
+      if (w.unit < core_units) w.cycles = cost();
+      w.reads = numbers();
+      w.writes = numbers();
+      b.events.push_back({true, static_cast<std::uint32_t>(b.works.size())});
+      b.works.push_back(std::move(w));
+    }
+    require(!to_next(), "an item is not in the cost");
+  }
+
+  std::vector<std::uint32_t> numbers() {
+    const std::size_t n = in_.count("the number of values");
+    const std::size_t most = p_.values.size() + p_.n_regs + p_.n_args;
+    std::vector<std::uint32_t> out;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::uint64_t x = in_.u();
+      require(x < most, "no such value");
+      out.push_back(static_cast<std::uint32_t>(x));
+    }
+    return out;
+  }
+  std::uint32_t number_of(const Scalar& s) const { return s.constant ? no_value : static_cast<std::uint32_t>(p_.values.size()) + s.reg; }
+  std::uint32_t number_of(std::uint32_t reg) const { return static_cast<std::uint32_t>(p_.values.size()) + reg; }
 
   void add_item(Block::Item::Kind kind, std::size_t index) { p_.blocks[block_].items.push_back({kind, static_cast<std::uint32_t>(index)}); }
 
@@ -522,7 +565,13 @@ class Decoder {
     require(v.dtype == p.dtype && v.rows == p.rows && v.cols == p.cols && known_.cover(v.valid_rows, p_.valid[param][0]) &&
                 known_.cover(v.valid_cols, p_.valid[param][1]),
             "a carried value does not fit");
-    add_instr(memory_instr(Op::store, param, value, at));
+    const Instr i = memory_instr(Op::store, param, value, at);
+    if (!lies_in(param, value)) add_instr(i);
+  }
+  // Whether a value is what the loop carries: nothing else is stored there before the trip's end.
+  bool lies_in(std::uint32_t param, std::uint32_t value) const {
+    const auto carried = carried_.find(param);
+    return carried != carried_.end() && p_.root[value] == carried->second;
   }
   void take(std::uint32_t param, std::uint32_t value, std::int32_t at) {
     const Param& p = p_.params[param];
@@ -545,12 +594,12 @@ class Decoder {
     const std::size_t n = in_.count("the number of carried values", 2);
     std::vector<Place> tiles;
     std::vector<int> order;  // of each carried value: a tile's number, or -1
-    std::vector<std::uint64_t> carried_regs;
     for (std::size_t i = 0; i < n; ++i) {
       if (in_.u(1, "a carried value's kind") == 0) {
         const std::uint32_t init = value_index(), carry = any_value();
         tiles.push_back({memory_for(carry), carry});
         put(tiles.back().param, init, l.origin);
+        l.flows.push_back({init, carry, no_value, no_value});
         order.push_back(static_cast<int>(tiles.size()) - 1);
       } else {
         Carry c;
@@ -559,6 +608,7 @@ class Decoder {
         c.reg = static_cast<std::uint32_t>(reg);
         c.init = scalar(types_[reg]);
         l.carries.push_back(c);
+        l.flows.push_back({number_of(c.init), number_of(c.reg), no_value, no_value});
         order.push_back(-1);
       }
     }
@@ -573,29 +623,37 @@ class Decoder {
             require(regs_[c.reg] == State::unset, "a register gets a value twice");
             set(c.reg);
           }
-          for (const Place& t : tiles) take(t.param, t.value, l.origin);
+          for (const Place& t : tiles) {
+            take(t.param, t.value, l.origin);
+            carried_.emplace(t.param, t.value);
+          }
         },
         [&] {
           std::size_t scalar_number = 0;
-          for (const int t : order) {
-            if (t >= 0) {
-              put(tiles[static_cast<std::size_t>(t)].param, value_index(), l.origin);
+          for (std::size_t i = 0; i < order.size(); ++i) {
+            if (order[i] >= 0) {
+              const Place& t = tiles[static_cast<std::size_t>(order[i])];
+              const std::uint32_t value = value_index();
+              l.flows[i].yield = value;
+              put(t.param, value, l.origin);
             } else {
               Carry& c = l.carries[scalar_number++];
               c.yield = scalar(types_[c.reg]);
+              l.flows[i].yield = number_of(c.yield);
             }
           }
         });
     p_.extents.push_back({from, p_.instrs.size()});
-    l.uniform = in_.u(1, "a flag") == 1;
     add_item(Block::Item::Kind::loop, p_.loops.size());
     std::size_t scalar_number = 0;
-    for (const int t : order) {
-      if (t >= 0) {
-        take(tiles[static_cast<std::size_t>(t)].param, any_value(), l.origin);
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (order[i] >= 0) {
+        l.flows[i].out = any_value();
+        take(tiles[static_cast<std::size_t>(order[i])].param, l.flows[i].out, l.origin);
       } else {
         Carry& c = l.carries[scalar_number++];
         c.out = new_register(types_[c.reg]);
+        l.flows[i].out = number_of(c.out);
       }
     }
     p_.loops.push_back(std::move(l));
@@ -623,16 +681,23 @@ class Decoder {
       }
     }
     b.outs.resize(regs.size());
+    b.flows.resize(n);
     for (std::size_t side = 0; side < 2; ++side)
       b.blocks[side] = block([] {},
                              [&] {
                                std::size_t k = 0;
-                               for (const int t : order) {
-                                 if (t >= 0) {
-                                   put(tiles[static_cast<std::size_t>(t)].param, value_index(), at);
+                               for (std::size_t i = 0; i < order.size(); ++i) {
+                                 if (order[i] >= 0) {
+                                   const Place& t = tiles[static_cast<std::size_t>(order[i])];
+                                   const std::uint32_t value = value_index();
+                                   put(t.param, value, at);
+                                   b.flows[i][side] = value;
+                                   b.flows[i][2] = t.value;
                                  } else {
                                    b.outs[k][side].out = regs[k];
                                    b.outs[k][side].yield = scalar(types_[regs[k]]);
+                                   b.flows[i][side] = number_of(b.outs[k][side].yield);
+                                   b.flows[i][2] = number_of(regs[k]);
                                    ++k;
                                  }
                                }
@@ -677,6 +742,7 @@ class Decoder {
   std::vector<std::int32_t> most_;         // of registers that are known to be 1 up to it; 0: not known
   std::vector<std::uint32_t> block_regs_, block_values_;
   Extents known_;                          // here
+  std::map<std::uint32_t, std::uint32_t> carried_;  // by the memory of loops: the value that each trip begins with
   std::uint32_t block_ = 0, depth_ = 0;
   bool in_body_ = false;                   // before, registers are named that get their values later
 };

@@ -2,7 +2,6 @@
 // What a decoded kernel is made of. Shared by the files kernel*.cpp only.
 
 #include <array>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -91,6 +90,7 @@ struct ScalarEqn {
   std::uint32_t param = 0;             // widen: the scalar parameter; narrow: the one it makes; part, store_part, element: the memory
   std::int32_t value = -1;             // element, store_part, print: a tile value; element: -1 reads the parameter
   std::uint32_t target = 0;            // part: the parameter that stands for it
+  bool counts = false;                 // a cost depends on it
   bool copied = false;                 // part: what is loaded may be stored to later
   std::string label;                   // print
 };
@@ -113,6 +113,16 @@ struct CostOp {
   DimRef dim;
 };
 
+// An equation in model pipes: the unit that it takes, core_units where it takes none, and for how long; what must be there before,
+// and what is there after. Values, registers and arguments have numbers, in this order.
+inline constexpr std::size_t core_units = 4;
+inline constexpr std::uint32_t no_value = UINT32_MAX;
+struct Work {
+  std::uint8_t unit = core_units;
+  std::vector<CostOp> cycles;
+  std::vector<std::uint32_t> reads, writes;
+};
+
 // What happens one after the other, and what the operations of it alone cost.
 struct Block {
   struct Item {
@@ -120,13 +130,27 @@ struct Block {
     std::uint32_t index;
   };
   std::vector<Item> items;
-  std::vector<CostOp> cost;
+  std::vector<CostOp> cost;              // model serial
+  std::vector<std::uint32_t> cost_regs;  // that it names
+  struct Event {
+    bool is_work;
+    std::uint32_t index;               // in `works` or `items`
+  };
+  std::vector<Event> events;           // model pipes: in the order of the equations
+  std::vector<Work> works;
 };
 
+// The number of a value in a loop that carries it; no_value: a constant.
+struct Flow {
+  std::uint32_t init, inside, yield, out;
+};
+
+inline constexpr std::uint64_t most_trips = INT32_MAX;
 struct Loop {
   std::uint32_t index = 0;             // register
   Scalar lo, hi;
   std::vector<Carry> carries;          // scalars; tiles go through memory of their own
+  std::vector<Flow> flows;             // model pipes
   std::uint32_t body = 0;              // block
   bool uniform = false;                // every trip costs the same
   std::int32_t origin = -1;
@@ -137,6 +161,7 @@ struct Branch {
   bool data = false;                   // the condition is known only when the task runs
   std::array<std::uint32_t, 2> blocks = {};
   std::vector<std::array<Carry, 2>> outs;  // scalars: the `yield` of each side goes to `out`
+  std::vector<std::array<std::uint32_t, 3>> flows;  // model pipes: the numbers of what each side gives, and of the result
 };
 
 // The kernel as the plan states it, verified. Beside the parameters that have arguments there are some that stand for parts of
@@ -159,6 +184,8 @@ struct Program {
   std::vector<Block> blocks;
   std::uint32_t body = 0;              // block
   bool structured = false;             // there is more than one segment of tile operations
+  bool pipes = false;                  // the model of costs: else serial
+  std::vector<bool> cost_scalars, cost_extents;  // of arguments: whether the cost depends on the scalar, on the extents
 };
 
 // Where an operand lies: base + offset, its rows `stride` apart (plus the row stride of the base, when that is a parameter).
@@ -215,15 +242,15 @@ struct KernelImpl {
   std::vector<Place> value_places;        // of values that equations over scalars use
   std::vector<std::int64_t> scalar_slots; // offset in scratch of each parameter that is a scalar; else -1
   std::size_t scratch_bytes = 0;
-  std::optional<std::int64_t> full_cost;  // none: evaluating it failed
-  std::string full_cost_error;
+  bool varied = false;                    // the cost or a check depends on scalars or on lengths of regions
 };
 
 // kernel_decode.cpp: reads and verifies. Throws PlanError.
 Program decode_program(Cursor& in);
 // kernel_plan.cpp: decides strips, places and aliases.
 void plan_kernel(KernelImpl& kernel);
-// kernel.cpp
+// kernel_cost.cpp
+void analyse_cost(Program& program);
 std::int64_t evaluate_cost(const Program& program, std::span<const Arg> args);
 // kernel_control.cpp
 // The scalar operations that need no memory. False: it has no result; `fault` says why.

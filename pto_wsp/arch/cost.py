@@ -92,7 +92,7 @@ class Costs:
     def __init__(self, kernel: Kernel, arch: Arch) -> None:
         self.kernel = kernel
         self.arch = arch
-        self.memory = frozenset(p.name for p in kernel.params)
+        self.memory = frozenset(p.name for p in kernel.params if not isinstance(p.type, ScalarType))
         self.data = data_scalars(kernel)
         self._cube = _of_cube(kernel)
         self._works: dict[int, Work | None] = {}

@@ -87,7 +87,7 @@ struct KernelBuilder {
   writer::Bytes bytes() const {
     const auto n = [](auto x) { return static_cast<std::uint64_t>(x); };
     writer::Out o;
-    o.str("k").u(params.size());
+    o.str("k").u(0).u(params.size());  // model serial
     for (const auto& p : params) {
       o.u(p.is_scalar ? 1 : 0);
       if (!p.is_scalar) o.u(n(p.dir));

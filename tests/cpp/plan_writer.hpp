@@ -197,7 +197,7 @@ inline Bytes reset(std::uint64_t handle) { return Out().u(12).u(handle).bytes; }
 inline Bytes kernel(std::uint64_t opcode, std::uint64_t rows, std::uint64_t cols, std::int64_t cost, std::int64_t per_row = 0,
                     std::uint64_t dtype = f32) {
   Out o;
-  o.str("k").u(2);
+  o.str("k").u(0).u(2);
   for (std::uint64_t dir = 0; dir < 2; ++dir) o.u(0).u(dir).u(dtype).u(rows).u(cols);
   o.u(2);  // requirements: same valid rows and columns
   for (std::uint64_t which : {1, 2}) o.u(0).u(which).u(0).u(which).u(1);

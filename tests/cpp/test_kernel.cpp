@@ -552,7 +552,7 @@ void costs_and_checks() {
   Kernel k = b.decode();
   std::vector<Arg> args(3);
   for (Arg& a : args) a.tile = {nullptr, 0, 0, 16, 32, nullptr, nullptr};
-  CHECK_EQ(k.full_cost(), 512);
+  CHECK_EQ(k.cost(args), 512);
   CHECK_EQ(k.failed_check(args), -1);
   for (Arg& a : args) a.tile.rows = 3;
   CHECK_EQ(k.cost(args), 96);
@@ -562,7 +562,7 @@ void costs_and_checks() {
 
   const auto cost_of = [&](const writer::Out& o) {
     b.cost = o.bytes;
-    return b.decode().full_cost();
+    return b.decode().cost(args);
   };
   const auto binary = [](std::int64_t x, std::int64_t y, unsigned op) { return writer::Out().u(3).u(0).s(x).u(0).s(y).u(op); };
   CHECK_EQ(cost_of(binary(7, 2, 5)), 3);

@@ -80,9 +80,10 @@ class Kernel {
 
   // Cycles for these valid shapes, lengths and scalars. Throws CostError.
   std::int64_t cost(std::span<const Arg> args) const;
-  // Cycles when every tile argument is full, of a kernel that is not varied; computed once. Throws CostError.
-  std::int64_t full_cost() const;
-  // Whether the cost depends on lengths of regions or on scalars.
+  // Whether the cost depends on the scalar that is this argument, or on the extents of a tile or region.
+  bool costs_scalar(std::size_t arg) const noexcept;
+  bool costs_extents(std::size_t arg) const noexcept;
+  // Whether the cost or failed_check depends on more than valid shapes of tiles: lengths of regions, or scalars.
   bool varied() const noexcept;
 
   // Index of the first valid-shape requirement these arguments break, -1 if none.

@@ -1,9 +1,11 @@
 """Kernels in the plan: blocks of tile operations, equations over registers, loops and branches, and what they cost.
 
-kernel   := label params checks types values block
-block    := items cost                      the cost is of its own operations: items have theirs
+kernel   := label model params checks types values block
+block    := items cost
 item     := segment | equation | loop | branch
 segment  := instructions over tile values, which may be put into another order
+cost     := cycles                          model serial: of the block's own operations, items have theirs
+          | events                          model pipes: what each equation takes, and the items between
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from pto_wsp.arch import Arch
 from pto_wsp.arch.cost import Costs
-from pto_wsp.errors import InternalError, UnsupportedError, here
+from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Check,
@@ -47,6 +49,7 @@ _IMMEDIATES = {
 }
 _COST_OPS = {"mul": 4, "floordiv": 5, "mod": 6, "min": 7, "max": 8, "ceildiv": 9}
 _ADD = 2
+_NO_UNIT = 4
 _SEGMENT, _EQUATION, _LOOP, _BRANCH = range(4)
 _COMPUTE, _WIDTH, _WIDEN, _NARROW, _ELEMENT, _PART, _STORE_PART, _EXTENT, _CHECK, _PRINT = range(10)
 
@@ -92,17 +95,31 @@ def _extents(kernel: Kernel) -> frozenset[str]:
 
 def write_kernel(s: Stream, kernel: Kernel, arch: Arch) -> None:
     """Append an expanded kernel."""
-    if arch.model != "serial":
-        raise UnsupportedError(
-            "PTO003", f"model {arch.model} of costs on cpu_sim", loc=here(), fix=f"use {arch.name}:serial"
-        )
     s.out += _Writer(kernel, arch).write().out
+
+
+class _Events:
+    """What a block's equations take, and the items between them."""
+
+    def __init__(self) -> None:
+        self.out = Stream()
+        self.count = 0
+
+    def items(self, n: int) -> None:
+        self.count += n
+        self.out.u(*[1] * n)
+
+    def work(self) -> Stream:
+        self.count += 1
+        self.out.u(0)
+        return self.out
 
 
 class _Writer:
     def __init__(self, kernel: Kernel, arch: Arch) -> None:
         self.kernel = kernel
         self.costs = Costs(kernel, arch)
+        self.pipes = arch.model == "pipes"
         self.position = {p.name: i for i, p in enumerate(kernel.params)}
         self.direction = {p.name: p.direction for p in kernel.params}
         self.extents = _extents(kernel)
@@ -120,6 +137,7 @@ class _Writer:
         body = self._block(self.kernel.body, ())
         s = Stream()
         s.text(self.kernel.label)
+        s.u(int(self.pipes))
         self._params(s)
         checks = kernel_checks(self.kernel)
         s.u(len(checks))
@@ -173,6 +191,7 @@ class _Writer:
         segment: list[Eqn] = []
         waiting = Stream()  # equations that may come before the segment
         waits = 0
+        events = _Events()
 
         def flush() -> None:
             nonlocal count, waiting, waits
@@ -190,26 +209,34 @@ class _Writer:
             if eqn.prim == "yield":
                 continue
             if self._in_segment(eqn):
-                waits += self._requirements(waiting, eqn)
+                made = self._requirements(waiting, eqn)
+                waits += made
                 segment.append(eqn)
             elif eqn.regions:
                 flush()
                 self._control(items, eqn)
-                count += 1
+                made = 1
+                count += made
             elif self._before_segment(eqn):
-                waits += self._equation(waiting, eqn)
+                made = self._equation(waiting, eqn)
+                waits += made
             else:
                 flush()
-                count += self._equation(items, eqn)
+                made = self._equation(items, eqn)
+                count += made
+            if self.pipes:
+                events.items(made)
+                self._work(events, eqn)
         flush()
         self.bounded = known
         s = Stream()
         s.u(count)
         s.out += items.out
-        cost = Stream()
-        n = self._cost(cost, self._own_cost(region))
-        s.u(n)
-        s.out += cost.out
+        if self.pipes:
+            s.u(events.count)
+            s.out += events.out.out
+        else:
+            self._cycles(s, self._own_cost(region))
         for x in yields:
             self._given(s, x)
         return s
@@ -406,7 +433,6 @@ class _Writer:
                     self._scalar(s, x)
             s.u(self.regs[index.name])
             s.out += self._block(eqn.regions[0], ends[0]).out
-            s.u(int(self._is_uniform(eqn)))
             for v, is_tile in zip(eqn.outs, tiles, strict=True):
                 s.u(self.values[v.name] if is_tile else self.regs[v.name])
             return
@@ -422,23 +448,6 @@ class _Writer:
         for region, yields in zip(eqn.regions, ends, strict=True):
             s.out += self._block(region, yields).out
 
-    def _is_uniform(self, loop: Eqn) -> bool:
-        """Whether every trip costs the same: no cost, bound or condition inside depends on what changes from trip to trip."""
-        region = loop.regions[0]
-        changing = {v.name for v in region.params if isinstance(v.type, ScalarType)}
-        if len(changing) > 1:
-            return False
-        for eqn in _walk(region):
-            named = {x.name for x in eqn.ins if isinstance(x, Var)}
-            if eqn.regions and named & changing:
-                return False
-            if named & changing:
-                changing |= {v.name for v in eqn.outs if isinstance(v.type, ScalarType)}
-            work = None if eqn.regions else self.costs.work(eqn)
-            if work is not None and work.cycles.names() & changing:
-                return False
-        return True
-
     # extents and costs
 
     def _dim(self, s: Stream, d: Dim) -> None:
@@ -452,6 +461,35 @@ class _Writer:
                 s.u(3, self.position[param], int(side))
         else:
             s.u(4, self.regs[d])
+
+    def _cycles(self, s: Stream, e: Expr) -> None:
+        code = Stream()
+        s.u(self._cost(code, e))
+        s.out += code.out
+
+    def _work(self, events: _Events, eqn: Eqn) -> None:
+        """What an equation waits for and takes, in model pipes; scalars that no element of a tensor decides are always there."""
+        work = self.costs.work(eqn)
+        outs = [v for v in eqn.outs if not isinstance(v.type, ScalarType) or v.name in self.costs.data]
+        if eqn.regions or (work is None and not outs):
+            return
+        ins = [x for x in eqn.ins if isinstance(x, Var)]
+        s = events.work()
+        s.u(_NO_UNIT if work is None else work.unit)
+        if work is not None:
+            self._cycles(s, work.cycles)
+        memory = [x for x in ins if work is not None and x.name in self.costs.memory]
+        for group in (ins, [*outs, *memory]):
+            s.u(len(group))
+            s.u(*map(self._place, group))
+
+    def _place(self, v: Var) -> int:
+        """The number of a value, register or parameter, in this order."""
+        if v.name in self.values:
+            return self.values[v.name]
+        if v.name in self.regs:
+            return len(self.types) + self.regs[v.name]
+        return len(self.types) + len(self.reg_types) + self.position[v.name]
 
     def _cost(self, s: Stream, e: Expr) -> int:
         """Append code that leaves `e` on the stack; the number of operations."""
