@@ -656,6 +656,7 @@ class Decoder {
         l.flows[i].out = number_of(c.out);
       }
     }
+    if (!p_.pipes) l.flows.clear();
     p_.loops.push_back(std::move(l));
   }
 
@@ -708,6 +709,7 @@ class Decoder {
       set(reg);
     }
     for (const Place& t : tiles) take(t.param, t.value, at);
+    if (!p_.pipes) b.flows.clear();
     p_.branches.push_back(std::move(b));
   }
 

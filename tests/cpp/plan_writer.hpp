@@ -214,7 +214,7 @@ inline Bytes kernel(std::uint64_t opcode, std::uint64_t rows, std::uint64_t cols
 /// x = x + x over an InOut tile.
 inline Bytes inout_kernel(std::uint64_t rows, std::uint64_t cols, std::int64_t cost, std::uint64_t dtype = f32) {
   Out o;
-  o.str("acc").u(1).u(0).u(2).u(dtype).u(rows).u(cols).u(0).u(0).u(2);
+  o.str("acc").u(0).u(1).u(0).u(2).u(dtype).u(rows).u(cols).u(0).u(0).u(2);
   for (int i = 0; i < 2; ++i) o.u(dtype).u(rows).u(cols).u(1).u(0).u(2).u(0);
   o.u(1).u(0).u(3);
   o.u(1).u(1).u(1).u(2).u(0).u(0).u(0);

@@ -1,0 +1,29 @@
+"""Random kernels: runs count the cycles that the model of costs gives, in either model."""
+
+import pytest
+from hypothesis import example, given
+
+from kernels.programs import ROWS, Program, arguments, kernel_of, programs
+from property.test_kernels import SEEDS
+from pto_wsp import P, workload
+
+LOOP = ("loop", 2, True, (("load", "restricted"), ("n", "mul"), ("tile", "add")))
+DEEP: Program = (LOOP, ("item", "region"), ("cond", "m", 0, (LOOP,), (("store", "row"), ("row", "mul"))))
+
+
+@pytest.mark.parametrize("model", ["serial", "pipes"])
+@given(programs(), SEEDS)
+@example(DEEP, 7)
+def test_a_run_counts_what_the_kernel_costs(model: str, program: Program, seed: int) -> None:
+    k, args = kernel_of(program), arguments(seed)
+
+    @workload
+    def w(x, r, s, y, z):
+        for b in P(x.tiles(ROWS)):
+            k(x=x[b], r=r, s=s, n=args["n"], y=y[b], z=z)
+
+    run = w(*(args[n] for n in ("x", "r", "s", "y", "z"))).compile(threads=1, arch=f"ascend_a2a3:{model}")
+    run.run()
+    sizes = {n: args[n].shape for n in ("x", "r", "s", "y")}
+    assert run.stats.total_cycles == k.cost(f"ascend_a2a3:{model}", n=args["n"], **sizes)
+    assert run.stats.model == model
