@@ -76,6 +76,10 @@ class Control {
     }
     for (std::size_t i = 0; i < l.carries.size(); ++i) next[i] = value_of(l.carries[i].init, regs_);
     for (std::int64_t i = lo; i < hi; ++i) {
+      if (m_.stop != nullptr && m_.stop->load(std::memory_order_relaxed)) [[unlikely]] {
+        *m_.fault = {l.origin, FaultKind::stopped, 0, 0};
+        return false;
+      }
       regs_[l.index] = i;
       for (std::size_t c = 0; c < l.carries.size(); ++c) regs_[l.carries[c].reg] = static_cast<std::int64_t>(next[c]);
       if (!run(p_.blocks[l.body])) return false;

@@ -55,6 +55,8 @@ std::int64_t evaluate(const std::vector<CostOp>& code, std::span<const Arg> args
   return stack[0];
 }
 
+constexpr std::uint64_t most_walked = std::uint64_t{1} << 28;
+
 // What a cost names of a parameter or register.
 template <class Fn> void each_dim(const Block& b, Fn fn) {
   for (const CostOp& op : b.cost)
@@ -267,14 +269,16 @@ class CostWalk {
 
   void loop(const Loop& l) {
     const auto lo = static_cast<std::int64_t>(value_of(l.lo, regs_)), hi = static_cast<std::int64_t>(value_of(l.hi, regs_));
-    const std::uint64_t trips = lo < hi ? static_cast<std::uint64_t>(hi) - static_cast<std::uint64_t>(lo) : 0;
-    if (trips > most_trips) throw CostError("a loop has too many trips");  // as the run says
+    std::uint64_t trips = lo < hi ? static_cast<std::uint64_t>(hi) - static_cast<std::uint64_t>(lo) : 0;
+    if (trips > most_trips) trips = 0;  // the run refuses it
+    const bool multiplied = l.uniform && !p_.pipes;
+    walked_ += multiplied ? 0 : trips;
+    if (walked_ > most_walked) throw CostError("loops whose trips cost differently have too many of them");
     std::vector<std::uint64_t> next;
     std::vector<std::int64_t> later;
     next.reserve(l.carries.size());
     for (const Carry& c : l.carries) next.push_back(value_of(c.init, regs_));
     for (const Flow& f : l.flows) later.push_back(ready(f.init));
-    const bool multiplied = l.uniform && !p_.pipes;
     for (std::uint64_t i = 0; i < (multiplied ? std::min<std::uint64_t>(trips, 1) : trips); ++i) {
       const std::int64_t before = now_.free[0];
       regs_[l.index] = lo + static_cast<std::int64_t>(i);
@@ -314,6 +318,7 @@ class CostWalk {
   std::vector<std::int64_t> many_;
   std::int64_t* regs_ = nullptr;
   State now_;
+  std::uint64_t walked_ = 0;  // trips
   std::vector<Memo> memo_;
 };
 

@@ -47,7 +47,7 @@ inline bool in_place(const TileArg& t, const Staging& s) noexcept {
 
 }  // namespace
 
-Fault Kernel::run(std::span<const Arg> args, std::byte* scratch) const noexcept {
+Fault Kernel::run(std::span<const Arg> args, std::byte* scratch, const std::atomic<bool>* stop) const noexcept {
   const KernelImpl& k = *impl_;
   Base bases[max_bases];
   bases[0] = {scratch, 0};
@@ -70,7 +70,7 @@ Fault Kernel::run(std::span<const Arg> args, std::byte* scratch) const noexcept 
   for (const ScalarSlot& s : k.scalars) store_scalar(args[s.param].scalar, s.dtype, scratch + s.offset);
 
   Fault fault;
-  const Machine machine = {k, args, bases, scratch, static_cast<std::size_t>(active_isa()), &fault};
+  const Machine machine = {k, args, bases, scratch, static_cast<std::size_t>(active_isa()), &fault, stop};
   if (k.program.structured) run_structured(machine);
   else if (k.one_strip && full) Run<true, false>{machine, nullptr}.all();
   else if (k.one_strip) Run<false, false>{machine, nullptr}.all();

@@ -21,6 +21,7 @@ struct Machine {
   std::byte* scratch;
   std::size_t isa;
   Fault* fault;
+  const std::atomic<bool>* stop;
 };
 
 // `Full`: every argument has all its rows and columns, sizes are the static ones. `Strips`: rows in pieces.

@@ -111,16 +111,18 @@ struct RunStats {
   std::uint64_t wall_ns = 0;
 };
 
-[[gnu::noinline]] inline bool run_hooked(const BoundPlan& plan, const TaskHook& hook, const BoundTask& task, const Arg* args,
+[[gnu::noinline]] inline bool run_hooked(const BoundPlan& plan, const Control& control, const BoundTask& task, const Arg* args,
                                          std::byte* scratch, const std::int64_t* regs, Fault& fault) {
   const std::vector<std::int64_t> coords = plan.coords(*task.spec, regs);
+  const TaskHook& hook = control.hook;
   hook.call(hook.context, true, task.spec->site, coords.data(), coords.size());
-  fault = task.kernel->run(std::span(args, task.n_args), scratch);
+  fault = task.kernel->run(std::span(args, task.n_args), scratch, &control.cancelled);
   hook.call(hook.context, false, task.spec->site, coords.data(), coords.size());
   return fault.origin < 0;
 }
 
 [[gnu::noinline]] inline Failure failure_of(const BoundPlan& plan, const BoundTask& task, const std::int64_t* regs, const Fault& fault) {
+  if (fault.kind == FaultKind::stopped) return Failure{.kind = ErrorKind::cancelled};
   Failure failure{.kind = ErrorKind::kernel_fault};
   failure.site = task.spec->site;
   failure.coords = plan.coords(*task.spec, regs);
@@ -133,9 +135,9 @@ inline bool run_kernel(const BoundPlan& plan, const Control& control, const Boun
                        std::byte* scratch, const std::int64_t* regs, Failure& failure) {
   Fault fault;
   if (control.hook.call == nullptr) [[likely]] {
-    fault = task.kernel->run(std::span(args, task.n_args), scratch);
+    fault = task.kernel->run(std::span(args, task.n_args), scratch, &control.cancelled);
     if (fault.origin < 0) [[likely]] return true;
-  } else if (run_hooked(plan, control.hook, task, args, scratch, regs, fault)) {
+  } else if (run_hooked(plan, control, task, args, scratch, regs, fault)) {
     return true;
   }
   failure = failure_of(plan, task, regs, fault);

@@ -2,6 +2,7 @@
 // A kernel: a short program over tiles, with loops and branches, decoded from a plan, verified, and run on views of tensors.
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -57,7 +58,7 @@ struct Param {
   std::array<std::int32_t, max_region_dims> dims = {};
 };
 
-// The cost expression overflowed, divided by zero, or gave a negative number.
+// The cost expression overflowed, divided by zero, gave a negative number, or takes too many trips of loops to work out.
 class CostError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -98,8 +99,8 @@ class Kernel {
   // Needs: one argument per parameter, failed_check(args) == -1, `scratch` 64-byte aligned and scratch_bytes() long, an FpEnv
   // alive in this thread. A written argument overlaps no other argument; of a gathered row or column that it has twice, the last
   // one is kept. Gives the first fault: of an index that led outside elements were left out, after any
-  // other it stopped.
-  Fault run(std::span<const Arg> args, std::byte* scratch) const noexcept;
+  // other it stopped. Loops look at `stop` in each trip.
+  Fault run(std::span<const Arg> args, std::byte* scratch, const std::atomic<bool>* stop = nullptr) const noexcept;
 
  private:
   explicit Kernel(std::unique_ptr<const KernelImpl> impl) noexcept;

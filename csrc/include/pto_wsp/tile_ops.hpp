@@ -197,8 +197,9 @@ constexpr bool is_prefix_closed(Op op) noexcept {
 //   scalar   a scalar operation has no result: its ScalarStatus, the operand to tell
 //   shape    a valid extent is not what an operation needs: the extents, or the extent and the most there can be
 //   trips    a loop runs too often: its trips, the most
+//   stopped  nothing is wrong, but it was told to stop
 // `origin`: the equation's number among all of the kernel, in walk order; -1: none.
-enum class FaultKind : std::uint8_t { index, part, scalar, shape, trips };
+enum class FaultKind : std::uint8_t { index, part, scalar, shape, trips, stopped };
 struct Fault {
   std::int32_t origin = -1;
   FaultKind kind = FaultKind::index;
