@@ -265,7 +265,11 @@ _KINDS = {
     "zero_divisor": _Kind("PTO711", ExecutionError, "a division by zero", "let the divisor be something else than 0"),
     "overflow": _Kind("PTO712", BoundsError, "an integer beyond 64 bits", "use smaller sizes"),
     "cost": _Kind(
-        *("PTO714", ExecutionError, "a cost that is negative, beyond 64 bits, or takes 2^28 trips of loops to work out"),
+        *(
+            "PTO714",
+            ExecutionError,
+            "a cost that is negative, beyond 64 bits, or takes 2^28 trips of loops to work out",
+        ),
         "correct the cost tables of the arch; make loops over that much of the workload",
     ),
     "shift": _Kind("PTO716", ExecutionError, "a shift outside of 0 .. 63", "shift by 0 .. 63 bits"),

@@ -7,7 +7,12 @@
 #include <fstream>
 #include <random>
 
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
 #include "check.hpp"
+#include "kernel_control_builder.hpp"
 #include "run_helpers.hpp"
 
 using namespace helpers;
@@ -85,9 +90,63 @@ writer::Plan data(bool ordered) {
   return p;
 }
 
+// A kernel with a loop over parts of a region, a branch on an element, carried tiles and scalars, and parts that are stored.
+Bytes control_kernel() {
+  using pto_wsp::Op;
+  using pto_wsp::ScalarOp;
+  using End = builder::ControlBuilder::End;
+  constexpr auto t = pto_wsp::DType::i32;
+  builder::ControlBuilder b;
+  const int x = b.region(pto_wsp::Dir::in, t, {-1, 4}), y = b.region(pto_wsp::Dir::inout, t, {-1, 4}), z = b.tile(pto_wsp::Dir::inout, t, 2, 4);
+  const auto one = builder::fixed(1), two = builder::fixed(2), four = builder::fixed(4);
+  b.check(0, builder::rows_of(z), two);
+  b.check(0, builder::cols_of(z), four);
+  const int init = b.make(Op::full, t, 1, 4, one, four, {builder::whole(3)});
+  const int sum = b.value(t, 1, 4, one, four), total = b.value(t, 1, 4, one, four), side = b.value(t, 1, 4, one, four);
+  const int n = b.dim(builder::length_of(x, 0)), m = b.dim(builder::length_of(y, 0));
+  const int last = b.compute(ScalarOp::max, {builder::held(m), builder::number(1)});
+  const int k = b.reg(), k_end = b.reg();
+  b.loop(builder::number(0), builder::held(n), {{true, sum, total, init}, {false, k, k_end, -1, builder::number(0)}}, [&](int i) -> std::vector<End> {
+    const int left = b.compute(ScalarOp::sub, {builder::held(n), builder::held(i)});
+    const int rows = b.compute(ScalarOp::min, {builder::held(left), builder::number(2)});
+    b.bound(rows, 2);
+    const int part = b.part(x, {builder::held(i), builder::number(0)}, 2, 4, builder::extent(rows), four);
+    const int sums = b.make(Op::colsum, t, 1, 4, one, four, {builder::val(part)});
+    const int e = b.element_of(x, {builder::held(i), builder::number(1)}, pto_wsp::DType::i64);
+    const int odd = b.compute(ScalarOp::gt, {builder::held(e), builder::number(0)}, pto_wsp::DType::i64, pto_wsp::DType::boolean);
+    b.branch(builder::held(odd), true, {{true, -1, side}},
+             [&]() -> std::vector<End> { return {{b.make(Op::add, t, 1, 4, one, four, {builder::val(sum), builder::val(sums)}), {}}}; },
+             [&]() -> std::vector<End> { return {{sum, {}}}; });
+    const int to = b.compute(ScalarOp::mod, {builder::held(i), builder::held(last)});
+    b.store_part(y, side, {builder::held(to), builder::number(0)});
+    return {{side, {}}, {-1, builder::held(b.compute(ScalarOp::add, {builder::held(k), builder::held(to)}))}};
+  });
+  const int added = b.narrow(k_end, t);
+  const int own = b.make(Op::load, t, 2, 4, two, four, {builder::par(z)});
+  const int up = b.make(Op::add, t, 2, 4, two, four, {builder::val(own), builder::val(total)});
+  b.store(z, b.make(Op::mul, t, 2, 4, two, four, {builder::val(up), builder::par(added)}));
+  b.store_part(z, total, {builder::number(1), builder::number(0)});
+  return b.bytes();
+}
+
+// Tasks of such a kernel, on one tensor or on rows of their own.
+writer::Plan control(bool tracked) {
+  writer::Plan p;
+  p.symbols = {"n"};
+  p.regs = 2;
+  p.tensors = {{{reg(0), Affine(4)}, 1, i32}, {{Affine(3), reg(0), Affine(4)}, 3, i32}, {{Affine(6), Affine(4)}, 3, i32}};
+  p.kernels = {control_kernel()};
+  Task a{0, 0, 0, 0, {reg(1)}, {}};
+  a.args = {view(0, tracked, {span(0, reg(0)), slice(0, 4)}), view(1, tracked, {at(tracked ? Affine(1) : reg(1)), span(0, reg(0)), slice(0, 4)}),
+            view(2, tracked, {slice(reg(1, 2)), slice(0)})};
+  p.root = loop(1, 3, task(a), tracked);
+  return p;
+}
+
 std::vector<Bytes> seeds(int argc, char** argv) {
   std::vector<Bytes> out{one_loop(9).bytes(), two_loops(6).bytes(), chain(5, true).bytes(), chain(5, false).bytes(),
-                         rich(false).bytes(), rich(true).bytes(), scattered().bytes(), data(false).bytes(), data(true).bytes()};
+                         rich(false).bytes(), rich(true).bytes(), scattered().bytes(), data(false).bytes(), data(true).bytes(),
+                         control(false).bytes(), control(true).bytes()};
   for (int i = 3; i < argc; ++i) {
     std::ifstream file(argv[i], std::ios::binary);
     const std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -138,6 +197,30 @@ void mutate(Bytes& b, Rng& rng) {
     default: b.resize(rng.below(20) == 0 ? at : b.size()); break;
   }
 }
+
+// Cancels a run that goes on and on, also while the thread that waits for it works in a kernel.
+class Watchdog {
+ public:
+  explicit Watchdog(pto_wsp::Instance& instance)
+      : thread_([this, &instance] {
+          std::unique_lock lock(mutex_);
+          if (!done_there_.wait_for(lock, std::chrono::milliseconds(500), [this] { return done_; })) instance.cancel();
+        }) {}
+  ~Watchdog() {
+    {
+      const std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    done_there_.notify_one();
+    thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable done_there_;
+  bool done_ = false;
+  std::thread thread_;
+};
 
 struct Counts {
   std::uint64_t refused = 0, too_large = 0, failed = 0, ran = 0, stopped = 0;
@@ -194,6 +277,7 @@ void try_plan(const Bytes& bytes, Rng& rng, Counts& counts) {
     ++counts.too_large;
     return;
   }
+  const Watchdog watchdog(instance);
   if (!instance.wait(0.02)) {
     ++counts.stopped;
     instance.cancel();

@@ -1,4 +1,5 @@
-// Puts a kernel together instruction by instruction, for tests that have no compiler at hand.
+// Puts a kernel together instruction by instruction, for tests that have no compiler at hand. What kernel_control_builder.hpp adds to it are
+// equations over registers, loops and branches.
 #pragma once
 
 #include <bit>
@@ -16,11 +17,19 @@ using pto_wsp::DType;
 using pto_wsp::Op;
 
 struct Dim {
-  std::uint64_t kind, number;  // 0 constant, 1 rows of a parameter, 2 its columns
+  std::uint64_t kind, number;  // 0 constant, 1 rows of a parameter, 2 its columns, 3 a dimension of a region, 4 a register
+  std::uint64_t dim = 0;
 };
 inline Dim fixed(int n) { return {0, static_cast<std::uint64_t>(n)}; }
 inline Dim rows_of(int p) { return {1, static_cast<std::uint64_t>(p)}; }
 inline Dim cols_of(int p) { return {2, static_cast<std::uint64_t>(p)}; }
+inline Dim length_of(int p, int d) { return {3, static_cast<std::uint64_t>(p), static_cast<std::uint64_t>(d)}; }
+inline Dim extent(int r) { return {4, static_cast<std::uint64_t>(r)}; }
+
+inline void put(writer::Out& o, const Dim& d) {
+  o.u(d.kind).u(d.number);
+  if (d.kind == 3) o.u(d.dim);
+}
 
 struct Src {
   int kind;  // 0 value, 1 literal, 2 parameter
@@ -48,7 +57,10 @@ struct Instruction {
 struct KernelBuilder {
   std::vector<pto_wsp::Param> params;
   std::vector<ValueType> values;
-  std::vector<Instruction> instrs;
+  std::vector<Instruction> instrs;  // behind the items
+  std::vector<DType> registers;
+  std::vector<writer::Bytes> items;
+  std::uint64_t origin = 0;
   std::vector<std::vector<std::int64_t>> checks;  // relation, kind, number, kind, number
   writer::Bytes cost = writer::Out().u(1).u(0).s(1).bytes;
 
@@ -89,19 +101,46 @@ struct KernelBuilder {
     writer::Out o;
     o.str("k").u(0).u(params.size());  // model serial
     for (const auto& p : params) {
-      o.u(p.is_scalar ? 1 : 0);
+      o.u(p.is_scalar ? 1 : p.is_region ? 2 : 0);
       if (!p.is_scalar) o.u(n(p.dir));
       o.u(n(p.dtype));
-      if (!p.is_scalar) o.u(n(p.rows)).u(n(p.cols));
+      if (p.is_region) {
+        o.u(p.rank);
+        for (std::size_t d = 0; d < p.rank; ++d) o.u(n(p.dims[d] + 1));
+      } else if (!p.is_scalar) {
+        o.u(n(p.rows)).u(n(p.cols));
+      }
     }
     o.u(checks.size());
     for (const auto& c : checks)
       for (const std::int64_t x : c) o.u(n(x));
-    o.u(0).u(values.size());  // no registers
-    for (const auto& v : values)
-      o.u(n(v.dtype)).u(n(v.rows)).u(n(v.cols)).u(v.valid_rows.kind).u(v.valid_rows.number).u(v.valid_cols.kind).u(v.valid_cols.number);
-    o.u(1).u(0).u(instrs.size());  // one item, a segment
-    std::uint64_t number = 0;
+    o.u(registers.size());
+    for (const DType t : registers) o.u(n(t));
+    o.u(values.size());
+    for (const auto& v : values) {
+      o.u(n(v.dtype)).u(n(v.rows)).u(n(v.cols));
+      put(o, v.valid_rows);
+      put(o, v.valid_cols);
+    }
+    KernelBuilder last = *this;
+    last.flush();
+    o.raw(last.body());
+    o.raw(cost);
+    return o.bytes;
+  }
+  // What has been made so far, as items of a block.
+  writer::Bytes body() const {
+    writer::Out o;
+    o.u(items.size());
+    for (const writer::Bytes& i : items) o.raw(i);
+    return o.bytes;
+  }
+  // The instructions so far become an item.
+  void flush() {
+    if (instrs.empty()) return;
+    const auto n = [](auto x) { return static_cast<std::uint64_t>(x); };
+    writer::Out o;
+    o.u(0).u(instrs.size());
     for (const auto& i : instrs) {
       o.u(n(i.op)).u(n(i.dst + 1)).u(i.src.size());
       for (const Src& s : i.src) {
@@ -111,10 +150,10 @@ struct KernelBuilder {
       }
       o.u(i.imm.size());
       for (const int k : i.imm) o.s(k);
-      o.u(number++);
+      o.u(origin++);
     }
-    o.raw(cost);
-    return o.bytes;
+    items.push_back(o.bytes);
+    instrs.clear();
   }
   pto_wsp::Kernel decode() const {
     const writer::Bytes b = bytes();
