@@ -393,6 +393,8 @@ PTO193 a result that its tile register does not hold
 PTO194 an instruction of PTO-ISA without meaning in a kernel
 PTO195 a wait for a flag that nothing set
 PTO196 a kernel of instructions that yields something else
+PTO197 a kernel of C++ that was written wrongly
+PTO198 a file of C++ that cannot be read
 PTO201 iterations of a P loop conflict
 PTO202 iterations of a P loop use one slot, and one sets it
 PTO203 explicit dependences leave a conflict unordered
@@ -409,6 +411,10 @@ PTO407 a folder that the wir cannot be dumped to
 PTO408 a loop that is not there, or one of several of that name
 PTO409 a rewrite that would change what the workload means
 PTO410 an unknown check
+PTO412 no C++ compiler, where one is needed
+PTO413 C++ that does not compile
+PTO414 C++ without the function that a kernel needs
+PTO415 no room to compile C++
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration
 PTO503 an array's shape differs from its declaration
@@ -450,5 +456,7 @@ PTO722 under check="numerics", a NaN made of numbers, or an infinity of finite o
 PTO730 an index inside a kernel that leads outside of its tile
 PTO732 a part or element of a kernel's parameter that lies outside
 PTO733 a loop of a kernel that runs too often
+PTO734 C++ of a kernel that throws an exception
+PTO735 memory that C++ of a kernel cannot take
 PTO731 an input that changed while a run read it
 """)

@@ -2147,7 +2147,7 @@ def _() -> None:
 
 @mistake("PTO003", UnsupportedError)
 def _() -> None:
-    kernel(cpp_src="int main() {}")  # <-- PTO003
+    kernel(cpp_source="y(0, 0) = 1;")  # <-- PTO003
 
 
 @mistake("PTO122", TraceError)
@@ -2521,6 +2521,163 @@ def _() -> None:
     k.wir()
 
 
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cpp_body_path="body.cpp")  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cost=4)  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src=["out(0, 0) = 1;"])  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_body_path=3)  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cpp_includes="<cmath>")  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cost=-1)  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cost=lambda y: y.rows)  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+    k.wir()
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cost=lambda out: "much")  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+    k.wir()
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = x(0);")  # <-- PTO197
+    def k(x: In[Tensor[None, F32]], out: Out[Tile[4, 8, F32]]): ...
+
+    k.wir()
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;")  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]):
+        pto.store(out, 1.0)
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;")  # <-- PTO197
+    def k(new: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_tu_path="body.cpp", name="a kernel")  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;")
+    def k(n: Constexpr[tuple], out: Out[Tile[4, 8, F32]]): ...
+
+    k.wir(n=(1, 2))  # <-- PTO197
+
+
+@mistake("PTO198", TraceError)
+def _():
+    @kernel(cpp_body_path="there/is/none.cpp")  # <-- PTO198
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+    k.wir()
+
+
+def run_cpp(source: str) -> None:
+    """Run a kernel of C++ with an output y of f32<4x4>, once."""
+
+    @kernel(cpp_src=source)
+    def k(y: Out[Tile[4, 4, F32]]): ...
+
+    in_workload(lambda x, y: k(y=y[0])).compile().run()
+
+
+@mistake("PTO412", CompileError)
+def _():
+    source = "y(0, 0) = 1;  // # <-- PTO412"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXX", "/there/is/no/compiler")
+        run_cpp(source)
+
+
+@mistake("PTO413", CompileError)
+def _():
+    run_cpp("""
+        for (int i = 0; i < y.rows(); ++i)
+          y(i, 0) = z;  // # <-- PTO413
+    """)
+
+
+@mistake("PTO413", CompileError)
+def _():
+    @kernel(cpp_src="y(0, 0) = 1;  // # <-- PTO413", cpp_includes=["<there_is_none>"])
+    def k(y: Out[Tile[4, 4, F32]]): ...
+
+    in_workload(lambda x, y: k(y=y[0])).compile()
+
+
+@mistake("PTO415", CompileError)
+def _():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTO_WSP_CACHE_DIR", "/dev/null/cache")
+        patch.setattr("tempfile.tempdir", "/dev/null/tmp")
+        run_cpp("y(0, 0) = 2;  // # <-- PTO415")
+
+
+@mistake("PTO734", KernelError)
+def _():
+    @kernel(cpp_src='throw std::runtime_error("no");', cpp_includes=["<stdexcept>"])
+    def k(y: Out[Tile[4, 4, F32]]): ...
+
+    in_workload(lambda x, y: k(y=y[0])).compile().run()  # <-- PTO734
+
+
+@mistake("PTO735", KernelError)
+def _():
+    @kernel(cpp_src="y(0, 0) = x(0, 0);", cost=1)
+    def k(x: In[Tensor[None, 4, F32]], y: Out[Tile[4, 4, F32]]): ...
+
+    @workload
+    def w(x, y):
+        k(x=x, y=y)  # <-- PTO735
+
+    odd = np.zeros(4 * 4 * 4 + 1, np.uint8)[1:].view(np.float32).reshape(4, 4)
+    w(odd, zeros(4, 4)).compile().run()
+
+
 @pytest.mark.parametrize(
     ("kind", "site", "code"), [("cost", 0, "PTO714"), ("memory", None, "PTO715"), ("changed", 0, "PTO731")]
 )
@@ -2564,7 +2721,7 @@ def test_a_mistake_is_a_clear_error(code: str, cls: type[PtoError], make: Mistak
 
 
 def test_every_code_has_a_test() -> None:
-    tested = {code for code, _, _ in MISTAKES} | {"PTO714", "PTO715", "PTO731"}
+    tested = {code for code, _, _ in MISTAKES} | {"PTO714", "PTO715", "PTO731", "PTO414"}
     assert tested == set(CODES)
 
 

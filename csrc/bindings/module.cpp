@@ -146,6 +146,7 @@ py::object record(const PyInstance& instance, const std::optional<Failure>& f) {
   d["origin"] = absent_if_negative(f->origin);
   d["coords"] = f->coords;
   d["values"] = f->values;
+  d["text"] = f->text;
   if (f->kind == ErrorKind::hook) d["exception"] = instance.raised();
   return d;
 }
@@ -271,7 +272,13 @@ PYBIND11_MODULE(_core, m) {
         std::vector<std::string> names;
         for (const Kernel& k : p.kernels()) names.push_back(k.name());
         return names;
-      });
+      })
+      .def(
+          "link_cpp",
+          [](const Plan& p, std::size_t kernel, std::uintptr_t entry) {
+            p.kernels().at(kernel).link_cpp(reinterpret_cast<CppEntry>(entry));  // NOLINT(performance-no-int-to-ptr)
+          },
+          py::arg("kernel"), py::arg("entry"), "Gives a kernel of C++ its compiled function.");
 
   py::class_<PyInstance>(m, "Instance", py::custom_type_setup(&PyInstance::collect_garbage))
       .def(py::init([](std::shared_ptr<Plan> plan, std::uint32_t threads) {

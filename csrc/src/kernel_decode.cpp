@@ -16,6 +16,7 @@ Program KernelDecoder::run() {
     registers();
     values();
     p_.body = block();
+    require(p_.cpp < 0 || p_.instrs.size() + p_.scalars.size() + p_.loops.size() + p_.branches.size() == 0, "C++ stands alone in its kernel");
     p_.structured = p_.scalars.size() + p_.loops.size() + p_.branches.size() > 0;
     require(p_.instrs.size() <= most_instrs && p_.params.size() <= most_params, "too many instructions");
   } catch (const PlanError& e) {
@@ -173,12 +174,18 @@ std::uint32_t KernelDecoder::value_index() {
 }
 
 void KernelDecoder::item() {
-  switch (in_.u(3, "an item's kind")) {
+  switch (in_.u(4, "an item's kind")) {
     case 0: return instrs();
     case 1: return equation();
     case 2: return loop();
-    default: return branch();
+    case 3: return branch();
+    default: return cpp();
   }
+}
+
+void KernelDecoder::cpp() {
+  require(p_.cpp < 0 && depth_ == 1, "C++ stands alone in its kernel");
+  p_.cpp = origin();
 }
 
 void KernelDecoder::events() {

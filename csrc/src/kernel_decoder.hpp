@@ -11,7 +11,6 @@
 
 namespace pto_wsp {
 
-inline constexpr std::uint64_t most_args = 256;
 inline constexpr std::uint64_t most_params = max_bases - 2;
 inline constexpr std::uint64_t most_registers = 4096;
 inline constexpr std::uint32_t most_depth = 32;
@@ -105,6 +104,8 @@ class KernelDecoder {
   }
 
   void item();
+  // C++ takes all arguments, and is all there is.
+  void cpp();
 
   // Model pipes: each equation that takes a unit or hands on what does, between the items that are no segments.
   void events();

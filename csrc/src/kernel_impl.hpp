@@ -2,6 +2,7 @@
 // What a decoded kernel is made of. Shared by the files kernel*.cpp only.
 
 #include <array>
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,8 @@ inline std::int32_t resolve(const DimRef& d, std::span<const Arg> args, const st
   return d.kind == DimRef::Kind::region ? args[param].region.length[d.dim] : static_cast<std::int32_t>(regs[param]);
 }
 
+// Arguments of a kernel, at most.
+inline constexpr std::size_t most_args = 256;
 // Bases of memory: scratch, constants, and one for each parameter.
 inline constexpr std::size_t max_bases = 1024;
 
@@ -186,6 +189,7 @@ struct Program {
   bool structured = false;             // there is more than one segment of tile operations
   bool pipes = false;                  // the model of costs: else serial
   std::vector<bool> cost_scalars, cost_extents;  // of arguments: whether the cost depends on the scalar, on the extents
+  std::int32_t cpp = -1;               // the number of the equation that is C++; there is no other then
 };
 
 // Where an operand lies: base + offset, its rows `stride` apart (plus the row stride of the base, when that is a parameter).
@@ -227,6 +231,7 @@ struct Staging {
   std::int64_t offset;
   std::int64_t stride;
   bool read, written;
+  std::int64_t misaligned;     // bits that addresses and strides must not have to be used in place
 };
 
 struct KernelImpl {
@@ -243,6 +248,7 @@ struct KernelImpl {
   std::vector<std::int64_t> scalar_slots; // offset in scratch of each parameter that is a scalar; else -1
   std::size_t scratch_bytes = 0;
   bool varied = false;                    // the cost or a check depends on scalars or on lengths of regions
+  mutable std::atomic<CppEntry> cpp{nullptr};
 };
 
 // kernel_decode.cpp: reads and verifies. Throws PlanError.

@@ -407,7 +407,12 @@ class Planner {
         k_.memory.back() = reserve(row_bytes(param.cols, param.dtype) * param.rows);
         continue;
       }
-      Staging staging = {i, param.rows, param.cols, esize(param.dtype), 0, row_bytes(param.cols, param.dtype), false, false};
+      Staging staging = {i, param.rows, param.cols, esize(param.dtype), 0, row_bytes(param.cols, param.dtype), false, false, 0};
+      if (p_.cpp >= 0) {
+        staging.read = param.dir != Dir::out;
+        staging.written = param.dir != Dir::in;
+        staging.misaligned = staging.element_bytes - 1;
+      }
       for (const Instr& in : p_.instrs) {
         if ((in.op != Op::load && in.op != Op::store) || in.src[0].index != i) continue;
         (in.op == Op::load ? staging.read : staging.written) = true;

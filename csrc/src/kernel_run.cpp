@@ -42,7 +42,8 @@ void copy_gathered(std::int64_t size, std::byte* copy, std::int64_t copy_stride,
 inline bool gathered(const TileArg& t) noexcept { return t.row_index != nullptr || t.col_index != nullptr; }
 
 inline bool in_place(const TileArg& t, const Staging& s) noexcept {
-  return (t.col_stride == s.element_bytes || t.cols == 1) && !gathered(t);
+  if ((t.col_stride != s.element_bytes && t.cols != 1) || gathered(t)) return false;
+  return ((reinterpret_cast<std::intptr_t>(t.data) | t.row_stride) & s.misaligned) == 0;
 }
 
 }  // namespace
@@ -71,7 +72,8 @@ Fault Kernel::run(std::span<const Arg> args, std::byte* scratch, const std::atom
 
   Fault fault;
   const Machine machine = {k, args, bases, scratch, static_cast<std::size_t>(active_isa()), &fault, stop};
-  if (k.program.structured) run_structured(machine);
+  if (k.program.cpp >= 0) run_cpp(machine);
+  else if (k.program.structured) run_structured(machine);
   else if (k.one_strip && full) Run<true, false>{machine, nullptr}.all();
   else if (k.one_strip) Run<false, false>{machine, nullptr}.all();
   else if (full) Run<true, true>{machine, nullptr}.all();

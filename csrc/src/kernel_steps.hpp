@@ -102,6 +102,8 @@ inline void copy_strided(std::int64_t size, std::byte* dst, std::int64_t dst_dow
   }
 }
 
+// kernel_cpp.cpp: a kernel that is C++.
+void run_cpp(const Machine& m) noexcept;
 // kernel_control.cpp: loops, branches and equations over scalars.
 void run_structured(const Machine& m) noexcept;
 

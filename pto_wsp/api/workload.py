@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, overload
@@ -31,6 +32,7 @@ from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
 from pto_wsp.targets.cpu_sim import target as cpu_sim
 from pto_wsp.trace.builder import current_workload, innermost_workload
+from pto_wsp.trace.cpp import CppKernel, cpp_text
 from pto_wsp.trace.kernel import KernelFunction
 from pto_wsp.trace.ptoisa.kernel import InstructionKernel
 from pto_wsp.trace.tensor import Tensor
@@ -138,18 +140,56 @@ class _KernelDecorator:
     Parameters are annotated `In[Tile[rows, cols, dtype]]`, `Out[...]`, `InOut[...]`, `Scalar[dtype]` or `Constexpr[type]`; the
     body uses `pto` operations and Python operators, and stores into every output. It is traced when a workload calls it.
     name: what reports call it; by default the function's name. Raises TraceError for parameters it cannot take.
+
+    A kernel may be C++ instead, compiled with the system's compiler when a program is made; its Python body is `...`:
+
+        @kernel(cpp_src='''
+            for (int i = 0; i < x.rows(); ++i)
+              for (int j = 0; j < x.cols(); ++j) out(i, j) = s * x(i, j);
+        ''')
+        def scale(x: In[Tile[16, 128, DType.F32]], s: Scalar[DType.F32], out: Out[Tile[16, 128, DType.F32]]): ...
+
+    cpp_src, cpp_body_path: the body of a function, as text or in a file. cpp_tu_path: a file that defines a function of the
+    kernel's name. cpp_includes: headers: "<cmath>", or the user's own from the Python file's folder. cost: cycles of a task, a
+    number or a function of parameters' rows, cols and shape; by default those of moving what it reads and writes. What the
+    parameters are in C++, csrc/include/pto_wsp/cpp_kernel.hpp says.
     """
 
     @overload
     def __call__(self, fn: Callable[..., Any], /) -> Costed: ...
     @overload
-    def __call__(self, /, *, name: str | None = None) -> Callable[[Callable[..., Any]], Costed]: ...
-    def __call__(self, fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: object) -> Any:
-        no_options("kernel", options, "name")
+    def __call__(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        cpp_src: str | None = None,
+        cpp_body_path: str | os.PathLike[str] | None = None,
+        cpp_tu_path: str | os.PathLike[str] | None = None,
+        cpp_includes: Sequence[str] = (),
+        cost: int | Callable[..., Any] | None = None,
+    ) -> Callable[[Callable[..., Any]], Costed]: ...
+    def __call__(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        cpp_src: str | None = None,
+        cpp_body_path: str | os.PathLike[str] | None = None,
+        cpp_tu_path: str | os.PathLike[str] | None = None,
+        cpp_includes: Sequence[str] = (),
+        cost: int | Callable[..., Any] | None = None,
+        **options: object,
+    ) -> Any:
+        no_options("kernel", options, "name, cpp_src, cpp_body_path, cpp_tu_path, cpp_includes, cost")
         frame = user_frame()
+        is_cpp = any(x is not None for x in (cpp_src, cpp_body_path, cpp_tu_path, cost)) or bool(cpp_includes)
+        text = cpp_text(frame, cpp_src, cpp_body_path, cpp_tu_path, cpp_includes, cost) if is_cpp else None
 
         def make(f: Callable[..., Any]) -> KernelFunction:
-            return Costed(_function("kernel", f), _label("kernel", name, f), frame)
+            function, label = _function("kernel", f), _label("kernel", name, f)
+            return Costed(function, label, frame) if text is None else CostedCpp(function, label, frame, text)
 
         return make if fn is None else make(fn)
 
@@ -173,6 +213,10 @@ class _KernelDecorator:
 
 
 kernel = _KernelDecorator()
+
+
+class CostedCpp(CppKernel, Costed):
+    """What `@kernel(cpp_src=...)` makes."""
 
 
 class PtoisaKernel(Costed, InstructionKernel):

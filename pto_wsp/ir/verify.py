@@ -322,12 +322,25 @@ def _verify_operands(eqn: Eqn, kernel: Kernel, known: dict[str, Var]) -> None:
             raise broken(eqn, "operands of kernels are values and literals")
         p = params.get(x.name)
         if p is not None:
-            memory = _MEMORY.get(eqn.prim, ()) if i == 0 else ()
+            memory = (TileType, RegionType) if eqn.prim == "cpp" else _MEMORY.get(eqn.prim, ()) if i == 0 else ()
             allowed = memory if not isinstance(p.type, ScalarType) else (ScalarType,)
-            if p.type != x.type or not isinstance(p.type, allowed) or (memory and isinstance(p.type, ScalarType)):
+            misplaced = memory and isinstance(p.type, ScalarType) and eqn.prim != "cpp"
+            if p.type != x.type or not isinstance(p.type, allowed) or misplaced:
                 raise broken(eqn, f"{x.name} is used as {x.type}")
         elif known.get(x.name) != x:
             raise broken(eqn, f"{x.name} is not defined here as {x.type}")
+
+
+def _verify_cpp(eqn: Eqn, kernel: Kernel, written: set[str]) -> None:
+    """C++ takes all parameters in order, reads and writes as they say, and stands alone."""
+    names = [x.name if isinstance(x, Var) else "" for x in eqn.ins]
+    params = list(enumerate(kernel.params))
+    reads = tuple(i for i, p in params if p.direction is not Direction.OUT and not isinstance(p.type, ScalarType))
+    writes = tuple(i for i, p in params if p.direction is not Direction.IN)
+    same = eqn.params.get("reads") == reads and eqn.params.get("writes") == writes
+    if kernel.body.eqns != (eqn,) or names != [p.name for _, p in params] or not same:
+        raise broken(eqn, "takes all parameters of its kernel, and is all there is in it")
+    written |= {names[i] for i in writes}
 
 
 def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], bound: set[str], written: set[str]) -> None:
@@ -339,6 +352,8 @@ def _verify_tile_eqn(eqn: Eqn, kernel: Kernel, known: dict[str, Var], bound: set
     if prim.dialect is Dialect.SCALAR:
         _verify_scalar_params(eqn)
     memory = eqn.prim in _MEMORY
+    if eqn.prim == "cpp":
+        _verify_cpp(eqn, kernel, written)
     if eqn.prim == "dim" and eqn.params.get("of") not in extents_of(kernel):
         raise broken(eqn, "names no extent of a parameter")
     if memory:

@@ -41,6 +41,7 @@ class _Failure:
         self.places = Places(artifact.wir)
         self.kind: str = record["kind"]
         self.numbers: list[int] = record["values"]
+        self.text: str = record.get("text", "")
         self.arg: int | None = record["arg"]
         self.dim: int | None = record["dim"]
         self.check: int | None = record["check"]
@@ -115,7 +116,7 @@ def _kernel_fault(f: _Failure) -> PtoError:
     if inside.loc is not None:
         f.values["at"] = inside.loc
     label = f"kernel {f.kernel.label}"
-    match ("index", "part", "scalar", "shape", "trips")[kind]:
+    match ("index", "part", "scalar", "shape", "trips", "stopped", "cpp", "unaligned")[kind]:
         case "index":
             what = f"{label}: {inside.prim} by the index {a}, where there are {b}"
             return f.error("PTO730", BoundsError, what, f"give indices from 0 to {b - 1}")
@@ -136,6 +137,16 @@ def _kernel_fault(f: _Failure) -> PtoError:
         case "trips":
             what = f"{label}: fori_loop of {a} trips"
             return f.error("PTO733", KernelError, what, f"loop at most {b} times")
+        case "cpp":
+            return f.error(
+                "PTO734",
+                KernelError,
+                f"{label}: its C++ threw: {f.text}",
+                "catch it in the C++, or give it other arguments",
+            )
+        case "unaligned":
+            what = f"{label}: elements of {f.kernel.params[a].name} do not lie at multiples of {b} bytes"
+            return f.error("PTO735", KernelError, what, "bind an array that numpy calls aligned: array.flags.aligned")
         case _:
             return _no_result(f, inside, a, b)
 

@@ -23,7 +23,8 @@ from pto_wsp.errors import (
     no_attribute,
     no_options,
 )
-from pto_wsp.ir.core import DType
+from pto_wsp.ir.core import DType, Kernel
+from pto_wsp.ops.cpp import entry_of, is_cpp
 from pto_wsp.runtime.bindings import Bindings
 from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
@@ -359,4 +360,16 @@ def _load_plan(artifact: Artifact) -> Any:
     same = [(t[0], t[1], t[3]) for t in plan.tensors()] == tensors and list(plan.symbols()) == list(wir.symbols)
     if not same or list(plan.kernels()) != [k.label for k in wir.kernels]:
         raise damaged("its plan and its wir name different tensors, symbols or kernels")
+    for i, kernel in enumerate(wir.kernels):
+        if is_cpp(kernel.body.eqns):
+            _link_cpp(plan, i, kernel)
     return plan
+
+
+def _link_cpp(plan: Any, i: int, kernel: Kernel) -> None:
+    """Give a kernel of C++ its function. Raises CompileError."""
+    entry = entry_of(kernel.body.eqns[0], kernel.label)
+    try:
+        plan.link_cpp(i, entry)
+    except core().PlanError as e:
+        raise damaged(f"its plan: {e}") from e

@@ -35,6 +35,7 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr, const, minimum, var
 from pto_wsp.ir.rebuild import Rebuild
+from pto_wsp.ops.cpp import is_cpp
 from pto_wsp.ops.scalars import constant, extent
 from pto_wsp.transforms.loops import refuse, unique
 
@@ -90,6 +91,8 @@ def fused_kernel(
     label = "_".join(dict.fromkeys(k.label for k in kernels))
     work = _Work(label, loops)
     for number, (task, kernel) in enumerate(zip(tasks, kernels, strict=True)):
+        if is_cpp(kernel.body.eqns):
+            raise refuse(_WHAT, f"kernel {kernel.label} is C++", task, "fuse in the C++")
         _Part(work, number, task, kernel).eqns(kernel.body)
     return work.finish(name, label, only_here, kernels[0].loc)
 

@@ -24,7 +24,7 @@ OPCODES = {
     **dict(transpose=62, reshape=63, interleave=64, gather=65, scatter=66, cumsum=67, bincount=68, rowargmax=69),
     **dict(rowargmin=70, extract_topk_indices=71, topk_values=72),
 }
-OF_PARTS = dict(restrict=92, load_part=93, store_part=94, element=95, debug_print=96)
+OF_PARTS = dict(restrict=92, load_part=93, store_part=94, element=95, debug_print=96, cpp=99)
 OF_SCALARS = {"dim", "widen", "narrow"}
 
 
@@ -68,7 +68,7 @@ def test_a_public_operation_says_what_it_does(name: str) -> None:
 
 
 def test_the_namespace_has_each_primitive_but_the_counts_and_a_half_of_topk() -> None:
-    inner = {"count_cols", "count_rows", "topk_values", "load_part", "store_part", "element"} | OF_SCALARS
+    inner = {"count_cols", "count_rows", "topk_values", "load_part", "store_part", "element", "cpp"} | OF_SCALARS
     assert {p.name for p in TILE} - set(pto.__all__) == inner
     assert dir(pto) == sorted(pto.__all__)
 

@@ -29,7 +29,7 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 /// What went wrong, where, and with which values. Fields that do not apply are -1 or empty.
 ///   bounds: arg, dim, values = start, length (limit for a tile), size of the dimension
 ///   extent, scalar_range: values = the value;  zero_divisor: values = the dividend;  valid_shape: check
-///   kernel_fault: values = the two numbers of the Fault, its origin, its kind
+///   kernel_fault: values = the two numbers of the Fault, its origin, its kind; text
 ///   dim: arg = the tensor, dim, values = expected, actual
 ///   read_bounds: dim, values = start, length, size of the dimension; of the index view of a gather also site and arg
 ///   gather_bounds: arg, dim, values = the index, size of the dimension, position of the index in its view
@@ -41,6 +41,7 @@ struct Failure {
   ErrorKind kind{};
   std::int64_t site = -1, arg = -1, dim = -1, check = -1, origin = -1;
   std::vector<std::int64_t> coords{}, values{};
+  std::string text{};
 };
 
 /// Memory of a tensor: any strides (in bytes), all elements within shape addressable.

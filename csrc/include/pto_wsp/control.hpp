@@ -127,6 +127,7 @@ struct RunStats {
   failure.site = task.spec->site;
   failure.coords = plan.coords(*task.spec, regs);
   failure.values = {fault.a, fault.b, fault.origin, static_cast<std::int64_t>(fault.kind)};
+  if (fault.text != nullptr) failure.text = fault.text;
   return failure;
 }
 

@@ -64,6 +64,10 @@ class CostError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// What C++ of a kernel is compiled to: 0, or 1 with what an exception says in `text`.
+struct Argument;
+using CppEntry = int (*)(const Argument* args, char* text, std::size_t size);
+
 struct KernelImpl;
 
 // Immutable after `decode`; any number of threads may use one at the same time.
@@ -92,6 +96,9 @@ class Kernel {
 
   // Whether `run` may meet something it cannot compute.
   bool may_fault() const noexcept;
+
+  // Gives a kernel of C++ its function, which outlives it. Before the first `run`. Throws PlanError for another kernel.
+  void link_cpp(CppEntry entry) const;
 
   // How much working memory `run` needs; a multiple of 64.
   std::size_t scratch_bytes() const noexcept;

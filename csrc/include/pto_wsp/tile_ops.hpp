@@ -35,6 +35,7 @@ enum class Op : std::uint8_t {
   sort32_indices = 89, merge_sort_indices = 90, fill_pad = 91, restrict = 92,
   load_part = 93, store_part = 94, element = 95, debug_print = 96,  // equations between tile operations, in a form of their own
   gather_flat = 97, scatter_flat = 98,
+  cpp = 99,  // C++ that is compiled on the machine: a kernel of its own
 };
 
 // How an operation treats its operands. Of the elementwise ones (make, repeat, unary, binary, compare, select, fused, cast) an
@@ -150,6 +151,7 @@ inline constexpr OpTraits op_list[] = {
     {Op::store_part, "store_part", OpKind::between},
     {Op::element, "element", OpKind::between},
     {Op::debug_print, "debug_print", OpKind::between},
+    {Op::cpp, "cpp", OpKind::between},
 };
 
 namespace detail {
@@ -198,12 +200,15 @@ constexpr bool is_prefix_closed(Op op) noexcept {
 //   shape    a valid extent is not what an operation needs: the extents, or the extent and the most there can be
 //   trips    a loop runs too often: its trips, the most
 //   stopped  nothing is wrong, but it was told to stop
+//   cpp      C++ threw an exception: what it says is `text`, until the thread runs another task
+//   unaligned  memory of a region does not lie as C++ needs it: the parameter, the element's bytes
 // `origin`: the equation's number among all of the kernel, in walk order; -1: none.
-enum class FaultKind : std::uint8_t { index, part, scalar, shape, trips, stopped };
+enum class FaultKind : std::uint8_t { index, part, scalar, shape, trips, stopped, cpp, unaligned };
 struct Fault {
   std::int32_t origin = -1;
   FaultKind kind = FaultKind::index;
   std::int64_t a = 0, b = 0;
+  const char* text = nullptr;
 };
 
 // What one call of an operation works on. Columns of every tile lie side by side; rows are `*_rs` bytes apart (0 repeats a

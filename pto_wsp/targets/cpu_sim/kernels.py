@@ -50,7 +50,7 @@ _IMMEDIATES = {
 _COST_OPS = {"mul": 4, "floordiv": 5, "mod": 6, "min": 7, "max": 8, "ceildiv": 9}
 _ADD = 2
 _NO_UNIT = 4
-_SEGMENT, _EQUATION, _LOOP, _BRANCH = range(4)
+_SEGMENT, _EQUATION, _LOOP, _BRANCH, _CPP = range(5)
 _COMPUTE, _WIDTH, _WIDEN, _NARROW, _ELEMENT, _PART, _STORE_PART, _EXTENT, _CHECK, _PRINT = range(10)
 
 
@@ -212,6 +212,9 @@ class _Writer:
                 made = self._requirements(waiting, eqn)
                 waits += made
                 segment.append(eqn)
+            elif eqn.prim == "cpp":
+                items.u(_CPP, self.origins[id(eqn)])
+                made, count = 0, count + 1
             elif eqn.regions:
                 flush()
                 self._control(items, eqn)
@@ -517,7 +520,7 @@ class _Writer:
         return n
 
 
-_BETWEEN = ("load_part", "store_part", "element", "debug_print")
+_BETWEEN = ("load_part", "store_part", "element", "debug_print", "cpp")
 
 
 def _bits(x: Literal) -> bytes:
