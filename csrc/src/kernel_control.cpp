@@ -12,6 +12,23 @@
 namespace pto_wsp {
 namespace {
 
+// What index arithmetic is mostly made of, without the way through all types; false: not computed.
+inline bool quick(const ScalarEqn& e, std::int64_t* regs) noexcept {
+  if (e.type != DType::i64) return false;
+  const auto x = static_cast<std::int64_t>(value_of(e.operands[0], regs)), y = static_cast<std::int64_t>(value_of(e.operands[1], regs));
+  std::int64_t& r = regs[e.reg];
+  switch (e.op) {
+    case ScalarOp::add: return !__builtin_add_overflow(x, y, &r) || !e.checked;
+    case ScalarOp::sub: return !__builtin_sub_overflow(x, y, &r) || !e.checked;
+    case ScalarOp::mul: return !__builtin_mul_overflow(x, y, &r) || !e.checked;
+    case ScalarOp::min: r = std::min(x, y); return true;
+    case ScalarOp::max: r = std::max(x, y); return true;
+    case ScalarOp::lt: r = x < y; return true;
+    case ScalarOp::ge: r = x >= y; return true;
+    default: return false;
+  }
+}
+
 class Control {
  public:
   explicit Control(const Machine& m) : m_(m), p_(m.k.program), regs_(reinterpret_cast<std::int64_t*>(m.scratch + m.k.regs_offset)) {
@@ -254,12 +271,11 @@ class Control {
 
 }  // namespace
 
-std::uint64_t value_of(const Scalar& s, const std::int64_t* regs) noexcept { return s.constant ? s.bits : static_cast<std::uint64_t>(regs[s.reg]); }
-
 bool step_registers(const ScalarEqn& e, std::span<const Arg> args, std::int64_t* regs, Fault& fault) noexcept {
   using Kind = ScalarEqn::Kind;
   switch (e.kind) {
     case Kind::compute: {
+      if (quick(e, regs)) [[likely]] return true;
       std::uint64_t x[3] = {}, v = 0;
       for (std::uint32_t i = 0; i < arity(e.op); ++i) x[i] = value_of(e.operands[i], regs);
       const ScalarStatus status = pto_wsp::compute(e.op, e.type, e.to, e.checked, x, v);

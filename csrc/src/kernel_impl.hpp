@@ -77,6 +77,8 @@ struct Scalar {
   std::uint64_t bits = 0;
 };
 
+inline std::uint64_t value_of(const Scalar& s, const std::int64_t* regs) noexcept { return s.constant ? s.bits : static_cast<std::uint64_t>(regs[s.reg]); }
+
 // Equations over registers, and over memory by them, in order between segments of tile operations.
 struct ScalarEqn {
   enum class Kind : std::uint8_t { compute, dim, widen, narrow, element, part, store_part, extent, check, print } kind{};
@@ -261,6 +263,5 @@ std::int64_t evaluate_cost(const Program& program, std::span<const Arg> args);
 // kernel_control.cpp
 // The scalar operations that need no memory. False: it has no result; `fault` says why.
 bool step_registers(const ScalarEqn& e, std::span<const Arg> args, std::int64_t* regs, Fault& fault) noexcept;
-std::uint64_t value_of(const Scalar& s, const std::int64_t* regs) noexcept;
 
 }  // namespace pto_wsp
