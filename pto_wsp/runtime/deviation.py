@@ -238,5 +238,5 @@ _RULES: dict[str, Rule] = {
     **{name: _indexed(name) for name in _INDEXED},
     "cumsum": _chain,
 }
-# of deviating operands nothing is known: orders, and counts of what is found by index
-OPEN = ("rowargmax", "rowargmin", "extract_topk_indices", "bincount")
+# of deviating operands nothing is known: orders, counts of what is found by index, and what C++ of the user makes of them
+OPEN = ("rowargmax", "rowargmin", "extract_topk_indices", "bincount", "cpp")

@@ -166,10 +166,11 @@ consteval OpTable op_table() {
   }
   return t;
 }
-inline constexpr OpTable table = op_table();
+// of each file alone: those of the instruction sets share no symbol
+static constexpr OpTable table = op_table();
 }  // namespace detail
 
-constexpr const OpTraits& traits(Op op) noexcept { return detail::table.of[static_cast<std::size_t>(op)]; }
+static constexpr const OpTraits& traits(Op op) noexcept { return detail::table.of[static_cast<std::size_t>(op)]; }
 constexpr OpKind kind_of(Op op) noexcept { return traits(op).kind; }
 
 constexpr bool is_elementwise(Op op) noexcept {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import statistics
 import time
@@ -117,7 +118,7 @@ def jitted(f: Callable[..., Any], *arrays: Array) -> Call:
     """One call of `f(jax.numpy, *arrays)` under jax.jit, compiled before it is timed."""
     jax = importlib.import_module("jax")
     on_device = [jax.device_put(a) for a in arrays]
-    compiled = jax.jit(lambda *a: f(jax.numpy, *a))
+    compiled = jax.jit(functools.partial(f, jax.numpy))
     return lambda: jax.block_until_ready(compiled(*on_device))
 
 

@@ -107,7 +107,7 @@ def feed_forward(x: Any, w1: Any, w3: Any) -> Any:
 
 
 @workload
-def blocks(x: Tensor, cos: Tensor, sin: Tensor, weights: Sequence[Tensor], out: Tensor) -> None:
+def blocks(x: Any, cos: Any, sin: Any, weights: Sequence[Any], out: Any) -> None:
     dim, layers = 2 * cos.shape[1], weights[0].shape[0]
     for layer in range(layers):
         norm1, wq, wk, wv, wo, norm2, w1, w3, w2 = (w[layer] for w in weights)
