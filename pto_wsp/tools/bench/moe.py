@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -107,13 +108,21 @@ def moe_row(shape: Mapping[str, Any], flops: int, threads: int) -> Arms:
     program = moe(x, w_gate, w1, w2, choice, weight, out).compile(threads=threads)
 
     def error() -> tuple[float, str]:
-        """Of the experts and the weighted sum; the routing is what the run chose."""
+        """Of the weighted sums. Which experts a token has is what the run chose; a choice that rounding cannot explain is wrong."""
         exact, size = np.zeros(out.shape), np.zeros(out.shape)
+        logits = x.astype(np.float64) @ w_gate
+        chosen = np.take_along_axis(logits, choice.T, axis=1)
+        slack = hidden * float(np.finfo(np.float32).eps) * (np.abs(x) @ np.abs(w_gate)).max()
+        least = np.sort(logits, axis=1)[:, experts - top, None]
+        twice = np.diff(np.sort(choice, axis=0), axis=0) == 0
+        if twice.any() or (chosen < least - slack).any():
+            return math.inf, "n*eps"
+        share = np.exp(chosen - chosen.max(axis=1, keepdims=True))
+        share /= share.sum(axis=1, keepdims=True)
         for c in range(top):
             for e in range(experts):
                 rows = np.flatnonzero(choice[c] == e)
-                h = np.maximum(x[rows].astype(np.float64) @ w1[e], 0)
-                w = weight[rows, c : c + 1].astype(np.float64)
+                h, w = np.maximum(x[rows].astype(np.float64) @ w1[e], 0), share[rows, c : c + 1]
                 exact[rows] += w * (h @ w2[e])
                 size[rows] += w * (np.abs(h) @ np.abs(w2[e]))
         return in_n_eps(out, exact, ffn, size)
