@@ -216,7 +216,7 @@ def _() -> None:
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    DType.F8E4M3  # noqa: B018 # <-- PTO001
+    DType.F8E4M3FN  # noqa: B018 # <-- PTO001
 
 
 @mistake("PTO001", UnsupportedError)
@@ -1357,22 +1357,12 @@ def _() -> None:
 
 @mistake("PTO121", TraceError)
 def _() -> None:
-    Tile[4, 4, DType.F64]  # <-- PTO121
+    Tile[4, 4, np.float64]  # type: ignore[type-arg] # <-- PTO121
 
 
 @mistake("PTO121", TraceError)
 def _() -> None:
-    Scalar[DType.I64]  # <-- PTO121
-
-
-@mistake("PTO143", TypeCheckError)
-def a_bare_tile_of_a_type_that_tiles_have_not() -> None:
-    @kernel
-    def k(x: In[Tensor], y: Out[Tile[4, 4, F32]]):
-        pto.store(y, 1.0)
-
-    wide = Tensor(zeros(4, 4, dtype=np.int64))
-    of_data(lambda x, y, n: k(wide, y[0]))  # <-- PTO143
+    Scalar["i64"]  # <-- PTO121
 
 
 @mistake("PTO177", TraceError)
@@ -2073,9 +2063,7 @@ def _() -> None:
 # What has no number or no operator is told so, wherever Python would decide for itself.
 
 
-@pytest.mark.parametrize(
-    "op", ["x**2", "x // 2", "x % 2", "x << 1", "np.exp(x)", "n ^ n", "2**x", "y.__setitem__(0, x)"]
-)
+@pytest.mark.parametrize("op", ["x**2", "np.exp(x)", "2**x", "y.__setitem__(0, x)", "divmod(x, 2)", "round(x)"])
 def test_operators_that_tiles_do_not_have(op: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         in_kernel(lambda x, y, h, n: eval(op, {"np": np}, {"x": x, "y": y, "h": h, "n": n}))

@@ -28,7 +28,7 @@ class KernelDecoder {
  private:
   enum class State : std::uint8_t { unset, visible, gone };
 
-  DType dtype() { return static_cast<DType>(in_.u(tile_dtype_count - 1, "a dtype of tiles")); }
+  DType dtype() { return static_cast<DType>(in_.u(dtype_count - 1, "a dtype of tiles")); }
   DType scalar_type();
   std::pair<std::int32_t, std::int32_t> shape();
   void params();

@@ -176,6 +176,17 @@ T load(const std::byte* p) {
   return v;
 }
 
+// With 4 bits of exponent there are no infinities.
+double f8_value(std::uint8_t x, int exponent_bits) {
+  const int fraction_bits = 7 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1, exponent = (x & 0x7f) >> fraction_bits;
+  const int fraction = x & ((1 << fraction_bits) - 1);
+  const double sign = (x & 0x80) != 0 ? -1.0 : 1.0;
+  if (exponent_bits == 4 ? (x & 0x7f) == 0x7f : exponent == 31)
+    return exponent_bits == 5 && fraction == 0 ? sign * std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  const int normal = exponent == 0 ? 0 : 1 << fraction_bits;
+  return sign * std::ldexp(normal + fraction, (exponent == 0 ? 1 : exponent) - bias - fraction_bits);
+}
+
 double f16_value(std::uint16_t h) {
   const double sign = (h & 0x8000) != 0 ? -1 : 1;
   const int exponent = h >> 10 & 0x1f, fraction = h & 0x3ff;
@@ -259,6 +270,13 @@ std::uint64_t load_scalar(const std::byte* p, DType dtype) noexcept {
     case DType::i64:
     case DType::u64:
     case DType::f64: return load<std::uint64_t>(p);
+    case DType::i8: return bits_of(std::int64_t{load<std::int8_t>(p)});
+    case DType::i16: return bits_of(std::int64_t{load<std::int16_t>(p)});
+    case DType::u8: return load<std::uint8_t>(p);
+    case DType::u16: return load<std::uint16_t>(p);
+    case DType::u32: return load<std::uint32_t>(p);
+    case DType::f8e4m3: return bits_of(f8_value(load<std::uint8_t>(p), 4));
+    case DType::f8e5m2: return bits_of(f8_value(load<std::uint8_t>(p), 5));
   }
   return 0;
 }
@@ -319,24 +337,74 @@ double round_bits(std::uint64_t magnitude, int exponent, int keep) {
 }
 
 // Of the floats of fewer bits than an f64.
-int significand_bits(DType dtype) { return dtype == DType::f64 ? 53 : dtype == DType::f32 ? 24 : dtype == DType::f16 ? 11 : 8; }
 
-double round_float(double v, DType dtype) {
+}  // namespace
+
+int significand_bits(DType t) noexcept {
+  switch (t) {
+    case DType::f64: return 53;
+    case DType::f32: return 24;
+    case DType::f16: return 11;
+    case DType::bf16: return 8;
+    case DType::f8e4m3: return 4;
+    default: return 3;
+  }
+}
+
+int smallest_exponent(DType t) noexcept {
+  switch (t) {
+    case DType::f64: return -1022;
+    case DType::f16:
+    case DType::f8e5m2: return -14;
+    case DType::f8e4m3: return -6;
+    default: return -126;
+  }
+}
+
+double largest_of(DType t) noexcept {
+  switch (t) {
+    case DType::f64: return std::numeric_limits<double>::max();
+    case DType::f32: return 0x1.fffffep127;
+    case DType::f16: return 65504;
+    case DType::bf16: return 0x1.fep127;
+    case DType::f8e4m3: return 448;
+    default: return 57344;
+  }
+}
+
+double round_float(double v, DType dtype) noexcept {
   if (v == 0 || !std::isfinite(v) || dtype == DType::f64) return v;
-  const int smallest_normal = dtype == DType::f16 ? -14 : -126;
-  const double limit = dtype == DType::f16 ? 65504 : dtype == DType::f32 ? 0x1.fffffep127 : 0x1.fep127;
+  const int smallest_normal = smallest_exponent(dtype);
+  const double limit = largest_of(dtype);
   int exponent = 0;
   const auto magnitude = static_cast<std::uint64_t>(std::ldexp(std::frexp(std::fabs(v), &exponent), 53));
   // Below the smallest normal number there are fewer bits.
   const int keep = significand_bits(dtype) - std::max(0, smallest_normal - (exponent - 1));
   const double rounded = keep < 0 ? 0 : round_bits(magnitude, exponent - 53, keep);
-  return std::copysign(rounded > limit ? std::numeric_limits<double>::infinity() : rounded, v);
+  if (rounded <= limit) return std::copysign(rounded, v);
+  return dtype == DType::f8e4m3 ? std::numeric_limits<double>::quiet_NaN() : std::copysign(std::numeric_limits<double>::infinity(), v);
 }
+
+namespace {
 
 bool round_integer(bool negative, std::uint64_t magnitude, DType dtype, std::uint64_t& out) {
   const double rounded = round_bits(magnitude, 0, significand_bits(dtype));
   out = bits_of(negative ? -rounded : rounded);
-  return dtype != DType::f16 || rounded <= 65504;
+  return rounded <= largest_of(dtype);
+}
+
+// Of a value that the type with this many bits of exponent holds exactly: 4 have no infinities, and one NaN.
+std::uint8_t f8_bits(double value, int exponent_bits) {
+  const int fraction_bits = 7 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
+  const unsigned sign = std::signbit(value) ? 0x80 : 0;
+  const double x = std::fabs(value);
+  if (std::isnan(x) || (std::isinf(x) && exponent_bits == 4)) return static_cast<std::uint8_t>(sign | (exponent_bits == 4 ? 0x7f : 0x7e));
+  if (std::isinf(x)) return static_cast<std::uint8_t>(sign | 0x7c);
+  if (x < std::ldexp(1.0, 1 - bias)) return static_cast<std::uint8_t>(sign | static_cast<unsigned>(std::ldexp(x, bias - 1 + fraction_bits)));
+  int exponent = 0;
+  const double fraction = std::frexp(x, &exponent);  // [0.5, 1)
+  const auto mantissa = static_cast<unsigned>(std::ldexp(fraction, fraction_bits + 1)) & ((1u << fraction_bits) - 1);
+  return static_cast<std::uint8_t>(sign | (static_cast<unsigned>(exponent - 1 + bias) << fraction_bits) | mantissa);
 }
 
 // Of a value that f16 holds exactly.
@@ -368,6 +436,8 @@ void store_scalar(std::uint64_t bits, DType dtype, std::byte* p) noexcept {
       return put(p, static_cast<std::uint16_t>(std::isnan(v) ? 0x7fc0 : std::bit_cast<std::uint32_t>(static_cast<float>(v)) >> 16));
     }
     case DType::boolean: return put(p, static_cast<std::uint8_t>(bits != 0));
+    case DType::f8e4m3: return put(p, f8_bits(as_f64(bits), 4));
+    case DType::f8e5m2: return put(p, f8_bits(as_f64(bits), 5));
     default: std::memcpy(p, &bits, size_of(dtype));  // the low bytes
   }
 }

@@ -44,8 +44,8 @@ class Choice(Enum, metaclass=_NamedChoices):
 
 
 class DType(Choice):
-    """Element types: IEEE f32 and f16, bf16, two's complement i32, and bool (one byte) of tensors and tiles; i64, u64 and f64 of
-    tensors that scalars are read from, and of scalars."""
+    """Element types: IEEE f64, f32 and f16, bf16, two's complement integers of 8 to 64 bits, unsigned ones, bool (one byte); for
+    storage f8e4m3 (without infinities: ml_dtypes.float8_e4m3fn) and f8e5m2, which are cast before anything is computed."""
 
     F32 = ("f32", 0, 4)
     F16 = ("f16", 1, 2)
@@ -55,6 +55,13 @@ class DType(Choice):
     I64 = ("i64", 5, 8)
     U64 = ("u64", 6, 8)
     F64 = ("f64", 7, 8)
+    I8 = ("i8", 8, 1)
+    I16 = ("i16", 9, 2)
+    U8 = ("u8", 10, 1)
+    U16 = ("u16", 11, 2)
+    U32 = ("u32", 12, 4)
+    F8E4M3 = ("f8e4m3", 13, 1)
+    F8E5M2 = ("f8e5m2", 14, 1)
 
     def __init__(self, short: str, code: int, itemsize: int) -> None:
         self.short = short
@@ -67,41 +74,44 @@ class DType(Choice):
     @property
     def is_float(self) -> bool:
         """Whether it is a floating-point type."""
-        return self in (DType.F32, DType.F16, DType.BF16, DType.F64)
+        return self.short.startswith(("f", "bf"))
 
     @property
-    def in_tiles(self) -> bool:
-        """Whether tiles may hold it."""
-        return self not in (DType.I64, DType.U64, DType.F64)
+    def is_unsigned(self) -> bool:
+        """Whether it is an unsigned integer."""
+        return self.short.startswith("u")
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it is a signed or unsigned integer; bool is not."""
+        return self.short.startswith(("i", "u"))
 
     @property
     def scalar(self) -> DType:
         """The type of a scalar read from a tensor of it: f64, i64, u64 or bool."""
-        if self in (DType.BOOL, DType.U64):
+        if self is DType.BOOL:
             return self
-        return DType.F64 if self.is_float else DType.I64
+        return DType.F64 if self.is_float else DType.U64 if self.is_unsigned else DType.I64
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The numpy dtype of arrays that hold it; bf16 is ml_dtypes.bfloat16."""
-        if self is DType.BF16:
+        """The numpy dtype of arrays that hold it; of bf16 and the types of 8 bits those of ml_dtypes."""
+        if self.short in _ML:
             import ml_dtypes  # loaded when first needed: it costs a tenth of the import time
 
-            return np.dtype(ml_dtypes.bfloat16)
+            return np.dtype(getattr(ml_dtypes, _ML[self.short]))
         return _NUMPY[self.short]
 
 
+_ML = {"bf16": "bfloat16", "f8e4m3": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
 _NUMPY = {
+    "f64": np.dtype(np.float64),
     "f32": np.dtype(np.float32),
     "f16": np.dtype(np.float16),
-    "i32": np.dtype(np.int32),
     "bool": np.dtype(np.bool_),
-    "i64": np.dtype(np.int64),
-    "u64": np.dtype(np.uint64),
-    "f64": np.dtype(np.float64),
+    **{f"{k}{n}": np.dtype(f"{k}{n // 8}") for k in "iu" for n in (8, 16, 32, 64)},
 }
 SHORT_DTYPES = {d.short: d for d in DType}
-TILE_DTYPES = tuple(d for d in DType if d.in_tiles)
 
 ZERO = const(0)
 

@@ -21,7 +21,13 @@ Params = Mapping[str, Param]
 INTEGERS = (DType.I64, DType.U64)
 NUMBERS = (*INTEGERS, DType.F64)
 SCALAR_DTYPES = (*NUMBERS, DType.BOOL)
-RANGES = {DType.I64: (-(2**63), 2**63 - 1), DType.U64: (0, 2**64 - 1), DType.I32: (-(2**31), 2**31 - 1)}
+RANGES = {
+    d: (0, 2 ** (8 * d.itemsize) - 1)
+    if d.is_unsigned
+    else (-(2 ** (8 * d.itemsize - 1)), 2 ** (8 * d.itemsize - 1) - 1)
+    for d in DType
+    if d.is_integer
+}
 
 
 def scalar_type(prim: str, params: Params, dtypes: Sequence[DType]) -> DType:

@@ -7,12 +7,43 @@ from typing import NoReturn
 
 from pto_wsp.errors import UnsupportedNameError, here
 from pto_wsp.ops.activation import gelu, relu, sigmoid, silu
-from pto_wsp.ops.arithmetic import abs, add, div, fma, max, maximum, min, minimum, mul, neg, sub
+from pto_wsp.ops.arithmetic import (
+    abs,
+    add,
+    div,
+    floordiv,
+    fma,
+    fmod,
+    max,
+    maximum,
+    min,
+    minimum,
+    mul,
+    neg,
+    rem,
+    sub,
+)
+from pto_wsp.ops.bits import bit_and, bit_not, bit_or, bit_xor, logical_xor, shl, shr
 from pto_wsp.ops.broadcasting import broadcast, coladd, coldiv, colmul, colsub, rowadd, rowdiv, rowmul, rowsub
 from pto_wsp.ops.comparison import eq, ge, gt, le, logical_and, logical_not, logical_or, lt, ne, where
 from pto_wsp.ops.control import cond, fori_loop
 from pto_wsp.ops.conversion import cast
-from pto_wsp.ops.functions import ceil, cos, erf, exp, floor, log, reciprocal, rint, rsqrt, sin, sqrt, tanh, trunc
+from pto_wsp.ops.functions import (
+    ceil,
+    cos,
+    erf,
+    exp,
+    floor,
+    log,
+    reciprocal,
+    rint,
+    round,
+    rsqrt,
+    sin,
+    sqrt,
+    tanh,
+    trunc,
+)
 from pto_wsp.ops.indexing import bincount, gather, scatter
 from pto_wsp.ops.layout import concat, interleave, reshape, slice, slice_even, slice_odd, transpose
 from pto_wsp.ops.memory import constant, full, full_like, iota, load, store
@@ -34,6 +65,10 @@ __all__ = [
     "abs",
     "add",
     "bincount",
+    "bit_and",
+    "bit_not",
+    "bit_or",
+    "bit_xor",
     "broadcast",
     "cast",
     "ceil",
@@ -60,7 +95,9 @@ __all__ = [
     "exp",
     "extract_topk_indices",
     "floor",
+    "floordiv",
     "fma",
+    "fmod",
     "fori_loop",
     "full",
     "full_like",
@@ -78,6 +115,7 @@ __all__ = [
     "logical_and",
     "logical_not",
     "logical_or",
+    "logical_xor",
     "lt",
     "matmul",
     "max",
@@ -89,10 +127,12 @@ __all__ = [
     "neg",
     "reciprocal",
     "relu",
+    "rem",
     "reshape",
     "restrict",
     "rint",
     "rmsnorm",
+    "round",
     "rowadd",
     "rowargmax",
     "rowargmin",
@@ -106,6 +146,8 @@ __all__ = [
     "rowsum",
     "rsqrt",
     "scatter",
+    "shl",
+    "shr",
     "sigmoid",
     "silu",
     "sin",

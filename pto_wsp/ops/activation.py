@@ -66,7 +66,7 @@ def sigmoid(x: Operand) -> Value:
 def relu(x: Operand) -> Value:
     """max(x, 0); NaN of NaN.
 
-    [m, n] -> [m, n]; f32 f16 bf16 i32; TMAXS; exact
+    [m, n] -> [m, n]; numbers; TMAXS; exact
     """
     return bind("relu", x)
 

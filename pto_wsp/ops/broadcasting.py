@@ -40,7 +40,7 @@ def _vector(what: str, x: Value, v: Value, axis: int) -> None:
 def rowadd(x: Value, v: Value) -> Value:
     """x + v, with one number of v for each row.
 
-    [m, n], [m, 1] -> [m, n]; f32 f16 bf16 i32; TROWEXPANDADD; one rounding
+    [m, n], [m, 1] -> [m, n]; numbers; TROWEXPANDADD; one rounding
     """
     _vector("rowadd", x, v, 1)
     return add(x, v)
@@ -49,7 +49,7 @@ def rowadd(x: Value, v: Value) -> Value:
 def rowsub(x: Value, v: Value) -> Value:
     """x - v, with one number of v for each row.
 
-    [m, n], [m, 1] -> [m, n]; f32 f16 bf16 i32; TROWEXPANDSUB; one rounding
+    [m, n], [m, 1] -> [m, n]; numbers; TROWEXPANDSUB; one rounding
     """
     _vector("rowsub", x, v, 1)
     return sub(x, v)
@@ -58,16 +58,16 @@ def rowsub(x: Value, v: Value) -> Value:
 def rowmul(x: Value, v: Value) -> Value:
     """x * v, with one number of v for each row.
 
-    [m, n], [m, 1] -> [m, n]; f32 f16 bf16 i32; TROWEXPANDMUL; one rounding
+    [m, n], [m, 1] -> [m, n]; numbers; TROWEXPANDMUL; one rounding
     """
     _vector("rowmul", x, v, 1)
     return mul(x, v)
 
 
 def rowdiv(x: Value, v: Value) -> Value:
-    """x / v, with one number of v for each row.
+    """pto.div(x, v), with one number of v for each row.
 
-    [m, n], [m, 1] -> [m, n]; f32 f16 bf16; TROWEXPANDDIV; one rounding
+    [m, n], [m, 1] -> [m, n]; numbers; TROWEXPANDDIV; one rounding
     """
     _vector("rowdiv", x, v, 1)
     return div(x, v)
@@ -76,7 +76,7 @@ def rowdiv(x: Value, v: Value) -> Value:
 def coladd(x: Value, v: Value) -> Value:
     """x + v, with one number of v for each column.
 
-    [m, n], [1, n] -> [m, n]; f32 f16 bf16 i32; TCOLEXPANDADD; one rounding
+    [m, n], [1, n] -> [m, n]; numbers; TCOLEXPANDADD; one rounding
     """
     _vector("coladd", x, v, 0)
     return add(x, v)
@@ -85,7 +85,7 @@ def coladd(x: Value, v: Value) -> Value:
 def colsub(x: Value, v: Value) -> Value:
     """x - v, with one number of v for each column.
 
-    [m, n], [1, n] -> [m, n]; f32 f16 bf16 i32; TCOLEXPANDSUB; one rounding
+    [m, n], [1, n] -> [m, n]; numbers; TCOLEXPANDSUB; one rounding
     """
     _vector("colsub", x, v, 0)
     return sub(x, v)
@@ -94,16 +94,16 @@ def colsub(x: Value, v: Value) -> Value:
 def colmul(x: Value, v: Value) -> Value:
     """x * v, with one number of v for each column.
 
-    [m, n], [1, n] -> [m, n]; f32 f16 bf16 i32; TCOLEXPANDMUL; one rounding
+    [m, n], [1, n] -> [m, n]; numbers; TCOLEXPANDMUL; one rounding
     """
     _vector("colmul", x, v, 0)
     return mul(x, v)
 
 
 def coldiv(x: Value, v: Value) -> Value:
-    """x / v, with one number of v for each column.
+    """pto.div(x, v), with one number of v for each column.
 
-    [m, n], [1, n] -> [m, n]; f32 f16 bf16; TCOLEXPANDDIV; one rounding
+    [m, n], [1, n] -> [m, n]; numbers; TCOLEXPANDDIV; one rounding
     """
     _vector("coldiv", x, v, 0)
     return div(x, v)
@@ -112,7 +112,7 @@ def coldiv(x: Value, v: Value) -> Value:
 def broadcast(x: Value, shape: Sequence[int]) -> Value:
     """x repeated to `shape`, a pair (rows, cols) of Python integers. Each dimension of x has that size or is 1.
 
-    [m, 1] or [1, n] or [1, 1] -> [m, n]; f32 f16 bf16 i32 bool; TROWEXPAND, TCOLEXPAND; exact
+    [m, 1] or [1, n] or [1, 1] -> [m, n]; all; TROWEXPAND, TCOLEXPAND; exact
     """
     rows, cols = check_shape("broadcast", shape)
     m, n = need_value("broadcast", x).shape

@@ -10,13 +10,13 @@ from pto_wsp.arch import Arch
 from pto_wsp.errors import TypeCheckError
 from pto_wsp.ir.core import DType, Primitive, ScalarType, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ops.elementwise import elementwise, wide, wrapped
+from pto_wsp.ops.elementwise import elementwise, wide
 from pto_wsp.ops.memory import need_value
-from pto_wsp.ops.rules import ALL, NUMBERS, broadcast, need_dtype, need_tile, same_dtype
+from pto_wsp.ops.rules import COMPUTED, NUMBERS, broadcast, need_dtype, need_tile, same_dtype
 from pto_wsp.ops.value import Operand, Value, bind, is_number, is_scalar
 
-eq_p = elementwise("eq", 40, ALL, np.equal, result=DType.BOOL)
-ne_p = elementwise("ne", 41, ALL, np.not_equal, result=DType.BOOL)
+eq_p = elementwise("eq", 40, COMPUTED, np.equal, result=DType.BOOL)
+ne_p = elementwise("ne", 41, COMPUTED, np.not_equal, result=DType.BOOL)
 lt_p = elementwise("lt", 42, NUMBERS, np.less, result=DType.BOOL)
 le_p = elementwise("le", 43, NUMBERS, np.less_equal, result=DType.BOOL)
 gt_p = elementwise("gt", 44, NUMBERS, np.greater, result=DType.BOOL)
@@ -30,7 +30,7 @@ where_p = Primitive("where", opcode=8)
 def eq(a: Operand, b: Operand) -> Value:
     """a == b as a bool tile; false where one is NaN.
 
-    [m, n], [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TCMP, TCMPS; exact
+    [m, n], [m, n] -> [m, n]; computed; TCMP, TCMPS; exact
     """
     return bind("eq", a, b)
 
@@ -38,7 +38,7 @@ def eq(a: Operand, b: Operand) -> Value:
 def ne(a: Operand, b: Operand) -> Value:
     """a != b as a bool tile; true where one is NaN.
 
-    [m, n], [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TCMP, TCMPS; exact
+    [m, n], [m, n] -> [m, n]; computed; TCMP, TCMPS; exact
     """
     return bind("ne", a, b)
 
@@ -46,7 +46,7 @@ def ne(a: Operand, b: Operand) -> Value:
 def lt(a: Operand, b: Operand) -> Value:
     """a < b as a bool tile; false where one is NaN.
 
-    [m, n], [m, n] -> [m, n]; f32 f16 bf16 i32; TCMP, TCMPS; exact
+    [m, n], [m, n] -> [m, n]; numbers; TCMP, TCMPS; exact
     """
     return bind("lt", a, b)
 
@@ -54,7 +54,7 @@ def lt(a: Operand, b: Operand) -> Value:
 def le(a: Operand, b: Operand) -> Value:
     """a <= b as a bool tile; false where one is NaN.
 
-    [m, n], [m, n] -> [m, n]; f32 f16 bf16 i32; TCMP, TCMPS; exact
+    [m, n], [m, n] -> [m, n]; numbers; TCMP, TCMPS; exact
     """
     return bind("le", a, b)
 
@@ -62,7 +62,7 @@ def le(a: Operand, b: Operand) -> Value:
 def gt(a: Operand, b: Operand) -> Value:
     """a > b as a bool tile; false where one is NaN.
 
-    [m, n], [m, n] -> [m, n]; f32 f16 bf16 i32; TCMP, TCMPS; exact
+    [m, n], [m, n] -> [m, n]; numbers; TCMP, TCMPS; exact
     """
     return bind("gt", a, b)
 
@@ -70,7 +70,7 @@ def gt(a: Operand, b: Operand) -> Value:
 def ge(a: Operand, b: Operand) -> Value:
     """a >= b as a bool tile; false where one is NaN.
 
-    [m, n], [m, n] -> [m, n]; f32 f16 bf16 i32; TCMP, TCMPS; exact
+    [m, n], [m, n] -> [m, n]; numbers; TCMP, TCMPS; exact
     """
     return bind("ge", a, b)
 
@@ -102,7 +102,7 @@ def logical_not(x: Operand) -> Value:
 def where(mask: Value, a: Operand, b: Operand) -> Value:
     """a where the bool tile `mask` is true, else b. Of two numbers it makes f32.
 
-    bool [m, n], [m, n], [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TSEL, TSELS; exact
+    bool [m, n], [m, n], [m, n] -> [m, n]; computed; TSEL, TSELS; exact
     """
     if is_scalar(mask) and all(is_scalar(x) or is_number(x) for x in (a, b)):
         return bind("where", mask, a, b)
@@ -117,14 +117,14 @@ def _(params: dict[str, Any], mask: Type, a: Type, b: Type) -> Typed:
             "PTO104", "where needs a bool mask", values={"mask": mask}, fix="make one by comparing: pto.gt(x, 0)"
         )
     dtype = same_dtype("where", (a, b))
-    need_dtype("where", dtype, ALL)
+    need_dtype("where", dtype, COMPUTED)
     (rows, cols), (vrows, vcols), checks = broadcast("where", (mask, a, b))
     return Typed(TileType(dtype, rows, cols, vrows, vcols), checks)
 
 
 @where_p.def_reference
 def _(params: dict[str, Any], mask: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return wrapped(np.where(mask, wide(a), wide(b)))
+    return np.where(mask, wide(a), wide(b))
 
 
 @where_p.def_cost

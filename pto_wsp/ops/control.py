@@ -35,7 +35,7 @@ def fori_loop(lo: Any, hi: Any, body: Callable[[Any, Any], Any], init: Any) -> A
 
     Raises TypeCheckError where body gives something else than it takes, TraceError for bounds that depend on elements.
 
-    scalars, body, carry -> carry; f32 f16 bf16 i32 bool; of PTO-ISA: the scalar unit's; exact
+    scalars, body, carry -> carry; all; of PTO-ISA: the scalar unit's; exact
     """
     builder, loc = current_kernel("fori_loop"), here()
     if not callable(body):
@@ -147,7 +147,7 @@ def cond(pred: Any, then: Callable[..., Any], otherwise: Callable[..., Any], *op
 
     Raises TypeCheckError where they give different things.
 
-    scalar, functions, operands -> what they give; f32 f16 bf16 i32 bool; of PTO-ISA: the scalar unit's; exact
+    scalar, functions, operands -> what they give; all; of PTO-ISA: the scalar unit's; exact
     """
     builder, loc = current_kernel("cond"), here()
     if not callable(then) or not callable(otherwise):

@@ -19,16 +19,11 @@ quiet = np.errstate(all="ignore")
 
 
 def wide(x: Any) -> np.ndarray:
-    """The numbers of x, exactly: bool, int64 or float64."""
+    """The numbers of x, exactly: bool, int64, uint64 (of u64) or float64."""
     x = np.asarray(x)
-    if x.dtype.kind == "b":
+    if x.dtype.kind == "b" or x.dtype == np.uint64:
         return x
     return x.astype(np.int64 if x.dtype.kind in "iu" else np.float64)
-
-
-def wrapped(x: np.ndarray) -> np.ndarray:
-    """Integers as two's complement of 32 bits; everything else as it is."""
-    return x.astype(np.int32) if x.dtype.kind in "iu" else x
 
 
 def operand_dtype(t: Type) -> DType:
@@ -42,7 +37,7 @@ def elementwise(
 ) -> Primitive:
     """A leaf whose operands have one dtype of `dtypes` and broadcast. result: its dtype, by default theirs.
 
-    reference: function of float64, int64 or bool arrays; integers may leave 32 bits, they are wrapped here.
+    reference: function of float64, int64, uint64 or bool arrays; integers are wrapped to the dtype by the caller.
     """
     p = Primitive(name, opcode=opcode)
     arity = reference.nin if isinstance(reference, np.ufunc) else len(signature(reference).parameters)
@@ -59,7 +54,7 @@ def elementwise(
     @p.def_reference
     @quiet
     def _(params: dict[str, Any], *operands: np.ndarray) -> np.ndarray:
-        return wrapped(reference(*map(wide, operands)))
+        return reference(*map(wide, operands))
 
     @p.def_cost
     def _(arch: Arch, params: dict[str, Any], out: TileType, *operands: Type) -> Expr:

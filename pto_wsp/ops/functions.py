@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from pto_wsp.ops.elementwise import elementwise
-from pto_wsp.ops.rules import FLOATS
+from pto_wsp.ops.rules import FLOATS, WITH_F64
 from pto_wsp.ops.value import Operand, Value, bind
 
 
@@ -23,25 +23,32 @@ def _rsqrt(x: np.ndarray) -> np.ndarray:
     return 1.0 / np.sqrt(x)
 
 
+def _away(x: np.ndarray) -> np.ndarray:
+    """To the nearest integer; halves away from zero."""
+    whole = np.trunc(x)
+    return np.copysign(np.where(np.abs(x - whole) >= 0.5, whole + np.sign(x), whole), x)
+
+
 exp_p = elementwise("exp", 12, FLOATS, np.exp)
 log_p = elementwise("log", 13, FLOATS, np.log)
-sqrt_p = elementwise("sqrt", 14, FLOATS, np.sqrt)
+sqrt_p = elementwise("sqrt", 14, WITH_F64, np.sqrt)
 rsqrt_p = elementwise("rsqrt", 15, FLOATS, _rsqrt)
-reciprocal_p = elementwise("reciprocal", 16, FLOATS, _reciprocal)
+reciprocal_p = elementwise("reciprocal", 16, WITH_F64, _reciprocal)
 tanh_p = elementwise("tanh", 17, FLOATS, np.tanh)
 erf_p = elementwise("erf", 18, FLOATS, _erf)
 sin_p = elementwise("sin", 19, FLOATS, np.sin)
 cos_p = elementwise("cos", 20, FLOATS, np.cos)
-floor_p = elementwise("floor", 21, FLOATS, np.floor)
-ceil_p = elementwise("ceil", 22, FLOATS, np.ceil)
-rint_p = elementwise("rint", 23, FLOATS, np.rint)
-trunc_p = elementwise("trunc", 24, FLOATS, np.trunc)
+floor_p = elementwise("floor", 21, WITH_F64, np.floor)
+ceil_p = elementwise("ceil", 22, WITH_F64, np.ceil)
+rint_p = elementwise("rint", 23, WITH_F64, np.rint)
+trunc_p = elementwise("trunc", 24, WITH_F64, np.trunc)
+round_p = elementwise("round", 74, WITH_F64, _away)
 
 
 def exp(x: Operand) -> Value:
     """e to the power x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TEXP; 1.1 ulp of f32, then one rounding
+    [m, n] -> [m, n]; floats; TEXP; 1.1 ulp of f32, then one rounding
     """
     return bind("exp", x)
 
@@ -49,7 +56,7 @@ def exp(x: Operand) -> Value:
 def log(x: Operand) -> Value:
     """The natural logarithm of x; -inf of 0, NaN of negative numbers.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TLOG; 1 ulp of f32, then one rounding
+    [m, n] -> [m, n]; floats; TLOG; 1 ulp of f32, then one rounding
     """
     return bind("log", x)
 
@@ -57,7 +64,7 @@ def log(x: Operand) -> Value:
 def sqrt(x: Operand) -> Value:
     """The square root of x; NaN of negative numbers.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TSQRT; one rounding
+    [m, n] -> [m, n]; floats f64; TSQRT; one rounding
     """
     return bind("sqrt", x)
 
@@ -65,7 +72,7 @@ def sqrt(x: Operand) -> Value:
 def rsqrt(x: Operand) -> Value:
     """1 / sqrt(x); infinite of zeros, with their sign.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TRSQRT; 1.5 ulp of f32, then one rounding
+    [m, n] -> [m, n]; floats; TRSQRT; 1.5 ulp of f32, then one rounding
     """
     return bind("rsqrt", x)
 
@@ -73,7 +80,7 @@ def rsqrt(x: Operand) -> Value:
 def reciprocal(x: Operand) -> Value:
     """1 / x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TRECIP; one rounding
+    [m, n] -> [m, n]; floats f64; TRECIP; one rounding
     """
     return bind("reciprocal", x)
 
@@ -81,7 +88,7 @@ def reciprocal(x: Operand) -> Value:
 def tanh(x: Operand) -> Value:
     """The hyperbolic tangent of x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TMULS, TEXP, TADDS, TDIV; 1.5 ulp of f32, then one rounding
+    [m, n] -> [m, n]; floats; TMULS, TEXP, TADDS, TDIV; 1.5 ulp of f32, then one rounding
     """
     return bind("tanh", x)
 
@@ -89,7 +96,7 @@ def tanh(x: Operand) -> Value:
 def erf(x: Operand) -> Value:
     """The error function of x, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TMAXS, TMINS, TMUL, TADDS, TDIV; 1.1 ulp of f32, then one rounding
+    [m, n] -> [m, n]; floats; TMAXS, TMINS, TMUL, TADDS, TDIV; 1.1 ulp of f32, then one rounding
     """
     return bind("erf", x)
 
@@ -97,7 +104,7 @@ def erf(x: Operand) -> Value:
 def sin(x: Operand) -> Value:
     """The sine of x, in radians.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TMULS, TCVT, TSUB, TMUL, TADDS; 2 ulp of f32, then one rounding
+    [m, n] -> [m, n]; floats; TMULS, TCVT, TSUB, TMUL, TADDS; 2 ulp of f32, then one rounding
     """
     return bind("sin", x)
 
@@ -105,7 +112,7 @@ def sin(x: Operand) -> Value:
 def cos(x: Operand) -> Value:
     """The cosine of x, in radians.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TMULS, TCVT, TSUB, TMUL, TADDS; 2 ulp of f32, then one rounding
+    [m, n] -> [m, n]; floats; TMULS, TCVT, TSUB, TMUL, TADDS; 2 ulp of f32, then one rounding
     """
     return bind("cos", x)
 
@@ -113,7 +120,7 @@ def cos(x: Operand) -> Value:
 def floor(x: Operand) -> Value:
     """The largest whole number that is not above x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TCVT FLOOR; exact
+    [m, n] -> [m, n]; floats f64; TCVT FLOOR; exact
     """
     return bind("floor", x)
 
@@ -121,7 +128,7 @@ def floor(x: Operand) -> Value:
 def ceil(x: Operand) -> Value:
     """The smallest whole number that is not below x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TCVT CEIL; exact
+    [m, n] -> [m, n]; floats f64; TCVT CEIL; exact
     """
     return bind("ceil", x)
 
@@ -129,7 +136,7 @@ def ceil(x: Operand) -> Value:
 def rint(x: Operand) -> Value:
     """The whole number nearest to x, the even one of two.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TCVT RINT; exact
+    [m, n] -> [m, n]; floats f64; TCVT RINT; exact
     """
     return bind("rint", x)
 
@@ -137,6 +144,14 @@ def rint(x: Operand) -> Value:
 def trunc(x: Operand) -> Value:
     """The whole part of x.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TCVT TRUNC; exact
+    [m, n] -> [m, n]; floats f64; TCVT TRUNC; exact
     """
     return bind("trunc", x)
+
+
+def round(x: Operand) -> Value:
+    """x to the nearest integer; halves away from zero. `rint` takes halves to the even one.
+
+    [m, n] -> [m, n]; floats f64; TCVT with RoundMode ROUND; exact
+    """
+    return bind("round", x)

@@ -62,7 +62,7 @@ def gather(x: Value, index: Value, axis: int = 1) -> Value:
 
     With axis=0 and index [k, 1] it takes whole rows of x.
 
-    [m, n], i32 [m, k] -> [m, k]; f32 f16 bf16 i32 bool; TGATHER; exact
+    [m, n], i32 [m, k] -> [m, k]; all; TGATHER; exact
     """
     return bind("gather", need_value("gather", x), need_value("gather", index), axis=check_axis("gather", axis))
 
@@ -103,7 +103,7 @@ def scatter(x: Value, index: Value, values: Value, axis: int = 1) -> Value:
 
     They are written row by row. With axis=0 and index [k, 1] it replaces whole rows of x.
 
-    [m, n], i32 [m, k], [m, k] -> [m, n]; f32 f16 bf16 i32 bool; TSCATTER; exact
+    [m, n], i32 [m, k], [m, k] -> [m, n]; all; TSCATTER; exact
     """
     operands = [need_value("scatter", t) for t in (x, index, values)]
     return bind("scatter", *operands, axis=check_axis("scatter", axis))

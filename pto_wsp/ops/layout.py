@@ -65,7 +65,7 @@ def _range(which: str, part: object, size: int) -> tuple[int, int]:
 def slice(x: Value, rows: Sequence[int] | None = None, cols: Sequence[int] | None = None) -> Value:
     """The rows and columns of x from start up to, without, stop. rows, cols: a pair (start, stop), or None for all.
 
-    [m, n] -> [stop - start, ...]; f32 f16 bf16 i32 bool; TEXTRACT; exact
+    [m, n] -> [stop - start, ...]; all; TEXTRACT; exact
     """
     m, n = need_value("slice", x).shape
     top, bottom = _range("rows", rows, m)
@@ -76,7 +76,7 @@ def slice(x: Value, rows: Sequence[int] | None = None, cols: Sequence[int] | Non
 def slice_even(x: Value) -> Value:
     """Columns 0, 2, 4, ... of x.
 
-    [m, n] -> [m, n / 2]; f32 f16 bf16 i32 bool; TGATHER P0101; exact
+    [m, n] -> [m, n / 2]; all; TGATHER P0101; exact
     """
     return _every_second("slice_even", x, 0)
 
@@ -84,7 +84,7 @@ def slice_even(x: Value) -> Value:
 def slice_odd(x: Value) -> Value:
     """Columns 1, 3, 5, ... of x.
 
-    [m, n] -> [m, n / 2]; f32 f16 bf16 i32 bool; TGATHER P1010; exact
+    [m, n] -> [m, n / 2]; all; TGATHER P1010; exact
     """
     return _every_second("slice_odd", x, 1)
 
@@ -140,7 +140,7 @@ def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType) -> Expr:
 def concat(a: Value, b: Value, axis: int = 1) -> Value:
     """a and b as one tile: side by side (axis=1) or a above b (axis=0).
 
-    [m, n], [m, k] -> [m, n + k]; f32 f16 bf16 i32 bool; TINSERT (newer PTO-ISA: TCONCAT); exact
+    [m, n], [m, k] -> [m, n + k]; all; TINSERT (newer PTO-ISA: TCONCAT); exact
     """
     return bind("concat", need_value("concat", a), need_value("concat", b), axis=check_axis("concat", axis))
 
@@ -183,7 +183,7 @@ def _(arch: Arch, params: dict[str, Any], out: TileType, a: TileType, b: TileTyp
 def transpose(x: Value) -> Value:
     """x with rows and columns exchanged. A product takes them so by itself: matmul(..., transpose_b=True).
 
-    [m, n] -> [n, m]; f32 f16 bf16 i32 bool; TTRANS; exact
+    [m, n] -> [n, m]; all; TTRANS; exact
     """
     return bind("transpose", need_value("transpose", x))
 
@@ -212,7 +212,7 @@ def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType) -> Expr:
 def reshape(x: Value, shape: Sequence[int]) -> Value:
     """The elements of x, row by row, as a tile of another shape (rows, cols) with as many elements.
 
-    [m, n] -> [k, m * n / k]; f32 f16 bf16 i32 bool; TRESHAPE; exact
+    [m, n] -> [k, m * n / k]; all; TRESHAPE; exact
     """
     rows, cols = check_shape("reshape", shape)
     m, n = need_value("reshape", x).shape
@@ -254,7 +254,7 @@ def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType) -> Expr:
 def interleave(a: Value, b: Value) -> Value:
     """Columns of a and b in turn: a[:, 0], b[:, 0], a[:, 1], ... `slice_even` and `slice_odd` take them apart.
 
-    [m, n], [m, n] -> [m, 2 n]; f32 f16 bf16 i32 bool; TSCATTER (newer PTO-ISA: TINTERLEAVE); exact
+    [m, n], [m, n] -> [m, 2 n]; all; TSCATTER (newer PTO-ISA: TINTERLEAVE); exact
     """
     return bind("interleave", need_value("interleave", a), need_value("interleave", b))
 

@@ -43,7 +43,7 @@ def load(x: Value, index: Sequence[Operand] | None = None, shape: Sequence[int] 
     Using a parameter as an operand loads it by itself. Raises TraceError for an output that nothing was stored to; a tile that
     begins outside of x is a BoundsError of the task.
 
-    parameter [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TLOAD; exact
+    parameter [m, n] -> [m, n]; all; TLOAD; exact
     """
     if index is not None or shape is not None:
         return load_part(x, index, shape)
@@ -72,7 +72,7 @@ def store(out: Value, x: Operand, index: Sequence[Operand] | None = None) -> Non
 
     Raises TraceError for an input, TypeCheckError for another shape or dtype.
 
-    parameter [m, n], [m, n]; f32 f16 bf16 i32 bool; TSTORE; exact
+    parameter [m, n], [m, n]; all; TSTORE; exact
     """
     if index is not None:
         store_part(out, x, index)
@@ -141,13 +141,13 @@ def check_shape(what: str, shape: object) -> tuple[int, int]:
 
 
 def check_dtype(what: str, dtype: object) -> DType:
-    if not isinstance(dtype, DType) or not dtype.in_tiles:
+    if not isinstance(dtype, DType):
         raise TypeCheckError(
             "PTO106",
-            f"{what} needs a DType of tiles",
+            f"{what} needs a DType",
             values={"dtype": str(dtype)[:80]},
             loc=here(),
-            fix="write DType.F32, F16, BF16, I32 or BOOL",
+            fix="write one, such as DType.F32",
         )
     return dtype
 
@@ -158,7 +158,7 @@ def full(shape: Sequence[int], value: Operand, dtype: DType = DType.F32) -> Valu
 
     It is defined everywhere: with a tile of smaller valid shape it takes that shape.
 
-    number -> [m, n]; f32 f16 bf16 i32 bool; TEXPANDS; exact
+    number -> [m, n]; all; TEXPANDS; exact
     """
     rows, cols = check_shape("full", shape)
     if isinstance(value, Value):
@@ -190,7 +190,7 @@ constant = full
 def full_like(x: Value, value: Operand) -> Value:
     """`full` of the shape and dtype of x.
 
-    [m, n], number -> [m, n]; f32 f16 bf16 i32 bool; TEXPANDS; exact
+    [m, n], number -> [m, n]; all; TEXPANDS; exact
     """
     return full(x.shape, value, x.dtype)
 

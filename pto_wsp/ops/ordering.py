@@ -14,10 +14,10 @@ from pto_wsp.arch import Arch
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ops.elementwise import quiet, wide, wrapped
+from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.layout import check_axis, transpose
 from pto_wsp.ops.memory import need_value
-from pto_wsp.ops.rules import NUMBERS, need_dtype, need_tile
+from pto_wsp.ops.rules import NUMBERS, ORDERED, need_dtype, need_tile
 from pto_wsp.ops.value import Value, bind
 
 cumsum_p = Primitive("cumsum", opcode=67)
@@ -64,7 +64,7 @@ def extract_topk_indices(x: Value, k: int) -> Value:
 @extract_topk_indices_p.def_type
 def _(params: dict[str, Any], x: Type) -> Typed:
     tile = need_tile("topk", x)
-    need_dtype("topk", tile.dtype, NUMBERS)
+    need_dtype("topk", tile.dtype, ORDERED)
     if not 1 <= params["cols"] <= tile.cols:
         raise TypeCheckError("PTO106", f"topk of {tile.cols} columns", values=params, fix="take as many as there are")
     return Typed(TileType(DType.I32, tile.rows, params["cols"], tile.vrows))
@@ -92,7 +92,7 @@ def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType) -> Expr:
 def _(params: dict[str, Any], x: Type, index: Type) -> Typed:
     """The elements of x that index names; -inf, or the smallest i32, where it is -1."""
     x, index = need_tile("topk", x), need_tile("topk", index)
-    need_dtype("topk", x.dtype, NUMBERS)
+    need_dtype("topk", x.dtype, ORDERED)
     need_dtype("topk by an index", index.dtype, (DType.I32,))
     if index.rows != x.rows or index.vrows != x.vrows:
         raise TypeCheckError("PTO103", "topk: rows differ", values={"x": x, "index": index}, fix="give equal rows")
@@ -109,7 +109,7 @@ def _(params: dict[str, Any], x: np.ndarray, index: np.ndarray) -> np.ndarray:
     x = wide(x)
     there = (index >= 0) & (index < x.shape[1])
     taken = np.take_along_axis(x, np.where(there, index, 0), axis=1)
-    return np.where(there, taken, -math.inf) if x.dtype.kind == "f" else wrapped(np.where(there, taken, -(2**31)))
+    return np.where(there, taken, -math.inf) if x.dtype.kind == "f" else np.where(there, taken, -(2**31))
 
 
 @topk_values_p.def_cost
@@ -123,7 +123,7 @@ def _arg(name: str, opcode: int, *, smallest_first: bool) -> Primitive:
     @p.def_type
     def _(params: dict[str, Any], x: Type) -> Typed:
         tile = need_tile(name, x)
-        need_dtype(name, tile.dtype, NUMBERS)
+        need_dtype(name, tile.dtype, ORDERED)
         return Typed(TileType(DType.I32, tile.rows, 1, tile.vrows))
 
     @p.def_follows
@@ -182,7 +182,7 @@ def cumsum(x: Value, axis: int = 1) -> Value:
 
     One chain of additions from +0; of f16 and bf16 in f32, each sum rounded once.
 
-    [m, n] -> [m, n]; f32 f16 bf16 i32; TADD; n roundings of f32 (m with axis=0), then one
+    [m, n] -> [m, n]; numbers; TADD; n roundings of f32 (m with axis=0), then one
     """
     return bind("cumsum", need_value("cumsum", x), axis=check_axis("cumsum", axis))
 
@@ -197,7 +197,7 @@ def _(params: dict[str, Any], x: Type) -> Typed:
 @cumsum_p.def_reference
 @quiet
 def _(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
-    return wrapped(0 + np.cumsum(wide(x), axis=params["axis"]))
+    return 0 + np.cumsum(wide(x), axis=params["axis"])
 
 
 @cumsum_p.def_cost

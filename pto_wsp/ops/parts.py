@@ -204,7 +204,7 @@ def item(x: Value, index: Sequence[Operand] | Operand) -> Value:
 
     An index outside of it is a BoundsError of the task. What depends on elements may not say how often a loop runs.
 
-    [m, n] -> scalar; f32 f16 bf16 i32 bool; GetValue; exact
+    [m, n] -> scalar; all; GetValue; exact
     """
     builder = current_kernel("item")
     if isinstance(x, (Ref, RegionRef)):
@@ -219,7 +219,7 @@ def item(x: Value, index: Sequence[Operand] | Operand) -> Value:
 def valid_shape(x: Value) -> tuple[Any, Any]:
     """How many rows and columns of x are valid: Python numbers where that is static, else scalars.
 
-    [m, n] -> two scalars; f32 f16 bf16 i32 bool; GetValidRow, GetValidCol; exact
+    [m, n] -> two scalars; all; GetValidRow, GetValidCol; exact
     """
     builder = current_kernel("valid_shape")
     t = x.type if isinstance(x, Ref) else _tile(x, "valid_shape").type
@@ -239,7 +239,7 @@ def restrict(x: Value, rows: Operand, cols: Operand) -> Value:
 
     Raises BoundsError where that is known to be wrong; else it is checked when the task runs: KernelError.
 
-    [m, n] -> [m, n]; f32 f16 bf16 i32 bool; TSUBVIEW; exact
+    [m, n] -> [m, n]; all; TSUBVIEW; exact
     """
     builder = current_kernel("restrict")
     value = _tile(x, "restrict")
@@ -271,7 +271,7 @@ def debug_print(label: str, x: Value) -> None:
     """Print the label, the kernel, and the valid shape and numbers of the tile or scalar x, on standard error, when the task runs.
     Prints of one task come in order; those of tasks that run at the same time in any.
 
-    [m, n] -> nothing; f32 f16 bf16 i32 bool; TPRINT; exact
+    [m, n] -> nothing; all; TPRINT; exact
     """
     builder = current_kernel("debug_print")
     if not isinstance(label, str) or not isinstance(x, Value):

@@ -10,10 +10,17 @@ from pto_wsp.arch import Arch
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import Check, Dim, DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ops.elementwise import quiet, wide, wrapped
+from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.memory import need_value
-from pto_wsp.ops.rules import NUMBERS, join, need_dtype, need_tile, same_dtype
+from pto_wsp.ops.rules import FLOATS, join, need_dtype, need_tile, same_dtype
 from pto_wsp.ops.value import Value, bind
+
+ACCUMULATED = {
+    **dict.fromkeys(FLOATS, DType.F32),
+    DType.F64: DType.F64,
+    **dict.fromkeys((DType.I32, DType.I8, DType.U8), DType.I32),
+}
+"""The dtype that products of a dtype are summed in."""
 
 matmul_p = Primitive("matmul", opcode=7, unit="cube")
 
@@ -21,11 +28,11 @@ matmul_p = Primitive("matmul", opcode=7, unit="cube")
 def matmul(
     a: Value, b: Value, acc: Value | None = None, *, transpose_a: bool = False, transpose_b: bool = False
 ) -> Value:
-    """a @ b, plus acc if given. The result is f32; of i32 it is i32, and wraps.
+    """a @ b, plus acc if given. The result is f32; of f64 it is f64; of i8, u8 and i32 it is i32, and wraps.
 
     transpose_a: a is stored [k, m]; transpose_b: b is stored [n, k].
 
-    [m, k], [k, n] (, f32 or i32 [m, n]) -> [m, n]; f32 f16 bf16 i32; TMATMUL, TMATMUL_ACC; k roundings of f32
+    [m, k], [k, n] (, f32 or i32 [m, n]) -> [m, n]; floats f64 i8 u8 i32; TMATMUL, TMATMUL_ACC; k roundings of f32
     """
     for name, flag in (("transpose_a", transpose_a), ("transpose_b", transpose_b)):
         if not isinstance(flag, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -51,7 +58,7 @@ def _inner(params: dict[str, Any], a: TileType, b: TileType) -> tuple[Dim, tuple
 def _(params: dict[str, Any], a: Type, b: Type, *acc: Type) -> Typed:
     a, b = need_tile("matmul", a), need_tile("matmul", b)
     dtype = same_dtype("matmul", (a, b))
-    need_dtype("matmul", dtype, NUMBERS)
+    need_dtype("matmul", dtype, tuple(ACCUMULATED))
     m, ka, vm = (a.cols, a.rows, a.vcols) if params["transpose_a"] else (a.rows, a.cols, a.vrows)
     kb, n, vn = (b.cols, b.rows, b.vrows) if params["transpose_b"] else (b.rows, b.cols, b.vcols)
     if ka != kb:
@@ -63,7 +70,7 @@ def _(params: dict[str, Any], a: Type, b: Type, *acc: Type) -> Typed:
             fix=_fix_inner(params, ka, b),
         )
     checks = _inner(params, a, b)[1]
-    out = TileType(DType.I32 if dtype is DType.I32 else DType.F32, m, n, vm, vn)
+    out = TileType(ACCUMULATED[dtype], m, n, vm, vn)
     for c in acc:
         if not isinstance(c, TileType) or c.dtype is not out.dtype or c.shape != out.shape:
             raise TypeCheckError(
@@ -95,7 +102,7 @@ def _(params: dict[str, Any], a: np.ndarray, b: np.ndarray, *acc: np.ndarray) ->
     for c in acc:
         m, n = min(out.shape[0], c.shape[0]), min(out.shape[1], c.shape[1])
         out = wide(c)[:m, :n] + out[:m, :n]
-    return wrapped(out)
+    return out
 
 
 @matmul_p.def_cost

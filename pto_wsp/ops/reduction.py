@@ -15,7 +15,7 @@ from pto_wsp.ir.core import DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.arithmetic import div
 from pto_wsp.ops.conversion import cast
-from pto_wsp.ops.elementwise import quiet, wide, wrapped
+from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.rules import FLOATS, NUMBERS, need_dtype, need_tile
 from pto_wsp.ops.value import Operand, Value, bind
 
@@ -33,7 +33,7 @@ def _max(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _min(x: np.ndarray, axis: int) -> np.ndarray:
-    return -_max(-x, axis)
+    return -_max(-x, axis) if x.dtype.kind == "f" else x.min(axis=axis, keepdims=True)
 
 
 def _prod(x: np.ndarray, axis: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def _reduction(name: str, opcode: int, axis: int, reference: Callable[[np.ndarra
     @p.def_reference
     @quiet
     def _(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
-        return wrapped(reference(wide(x), axis))
+        return reference(wide(x), axis)
 
     @p.def_cost
     def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType) -> Expr:
@@ -123,9 +123,9 @@ colmean_p = _mean("colmean", 0, "colsum", "count_rows")
 
 
 def rowsum(x: Operand) -> Value:
-    """The sum of each row; i32 wraps.
+    """The sum of each row; integers wrap.
 
-    [m, n] -> [m, 1]; f32 f16 bf16 i32; TROWSUM; (n/16 + 4) roundings of f32, then one
+    [m, n] -> [m, 1]; numbers; TROWSUM; (n/16 + 4) roundings of f32, then one
     """
     return bind("rowsum", x)
 
@@ -133,7 +133,7 @@ def rowsum(x: Operand) -> Value:
 def rowmax(x: Operand) -> Value:
     """The largest element of each row; NaN if one is NaN.
 
-    [m, n] -> [m, 1]; f32 f16 bf16 i32; TROWMAX; exact
+    [m, n] -> [m, 1]; numbers; TROWMAX; exact
     """
     return bind("rowmax", x)
 
@@ -141,15 +141,15 @@ def rowmax(x: Operand) -> Value:
 def rowmin(x: Operand) -> Value:
     """The smallest element of each row; NaN if one is NaN.
 
-    [m, n] -> [m, 1]; f32 f16 bf16 i32; TROWMIN; exact
+    [m, n] -> [m, 1]; numbers; TROWMIN; exact
     """
     return bind("rowmin", x)
 
 
 def rowprod(x: Operand) -> Value:
-    """The product of each row; i32 wraps.
+    """The product of each row; integers wrap.
 
-    [m, n] -> [m, 1]; f32 f16 bf16 i32; TROWPROD; n roundings of f32, then one
+    [m, n] -> [m, 1]; numbers; TROWPROD; n roundings of f32, then one
     """
     return bind("rowprod", x)
 
@@ -163,9 +163,9 @@ def rowmean(x: Operand) -> Value:
 
 
 def colsum(x: Operand) -> Value:
-    """The sum of each column; i32 wraps.
+    """The sum of each column; integers wrap.
 
-    [m, n] -> [1, n]; f32 f16 bf16 i32; TCOLSUM; (m/4 + 2) roundings of f32, then one
+    [m, n] -> [1, n]; numbers; TCOLSUM; (m/4 + 2) roundings of f32, then one
     """
     return bind("colsum", x)
 
@@ -173,7 +173,7 @@ def colsum(x: Operand) -> Value:
 def colmax(x: Operand) -> Value:
     """The largest element of each column; NaN if one is NaN.
 
-    [m, n] -> [1, n]; f32 f16 bf16 i32; TCOLMAX; exact
+    [m, n] -> [1, n]; numbers; TCOLMAX; exact
     """
     return bind("colmax", x)
 
@@ -181,15 +181,15 @@ def colmax(x: Operand) -> Value:
 def colmin(x: Operand) -> Value:
     """The smallest element of each column; NaN if one is NaN.
 
-    [m, n] -> [1, n]; f32 f16 bf16 i32; TCOLMIN; exact
+    [m, n] -> [1, n]; numbers; TCOLMIN; exact
     """
     return bind("colmin", x)
 
 
 def colprod(x: Operand) -> Value:
-    """The product of each column; i32 wraps.
+    """The product of each column; integers wrap.
 
-    [m, n] -> [1, n]; f32 f16 bf16 i32; TCOLPROD; m roundings of f32, then one
+    [m, n] -> [1, n]; numbers; TCOLPROD; m roundings of f32, then one
     """
     return bind("colprod", x)
 

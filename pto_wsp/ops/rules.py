@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pto_wsp.errors import TypeCheckError
-from pto_wsp.ir.core import TILE_DTYPES, Check, Dim, DType, ScalarType, TileType, Type
+from pto_wsp.ir.core import Check, Dim, DType, ScalarType, TileType, Type
 
 FLOATS = (DType.F32, DType.F16, DType.BF16)
-NUMBERS = (*FLOATS, DType.I32)
-ALL = TILE_DTYPES
+WITH_F64 = (*FLOATS, DType.F64)
+INTEGERS = tuple(d for d in DType if d.is_integer)
+NUMBERS = (*WITH_F64, *INTEGERS)
+COMPUTED = (*NUMBERS, DType.BOOL)
+ALL = tuple(DType)
+GROUPS = {"floats": FLOATS, "integers": INTEGERS, "numbers": NUMBERS, "computed": COMPUTED, "all": ALL}
+"""What the docstrings of operations call sets of dtypes."""
+ORDERED = (*FLOATS, DType.I32)
+"""Those that rows are sorted and searched in."""
 
 
 def show(types: Sequence[Type]) -> dict[str, object]:

@@ -13,9 +13,10 @@ from typing import Any
 
 from pto_wsp import ops
 from pto_wsp.ir.core import PRIMITIVES, SHORT_DTYPES, DType
+from pto_wsp.ops.rules import GROUPS
 
 _FAMILIES = (
-    *("memory", "parts", "control", "arithmetic", "functions", "activation", "comparison", "conversion"),
+    *("memory", "parts", "control", "arithmetic", "bits", "functions", "activation", "comparison", "conversion"),
     *("reduction", "broadcasting", "product", "normalization", "layout", "indexing", "ordering"),
 )
 
@@ -26,6 +27,9 @@ Generated from the operations of `pto_wsp.ops` (`python -m pytest tests/ops --up
 `pto.name(...)` inside a kernel. In the shapes, an operand `[m, n]` of an elementwise operation may also be `[m, 1]`,
 `[1, n]`, `[1, 1]`, a scalar parameter or a number, as long as one operand is a tile. Operands have one dtype: nothing
 is converted by itself. Elements outside of a tile's valid shape are never read into a result.
+
+Dtypes: *floats* are f32 f16 bf16; *integers* i8 i16 i32 i64 u8 u16 u32 u64; *numbers* both and f64; *computed* these and
+bool; *all* also f8e4m3 and f8e5m2, which are only moved and cast.
 
 Largest error: *one rounding* is the exact result rounded to the dtype. *ulp of f32* is in units in the last place of
 the exact result; f16 and bf16 are computed in f32, and the f32 result is then rounded once. *k roundings of f32* is at
@@ -69,7 +73,7 @@ def rows() -> Iterator[Row]:
             signature=_signature(function),
             summary=paragraphs[0],
             shapes=shapes,
-            dtypes=tuple(SHORT_DTYPES[d] for d in dtypes.split()),
+            dtypes=tuple(d for word in dtypes.split() for d in GROUPS.get(word) or (SHORT_DTYPES[word],)),
             instructions=instructions,
             error=error,
             kind=_kind(function.__name__),
@@ -100,6 +104,11 @@ class _Bare:
         return self._text
 
 
+def _words(dtypes: tuple[DType, ...]) -> str:
+    """Dtypes by the names of groups where they are such."""
+    return next((word for word, group in GROUPS.items() if set(group) == set(dtypes)), " ".join(map(str, dtypes)))
+
+
 def _kind(name: str) -> str:
     if name in ("fori_loop", "cond"):
         return "control"
@@ -124,7 +133,7 @@ def render() -> str:
                 "|---|---|---|---|---|---|---|",
             ]
         name = f"`{row.name}{row.signature}`" + "".join(f", `{a}`" for a in row.aliases)
-        cells = (name, row.summary, row.shapes, " ".join(map(str, row.dtypes)), row.instructions, row.error, row.kind)
+        cells = (name, row.summary, row.shapes, _words(row.dtypes), row.instructions, row.error, row.kind)
         out.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     return "\n".join(out) + "\n" + _OPERATORS
 

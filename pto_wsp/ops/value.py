@@ -136,6 +136,10 @@ class Value:
             )
         return _op(name, *operands)
 
+    @property
+    def _is_bool(self) -> bool:
+        return self.dtype is DType.BOOL
+
     def __add__(self, o: Operand) -> Value:
         return _op("add", self, o)
 
@@ -155,10 +159,10 @@ class Value:
         return _op("mul", o, self)
 
     def __truediv__(self, o: Operand) -> Value:
-        return _op("div", self, o)
+        return _quotient(self, o)
 
     def __rtruediv__(self, o: Operand) -> Value:
-        return _op("div", o, self)
+        return _quotient(o, self)
 
     def __matmul__(self, o: Value) -> Value:
         return _op("matmul", self, o)
@@ -170,13 +174,13 @@ class Value:
         return _op("abs", self)
 
     def __invert__(self) -> Value:
-        return _op("logical_not", self)
+        return _op("logical_not" if self._is_bool else "bit_not", self)
 
     def __and__(self, o: Operand) -> Value:
-        return _op("logical_and", self, o)
+        return _op("logical_and" if self._is_bool else "bit_and", self, o)
 
     def __or__(self, o: Operand) -> Value:
-        return _op("logical_or", self, o)
+        return _op("logical_or" if self._is_bool else "bit_or", self, o)
 
     def __rand__(self, o: Operand) -> Value:
         return _op("logical_and", o, self)
@@ -197,10 +201,10 @@ class Value:
         return _op("rem", o, self)
 
     def __xor__(self, o: Operand) -> Value:
-        return _op("bit_xor", self, o)
+        return _op("logical_xor" if self._is_bool else "bit_xor", self, o)
 
     def __rxor__(self, o: Operand) -> Value:
-        return _op("bit_xor", o, self)
+        return _op("logical_xor" if self._is_bool else "bit_xor", o, self)
 
     def __lshift__(self, o: Operand) -> Value:
         return _op("shl", self, o)
@@ -250,6 +254,20 @@ _UFUNCS = {
     "bitwise_and": "logical_and",
     "bitwise_or": "logical_or",
 }
+
+
+def _quotient(a: Any, b: Any) -> Value:
+    """`/`: of floats; what it would be of integers is said by name."""
+    for x in (a, b):
+        if isinstance(x, Value) and x.shape and x.dtype.is_integer:
+            raise TypeCheckError(
+                "PTO104",
+                f"/ does not exist for {x.dtype}",
+                values={"tile": x.type},
+                loc=here(),
+                fix="// rounds down, pto.div(a, b) truncates; or cast to a float first",
+            )
+    return _op("div", a, b)
 
 
 def _op(name: str, *operands: Any) -> Value:

@@ -19,12 +19,35 @@ from pto_wsp.ir.core import PRIMITIVES, DType, Eqn, TileType
 
 Array = np.ndarray[Any, Any]
 Rule = Callable[[Mapping[str, Any], list[Array], list[Array]], Array]
+OwnRule = Callable[[Mapping[str, Any], list[Array], list[Array], float], Array]  # the last: the unit that it rounds to
 
-U32 = 2.0**-24
+U32 = 2.0**-24  # what sums of smaller floats are rounded to as well
+U64 = 2.0**-53
 # half the distance from 1 to the next number, half the smallest number, and the largest one
-_UNIT = {DType.F32: U32, DType.F16: 2.0**-11, DType.BF16: 2.0**-8}
-_SMALL = {DType.F32: 2.0**-150, DType.F16: 2.0**-25, DType.BF16: 2.0**-134}
-_LARGE = {DType.F32: 3.4028234663852886e38, DType.F16: 65504.0, DType.BF16: 3.3895313892515355e38}
+_UNIT = {
+    DType.F64: U64,
+    DType.F32: U32,
+    DType.F16: 2.0**-11,
+    DType.BF16: 2.0**-8,
+    DType.F8E4M3: 2.0**-4,
+    DType.F8E5M2: 2.0**-3,
+}
+_SMALL = {
+    DType.F64: 0.0,
+    DType.F32: 2.0**-150,
+    DType.F16: 2.0**-25,
+    DType.BF16: 2.0**-134,
+    DType.F8E4M3: 2.0**-10,
+    DType.F8E5M2: 2.0**-17,
+}
+_LARGE = {
+    DType.F64: 1.7976931348623157e308,
+    DType.F32: 3.4028234663852886e38,
+    DType.F16: 65504.0,
+    DType.BF16: 3.3895313892515355e38,
+    DType.F8E4M3: 448.0,
+    DType.F8E5M2: 57344.0,
+}
 # what the runtime's polynomials may be off, in units of f32 (an ulp is at most two)
 _ULPS = {"exp": 1.1, "log": 1.0, "rsqrt": 1.5, "tanh": 1.5, "erf": 1.1, "sin": 2.0, "cos": 2.0}
 _SLACK = 1 + 1e-9  # the bounds themselves are computed with rounding
@@ -36,9 +59,12 @@ def deviation(eqn: Eqn, ins: list[Array], radii: list[Array], out: Array) -> Arr
     assert isinstance(t, TileType)
     wide = [x if x.dtype.kind == "b" else x.astype(np.float64) for x in ins]
     exact = not any(r.any() for r in radii)
-    rule = _RULES.get(eqn.prim)
+    rule, own_rule = _RULES.get(eqn.prim), _OWN.get(eqn.prim)
+    unit = U64 if t.dtype is DType.F64 else U32
     with np.errstate(all="ignore"):
-        if exact and eqn.prim not in _OWN:
+        if own_rule is not None:
+            passed = np.broadcast_to(own_rule(eqn.params, wide, radii, unit), out.shape)
+        elif exact:
             passed = np.zeros(out.shape)
         elif rule is None:
             passed = np.full(out.shape, np.inf)
@@ -47,7 +73,7 @@ def deviation(eqn: Eqn, ins: list[Array], radii: list[Array], out: Array) -> Arr
         if not t.dtype.is_float:
             return np.where((passed > 0) & (not exact), np.inf, 0.0)
         size = np.abs(out.astype(np.float64))
-        own = (2 * _UNIT[t.dtype] + U32 + 2 * U32 * _ULPS.get(eqn.prim, 0.0)) * (size + passed) + 3 * _SMALL[t.dtype]
+        own = (2 * _UNIT[t.dtype] + unit + 2 * unit * _ULPS.get(eqn.prim, 0.0)) * (size + passed) + 3 * _SMALL[t.dtype]
         radius = np.where(np.isnan(passed), np.inf, (passed + (0 if eqn.prim in _EXACT else own)) * _SLACK)
         return np.where(np.isfinite(size) & (size + radius > _LARGE[t.dtype]), np.inf, radius)
 
@@ -131,24 +157,24 @@ def _cast(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
     return _monotone(np.trunc)(params, x, r)
 
 
-def _roundings(n: float) -> float:
-    return n * U32 / (1 - n * U32)
+def _roundings(n: float, unit: float) -> float:
+    return n * unit / (1 - n * unit)
 
 
-def _row_or_column_sum(axis: int, accumulators: int, levels: int) -> Rule:
-    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+def _row_or_column_sum(axis: int, accumulators: int, levels: int) -> OwnRule:
+    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: float) -> Array:
         n = -(-x[0].shape[axis] // accumulators) + levels
         size = (np.abs(x[0]) + r[0]).sum(axis=axis, keepdims=True)
-        return r[0].sum(axis=axis, keepdims=True) + _roundings(n) * size
+        return r[0].sum(axis=axis, keepdims=True) + _roundings(n, unit) * size
 
     return rule
 
 
-def _product(axis: int) -> Rule:
-    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+def _product(axis: int) -> OwnRule:
+    def rule(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: float) -> Array:
         size = np.abs(x[0]).prod(axis=axis, keepdims=True)
         most = (np.abs(x[0]) + r[0]).prod(axis=axis, keepdims=True)
-        return most - size + _roundings(x[0].shape[axis]) * most
+        return most - size + _roundings(x[0].shape[axis], unit) * most
 
     return rule
 
@@ -157,7 +183,7 @@ def _extreme(axis: int) -> Rule:
     return lambda params, x, r: r[0].max(axis=axis, keepdims=True)
 
 
-def _matmul(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+def _matmul(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: float) -> Array:
     a, ra = (v.T if params["transpose_a"] else v for v in (np.abs(x[0]), r[0]))
     b, rb = (v.T if params["transpose_b"] else v for v in (np.abs(x[1]), r[1]))
     k = min(a.shape[1], b.shape[0])
@@ -166,7 +192,7 @@ def _matmul(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
     passed = most - a @ b
     for c, rc in zip(x[2:], r[2:], strict=True):
         passed, most = passed + rc, most + np.abs(c) + rc
-    return np.maximum(passed, 0.0) + _roundings(k + 5) * most
+    return np.maximum(passed, 0.0) + _roundings(k + 5, unit) * most
 
 
 def _moved(name: str) -> Rule:
@@ -193,20 +219,27 @@ def _indexed(name: str) -> Rule:
     return rule
 
 
-def _chain(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+def _chain(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: float) -> Array:
     axis = params["axis"]
     size = np.cumsum(np.abs(x[0]) + r[0], axis=axis)
-    return np.cumsum(r[0], axis=axis) + _roundings(x[0].shape[axis]) * size
+    return np.cumsum(r[0], axis=axis) + _roundings(x[0].shape[axis], unit) * size
 
 
 # operations whose own error is not in proportion to the result: it is added by their rule
-_OWN = ("rowsum", "colsum", "rowprod", "colprod", "cumsum", "matmul")
+_OWN: dict[str, OwnRule] = {
+    "rowsum": _row_or_column_sum(1, 16, 4),
+    "colsum": _row_or_column_sum(0, 4, 2),
+    "rowprod": _product(1),
+    "colprod": _product(0),
+    "matmul": _matmul,
+    "cumsum": _chain,
+}
 _SAME = ("load", "full", "iota", "broadcast")
 _MOVES = ("slice", "concat", "transpose", "reshape", "interleave")
 _INDEXED = ("gather", "scatter", "topk_values")
 _EXACT = (
     *(*_SAME, *_MOVES, *_INDEXED, "neg", "abs", "maximum", "minimum", "where", "floor", "ceil", "rint", "trunc"),
-    *("rowmax", "rowmin", "colmax", "colmin", "count_rows", "count_cols"),
+    *("round", "fmod", "rowmax", "rowmin", "colmax", "colmin", "count_rows", "count_cols"),
 )
 _RULES: dict[str, Rule] = {
     **dict.fromkeys((*_SAME, "neg", "abs", "logical_not"), _first),
@@ -224,19 +257,17 @@ _RULES: dict[str, Rule] = {
     "rsqrt": _pole(lambda x: 1 / np.sqrt(x)),
     "reciprocal": _pole(lambda x: 1 / x),
     **{name: _monotone(getattr(np, name)) for name in ("floor", "ceil", "rint", "trunc")},
+    "round": _monotone(lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x)),
     "where": _where,
     "cast": _cast,
-    "rowsum": _row_or_column_sum(1, 16, 4),
-    "colsum": _row_or_column_sum(0, 4, 2),
-    "rowprod": _product(1),
-    "colprod": _product(0),
     **dict.fromkeys(("rowmax", "rowmin"), _extreme(1)),
     **dict.fromkeys(("colmax", "colmin"), _extreme(0)),
-    "matmul": _matmul,
     **dict.fromkeys(("count_rows", "count_cols"), _nothing),
     **{name: _moved(name) for name in _MOVES},
     **{name: _indexed(name) for name in _INDEXED},
-    "cumsum": _chain,
 }
 # of deviating operands nothing is known: orders, counts of what is found by index, and what C++ of the user makes of them
-OPEN = ("rowargmax", "rowargmin", "extract_topk_indices", "bincount", "cpp")
+OPEN = (
+    *("rowargmax", "rowargmin", "extract_topk_indices", "bincount", "fmod", "rem", "floordiv", "cast_as"),
+    *("bit_not", "bit_and", "bit_or", "bit_xor", "shl", "shr", "logical_xor", "cpp"),
+)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 import numpy as np
 
 from pto_wsp.errors import Location, PtoError, TraceError, here
-from pto_wsp.ir.core import TILE_DTYPES, Direction, DType, RegionType, TileType
+from pto_wsp.ir.core import Direction, DType, RegionType, TileType
 from pto_wsp.ops.value import Value
 from pto_wsp.trace.tensor import Tensor
 
@@ -48,15 +48,13 @@ class Tile:
             "Tile[rows, cols, dtype] needs two positive integers and a DType of tiles",
             values={"got": repr(item)[:80]},
             loc=here(),
-            fix=f"write Tile[16, 128, DType.F32]; tiles hold {', '.join(map(str, TILE_DTYPES))}",
+            fix=f"write Tile[16, 128, DType.F32]; tiles hold {', '.join(map(str, DType))}",
         )
         if not isinstance(item, tuple) or len(item) != 3:
             raise bad
         *shape, dtype = item
-        if (
-            not isinstance(dtype, DType)
-            or not dtype.in_tiles
-            or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in shape)
+        if not isinstance(dtype, DType) or not all(
+            isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in shape
         ):
             raise bad
         rows, cols = (int(n) for n in shape)
@@ -128,13 +126,13 @@ class Scalar(Parameter):
     """A scalar parameter: `Scalar[DType.F32]`. Arguments are numbers, loop variables, symbols, scalars read from tensors, expressions of them."""
 
     def __class_getitem__(cls, item: Any) -> Any:
-        if not isinstance(item, DType) or not item.in_tiles:
+        if not isinstance(item, DType):
             raise TraceError(
                 "PTO121",
                 "Scalar[dtype] needs a DType of tiles",
                 values={"got": repr(item)[:80]},
                 loc=here(),
-                fix=f"write Scalar[DType.F32]: one of {', '.join(map(str, TILE_DTYPES))}; arguments are rounded to it once",
+                fix=f"write Scalar[DType.F32]: one of {', '.join(map(str, DType))}; arguments are rounded to it once",
             )
         return Annotated[Value, ScalarParam(item)]
 

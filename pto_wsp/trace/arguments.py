@@ -12,7 +12,6 @@ from pto_wsp.ir import expr
 from pto_wsp.ir.bounds import interval
 from pto_wsp.ir.conditions import Case, Names, cases_of_all
 from pto_wsp.ir.core import (
-    TILE_DTYPES,
     At,
     DType,
     Gather,
@@ -78,8 +77,8 @@ def check_scalar(x: Any, dtype: DType, what: str, loc: Location) -> Literal | No
             fix="give a number, a loop variable, a symbol, a scalar such as item(lens[b]), or an expression of them",
         )
     value = x.item() if isinstance(x, (np.number, np.bool_)) else x
-    if (isinstance(value, float) and dtype is DType.I32) or isinstance(value, bool) is not (dtype is DType.BOOL):
-        wanted = "an integer" if dtype is DType.I32 else "True or False" if dtype is DType.BOOL else "a number"
+    if (isinstance(value, float) and dtype.is_integer) or isinstance(value, bool) is not (dtype is DType.BOOL):
+        wanted = "an integer" if dtype.is_integer else "True or False" if dtype is DType.BOOL else "a number"
         raise TypeCheckError(
             "PTO142", f"{what} is a scalar of {dtype}", values={"got": repr(x)[:80]}, loc=loc, fix=f"give {wanted}"
         )
@@ -267,14 +266,6 @@ def _as_view(x: Any, what: str) -> TensorView:
 def bare_type(x: Any, what: str) -> TileType:
     view = _as_view(x, what)
     shape = [_static(view.shape[k], view, what) for k in range(len(view.kept))]
-    if not view.dtype.in_tiles:
-        raise TypeCheckError(
-            "PTO143",
-            f"{what} holds {view.dtype}, which tiles do not have",
-            values={"tensor": view.root},
-            loc=here(),
-            fix=f"give one of {', '.join(map(str, TILE_DTYPES))}; item(view) reads a scalar of {view.dtype.scalar}",
-        )
     if len(shape) != 2 or not math.prod(shape):
         raise TypeCheckError(
             "PTO144",

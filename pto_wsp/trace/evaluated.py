@@ -48,7 +48,7 @@ def _misfit(code: str, label: str, name: str, what: str, fix: str) -> TypeCheckE
 
 
 def _dtype(array: Array) -> DType:
-    return next((d for d in SHORT_DTYPES.values() if d.numpy == array.dtype and d.in_tiles), DType.F64)
+    return next((d for d in SHORT_DTYPES.values() if d.numpy == array.dtype), DType.F64)
 
 
 def _shape(label: str, name: str, array: Array) -> tuple[int, int]:

@@ -228,7 +228,7 @@ class Tensor(TensorSpec):
         good = all(
             n is None or (isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1) for n in shape
         )
-        if not isinstance(dtype, DType) or not dtype.in_tiles or not 1 <= len(shape) <= MOST_REGION_DIMS or not good:
+        if not isinstance(dtype, DType) or not 1 <= len(shape) <= MOST_REGION_DIMS or not good:
             raise TraceError(
                 "PTO121",
                 f"Tensor[..., dtype] needs 1 to {MOST_REGION_DIMS} positive integers or None, and a DType of tiles",

@@ -106,6 +106,29 @@ inline double minimum(double a, double b) { return -maximum(-a, -b); }
 // One rounding to f32, where the double result is exact or has bits enough for rounding twice not to matter.
 inline double f32(double x) { return static_cast<double>(static_cast<float>(x)); }
 
+// The remainder with the sign of the divisor.
+inline double floored(double a, double b) {
+  const double r = std::fmod(a, b);
+  if (r == 0) return std::copysign(r, b);
+  return std::isfinite(r) && (r < 0) != (b < 0) ? r + b : r;
+}
+// Of i32, whose quotients and remainders doubles hold exactly; by 0 the quotient is -1, the remainder what was divided.
+inline double i32_operation(Op op, double a, double b) {
+  const auto x = static_cast<std::int64_t>(a), y = static_cast<std::int64_t>(b);
+  const bool inside = y >= 0 && y < 32;
+  switch (op) {
+    case Op::div: return y == 0 ? -1 : wrapped(u64(std::trunc(a / b)));
+    case Op::floordiv: return y == 0 ? -1 : wrapped(u64(std::floor(a / b)));
+    case Op::fmod: return y == 0 ? a : std::fmod(a, b) + 0.0;
+    case Op::rem: return y == 0 ? a : floored(a, b) + 0.0;
+    case Op::bit_and: return static_cast<double>(x & y);
+    case Op::bit_or: return static_cast<double>(x | y);
+    case Op::bit_xor: return static_cast<double>(x ^ y);
+    case Op::shl: return inside ? wrapped(u64(a) << y) : 0;
+    default: return std::floor(std::ldexp(a, inside ? -static_cast<int>(y) : -32));  // shr
+  }
+}
+
 inline double unary(Op op, double x, DType t) {
   const bool integer = t == DType::i32;
   switch (op) {
@@ -124,6 +147,8 @@ inline double unary(Op op, double x, DType t) {
     case Op::ceil: return std::ceil(x);
     case Op::rint: return std::nearbyint(x);
     case Op::trunc: return std::trunc(x);
+    case Op::round: return std::round(x);
+    case Op::bit_not: return -x - 1;
     case Op::logical_not: return x == 0 ? 1 : 0;
     default: return x;
   }
@@ -134,7 +159,11 @@ inline double binary(Op op, double a, double b, DType t) {
     case Op::add: return integer ? wrapped(u64(a) + u64(b)) : f32(a + b);
     case Op::sub: return integer ? wrapped(u64(a) - u64(b)) : f32(a - b);
     case Op::mul: return integer ? wrapped(u64(a) * u64(b)) : f32(a * b);
-    case Op::div: return f32(a / b);
+    case Op::fmod: return integer ? i32_operation(op, a, b) : std::fmod(a, b);
+    case Op::rem: return integer ? i32_operation(op, a, b) : f32(floored(a, b));
+    case Op::div: return integer ? i32_operation(op, a, b) : f32(a / b);
+    case Op::floordiv: case Op::bit_and: case Op::bit_or: case Op::bit_xor: case Op::shl: case Op::shr: return i32_operation(op, a, b);
+    case Op::logical_xor: return (a != 0) != (b != 0) ? 1 : 0;
     case Op::maximum: return integer ? std::max(a, b) : maximum(a, b);
     case Op::minimum: return integer ? std::min(a, b) : minimum(a, b);
     case Op::logical_and: return a != 0 && b != 0 ? 1 : 0;

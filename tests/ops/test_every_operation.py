@@ -15,6 +15,7 @@ from pto_wsp.ir.core import PRIMITIVES, Direction, DType, Kernel, Region, TileTy
 from pto_wsp.ir.evaluate import round_to
 from pto_wsp.ir.evaluate_kernel import run_kernel
 from pto_wsp.ir.text import parse, show
+from pto_wsp.ops.product import ACCUMULATED
 from pto_wsp.ops.table import Row, rows
 from pto_wsp.ops.value import Value
 from pto_wsp.passes.expand import expand_kernel
@@ -31,7 +32,7 @@ def operands(row: Row, dtype: DType) -> Iterator[tuple[DType, int, int]]:
     for part in text.split("], "):
         own = {"bool": DType.BOOL, "i32": DType.I32}.get(part.split(" ")[0], dtype)
         if part.endswith("acc"):
-            own = DType.I32 if dtype is DType.I32 else DType.F32
+            own = ACCUMULATED[dtype]
         first = part.removeprefix("bool ").removeprefix("i32 ").replace(" acc", "").split(" or ")[0].strip("[]")
         rows_, cols = (1 if side == "1" else M for side in first.split(", "))
         yield own, rows_, cols

@@ -22,7 +22,10 @@ OPCODES = {
     **dict(logical_or=37, eq=40, ne=41, lt=42, le=43, gt=44, ge=45, rowsum=50, rowmax=51, rowmin=52, rowprod=53),
     **dict(colsum=54, colmax=55, colmin=56, colprod=57, count_cols=58, count_rows=59, slice=60, concat=61),
     **dict(transpose=62, reshape=63, interleave=64, gather=65, scatter=66, cumsum=67, bincount=68, rowargmax=69),
-    **dict(rowargmin=70, extract_topk_indices=71, topk_values=72),
+    **dict(
+        rowargmin=70, extract_topk_indices=71, topk_values=72, bit_not=73, round=74, logical_xor=77, fmod=78, rem=79
+    ),
+    **dict(bit_and=80, bit_or=81, bit_xor=82, shl=83, shr=84, floordiv=85, cast_as=100),
 }
 OF_PARTS = dict(restrict=92, load_part=93, store_part=94, element=95, debug_print=96, cpp=99)
 OF_SCALARS = {"dim", "widen", "narrow"}
@@ -58,7 +61,7 @@ def test_an_arch_prices_the_elementwise_leaves_and_what_others_are_made_of() -> 
         f"{a}{r}" for a in ("row", "col") for r in ("sum", "max", "min", "prod")
     }
     made = {"slice", "concat", "reshape", "interleave", "cumsum", "bincount", "rowargmax", "rowargmin"}
-    made |= {"extract_topk_indices", "topk_values"}
+    made |= {"extract_topk_indices", "topk_values", "cast_as"}
     assert set(OPCODES) - other - made <= set(VECTOR_OPS)
 
 
@@ -68,7 +71,16 @@ def test_a_public_operation_says_what_it_does(name: str) -> None:
 
 
 def test_the_namespace_has_each_primitive_but_the_counts_and_a_half_of_topk() -> None:
-    inner = {"count_cols", "count_rows", "topk_values", "load_part", "store_part", "element", "cpp"} | OF_SCALARS
+    inner = {
+        "count_cols",
+        "count_rows",
+        "topk_values",
+        "cast_as",
+        "load_part",
+        "store_part",
+        "element",
+        "cpp",
+    } | OF_SCALARS
     assert {p.name for p in TILE} - set(pto.__all__) == inner
     assert dir(pto) == sorted(pto.__all__)
 

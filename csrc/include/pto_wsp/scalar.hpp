@@ -29,6 +29,13 @@ std::uint64_t load_scalar(const std::byte* p, DType dtype) noexcept;
 /// Writes a value of `dtype`, given as 64 bits of scalar_of(dtype), as an element at `p`, which needs no alignment. Integers wrap.
 void store_scalar(std::uint64_t bits, DType dtype, std::byte* p) noexcept;
 
+/// Of a type of floats: the bits of its significand, the exponent of its smallest normal number, its largest number.
+int significand_bits(DType t) noexcept;
+int smallest_exponent(DType t) noexcept;
+double largest_of(DType t) noexcept;
+/// `v` rounded once, to nearest even, to a type of floats: as a number that it holds. What is too large is infinite, of f8e4m3 NaN.
+double round_float(double v, DType dtype) noexcept;
+
 /// A box of elements of any strides, in bytes.
 struct Elements {
   const std::byte* data = nullptr;

@@ -36,6 +36,7 @@ enum class Op : std::uint8_t {
   load_part = 93, store_part = 94, element = 95, debug_print = 96,  // equations between tile operations, in a form of their own
   gather_flat = 97, scatter_flat = 98,
   cpp = 99,  // C++ that is compiled on the machine: a kernel of its own
+  cast_as = 100,
 };
 
 // How an operation treats its operands. Of the elementwise ones (make, repeat, unary, binary, compare, select, fused, cast) an
@@ -69,6 +70,7 @@ inline constexpr OpTraits op_list[] = {
     {Op::iota, "iota", OpKind::make, 0, 0, {1}},
     {Op::broadcast, "broadcast", OpKind::repeat, 1, 1},
     {Op::cast, "cast", OpKind::cast, 1, 1},
+    {Op::cast_as, "cast_as", OpKind::cast, 1, 1, {3, 1}},
     {Op::matmul, "matmul", OpKind::matmul, 2, 3, {1, 1}},
     {Op::where, "where", OpKind::select, 3, 3},
     {Op::fma, "fma", OpKind::fused, 3, 3},

@@ -80,7 +80,8 @@ inline OpFn copy_of(DType t) {
   switch (size_of(t)) {
     case 1: return copy<1>;
     case 2: return copy<2>;
-    default: return copy<4>;
+    case 4: return copy<4>;
+    default: return copy<8>;
   }
 }
 

@@ -38,5 +38,6 @@ Peak peak_avx512() noexcept;
 // What all levels share: moves.cpp, order.cpp.
 OpFn find_move(Op op, DType src, DType dst) noexcept;
 OpFn find_order(Op op, DType src, DType dst) noexcept;
+OpFn find_plain(Op op, DType src, DType dst) noexcept;
 
 }  // namespace pto_wsp::tiles

@@ -14,7 +14,8 @@ template <template <int> class Of> OpFn by_size(DType t) noexcept {
   switch (size_of(t)) {
     case 1: return Of<1>::run;
     case 2: return Of<2>::run;
-    default: return Of<4>::run;
+    case 4: return Of<4>::run;
+    default: return Of<8>::run;
   }
 }
 

@@ -36,6 +36,7 @@ from pto_wsp.ir.core import (
     operand_type,
 )
 from pto_wsp.ir.expr import Expr, Op, const
+from pto_wsp.ops.conversion import ROUNDINGS
 from pto_wsp.targets.cpu_sim.nodes import SCALAR_OPS
 from pto_wsp.targets.cpu_sim.stream import Stream
 
@@ -46,6 +47,7 @@ _IMMEDIATES = {
     **dict.fromkeys(("iota", "concat", "gather", "scatter", "cumsum"), ("axis",)),
     "matmul": ("transpose_a", "transpose_b"),
     "slice": ("row", "col", "step"),
+    "cast_as": ("rounding", "saturate"),
 }
 _COST_OPS = {"mul": 4, "floordiv": 5, "mod": 6, "min": 7, "max": 8, "ceildiv": 9}
 _ADD = 2
@@ -298,6 +300,8 @@ class _Writer:
         s.u(len(immediates))
         for name in immediates:
             value = eqn.params[name]
+            if name == "rounding":
+                value = ROUNDINGS.index(str(value))
             assert isinstance(value, int)
             s.s(int(value))
         s.u(self.origins[id(eqn)])

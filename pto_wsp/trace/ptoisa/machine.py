@@ -13,7 +13,7 @@ import numpy as np
 
 from pto_wsp.errors import InternalError, TraceError, TypeCheckError, here, no_attribute, without_operators
 from pto_wsp.ir.build import KernelBuilder
-from pto_wsp.ir.core import TILE_DTYPES, Choice, DType
+from pto_wsp.ir.core import Choice, DType
 from pto_wsp.ops.running import RunningKernel
 from pto_wsp.ops.value import Value
 
@@ -261,7 +261,7 @@ def tile(
     """
     machine = current_machine("tile")
     whole = valid if valid is not None else (rows, cols)
-    sizes_ok = all(_is_size(n) for n in (rows, cols)) and dtype in TILE_DTYPES and isinstance(loc, TileType)  # pyright: ignore[reportUnnecessaryIsInstance]
+    sizes_ok = all(_is_size(n) for n in (rows, cols)) and isinstance(dtype, DType) and isinstance(loc, TileType)  # pyright: ignore[reportUnnecessaryIsInstance]
     valid_ok = (
         isinstance(whole, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
         and len(whole) == 2

@@ -1,0 +1,560 @@
+// Element types and operations that have no vectors of their own: plain loops, one form for all levels.
+//
+// Integers wrap. A quotient by 0 is -1 (all ones), a remainder by 0 the dividend, and the smallest number by -1 itself, as in XLA.
+// A shift by less than 0 or by as many bits as there are or more leaves nothing but the sign of an arithmetic shift to the right.
+// f64 is computed in f64; reductions have the orders of tile_ops.hpp. fmod and rem of f16, bf16, f32 are exact but for the one
+// rounding of rem.
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "levels.hpp"
+#include "pto_wsp/scalar.hpp"
+
+namespace pto_wsp::tiles {
+namespace {
+
+template <class E> E get(const std::byte* p) noexcept {
+  E x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+template <class E> void put(std::byte* p, E x) noexcept { std::memcpy(p, &x, sizeof x); }
+
+template <class E> using Unsigned = std::make_unsigned_t<E>;
+// Of the two's complement of the type; wide enough that small types do not become signed ints on the way.
+template <std::integral E> E wrap(std::uint64_t x) noexcept { return static_cast<E>(static_cast<Unsigned<E>>(x)); }
+template <std::integral E> std::uint64_t bits(E x) noexcept { return static_cast<std::uint64_t>(x); }
+
+template <class E> constexpr int width = 8 * static_cast<int>(sizeof(E));
+
+struct Neg {
+  template <std::integral E> static E of(E x) { return wrap<E>(0 - bits(x)); }
+  static double of(double x) { return -x; }
+};
+struct Abs {
+  template <std::integral E> static E of(E x) { return x < 0 ? wrap<E>(0 - bits(x)) : x; }
+  static double of(double x) { return std::fabs(x); }
+};
+struct BitNot {
+  template <std::integral E> static E of(E x) { return wrap<E>(~bits(x)); }
+};
+struct Sqrt { static double of(double x) { return std::sqrt(x); } };
+struct Reciprocal { static double of(double x) { return 1 / x; } };
+struct Floor { static double of(double x) { return std::floor(x); } };
+struct Ceil { static double of(double x) { return std::ceil(x); } };
+struct Rint { static double of(double x) { return std::nearbyint(x); } };
+struct Trunc { static double of(double x) { return std::trunc(x); } };
+struct Round { static double of(double x) { return std::round(x); } };
+
+struct Add {
+  template <std::integral E> static E of(E a, E b) { return wrap<E>(bits(a) + bits(b)); }
+  static double of(double a, double b) { return a + b; }
+};
+struct Sub {
+  template <std::integral E> static E of(E a, E b) { return wrap<E>(bits(a) - bits(b)); }
+  static double of(double a, double b) { return a - b; }
+};
+struct Mul {
+  template <std::integral E> static E of(E a, E b) { return wrap<E>(bits(a) * bits(b)); }
+  static double of(double a, double b) { return a * b; }
+};
+template <std::integral E> bool overflows(E a, E b) { return std::is_signed_v<E> && a == std::numeric_limits<E>::min() && b == static_cast<E>(-1); }
+struct Div {
+  template <std::integral E> static E of(E a, E b) { return b == 0 ? static_cast<E>(-1) : overflows(a, b) ? a : static_cast<E>(a / b); }
+  static double of(double a, double b) { return a / b; }
+};
+struct Fmod {
+  template <std::integral E> static E of(E a, E b) { return b == 0 ? a : overflows(a, b) ? E{0} : static_cast<E>(a % b); }
+  static double of(double a, double b) { return std::fmod(a, b); }
+};
+struct Rem {
+  template <std::integral E> static E of(E a, E b) {
+    const E r = Fmod::of(a, b);
+    return b != 0 && r != 0 && (r < 0) != (b < 0) ? static_cast<E>(r + b) : r;
+  }
+  static double of(double a, double b) {
+    const double r = std::fmod(a, b);
+    if (r == 0) return std::copysign(r, b);
+    return std::isfinite(r) && (r < 0) != (b < 0) ? r + b : r;
+  }
+};
+struct FloorDiv {
+  template <std::integral E> static E of(E a, E b) {
+    const E q = Div::of(a, b), r = Fmod::of(a, b);
+    return b != 0 && r != 0 && (r < 0) != (b < 0) ? static_cast<E>(q - 1) : q;
+  }
+};
+struct Maximum {
+  template <std::integral E> static E of(E a, E b) { return a < b ? b : a; }
+  static double of(double a, double b) {
+    if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
+    return a == b ? (std::signbit(a) ? b : a) : a < b ? b : a;
+  }
+};
+struct Minimum {
+  template <std::integral E> static E of(E a, E b) { return b < a ? b : a; }
+  static double of(double a, double b) { return -Maximum::of(-a, -b); }
+};
+struct BitAnd { template <std::integral E> static E of(E a, E b) { return wrap<E>(bits(a) & bits(b)); } };
+struct BitOr { template <std::integral E> static E of(E a, E b) { return wrap<E>(bits(a) | bits(b)); } };
+struct BitXor { template <std::integral E> static E of(E a, E b) { return wrap<E>(bits(a) ^ bits(b)); } };
+template <std::integral E> bool in_width(E n) {
+  if constexpr (std::is_signed_v<E>) return n >= 0 && n < width<E>;
+  else return n < static_cast<E>(width<E>);
+}
+struct Shl {
+  template <std::integral E> static E of(E a, E n) { return in_width(n) ? wrap<E>(bits(a) << n) : E{0}; }
+};
+struct Shr {
+  template <std::integral E> static E of(E a, E n) { return in_width(n) ? static_cast<E>(a >> n) : a < 0 ? static_cast<E>(-1) : E{0}; }
+};
+struct Eq { template <class E> static bool of(E a, E b) { return a == b; } };
+struct Ne { template <class E> static bool of(E a, E b) { return a != b; } };
+struct Lt { template <class E> static bool of(E a, E b) { return a < b; } };
+struct Le { template <class E> static bool of(E a, E b) { return a <= b; } };
+struct Gt { template <class E> static bool of(E a, E b) { return a > b; } };
+struct Ge { template <class E> static bool of(E a, E b) { return a >= b; } };
+
+// Conversions. Everything goes through 64 bits: f64, i64, u64 or a bool.
+
+enum class Rounding : std::uint8_t { nearest_even = 0, nearest_away = 1, down = 2, up = 3, to_zero = 4, odd = 5 };
+
+// To an integer in f64.
+double rounded(double x, Rounding how) {
+  switch (how) {
+    case Rounding::nearest_even: return std::nearbyint(x);
+    case Rounding::nearest_away: return std::round(x);
+    case Rounding::down: return std::floor(x);
+    case Rounding::up: return std::ceil(x);
+    case Rounding::to_zero: return std::trunc(x);
+    case Rounding::odd: {
+      const double t = std::trunc(x);
+      return t == x || std::fmod(t, 2) != 0 ? t : t + std::copysign(1.0, x);
+    }
+  }
+  return x;
+}
+
+double to_float(double x, DType to, Rounding how, bool saturate) {
+  double y = x;
+  if (how == Rounding::nearest_even) {
+    y = round_float(x, to);
+  } else if (x != 0 && std::isfinite(x) && to != DType::f64) {
+    int exponent = 0;
+    std::frexp(x, &exponent);
+    const int last = std::max(exponent - 1, smallest_exponent(to)) - significand_bits(to) + 1;  // of the last place
+    y = std::copysign(std::ldexp(rounded(std::ldexp(x, -last), how), last), x);
+    if (std::fabs(y) > largest_of(to)) y = round_float(y, to);
+  }
+  const bool beyond = !(std::fabs(y) <= largest_of(to)) && !std::isnan(x);
+  return saturate && beyond ? std::copysign(largest_of(to), x) : y;
+}
+
+struct Limits {
+  std::int64_t least;
+  std::uint64_t most;
+};
+Limits limits(DType t) {
+  const int n = 8 * static_cast<int>(size_of(t));
+  if (is_unsigned(t)) return {0, ~std::uint64_t{0} >> (64 - n)};
+  return {std::numeric_limits<std::int64_t>::min() >> (64 - n), ~std::uint64_t{0} >> (65 - n)};
+}
+
+// A float to the 64 bits of an integer. What does not fit is the nearest that does, or without `saturate` that of 64 bits, which
+// then wraps.
+std::uint64_t to_integer(double x, DType to, Rounding how, bool saturate) {
+  if (std::isnan(x)) return 0;
+  const double y = rounded(x, how);
+  const Limits l = limits(saturate ? to : scalar_of(to));
+  if (y <= static_cast<double>(l.least)) return static_cast<std::uint64_t>(l.least);
+  if (y >= static_cast<double>(l.most)) return l.most;  // of 64 bits the bound is rounded up, which is beyond
+  return is_unsigned(to) ? static_cast<std::uint64_t>(y) : static_cast<std::uint64_t>(static_cast<std::int64_t>(y));
+}
+
+std::uint64_t clamped(std::uint64_t v, bool negative, DType to) {
+  const Limits l = limits(to);
+  if (negative) return static_cast<std::int64_t>(v) < l.least ? static_cast<std::uint64_t>(l.least) : v;
+  return v > l.most ? l.most : v;
+}
+
+std::uint64_t converted(std::uint64_t v, DType from, DType to, Rounding how, bool saturate) {
+  const DType kind = scalar_of(from);
+  if (to == DType::boolean) return kind == DType::f64 ? std::bit_cast<double>(v) != 0 : v != 0;
+  if (kind == DType::f64) {
+    const double x = std::bit_cast<double>(v);
+    return is_float(to) ? std::bit_cast<std::uint64_t>(to_float(x, to, how, saturate)) : to_integer(x, to, how, saturate);
+  }
+  const bool negative = kind == DType::i64 && static_cast<std::int64_t>(v) < 0;
+  if (!is_float(to)) return saturate ? clamped(v, negative, to) : v;
+  std::uint64_t out = 0;
+  to_scalar(v, kind == DType::boolean ? DType::u64 : kind, to, out);
+  const double y = std::bit_cast<double>(out);
+  if (std::fabs(y) <= largest_of(to)) return out;
+  return std::bit_cast<std::uint64_t>(saturate ? std::copysign(largest_of(to), negative ? -1.0 : 1.0) : round_float(y, to));
+}
+
+template <DType from, DType to> void cast(const OpArgs& a, Rounding how, bool saturate) {
+  constexpr auto in = static_cast<std::ptrdiff_t>(size_of(from)), out = static_cast<std::ptrdiff_t>(size_of(to));
+  const std::ptrdiff_t next = (a.bcast & 1) != 0 ? 0 : in;
+  for (std::int32_t r = 0; r < a.rows; ++r) {
+    const std::byte* s = a.src[0] + r * a.src_rs[0];
+    std::byte* d = a.dst + r * a.dst_rs;
+    for (std::int32_t c = 0; c < a.cols; ++c, s += next, d += out) store_scalar(converted(load_scalar(s, from), from, to, how, saturate), to, d);
+  }
+}
+// Without more said floats are rounded to nearest even, and to integers towards zero and to the nearest that fits; integers wrap.
+template <DType from, DType to> void plain_cast(const OpArgs& a) {
+  cast<from, to>(a, is_float(from) && !is_float(to) ? Rounding::to_zero : Rounding::nearest_even, is_float(from) && !is_float(to));
+}
+template <DType from, DType to> void exact_cast(const OpArgs& a) { cast<from, to>(a, static_cast<Rounding>(a.imm & 7), (a.imm & 8) != 0); }
+
+template <DType from> OpFn cast_from(Op op, DType to) {
+  switch (to) {
+#define PTO_WSP_CAST(t) \
+  case DType::t: return op == Op::cast ? plain_cast<from, DType::t> : exact_cast<from, DType::t>
+    PTO_WSP_CAST(f32);
+    PTO_WSP_CAST(f16);
+    PTO_WSP_CAST(bf16);
+    PTO_WSP_CAST(i32);
+    PTO_WSP_CAST(boolean);
+    PTO_WSP_CAST(i64);
+    PTO_WSP_CAST(u64);
+    PTO_WSP_CAST(f64);
+    PTO_WSP_CAST(i8);
+    PTO_WSP_CAST(i16);
+    PTO_WSP_CAST(u8);
+    PTO_WSP_CAST(u16);
+    PTO_WSP_CAST(u32);
+    PTO_WSP_CAST(f8e4m3);
+    PTO_WSP_CAST(f8e5m2);
+#undef PTO_WSP_CAST
+  }
+  return nullptr;
+}
+
+// Types whose casts among themselves have vectors.
+bool has_vectors(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16 || t == DType::i32 || t == DType::boolean; }
+
+OpFn cast_of(Op op, DType src, DType dst) {
+  if (op == Op::cast && (src == dst || (has_vectors(src) && has_vectors(dst)))) return nullptr;
+  switch (src) {
+#define PTO_WSP_CAST(t) \
+  case DType::t: return cast_from<DType::t>(op, dst)
+    PTO_WSP_CAST(f32);
+    PTO_WSP_CAST(f16);
+    PTO_WSP_CAST(bf16);
+    PTO_WSP_CAST(i32);
+    PTO_WSP_CAST(boolean);
+    PTO_WSP_CAST(i64);
+    PTO_WSP_CAST(u64);
+    PTO_WSP_CAST(f64);
+    PTO_WSP_CAST(i8);
+    PTO_WSP_CAST(i16);
+    PTO_WSP_CAST(u8);
+    PTO_WSP_CAST(u16);
+    PTO_WSP_CAST(u32);
+    PTO_WSP_CAST(f8e4m3);
+    PTO_WSP_CAST(f8e5m2);
+#undef PTO_WSP_CAST
+  }
+  return nullptr;
+}
+
+// Products: i8 and u8 into i32, which wraps; f64 in the orders of tile_ops.hpp.
+
+template <class E, class C> void matmul(const OpArgs& a) {
+  const bool ta = (a.imm & 1) != 0, tb = (a.imm & 2) != 0, accumulates = (a.imm & 4) != 0;
+  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(E));
+  const std::ptrdiff_t a_down = ta ? size : a.src_rs[0], a_right = ta ? a.src_rs[0] : size;
+  const std::ptrdiff_t b_down = tb ? size : a.src_rs[1], b_right = tb ? a.src_rs[1] : size;
+  const bool dots = std::is_same_v<E, double> && tb && !ta;
+  for (std::int32_t i = 0; i < a.rows; ++i)
+    for (std::int32_t j = 0; j < a.cols; ++j) {
+      const std::byte *x = a.src[0] + i * a_down, *y = a.src[1] + j * b_right;
+      const C start = accumulates ? get<C>(a.src[2] + i * a.src_rs[2] + j * static_cast<std::ptrdiff_t>(sizeof(C))) : C{0};
+      C sum = dots ? C{0} : start;
+      if constexpr (std::is_same_v<E, double>) {
+        if (dots) {
+          double acc[16] = {};
+          for (std::int32_t k = 0; k < a.inner; ++k, x += a_right, y += b_down) acc[k % 16] = std::fma(get<E>(x), get<E>(y), acc[k % 16]);
+          for (int half = 8; half > 0; half /= 2)
+            for (int n = 0; n < half; ++n) acc[n] += acc[n + half];
+          sum = accumulates ? acc[0] + start : acc[0];
+        } else {
+          for (std::int32_t k = 0; k < a.inner; ++k, x += a_right, y += b_down) sum = std::fma(get<E>(x), get<E>(y), sum);
+        }
+      } else {
+        for (std::int32_t k = 0; k < a.inner; ++k, x += a_right, y += b_down)
+          sum = wrap<C>(bits(sum) + bits(static_cast<C>(get<E>(x))) * bits(static_cast<C>(get<E>(y))));
+      }
+      put<C>(a.dst + i * a.dst_rs + j * static_cast<std::ptrdiff_t>(sizeof(C)), sum);
+    }
+}
+
+OpFn matmul_of(DType src, DType dst) {
+  if (src == DType::f64 && dst == DType::f64) return matmul<double, double>;
+  if (dst != DType::i32) return nullptr;
+  return src == DType::i8 ? matmul<std::int8_t, std::int32_t> : src == DType::u8 ? matmul<std::uint8_t, std::int32_t> : nullptr;
+}
+
+// An operand's element (r, c) for c = 0, and how far the next one is.
+template <class E> std::ptrdiff_t step(const OpArgs& a, int i) { return ((a.bcast >> i) & 1) != 0 ? 0 : static_cast<std::ptrdiff_t>(sizeof(E)); }
+
+template <class E, class Fn> void map1(const OpArgs& a) {
+  const std::ptrdiff_t next = step<E>(a, 0);
+  for (std::int32_t r = 0; r < a.rows; ++r) {
+    const std::byte* s = a.src[0] + r * a.src_rs[0];
+    std::byte* d = a.dst + r * a.dst_rs;
+    for (std::int32_t c = 0; c < a.cols; ++c, d += sizeof(E), s += next) put<E>(d, Fn::of(get<E>(s)));
+  }
+}
+
+template <class E, class D, class Fn> void map2(const OpArgs& a) {
+  const std::ptrdiff_t next0 = step<E>(a, 0), next1 = step<E>(a, 1);
+  for (std::int32_t r = 0; r < a.rows; ++r) {
+    const std::byte *x = a.src[0] + r * a.src_rs[0], *y = a.src[1] + r * a.src_rs[1];
+    std::byte* d = a.dst + r * a.dst_rs;
+    for (std::int32_t c = 0; c < a.cols; ++c, d += sizeof(D), x += next0, y += next1) put<D>(d, static_cast<D>(Fn::of(get<E>(x), get<E>(y))));
+  }
+}
+
+// A function of f64 on floats of another type, rounded once.
+template <DType t, class Fn> void widened1(const OpArgs& a) {
+  const auto size = static_cast<std::ptrdiff_t>(size_of(t));
+  const std::ptrdiff_t next = (a.bcast & 1) != 0 ? 0 : size;
+  for (std::int32_t r = 0; r < a.rows; ++r)
+    for (std::int32_t c = 0; c < a.cols; ++c) {
+      const double x = std::bit_cast<double>(load_scalar(a.src[0] + r * a.src_rs[0] + c * next, t));
+      store_scalar(std::bit_cast<std::uint64_t>(round_float(Fn::of(x), t)), t, a.dst + r * a.dst_rs + c * size);
+    }
+}
+template <DType t, class Fn> void widened2(const OpArgs& a) {
+  const auto size = static_cast<std::ptrdiff_t>(size_of(t));
+  const std::ptrdiff_t next0 = (a.bcast & 1) != 0 ? 0 : size, next1 = (a.bcast & 2) != 0 ? 0 : size;
+  for (std::int32_t r = 0; r < a.rows; ++r)
+    for (std::int32_t c = 0; c < a.cols; ++c) {
+      const double x = std::bit_cast<double>(load_scalar(a.src[0] + r * a.src_rs[0] + c * next0, t));
+      const double y = std::bit_cast<double>(load_scalar(a.src[1] + r * a.src_rs[1] + c * next1, t));
+      store_scalar(std::bit_cast<std::uint64_t>(round_float(Fn::of(x, y), t)), t, a.dst + r * a.dst_rs + c * size);
+    }
+}
+
+template <class E> void select(const OpArgs& a) {
+  const std::ptrdiff_t mask = (a.bcast & 1) != 0 ? 0 : 1, next1 = step<E>(a, 1), next2 = step<E>(a, 2);
+  for (std::int32_t r = 0; r < a.rows; ++r) {
+    const std::byte *m = a.src[0] + r * a.src_rs[0], *x = a.src[1] + r * a.src_rs[1], *y = a.src[2] + r * a.src_rs[2];
+    std::byte* d = a.dst + r * a.dst_rs;
+    for (std::int32_t c = 0; c < a.cols; ++c, d += sizeof(E), m += mask, x += next1, y += next2) put<E>(d, *m != std::byte{0} ? get<E>(x) : get<E>(y));
+  }
+}
+
+void fused(const OpArgs& a) {
+  const std::ptrdiff_t n0 = step<double>(a, 0), n1 = step<double>(a, 1), n2 = step<double>(a, 2);
+  for (std::int32_t r = 0; r < a.rows; ++r)
+    for (std::int32_t c = 0; c < a.cols; ++c)
+      put<double>(a.dst + r * a.dst_rs + 8 * std::ptrdiff_t{c},
+                  std::fma(get<double>(a.src[0] + r * a.src_rs[0] + c * n0), get<double>(a.src[1] + r * a.src_rs[1] + c * n1),
+                           get<double>(a.src[2] + r * a.src_rs[2] + c * n2)));
+}
+
+template <class E> struct Begin {
+  static E of(Add) { return E{0}; }
+  static E of(Mul) { return E{1}; }
+  static E of(Maximum) {
+    if constexpr (std::is_same_v<E, double>) return -std::numeric_limits<double>::infinity();
+    else return std::numeric_limits<E>::min();
+  }
+  static E of(Minimum) {
+    if constexpr (std::is_same_v<E, double>) return std::numeric_limits<double>::infinity();
+    else return std::numeric_limits<E>::max();
+  }
+};
+
+// Sixteen accumulators, element j into j mod 16; then i with i + 8, + 4, + 2, + 1.
+template <class E, class Fn> void reduce_rows(const OpArgs& a) {
+  for (std::int32_t r = 0; r < a.rows; ++r) {
+    const std::byte* s = a.src[0] + r * a.src_rs[0];
+    E acc[16];
+    for (E& x : acc) x = Begin<E>::of(Fn{});
+    for (std::int32_t j = 0; j < a.inner; ++j) acc[j % 16] = Fn::of(acc[j % 16], get<E>(s + j * static_cast<std::ptrdiff_t>(sizeof(E))));
+    for (int half = 8; half > 0; half /= 2)
+      for (int i = 0; i < half; ++i) acc[i] = Fn::of(acc[i], acc[i + half]);
+    put<E>(a.dst + r * a.dst_rs, acc[0]);
+  }
+}
+
+// Four accumulators, row i into i mod 4; then (0 + 2) + (1 + 3).
+template <class E, class Fn> void reduce_cols(const OpArgs& a) {
+  for (std::int32_t c = 0; c < a.cols; ++c) {
+    const std::byte* s = a.src[0] + c * static_cast<std::ptrdiff_t>(sizeof(E));
+    E acc[4];
+    for (E& x : acc) x = Begin<E>::of(Fn{});
+    for (std::int32_t i = 0; i < a.inner; ++i) acc[i % 4] = Fn::of(acc[i % 4], get<E>(s + i * a.src_rs[0]));
+    put<E>(a.dst + c * static_cast<std::ptrdiff_t>(sizeof(E)), Fn::of(Fn::of(acc[0], acc[2]), Fn::of(acc[1], acc[3])));
+  }
+}
+
+template <class E> void cumsum(const OpArgs& a) {
+  const auto size = static_cast<std::ptrdiff_t>(sizeof(E));
+  const std::int32_t chains = a.imm == 1 ? a.rows : a.cols, length = a.imm == 1 ? a.cols : a.rows;
+  const std::ptrdiff_t src_chain = a.imm == 1 ? a.src_rs[0] : size, src_next = a.imm == 1 ? size : a.src_rs[0];
+  const std::ptrdiff_t dst_chain = a.imm == 1 ? a.dst_rs : size, dst_next = a.imm == 1 ? size : a.dst_rs;
+  for (std::int32_t k = 0; k < chains; ++k) {
+    E sum{0};
+    for (std::int32_t i = 0; i < length; ++i) {
+      sum = Add::of(sum, get<E>(a.src[0] + k * src_chain + i * src_next));
+      put<E>(a.dst + k * dst_chain + i * dst_next, sum);
+    }
+  }
+}
+
+template <class E> void iota(const OpArgs& a) {
+  for (std::int32_t r = 0; r < a.rows; ++r)
+    for (std::int32_t c = 0; c < a.cols; ++c)
+      put<E>(a.dst + r * a.dst_rs + c * static_cast<std::ptrdiff_t>(sizeof(E)), static_cast<E>(a.imm == 0 ? a.row0 + r : c));
+}
+
+template <class E> OpFn integer_of(Op op, DType src, DType dst) {
+  if (dst == DType::boolean) {
+    switch (op) {
+      case Op::eq: return map2<E, bool, Eq>;
+      case Op::ne: return map2<E, bool, Ne>;
+      case Op::lt: return map2<E, bool, Lt>;
+      case Op::le: return map2<E, bool, Le>;
+      case Op::gt: return map2<E, bool, Gt>;
+      case Op::ge: return map2<E, bool, Ge>;
+      default: return nullptr;
+    }
+  }
+  if (src != dst) return nullptr;
+  switch (op) {
+    case Op::neg: return map1<E, Neg>;
+    case Op::abs: return map1<E, Abs>;
+    case Op::bit_not: return map1<E, BitNot>;
+    case Op::add: return map2<E, E, Add>;
+    case Op::sub: return map2<E, E, Sub>;
+    case Op::mul: return map2<E, E, Mul>;
+    case Op::div: return map2<E, E, Div>;
+    case Op::fmod: return map2<E, E, Fmod>;
+    case Op::rem: return map2<E, E, Rem>;
+    case Op::floordiv: return map2<E, E, FloorDiv>;
+    case Op::maximum: return map2<E, E, Maximum>;
+    case Op::minimum: return map2<E, E, Minimum>;
+    case Op::bit_and: return map2<E, E, BitAnd>;
+    case Op::bit_or: return map2<E, E, BitOr>;
+    case Op::bit_xor: return map2<E, E, BitXor>;
+    case Op::shl: return map2<E, E, Shl>;
+    case Op::shr: return map2<E, E, Shr>;
+    case Op::where: return select<E>;
+    case Op::rowsum: return reduce_rows<E, Add>;
+    case Op::rowprod: return reduce_rows<E, Mul>;
+    case Op::rowmax: return reduce_rows<E, Maximum>;
+    case Op::rowmin: return reduce_rows<E, Minimum>;
+    case Op::colsum: return reduce_cols<E, Add>;
+    case Op::colprod: return reduce_cols<E, Mul>;
+    case Op::colmax: return reduce_cols<E, Maximum>;
+    case Op::colmin: return reduce_cols<E, Minimum>;
+    case Op::cumsum: return cumsum<E>;
+    case Op::iota: return iota<E>;
+    default: return nullptr;
+  }
+}
+
+OpFn f64_of(Op op, DType src, DType dst) {
+  using E = double;
+  if (dst == DType::boolean) {
+    switch (op) {
+      case Op::eq: return map2<E, bool, Eq>;
+      case Op::ne: return map2<E, bool, Ne>;
+      case Op::lt: return map2<E, bool, Lt>;
+      case Op::le: return map2<E, bool, Le>;
+      case Op::gt: return map2<E, bool, Gt>;
+      case Op::ge: return map2<E, bool, Ge>;
+      default: return nullptr;
+    }
+  }
+  if (src != dst) return nullptr;
+  switch (op) {
+    case Op::neg: return map1<E, Neg>;
+    case Op::abs: return map1<E, Abs>;
+    case Op::sqrt: return map1<E, Sqrt>;
+    case Op::reciprocal: return map1<E, Reciprocal>;
+    case Op::floor: return map1<E, Floor>;
+    case Op::ceil: return map1<E, Ceil>;
+    case Op::rint: return map1<E, Rint>;
+    case Op::trunc: return map1<E, Trunc>;
+    case Op::round: return map1<E, Round>;
+    case Op::add: return map2<E, E, Add>;
+    case Op::sub: return map2<E, E, Sub>;
+    case Op::mul: return map2<E, E, Mul>;
+    case Op::div: return map2<E, E, Div>;
+    case Op::fmod: return map2<E, E, Fmod>;
+    case Op::rem: return map2<E, E, Rem>;
+    case Op::maximum: return map2<E, E, Maximum>;
+    case Op::minimum: return map2<E, E, Minimum>;
+    case Op::fma: return fused;
+    case Op::where: return select<E>;
+    case Op::rowsum: return reduce_rows<E, Add>;
+    case Op::rowprod: return reduce_rows<E, Mul>;
+    case Op::rowmax: return reduce_rows<E, Maximum>;
+    case Op::rowmin: return reduce_rows<E, Minimum>;
+    case Op::colsum: return reduce_cols<E, Add>;
+    case Op::colprod: return reduce_cols<E, Mul>;
+    case Op::colmax: return reduce_cols<E, Maximum>;
+    case Op::colmin: return reduce_cols<E, Minimum>;
+    case Op::cumsum: return cumsum<E>;
+    default: return nullptr;
+  }
+}
+
+// Of i32 what has no vectors.
+OpFn i32_of(Op op, DType src, DType dst) {
+  switch (op) {
+    case Op::bit_not: case Op::div: case Op::fmod: case Op::rem: case Op::floordiv: case Op::bit_and: case Op::bit_or: case Op::bit_xor:
+    case Op::shl: case Op::shr:
+      return integer_of<std::int32_t>(op, src, dst);
+    default: return nullptr;
+  }
+}
+
+template <DType t> OpFn narrow_float_of(Op op) {
+  switch (op) {
+    case Op::round: return widened1<t, Round>;
+    case Op::fmod: return widened2<t, Fmod>;
+    case Op::rem: return widened2<t, Rem>;
+    default: return nullptr;
+  }
+}
+
+}  // namespace
+
+OpFn find_plain(Op op, DType src, DType dst) noexcept {
+  if (op == Op::cast || op == Op::cast_as) return cast_of(op, src, dst);
+  if (op == Op::matmul) return matmul_of(src, dst);
+  switch (src) {
+    case DType::i8: return integer_of<std::int8_t>(op, src, dst);
+    case DType::i16: return integer_of<std::int16_t>(op, src, dst);
+    case DType::i32: return i32_of(op, src, dst);
+    case DType::i64: return integer_of<std::int64_t>(op, src, dst);
+    case DType::u8: return integer_of<std::uint8_t>(op, src, dst);
+    case DType::u16: return integer_of<std::uint16_t>(op, src, dst);
+    case DType::u32: return integer_of<std::uint32_t>(op, src, dst);
+    case DType::u64: return integer_of<std::uint64_t>(op, src, dst);
+    case DType::f64: return f64_of(op, src, dst);
+    case DType::f32: return src == dst ? narrow_float_of<DType::f32>(op) : nullptr;
+    case DType::f16: return src == dst ? narrow_float_of<DType::f16>(op) : nullptr;
+    case DType::bf16: return src == dst ? narrow_float_of<DType::bf16>(op) : nullptr;
+    case DType::boolean: return op == Op::logical_xor && src == dst ? map2<bool, bool, Ne> : nullptr;
+    case DType::f8e4m3:
+    case DType::f8e5m2: return nullptr;
+  }
+  return nullptr;
+}
+
+}  // namespace pto_wsp::tiles

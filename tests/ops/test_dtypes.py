@@ -1,0 +1,227 @@
+"""Every operation on elements, and every reduction, on the machine in every dtype, beside the references: edges, tails, strides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pto_wsp import DType, In, Out, P, Tensor, kernel, pto, workload
+from pto_wsp.ir.evaluate import evaluate
+from pto_wsp.ops.conversion import ROUNDINGS
+from pto_wsp.ops.rules import COMPUTED, GROUPS
+from pto_wsp.ops.table import Row, rows
+from pto_wsp.runtime.core import core
+
+FAMILIES = ("arithmetic", "bits", "comparison", "functions")
+LEAVES = [r for r in rows() if r.kind.startswith("leaf") and r.name in pto.__all__]
+ELEMENTS = [
+    r for r in LEAVES if any(getattr(pto, r.name).__module__.endswith(f) for f in FAMILIES) and r.name != "where"
+]
+REDUCTIONS = [r for r in LEAVES if r.name[:3] in ("row", "col") and r.name[3:] in ("sum", "prod", "max", "min")]
+NEW = [d for d in COMPUTED if d not in (DType.F32, DType.F16, DType.BF16)]
+BUSY = np.random.default_rng(0)
+
+
+def edges(dtype: DType) -> list[float | int | bool]:
+    if dtype is DType.BOOL:
+        return [False, True]
+    if dtype.is_float:
+        return [0.0, -0.0, 1.0, -1.5, 2.5, float("inf"), -float("inf"), float("nan"), 1e-310, -3.7, 1e30, 7.0]
+    info = np.iinfo(dtype.numpy)
+    return [
+        0,
+        1,
+        2,
+        3,
+        7,
+        int(info.max),
+        int(info.min),
+        int(info.max) - 1,
+        int(info.bits) - 1,
+        int(info.bits),
+        int(info.min) // 3,
+    ]
+
+
+def operands(dtype: DType, count: int, shape: tuple[int, int]) -> list[np.ndarray]:
+    """Every pair of edges somewhere, in arrays whose columns do not lie side by side."""
+    values = np.array(edges(dtype), dtype.numpy)
+    size = shape[0] * shape[1]
+    first = np.resize(np.repeat(values, len(values)), size)
+    second = np.resize(np.tile(values, len(values)), size)
+    return [np.repeat(a.reshape(shape), 2, axis=1)[:, ::2] for a in (first, second, np.roll(second, 5))[:count]]
+
+
+def both(
+    f: Any, arrays: list[np.ndarray], shape: tuple[int, int], dtype: DType, tile: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the machine and the evaluator make of tiles of `tile` rows, the last one a tail."""
+
+    @kernel
+    def k(a: In[Tensor], b: In[Tensor], c: In[Tensor], out: Out[Tensor]) -> None:
+        pto.store(out, f(*[a, b, c][: len(arrays)]))
+
+    given = [*arrays, *[arrays[0]] * (3 - len(arrays))]
+
+    @workload
+    def w(a: Any, b: Any, c: Any, out: Any) -> None:
+        for i in P(a.tiles(tile)):
+            k[i](a=a[i], b=b[i], c=c[i], out=out[i])
+
+    got, want = np.zeros(shape, dtype.numpy), np.zeros(shape, dtype.numpy)
+    evaluate(w(*given, want).wir, {"a": given[0], "b": given[1], "c": given[2], "out": want})
+    w(*given, got).compile(threads=2).run()
+    return got, want
+
+
+def same(got: np.ndarray, want: np.ndarray) -> None:
+    np.testing.assert_array_equal(got, want)
+    if want.dtype.kind == "f":
+        there = ~np.isnan(want)
+        np.testing.assert_array_equal(np.signbit(got[there]), np.signbit(want[there]))
+
+
+@pytest.mark.parametrize(
+    ("row", "dtype"), [(r, d) for r in ELEMENTS for d in r.dtypes if d in NEW], ids=lambda x: str(getattr(x, "name", x))
+)
+def test_elements(row: Row, dtype: DType) -> None:
+    count = row.shapes.split(" -> ")[0].count("[")
+    arrays = operands(dtype, count, (13, 12))
+    result = DType.BOOL if row.name in ("eq", "ne", "lt", "le", "gt", "ge") else dtype
+    got, want = both(getattr(pto, row.name), arrays, (13, 12), result, 5)
+    if row.name == "fma":  # the reference rounds the product too
+        with np.errstate(all="ignore"):
+            a, b, c = (np.abs(x) for x in arrays)
+            bound = 2**-52 * (a * b + c)
+        close = np.isfinite(want) & np.isfinite(bound)
+        np.testing.assert_array_less(np.abs(got[close] - want[close]), bound[close] + 2**-1073)
+        np.testing.assert_array_equal(got[~close], want[~close])
+    else:
+        same(got, want)
+
+
+@pytest.mark.parametrize("dtype", list(GROUPS["floats"]), ids=str)
+@pytest.mark.parametrize("name", ["fmod", "rem", "round"])
+def test_remainders_of_floats(name: str, dtype: DType) -> None:
+    rng = np.random.default_rng(1)
+    arrays = [rng.normal(0, 30, (9, 17)).astype(dtype.numpy) for _ in range(1 if name == "round" else 2)]
+    got, want = both(getattr(pto, name), arrays, (9, 17), dtype, 4)
+    same(got.astype(np.float64), want.astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    ("row", "dtype"),
+    [(r, d) for r in REDUCTIONS for d in r.dtypes if d in NEW],
+    ids=lambda x: str(getattr(x, "name", x)),
+)
+def test_reductions(row: Row, dtype: DType) -> None:
+    rng = np.random.default_rng(2)
+    x = rng.integers(0 if dtype.is_unsigned else -3, 4, (10, 37)).astype(dtype.numpy)
+    if dtype.is_integer:
+        x[0, :11], x[7, 3] = edges(dtype), edges(dtype)[6]
+    of_rows = row.name.startswith("row")
+    shape = (10, 1) if of_rows else (2, 37)
+    if of_rows:
+        got, want = both(getattr(pto, row.name), [x], shape, dtype, 4)
+        return same(got, want)
+
+    @kernel
+    def k(a: In[Tensor], out: Out[Tensor]) -> None:
+        pto.store(out, getattr(pto, row.name)(a))
+
+    @workload
+    def w(a: Any, out: Any) -> None:
+        for i in P(a.shape[0] // 5):
+            k[i](a=a[i * 5 : i * 5 + 5], out=out[i : i + 1])
+
+    got, want = np.zeros(shape, dtype.numpy), np.zeros(shape, dtype.numpy)
+    evaluate(w(x, want).wir, {"a": x, "out": want})
+    w(x, got).compile(threads=1).run()
+    return same(got, want)
+
+
+def numbers(dtype: DType) -> np.ndarray:
+    """Numbers that say something in any dtype they are cast to, 5 x 16."""
+    if dtype is DType.BOOL:
+        return BUSY.random((5, 16)) < 0.5
+    if dtype.is_integer:
+        info = np.iinfo(dtype.numpy)
+        some = BUSY.integers(info.min, info.max, (5, 16), dtype.numpy, endpoint=True)
+        some[0, :4] = [info.min, info.max, 0, 1]
+        some[1] >>= dtype.numpy.type(info.bits // 2)
+        return some
+    x = BUSY.normal(0, 1, (5, 16)) * 10.0 ** BUSY.integers(-6, 12, (5, 16))
+    x[0, :14] = [0, -0.0, 0.5, 1.5, -0.5, -2.5, 1e9, -1e9, np.inf, -np.inf, np.nan, 448, 464, 300.5]
+    with np.errstate(over="ignore"):
+        return x.astype(dtype.numpy)
+
+
+@pytest.mark.parametrize("to", list(DType), ids=str)
+@pytest.mark.parametrize("source", list(DType), ids=str)
+def test_casts(source: DType, to: DType) -> None:
+    x = numbers(source)
+    level = core().isa()
+    try:
+        for isa in core().isas():
+            core().set_isa(isa)
+            got, want = both(lambda a: pto.cast(a, to), [x], x.shape, to, 2)
+            same(got.astype(np.float64) if to.is_float else got, want.astype(np.float64) if to.is_float else want)
+    finally:
+        core().set_isa(level)
+
+
+@pytest.mark.parametrize("saturate", [False, True])
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize(
+    "to",
+    [DType.I8, DType.U16, DType.I32, DType.U64, DType.F16, DType.BF16, DType.F8E4M3, DType.F8E5M2, DType.F32],
+    ids=str,
+)
+def test_casts_as_told(to: DType, rounding: str, saturate: bool) -> None:
+    for source in (DType.F64, DType.F32):
+        x = numbers(source)
+        got, want = both(lambda a: pto.cast(a, to, rounding, saturate), [x], x.shape, to, 2)
+        same(got.astype(np.float64) if to.is_float else got, want.astype(np.float64) if to.is_float else want)
+
+
+def test_casts_of_known_numbers() -> None:
+    x = np.array([[2.5, -2.5, 3.5, 300.0, -300.0, np.nan, 448.0, 1000.0]])
+
+    def cast(to: DType, *how: Any) -> list[Any]:
+        return both(lambda a: pto.cast(a, to, *how), [x], x.shape, to, 1)[0].astype(np.float64)[0].tolist()
+
+    assert cast(DType.I8) == [2, -2, 3, 127, -128, 0, 127, 127]
+    assert cast(DType.I8, "rint") == [2, -2, 4, 127, -128, 0, 127, 127]
+    assert cast(DType.I8, "round", False) == [3, -3, 4, 44, -44, 0, -64, -24]
+    assert cast(DType.U8, "ceil") == [3, 0, 4, 255, 0, 0, 255, 255]
+    assert cast(DType.I16, "odd") == [3, -3, 3, 300, -300, 0, 448, 1000]
+    assert cast(DType.F8E4M3, None, True)[6:] == [448, 448]
+    assert np.isnan(cast(DType.F8E4M3)[7])
+    assert cast(DType.F8E5M2)[6:] == [448, 1024]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "result"), [(DType.I8, DType.I32), (DType.U8, DType.I32), (DType.F64, DType.F64)], ids=str
+)
+@pytest.mark.parametrize("flags", [(False, False), (False, True), (True, False), (True, True)])
+def test_products(dtype: DType, result: DType, flags: tuple[bool, bool]) -> None:
+    rng = np.random.default_rng(3)
+    ta, tb = flags
+    a, b = rng.integers(-9 if dtype is not DType.U8 else 0, 9, (7, 19)), rng.integers(0, 9, (19, 5))
+    a, b = (np.ascontiguousarray(x.T if t else x).astype(dtype.numpy) for x, t in ((a, ta), (b, tb)))
+    c = rng.integers(-9, 9, (7, 5)).astype(result.numpy)
+
+    @kernel
+    def k(a: In[Tensor], b: In[Tensor], c: In[Tensor], out: Out[Tensor]) -> None:
+        pto.store(out, pto.matmul(a, b, c, transpose_a=ta, transpose_b=tb))
+
+    @workload
+    def w(a: Any, b: Any, c: Any, out: Any) -> None:
+        k(a=a, b=b, c=c, out=out)
+
+    got = np.zeros((7, 5), result.numpy)
+    w(a, b, c, got).compile(threads=1).run()
+    wide = [x.astype(np.int64) for x in (a.T if ta else a, b.T if tb else b)]
+    np.testing.assert_array_equal(got, (wide[0] @ wide[1] + c.astype(np.int64)).astype(result.numpy))
