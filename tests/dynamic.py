@@ -78,7 +78,44 @@ def kernels(r: int, c: int, dtype: DType) -> dict[str, Any]:
     def accumulate(x: In[tile], y: InOut[tile]):
         pto.store(y, clamp(y + x))
 
-    return {"fill": fill, "scale": scale, "join": join, "accumulate": accumulate}
+    @kernel
+    def total(x: In[Tensor[None, None, c, dtype]], n: Scalar[DType.I32], y: Out[tile]):
+        """The first n matrices of a region, r rows at a time."""
+        matrices, rows, _ = x.shape
+
+        def matrix(i: Any, sum_: Any) -> Any:
+            def part(k: Any, sum_: Any) -> Any:
+                return clamp(sum_ + pto.colsum(pto.load(x, (i, k * r, 0), (r, c))))
+
+            return pto.fori_loop(0, (rows + r - 1) // r, part, sum_)
+
+        found = pto.fori_loop(0, pto.minimum(n, matrices), matrix, pto.full((1, c), 0, dtype))
+        pto.store(y, pto.broadcast(found, (r, c)))
+
+    @kernel
+    def spread(x: In[tile], y: InOut[Tensor[None, None, c, dtype]]):
+        """The largest of each column to every row of the first half of a region's matrices."""
+        matrices, rows, _ = y.shape
+        largest = pto.colmax(x)
+
+        def matrix(i: Any, nothing: Any) -> Any:
+            def part(k: Any, nothing: Any) -> Any:
+                at = (i, k * r, 0)
+                pto.store(y, clamp(pto.load(y, at, (r, c)) + largest), at)
+                return nothing
+
+            return pto.fori_loop(0, (rows + r - 1) // r, part, nothing)
+
+        pto.fori_loop(0, (matrices + 1) // 2, matrix, ())
+
+    return {
+        "fill": fill,
+        "scale": scale,
+        "join": join,
+        "accumulate": accumulate,
+        "total": total,
+        "spread": spread,
+    }
 
 
 @kernel
@@ -104,6 +141,16 @@ def in_numpy(name: str, a: dict[str, Any]) -> tuple[str, Any]:
             return "y", clip(x - z + x.max(axis=1, keepdims=True))
         case "accumulate":
             return "y", clip(y + x)
+        case "total":
+            found = np.zeros(y.shape[1], np.int64)
+            for matrix in x[: a["n"]]:
+                for k in range(0, len(matrix), a["r"]):
+                    found = clip(found + matrix[k : k + a["r"]].sum(axis=0))
+            return "y", np.broadcast_to(found, y.shape)
+        case "spread":
+            half = (len(y) + 1) // 2
+            y[:half] = clip(y[:half] + x.max(axis=0))
+            return "y", y
         case "put":
             return "w", np.full((1, 1), s)
         case "bump":
@@ -306,10 +353,11 @@ class Eager(Backend):
         self.tasks += 1
         given = {n: a(env) for n, a in task.args.items()}
         args = {n: x if isinstance(x, int) else self.tensors[x[0]][x[1]] for n, x in given.items()}
+        args["r"] = self.case.r
         out, value = in_numpy(task.kernel, args)
         name, index = given[out]
         target = self.tensors[name]
-        rows = index[-2] if name != "W" else None
+        rows = index[-2] if name != "W" and task.kernel != "spread" else None
         if isinstance(rows, np.ndarray):  # duplicates in order
             for i, row in enumerate(rows.reshape(-1)):
                 target[(*index[:-2], row, index[-1].reshape(-1))] = value[i]
@@ -346,6 +394,21 @@ class View:
         elif isinstance(rows, slice):
             rows = np.arange(rows.start, rows.stop)
         return self.name, (*index, np.asarray(rows)[:, None], np.arange(cols.start, cols.stop)[None, :])
+
+
+class Box:
+    """A region: of one of the first two dimensions an index and of the other any part, any rows, and columns."""
+
+    def __init__(self, name: str, index: tuple[Of, Of], rows: Of, cols: slice) -> None:
+        self.name, self.index, self.rows, self.cols = name, index, rows, cols
+
+    def __call__(self, env: Env) -> Any:
+        index, rows = tuple(i(env) for i in self.index), self.rows(env)
+        if isinstance(env.backend, Traced):
+            return env.backend.tensors[self.name][(*index, rows, self.cols)]
+        if isinstance(rows, TileIndex):
+            rows = slice(rows.k * rows.size, min((rows.k + 1) * rows.size, rows.limit))
+        return self.name, (*index, rows, self.cols)
 
 
 @dataclass(frozen=True)
@@ -489,6 +552,35 @@ class Drawing:
         first = self.draw(st.integers(0, self.C - self.c))
         return View(name, index, rows, lambda env: slice(first, first + self.c))
 
+    def box(self, name: str, scope: Scope) -> Box:
+        first = self.draw(st.integers(0, self.C - self.c))
+        role = scope.roles[name] if scope.roles is not None else "in"
+        own: list[Of] = [lambda env, v=v: env[v] for v in scope.plain[:2]] if role == "own" else []
+        at = [own[k] if k < len(own) else self.wild(scope) if role == "wild" else self.index(scope) for k in (0, 1)]
+        of = self.draw(st.integers(0, 1))  # of which dimension all, or many, are taken
+        at[of] = (lambda env, i=at[of]: one(i(env))) if of < len(own) else self.some(scope, N)
+        tile = scope.rows
+        whole = tile is None or self.draw(st.booleans())
+        return Box(
+            name,
+            (at[0], at[1]),
+            self.some(scope, self.R) if whole else lambda env: env[tile],
+            slice(first, first + self.c),
+        )
+
+    def some(self, scope: Scope, size: int) -> Of:
+        """Some elements of so many; often of a number that is known at the task."""
+        start, n = self.index(scope), self.index(scope)
+        k = self.draw(st.integers(0, size))
+        forms: list[Of] = [
+            lambda env: slice(0, env.backend.least(n(env), size)),
+            lambda env: slice(start(env), env.backend.least(start(env) + n(env), size)),
+            lambda env: slice(env.backend.most(start(env) - n(env), 0), start(env)),
+            lambda env: slice(k, size),
+            lambda env: slice(0, size),
+        ]
+        return self.draw(st.sampled_from(forms))
+
     def task(self, scope: Scope) -> Task | None:
         names = ["A", "B", "C", "W"]
         outputs = names if scope.roles is None else [n for n in names if scope.roles[n] != "in"]
@@ -506,7 +598,11 @@ class Drawing:
             return Task(self.draw(st.sampled_from(("put", "bump"))), {"s": s, "w": y})
         inputs = [n for n in "ABC" if n != out]
         x, z = (self.view(self.draw(st.sampled_from(inputs)), scope) for _ in "xz")
-        which = self.draw(st.sampled_from(("fill", "scale", "join", "accumulate")))
+        which = self.draw(st.sampled_from(("fill", "scale", "join", "accumulate", "total", "spread")))
+        if which == "total":
+            return Task(which, {"x": self.box(self.draw(st.sampled_from(inputs)), scope), "n": s, "y": y})
+        if which == "spread":
+            return Task(which, {"x": x, "y": self.box(out, scope)})
         args = {
             "fill": {"s": s, "y": y},
             "scale": {"x": x, "s": s, "y": y},

@@ -918,6 +918,109 @@ def _() -> None:
     w(zeros(8, 4, 4), zeros(8, 4, 4)).compile().run()
 
 
+# ---- regions
+
+
+def of_regions(body: Callable[..., object], lengths: tuple[int, ...] = (4, 2, 0, 1)) -> Any:
+    """Trace `body(k, x, n)` as a workload's: k writes to a region of f32 with 4 columns; x is f32[8,4,4], n an i32[4]."""
+
+    @kernel
+    def k(r: InOut[Tensor[None, 4, F32]]):
+        pto.store(r, pto.full((1, 4), 1.0), (0, 0))
+
+    @workload
+    def w(x, n):
+        body(k, x, n)
+
+    return w(zeros(8, 4, 4), np.array(lengths, np.int32))
+
+
+@mistake("PTO142", TypeCheckError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(zeros(4, 4)))  # <-- PTO142
+
+
+@mistake("PTO143", TypeCheckError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(n))  # <-- PTO143
+
+
+@mistake("PTO144", TypeCheckError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(x))  # <-- PTO144
+
+
+@mistake("PTO144", TypeCheckError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(x[0, 0]))  # <-- PTO144
+
+
+@mistake("PTO144", TypeCheckError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(x[0, :, :3]))  # <-- PTO144
+
+
+@mistake("PTO144", TypeCheckError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(x[0, :, : item(n[0])]))  # <-- PTO144
+
+
+@mistake("PTO144", TypeCheckError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(x[n, 0]))  # <-- PTO144
+
+
+@mistake("PTO162", TraceError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(x[0, : item(n[0])][:1]))  # <-- PTO162
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(x[0, 3:2]))  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    of_regions(lambda k, x, n: k(x[0, 2:5]))  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    of_regions(lambda k, x, n: [k(x[b, : b + 1]) for b in P(8)])  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    of_regions(lambda k, x, n: [k(x[b, b - 1 : 2]) for b in P(3)])  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    of_regions(lambda k, x, n: [k(x[b, b:2]) for b in P(4)]).compile().run()  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    of_regions(lambda k, x, n: [k(x[b, : item(n[b])]) for b in P.seq(4)], (4, 2, 5, 1)).compile().run()  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    of_regions(lambda k, x, n: [k(x[b, : item(n[b])]) for b in P.seq(4)], (4, -1, 0, 1)).compile().run()  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    of_regions(lambda k, x, n: [k(x[b, item(n[b]) :]) for b in P.seq(4)], (1, 2, 5, 1)).compile().run()  # <-- PTO163
+
+
+@mistake("PTO163", BoundsError)
+def _() -> None:
+    w = of_regions(lambda k, x, n: [k(x[0, :b]) for b in P.seq(DenseDyn(name="n"))])  # <-- PTO163
+    w.compile().set_axis_sizes({"n": 6}).run()
+
+
 @mistake("PTO164", TraceError)
 def _() -> None:
     TensorSpec((4, -1), F32)  # <-- PTO164
@@ -1161,6 +1264,11 @@ def _() -> None:
 @mistake("PTO172", TraceError)
 def _() -> None:
     of_data(lambda x, y, n: reduce_sum([1, 2]))  # <-- PTO172
+
+
+@mistake("PTO172", TraceError)
+def _() -> None:
+    of_data(lambda x, y, n: reduce_sum(n[n]))  # <-- PTO172
 
 
 @mistake("PTO174", TypeCheckError)

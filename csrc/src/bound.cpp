@@ -1,7 +1,6 @@
 #include "pto_wsp/bound.hpp"
 
 #include <algorithm>
-#include <limits>
 
 #include "proofs.hpp"
 
@@ -310,10 +309,8 @@ class Binder : Proofs {
     for (std::uint32_t i = 0; i < t.n_args; ++i) {
       const ArgSpec& arg = spec.args[i];
       args.push_back(arg.is_scalar ? scalar(t, i) : arg.is_region ? region(t, i, certain) : tile(t, i, certain));
-      t.shaped = t.shaped || args.back().rows.tail || args.back().cols.tail;
-      t.regions = t.regions || arg.is_region;
+      t.shaped = t.shaped || varies(*t.kernel, args.back());
     }
-    t.shaped = t.shaped || t.kernel->varied();
     t.first_arg = static_cast<std::uint32_t>(out_.args_.size());
     out_.args_.insert(out_.args_.end(), args.begin(), args.end());
     t.n_checks = static_cast<std::uint32_t>(out_.checks_.size()) - t.first_check;
@@ -324,13 +321,21 @@ class Binder : Proofs {
     out_.tasks_[id] = t;
   }
 
-  static void fix_shapes(BoundTask& t, std::span<const BoundArg> args) {
+  // Whether what the cost and the valid shapes depend on is not the same for all tasks.
+  bool varies(const Kernel& kernel, const BoundArg& a) const {
+    if (a.is_scalar) return !a.constant && kernel.varied();
+    return a.rows.tail || a.cols.tail || std::ranges::any_of(out_.region_dims(a), &Extent::tail);
+  }
+
+  void fix_shapes(BoundTask& t, std::span<const BoundArg> args) const {
     std::vector<Arg> shapes(args.size());
     for (std::size_t i = 0; i < args.size(); ++i) {
       if (args[i].is_scalar)
         shapes[i].scalar = args[i].value;
-      else if (args[i].first_dim != none)
+      else if (args[i].first_dim != none) {
         shapes[i].region = {};
+        std::ranges::transform(out_.region_dims(args[i]), shapes[i].region.length, [](const Extent& e) { return static_cast<std::int32_t>(e.size); });
+      }
       else
         shapes[i].tile = {nullptr, 0, 0, static_cast<std::int32_t>(args[i].rows.size), static_cast<std::int32_t>(args[i].cols.size), nullptr, nullptr};
     }
@@ -388,9 +393,11 @@ class Binder : Proofs {
     std::vector<LinearTerm> address;
     auto base = reinterpret_cast<std::uint64_t>(buffer.data);
     for (std::uint32_t d = 0; d < spec.dims.size(); ++d) {
-      prove(t, i, d, certain);
+      if (spec.dims[d].kind == DimKind::span && buffer.shape[d] > max_region_length)
+        check(i, d, buffer.shape[d]);
+      else
+        prove(t, i, d, certain);
       add(spec.dims[d].start, static_cast<std::uint64_t>(buffer.strides[d]), base, address);
-      if (buffer.shape[d] > std::numeric_limits<std::int32_t>::max()) too_long(t, i, d, buffer.shape[d]);
     }
     a.at = keep(base, address);
     a.first_dim = static_cast<std::uint32_t>(out_.region_dims_.size());
@@ -401,16 +408,6 @@ class Binder : Proofs {
     }
     if (spec.tracked) track(t, i);
     return a;
-  }
-
-  // Lengths of regions are 32 bits.
-  void too_long(const BoundTask& t, std::uint32_t i, std::uint32_t d, std::int64_t size) {
-    Failure f{.kind = ErrorKind::bounds};
-    f.site = t.spec->site;
-    f.arg = i;
-    f.dim = d;
-    f.values = {0, size, std::numeric_limits<std::int32_t>::max()};
-    fail(out_.regs_, std::move(f));
   }
 
   void gather(BoundTask& t, std::uint32_t i, std::uint32_t d) {
@@ -436,8 +433,9 @@ class Binder : Proofs {
     const ViewDim& v = t.spec->args[i].dims[d];
     const std::int64_t dim = buffers_[t.spec->args[i].tensor].shape[d];
     if (proved_inside(v, dim)) return;
-    const bool exact = certain && is_exact(v.start, ranges_) && (v.kind != DimKind::tile || is_exact(v.limit, ranges_));
-    if (!exact || v.kind == DimKind::span) return check(i, d, dim);
+    const bool limited = v.kind == DimKind::tile || v.kind == DimKind::span;
+    const bool exact = certain && is_exact(v.start, ranges_) && (!limited || is_exact(v.limit, ranges_));
+    if (!exact) return check(i, d, dim);
     std::optional<std::vector<std::int64_t>> at;
     const auto look = [&](std::initializer_list<Above> conditions) {
       auto found = earliest(conditions);
@@ -447,7 +445,10 @@ class Binder : Proofs {
     };
     look({Above().add(v.start, -1)});
     const Above beyond = Above().add(v.start, 1).add(Wide{v.size} - dim);
-    if (v.kind != DimKind::tile) {
+    if (v.kind == DimKind::span) {
+      look({Above().add(v.limit, -1)});
+      look({Above().add(v.start, 1).add(v.limit, 1).add(-Wide{dim})});
+    } else if (v.kind != DimKind::tile) {
       look({beyond});
     } else {
       look({Above().add(v.start, 1).add(v.limit, -1).add(1)});
@@ -456,7 +457,7 @@ class Binder : Proofs {
     }
     if (!at) return check(i, d, dim);  // not found loop by loop: the tasks themselves tell
     std::int64_t first = 0, second = v.size;
-    const bool fits = evaluate(v.start, *at, first) && (v.kind != DimKind::tile || evaluate(v.limit, *at, second));
+    const bool fits = evaluate(v.start, *at, first) && (!limited || evaluate(v.limit, *at, second));
     Failure f{.kind = fits ? ErrorKind::bounds : ErrorKind::overflow};
     f.site = t.spec->site;
     f.arg = i;
@@ -480,9 +481,10 @@ class Binder : Proofs {
     Extent e;
     e.size = v.size;
     if (v.kind == DimKind::span) {
-      e.size = dim;
-      e.tail = e.may_be_empty = true;
-      e.room = fold(v.limit);
+      const Interval length = interval_of(v.limit, ranges_);
+      e.tail = e.may_be_empty = !length.is_point() || length.lo < 0 || length.lo > dim;
+      e.size = e.tail ? dim : static_cast<std::int64_t>(length.lo);
+      if (e.tail) e.room = fold(v.limit);
     }
     if (v.kind != DimKind::tile) return e;
     const Interval room = interval_of_difference(v.limit, v.start, ranges_);

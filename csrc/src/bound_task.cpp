@@ -1,5 +1,6 @@
 // What is checked and worked out of a bound plan when a task, or another node, comes.
 
+#include <algorithm>
 #include <utility>
 
 #include "pto_wsp/bound.hpp"
@@ -61,7 +62,7 @@ bool BoundPlan::check_bounds(const BoundTask& t, const std::int64_t* regs, Failu
     if (v.kind == DimKind::tile)
       inside = inside && limit <= check.extent && start < limit;
     else
-      inside = inside && limit >= 0 && limit <= check.extent && start <= check.extent - limit;
+      inside = inside && limit >= 0 && limit <= std::min(check.extent, max_region_length) && start <= check.extent - limit;
     if (inside) continue;
     failure = {.kind = fits ? ErrorKind::bounds : ErrorKind::overflow};
     failure.site = t.spec->site;
@@ -227,11 +228,7 @@ bool BoundPlan::check_read(const BoundNode& n, const std::int64_t* regs, bool& a
     return false;
   }
   anything = true;
-  for (std::size_t d = 0; d < r.dims->size(); ++d) {
-    const ViewDim& v = (*r.dims)[d];
-    const bool none_here = v.kind == DimKind::span ? value(read_dims_[r.first_dim + d].length.room, regs) == 0 : v.size == 0;
-    anything = anything && !none_here;
-  }
+  for (std::size_t d = 0; d < r.dims->size(); ++d) anything = anything && length(read_dims_[r.first_dim + d].length, regs) != 0;
   return true;
 }
 

@@ -33,7 +33,7 @@ std::int64_t common_step(const BoundPlan& plan, const TrackedDim& dim, std::int6
     const bool to_the_end = dim.start.count == 0 && signed_(dim.start.constant) == dim.extent - dim.length.size;
     return to_the_end ? g : std::gcd(g, std::int64_t{dim.length.size});
   }
-  g = std::gcd(g, std::int64_t{dim.length.size});
+  if (!dim.length.may_be_empty) g = std::gcd(g, std::int64_t{dim.length.size});
   // limit = room + start
   std::vector<LinearTerm> limit(plan.terms(dim.length.room).begin(), plan.terms(dim.length.room).end());
   for (const LinearTerm& t : plan.terms(dim.start)) {

@@ -54,7 +54,7 @@ void RangeMap::each_range(const BoundTask& task, const Arg* args, F&& f) {
     const ArgSpec& spec = task.spec->args[i];
     if (spec.is_scalar || !spec.tracked) continue;
     const Box box = spec.is_region ? range_of(args[i].region, params[i]) : range_of(args[i].tile, params[i].dtype);
-    f(spec.tensor, box, params[i].dir != Dir::in);
+    if (box.lo[0] < box.hi[0]) f(spec.tensor, box, params[i].dir != Dir::in);
   }
 }
 

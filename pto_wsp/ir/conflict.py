@@ -144,7 +144,7 @@ class _System:
                 for last in lasts:
                     self.less(first, last, 0)
             for d, (first, lasts) in zip((x, y), ends, strict=True):
-                for last in lasts if isinstance(d, Span) else ():  # an empty one has no element
+                for last in lasts if isinstance(d, (Slice, Span)) else ():  # an empty one has no element
                     self.less(first, last, 0)
 
     def _lasts(self, d: At | Slice | TileAt | Span, of: _Instance) -> list[Linear]:

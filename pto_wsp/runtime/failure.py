@@ -8,7 +8,7 @@ from typing import Any
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
-from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, TileAt, Var, View, ViewDim, written_tensors
+from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, Var, View, ViewDim, written_tensors
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
@@ -179,10 +179,29 @@ def _bounds(f: _Failure) -> PtoError:
     d = view.dims[f.dim]
     f.values[name] = show_view(view)
     what = f"kernel {f.kernel.label}, argument {name}: {_reached(d, f.numbers)} of dimension {f.dim} of {view.tensor}, which has {f.numbers[2]}"
+    if isinstance(d, Span):
+        return _span_bounds(f, d, what)
     source = f.places.source(d.index) if isinstance(d, At) else None
     if source is not None and f.made_in_the_run(source.tensor):
         return _wrong_axis(f, source.tensor, what)
     return f.error("PTO163", BoundsError, what, "make the axis shorter, or the tensor larger")
+
+
+def _span_bounds(f: _Failure, d: Span, what: str) -> PtoError:
+    """A region of a length that is known at the task."""
+    start, length, size = f.numbers
+    view, name = _argument(f)
+    read = f.places.source(d.length) or f.places.source(d.start)
+    if read is not None and f.made_in_the_run(read.tensor):
+        return _wrong_axis(f, read.tensor, what)
+    if length < 0:
+        what = f"kernel {f.kernel.label}, argument {name}: {length} elements from {start}, in dimension {f.dim} of {view.tensor}"
+        return f.error("PTO163", BoundsError, what, "let lengths be 0 or more: maximum(n, 0) where they may be less")
+    if start >= 0 and start + length <= size:
+        what = f"kernel {f.kernel.label}, argument {name}: a region of {length} elements in dimension {f.dim} of {view.tensor}"
+        return f.error("PTO163", BoundsError, what, "regions have less than 2^31 elements in each dimension: split it")
+    fix = "let the slice end inside the tensor: compare its length with the size before, or take minimum(n, size)"
+    return f.error("PTO163", BoundsError, what, fix)
 
 
 def _argument(f: _Failure) -> tuple[View, str]:

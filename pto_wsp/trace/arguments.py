@@ -28,6 +28,7 @@ from pto_wsp.ir.core import (
 from pto_wsp.ir.dependence import reachable
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.tasks import region_fits
+from pto_wsp.ir.text import show_view
 from pto_wsp.ops.value import is_number, literal
 from pto_wsp.trace.annotations import ConstexprParam
 from pto_wsp.trace.index import Element, Scalar64, owner_of
@@ -136,7 +137,7 @@ def region(builder: WorkloadBuilder, x: Any, param: RegionType, what: str, loc: 
     if given.dtype is not param.dtype:
         raise _other_dtype(given, param, what, loc)
     dims, shape = view_dims(builder, given, what, loc)
-    out = View(builder.tensor(given.root), dims)
+    out = View(builder.tensor(given.root), tuple(map(_whole, dims)))
     if any(isinstance(d, Gather) for d in dims):
         raise TypeCheckError(
             "PTO144",
@@ -149,13 +150,20 @@ def region(builder: WorkloadBuilder, x: Any, param: RegionType, what: str, loc: 
         raise TypeCheckError(
             "PTO144",
             f"{what} does not have the shape that the kernel takes",
-            values={"view": out, "parameter": param},
+            values={"view": show_view(out), "parameter": param},
             loc=loc,
             fix="index so that as many dimensions remain, of the sizes that the annotation states; None takes any length",
         )
     for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
         _check_bounds(builder, d, size, k, f"{what}: tensor {out.tensor}", loc)
     return out
+
+
+def _whole(d: ViewDim) -> ViewDim:
+    """A slice in the place of a tile where all tiles are whole."""
+    if not isinstance(d, TileAt) or not d.limit.is_const or not d.offset.is_const:
+        return d
+    return d if (d.limit.const - d.offset.const) % d.size else Slice(d.start, d.size)
 
 
 def _other_dtype(given: TensorView, param: TileType | RegionType, what: str, loc: Location) -> TypeCheckError:
@@ -256,7 +264,7 @@ def _as_view(x: Any, what: str) -> TensorView:
         return TensorView(x)
     raise TypeCheckError(
         "PTO142",
-        f"{what} is a tile, but got {type(x).__name__}",
+        f"{what} is a part of a tensor, but got {type(x).__name__}",
         values={"got": repr(x)[:80]},
         loc=here(),
         fix="give a view of a Tensor, such as X[b, t]",

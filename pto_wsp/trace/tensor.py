@@ -440,6 +440,14 @@ class TensorView(Element):
         return self.reduced("item", name)
 
     def reduced(self, prim: str, name: str | None = None) -> DataScalar:
+        if any(p.through is not None for p in self.parts):
+            raise TraceError(
+                "PTO172",
+                f"{prim} of a gather",
+                values={"view": self},
+                loc=here(),
+                fix="read the index with item first: x[item(idx[i])]; or reduce in a kernel, which takes gathers",
+            )
         if self.dtype is DType.BOOL and prim in ("reduce_sum", "reduce_max", "reduce_min"):
             raise TypeCheckError(
                 "PTO171",
@@ -669,20 +677,20 @@ class TensorView(Element):
         length = stop - start
         if not length.is_const:
             return Part("span", start + old.start, length=length)
-        if length.const < 1:
+        if length.const < 0:
             raise BoundsError(
                 "PTO163",
-                "an empty slice",
+                "a slice that ends before it starts",
                 values={"start": start, "stop": stop},
                 loc=here(),
-                fix="a tile has at least one row and one column",
+                fix="a slice has 0 or more elements",
             )
         return Part("range", self._inside(dim, start, length.const) + old.start, length.const)
 
     def _ends(self, dim: int, s: slice, uses: list[Use]) -> tuple[Expr, Expr]:
         """Where a slice starts and stops."""
         extent = self._extent(dim)
-        end = _expr(extent) if isinstance(extent, (int, Scalar64)) else None
+        end = extent.size_expr(innermost("a slice"), None) if isinstance(extent, DenseDyn) else _expr(extent)
         ends: list[Expr] = []
         for x, default in ((s.start, _FIRST), (s.stop, end)):
             e = default if x is None else as_expr(x)
@@ -694,8 +702,8 @@ class TensorView(Element):
                     loc=here(),
                     fix="slice with integers, scalars and expressions of loop variables; : alone takes all",
                 )
-            if e.is_const and e.const < 0 and isinstance(extent, int):
-                e = e + extent
+            if e.is_const and e.const < 0:
+                e = e + end
             uses.append((owner_of(x), e))
             ends.append(e)
         return ends[0], ends[1]

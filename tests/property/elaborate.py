@@ -16,7 +16,7 @@ import numpy as np
 from pto_wsp.arch import Arch
 from pto_wsp.arch.cost import kernel_cost
 from pto_wsp.ir import evaluate as reference
-from pto_wsp.ir.core import At, Axis, Eqn, Policy, Region, Role, View, Wir, task_effects
+from pto_wsp.ir.core import At, Axis, Eqn, Policy, Region, RegionType, Role, View, Wir, task_effects
 from pto_wsp.ir.tasks import READS
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
@@ -108,11 +108,14 @@ class _Walk:
         kernel = self.wir.kernel(str(eqn.params["kernel"]))
         valid: dict[str, int] = {}
         for param, arg in zip(kernel.params, eqn.ins, strict=True):
-            if isinstance(arg, View):
+            if not isinstance(arg, View):
+                valid[param.name] = reference._scalar_argument(param, arg, frame).item()
+            else:
                 self.reads += [(v.tensor, self.elements(v, frame)) for v in arg.index_views()]
                 sizes = [len(list(part)) for part in reference._elements(frame.arrays, arg, frame.numbers)]
                 kept = [n for n, d in zip(sizes, arg.dims, strict=True) if not isinstance(d, At)]
-                valid[f"{param.name}.rows"], valid[f"{param.name}.cols"] = kept
+                of = range(len(kept)) if isinstance(param.type, RegionType) else ("rows", "cols")
+                valid |= {f"{param.name}.{k}": n for k, n in zip(of, kept, strict=True)}
         reads, self.reads = tuple(self.reads), []
         if self.runs:
             reference._step(eqn, frame)

@@ -144,7 +144,6 @@ struct BoundTask {
   bool reachable = false;
   bool scalars = false;                  // some scalar is computed
   bool shaped = false;                   // some valid shape, or what else the cost depends on, varies between tasks
-  bool regions = false;                  // some argument is a region
   int failed_check = -1;                 // when not shaped
   std::optional<std::int64_t> cost;      // when not shaped; nothing: it has no value
 };

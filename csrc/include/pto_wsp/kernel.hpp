@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -31,6 +32,7 @@ struct TileArg {
 };
 
 inline constexpr std::uint32_t max_region_dims = 4;
+inline constexpr std::int64_t max_region_length = std::numeric_limits<std::int32_t>::max();
 
 // A region of a tensor given to a region parameter, of as many dimensions as that has. Strides are in bytes, one a dimension; they
 // outlive the task. Lengths may be 0.
