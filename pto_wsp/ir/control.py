@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from pto_wsp.errors import IRConversionError
+from pto_wsp.errors import InternalError, IRConversionError
 from pto_wsp.ir.core import (
     Dialect,
     Dim,
@@ -108,6 +108,15 @@ def walk(region: Region) -> Iterator[Eqn]:
     """Every equation of a region, those of regions inside it included, in program order."""
     for eqn in region.eqns:
         yield from eqn.walk()
+
+
+def shaped_by(eqn: Eqn, d: str) -> Eqn:
+    """The equation inside of a loop or branch that makes the first tile with the valid extent d."""
+    for inner in (e for region in eqn.regions for e in walk(region)):
+        t = inner.outs[0].type if inner.prim in ("load_part", "restrict") else None
+        if isinstance(t, TileType) and d in (t.vrows, t.vcols):
+            return inner
+    raise InternalError(f"nothing in {eqn.prim} has the extent {d}")
 
 
 def yields(eqn: Eqn) -> list[tuple[In, ...]]:

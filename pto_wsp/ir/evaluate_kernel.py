@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pto_wsp.errors import InternalError, KernelError, PtoError
-from pto_wsp.ir.control import MOST_TRIPS
+from pto_wsp.errors import BoundsError, InternalError, KernelError, PtoError
+from pto_wsp.ir.control import MOST_TRIPS, shaped_by
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Dialect,
@@ -106,6 +106,7 @@ class Numbers:
                 case "fori_loop":
                     self._loop(eqn)
                 case "branch":
+                    self.check_outs(eqn)
                     self._decide(eqn.ins)
                     self._move(eqn.outs, self.region(eqn.regions[0 if self.operand(eqn.ins[0]) else 1]))
                 case _:
@@ -114,6 +115,7 @@ class Numbers:
 
     def _loop(self, eqn: Eqn) -> None:
         index, *carried = eqn.regions[0].params
+        self.check_outs(eqn)
         self._decide(eqn.ins[:2])
         given: Sequence[In] = eqn.ins[2:]
         for i in self.trips(eqn, *map(self.operand, eqn.ins[:2])):
@@ -121,6 +123,16 @@ class Numbers:
             self.bind(index, i)
             given = self.region(eqn.regions[0])
         self._move(eqn.outs, given)
+
+    def check_outs(self, eqn: Eqn) -> None:
+        """What a loop or branch gives has valid shapes that are there, whatever it will do. Raises the error of the equation inside
+        that shapes it."""
+        for v in eqn.outs:
+            if not isinstance(v.type, TileType):
+                continue
+            for d, size in zip((v.type.vrows, v.type.vcols), v.type.shape, strict=True):
+                if isinstance(d, str) and not 1 <= self.extents[d] <= size:
+                    raise _not_there(shaped_by(eqn, d), self.extents[d], size)
 
     def trips(self, eqn: Eqn, low: int, high: int) -> range:
         """The indices that a loop runs over. Raises KernelError where they are too many."""
@@ -211,6 +223,15 @@ class Numbers:
         whole = eqn.prim in ("full", "iota", "broadcast")
         self.values[eqn.outs[0].name] = rounded if whole else np.broadcast_to(rounded, shape)
         return clipped
+
+
+def _not_there(eqn: Eqn, n: int, size: int) -> PtoError:
+    """A valid extent of a tile of `size` that does not exist."""
+    if eqn.prim == "load_part":
+        what, fix = f"load_part with {n} valid rows or columns", "begin inside of it: loop up to its length"
+        return BoundsError("PTO732", what, values={"most": size}, loc=eqn.loc, fix=fix)
+    what, fix = f"restrict to {n} rows or columns", "give extents of 1 up to what is valid"
+    return KernelError("PTO710", what, values={"most": size}, loc=eqn.loc, fix=fix)
 
 
 _MOVES = ("load_part", "restrict")  # of tiles: they compute nothing that would be rounded

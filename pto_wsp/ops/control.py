@@ -128,6 +128,7 @@ class _Loop:
         builder = self.builder
         assert isinstance(builder, RunningKernel)
         control = builder.traced[self.place]
+        builder.begin(control)
         region = control.eqn.regions[0]
         index, *inside = region.params
         low, high, *given = (builder.numbers.operand(x) for x in self.ins)
@@ -220,6 +221,7 @@ class _Branch:
         builder = self.builder
         assert isinstance(builder, RunningKernel)
         control = builder.traced[self.place]
+        builder.begin(control)
         k = 0 if builder.numbers.operand(self.condition) else 1
         with builder.region((), (*self.place, k)):
             builder.back(control.begins[k])

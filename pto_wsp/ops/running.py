@@ -30,17 +30,27 @@ class RunningKernel(KernelBuilder):
         super().append(eqn, scope)
         self._run(eqn)
 
+    def begin(self, control: Control) -> None:
+        """Before a loop or branch: compute what was traced inside of it and is computed before it."""
+        for scope, after in zip(self.scopes, control.after.scopes, strict=True):
+            self._know(scope, after, scope.names)
+        self.numbers.check_outs(control.eqn)
+
     def back(self, mark: Mark) -> None:
         """To a point of the trace. What it knows there from regions that did not run, and computed before them, is computed now."""
         known = [scope.names for scope in self.scopes]
         super().back(mark)
         for scope, was, names in zip(self.scopes, mark.scopes, known, strict=True):
-            made = {v.name: e for e in was.eqns for v in e.outs}
-            for var in (*was.loads.values(), *was.scalars.values()):
-                if var.name not in names:
-                    self._run(made[var.name])
-                    names.add(var.name)
-            scope.names = names
+            self._know(scope, was, names)
+
+    def _know(self, scope: Scope, mark: Scope, names: set[str]) -> None:
+        """Compute the values and scalars that `mark` knows and that are not in `names`, which become those of `scope`."""
+        made = {v.name: e for e in mark.eqns for v in e.outs}
+        for var in (*mark.loads.values(), *mark.scalars.values()):
+            if var.name not in names:
+                self._run(made[var.name])
+                names.add(var.name)
+        scope.names = names
 
     def leave(self, control: Control, given: Sequence[Any]) -> list[Value]:
         """After a loop or branch that gave these values: what stands for its results."""

@@ -42,11 +42,11 @@ def transposed_matmul_roundings(k: int) -> int:
 def compare(got: Array, want: Array, bound: Array) -> tuple[float, float]:
     """The largest |got - want|, and the largest |got - want| / bound: infinite for an error where the bound is 0.
 
-    Both are NaN where one side is.
+    Both are NaN where one side is, and 0 where there is nothing to compare.
     """
     error = np.abs(got.astype(np.float64) - want)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(error.max()), float(np.where(error == 0, 0.0, error / bound).max())
+        return float(error.max(initial=0)), float(np.where(error == 0, 0.0, error / bound).max(initial=0))
 
 
 def worst(errors: Iterable[tuple[float, float]]) -> tuple[float, float]:

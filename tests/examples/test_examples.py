@@ -35,11 +35,11 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ("bgemm", {"batch": 1, "m": 128, "n": 256, "k": 1}),
     ("softmax", {"rows": 1, "cols": 1}),
     ("softmax", {"rows": 13, "cols": 4099}),
-    ("attention", {"heads": 3, "seq": 1, "dim": 7, "causal": True}),
-    ("attention", {"heads": 3, "seq": 193, "dim": 40, "causal": True}),
-    ("attention", {"heads": 2, "seq": 192, "dim": 64, "causal": True}),
-    ("attention", {"heads": 1, "seq": 63, "dim": 64, "causal": False}),
-    ("attention", {"heads": 3, "seq": 200, "dim": 33, "causal": False}),
+    ("attention", {"lengths": (1,), "queries": 3, "heads": 3, "kv_heads": 1, "dim": 7}),
+    ("attention", {"lengths": (0, 1, 63, 64, 65), "queries": 1, "heads": 4, "kv_heads": 2, "dim": 64}),
+    ("attention", {"lengths": (0, 1, 63, 64, 65), "queries": 2, "heads": 2, "kv_heads": 1, "dim": 40, "causal": False}),
+    ("attention", {"lengths": (0, 129, 63, 128), "queries": 65, "heads": 3, "kv_heads": 3, "dim": 33, "causal": False}),
+    ("attention", {"lengths": (193, 1, 130, 64), "queries": 129, "heads": 6, "kv_heads": 3, "dim": 40}),
     ("decode_attention", {"lengths": (17, 1, 5, 1100), "heads": 2, "dim": 32}),
     ("decode_attention", {"lengths": (1, 16, 2049, 31), "heads": 1, "dim": 20, "bf16": True}),
     ("lightning_indexer", {"rows": 1, "top": 4, "scale": 4096}),
@@ -56,7 +56,7 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
 ]
 DEFAULTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in EXAMPLES),
-    ("attention", {"causal": True}),
+    ("attention", {"causal": False}),
     ("decode_attention", {"bf16": True}),
     ("decode_attention", {"many": True}),
     ("moe", {"swiglu": False}),
@@ -182,22 +182,21 @@ def test_it_runs_from_any_directory(name: str, tmp_path: Path) -> None:
     assert max(map(len, (head, row, *more))) <= 100
 
 
-def test_one_artifact_attends_over_any_length() -> None:
+@pytest.mark.parametrize("causal", [True, False])
+def test_one_artifact_attends_over_any_length(causal: bool) -> None:
     attention = example("attention")
-    heads, dim, seq = 2, 24, DenseDyn(name="seq")
-    widths = {"q": dim, "k": dim, "v": dim, "peak": 1, "total": 1, "out": dim}
-    specs = {name: TensorSpec((heads, seq, n), DType.F32) for name, n in widths.items()}
-    program = attention.attention(**specs, heads=heads, causal=True).compile()
-    random = np.random.default_rng(0)
-    for length in (130, 64, 1, 0, 257):
-        arrays = {name: random.standard_normal((heads, length, n), dtype=np.float32) for name, n in widths.items()}
-        program.set_axis_sizes({"seq": length}).bind(arrays).run()
-        tiles = -(-length // attention.TILE)
-        assert program.stats.task_count == heads * (3 * tiles + tiles * (tiles - 1) // 2)
-        for h in range(heads if length else 0):
-            inputs = [arrays[name][h] for name in "qkv"]
-            want, bound = attention.golden(*inputs, True), attention.bound(*inputs, True)
-            assert compare(arrays["out"][h], want, bound)[1] <= 1
+    tile, heads = attention.TILE, 2
+    program = attention.compiled(heads, 1, 24, causal, None)
+    compiled = program.to_bytes()
+    rounds = [((n,), (n,)) for n in (0, 1, tile - 1, tile, tile + 1)]
+    rounds += [((2 * tile + 1, tile, 5), (tile + 1, 1, 4)), ((), ()), ((200, 0), (70, 0))]
+    for keys, queries in rounds:
+        arrays = attention.inputs(keys, queries, heads, 1, 24)
+        attention.bind(program, arrays, keys, queries)
+        program.run()
+        assert attention.compared(arrays, keys, queries, causal)[1] <= 1
+        assert program.stats.task_count == heads * sum(-(-m // tile) for m in queries)  # one for each tile of queries
+    assert program.to_bytes() == compiled
 
 
 def test_one_artifact_decodes_any_batch() -> None:

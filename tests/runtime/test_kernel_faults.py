@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pto_wsp import DType, In, InOut, Out, P, PtoError, Scalar, Tensor, Tile, kernel, pto, workload
+from pto_wsp import Constexpr, DType, In, InOut, Out, P, PtoError, Scalar, Tensor, Tile, kernel, pto, workload
 
 F32, I32, I64 = DType.F32, DType.I32, DType.I64
 
@@ -69,6 +69,57 @@ def test_fewer_than_no_trips_are_none() -> None:
     y = np.zeros((2, 1, 1), np.int32)
     w(y).compile().run()
     assert y.ravel().tolist() == [9, 7]
+
+
+@pytest.mark.parametrize("n", [0, 5, -3])
+@pytest.mark.parametrize("loop", [True, False])
+def test_what_a_loop_or_branch_gives_has_a_shape_though_nothing_in_it_runs(n: int, loop: bool) -> None:
+    @kernel
+    def k(n: Scalar[I32], loop: Constexpr[bool], y: Out[Tile[1, 8, F32]]):
+        x = pto.full((4, 8), 0.0)
+        shaped = lambda *_: pto.restrict(x, n, 8)  # noqa: E731
+        pto.store(y, pto.colsum(pto.fori_loop(n, 0, shaped, x) if loop else pto.cond(n == 2, shaped, lambda: x)))
+
+    @workload
+    def w(y):
+        k(n=n, loop=loop, y=y)
+
+    y = np.zeros((1, 8), np.float32)
+    with pytest.raises(PtoError) as evaluated:
+        k.evaluate(n=n, loop=loop, y=y)
+    with pytest.raises(PtoError) as run:
+        w(y).compile().run()
+    assert evaluated.value.code == run.value.code == "PTO710"
+    assert str(run.value.values["at"]) == str(evaluated.value.loc)
+
+
+def test_what_a_loop_gives_has_extents_that_are_looked_at_inside() -> None:
+    """Of a region whose number of columns is known at the task, as the tile's that is carried."""
+
+    @kernel
+    def k(r: In[Tensor[12, None, F32]], n: Scalar[I32], y: Out[Tile[4, 8, F32]]):
+        step = lambda i, c: c + pto.load(r, (pto.minimum(i, 8), 0), (4, 8))  # noqa: E731
+        pto.store(
+            y, pto.cond(n > 0, lambda: pto.fori_loop(0, n, step, pto.full((4, 8), 1.0)), lambda: pto.full((4, 8), 1.0))
+        )
+
+    @workload
+    def w(x, y, n):
+        for i in P(n):
+            k(r=x, n=i, y=y[i])
+
+    x, y = np.ones((12, 8), np.float32), np.zeros((4, 4, 8), np.float32)
+    w(x, y, 4).compile().run()
+    assert (y == 1 + np.arange(4)[:, None, None]).all()
+    again = np.zeros((4, 8), np.float32)
+    k.evaluate(r=x, n=2, y=again)
+    assert (again == 3).all()
+    with pytest.raises(PtoError) as evaluated:
+        k.evaluate(r=x[:, :0], n=2, y=again)
+    with pytest.raises(PtoError) as run:
+        w(x[:, :0], y, 4).compile().run()
+    assert evaluated.value.code == run.value.code == "PTO732"
+    assert str(run.value.values["at"]) == str(evaluated.value.loc)
 
 
 def test_regions_without_elements() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pto_wsp.arch import Arch
 from pto_wsp.arch.cost import Costs
 from pto_wsp.errors import InternalError
+from pto_wsp.ir.control import shaped_by
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Check,
@@ -219,8 +220,7 @@ class _Writer:
                 made, count = 0, count + 1
             elif eqn.regions:
                 flush()
-                self._control(items, eqn)
-                made = 1
+                made = self._control(items, eqn)
                 count += made
             elif self._before_segment(eqn):
                 made = self._equation(waiting, eqn)
@@ -286,7 +286,8 @@ class _Writer:
         if isinstance(d, int) or d in self.extents or self.bounded.get(d, most + 1) <= most:
             return 0
         self.bounded[d] = most
-        s.u(_EQUATION, _EXTENT, self.origins[id(eqn)], self.regs[d], most)
+        shaped = shaped_by(eqn, d) if eqn.regions else eqn
+        s.u(_EQUATION, _EXTENT, self.origins[id(shaped)], self.regs[d], most)
         return 1
 
     def _instruction(self, s: Stream, eqn: Eqn) -> None:
@@ -419,8 +420,13 @@ class _Writer:
         else:
             self._scalar(s, x)
 
-    def _control(self, s: Stream, eqn: Eqn) -> None:
+    def _control(self, s: Stream, eqn: Eqn) -> int:
+        """A loop or branch, and before it what must be known of the extents of what it gives; how many items that took."""
         origin = self.origins[id(eqn)]
+        made = 1
+        for v in eqn.outs:
+            if isinstance(v.type, TileType):
+                made += self._bound(s, eqn, v.type.vrows, v.type.rows) + self._bound(s, eqn, v.type.vcols, v.type.cols)
         ends = [r.eqns[-1].ins for r in eqn.regions]
         tiles = [isinstance(v.type, TileType) for v in eqn.outs]
         if eqn.prim == "fori_loop":
@@ -442,7 +448,7 @@ class _Writer:
             s.out += self._block(eqn.regions[0], ends[0]).out
             for v, is_tile in zip(eqn.outs, tiles, strict=True):
                 s.u(self.values[v.name] if is_tile else self.regs[v.name])
-            return
+            return made
         condition = eqn.ins[0]
         data = isinstance(condition, Var) and condition.name in self.costs.data
         s.u(_BRANCH, origin)
@@ -454,6 +460,7 @@ class _Writer:
                 self._new_param()
         for region, yields in zip(eqn.regions, ends, strict=True):
             s.out += self._block(region, yields).out
+        return made
 
     # extents and costs
 
