@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from project import ROOT
-from pto_wsp import DenseDyn, DType, TensorSpec, Workload
+from pto_wsp import DType, Workload
 from pto_wsp.artifact import artifact
 from pto_wsp.targets.cpu_sim import target as cpu_sim
 from pto_wsp.tools import report
-from pto_wsp.tools.bounds import compare
 from pto_wsp.tools.report import Result, command_line
 
 EXAMPLES = {path.parent.name: path for path in sorted((ROOT / "examples").glob("*/*_example.py"))}
