@@ -135,19 +135,23 @@ def abs(x: Operand) -> Value:
     return bind("abs", x)
 
 
-def maximum(a: Operand, b: Operand) -> Value:
-    """The larger of a and b; NaN where one is NaN; +0 of +0 and -0.
+def maximum(a: Operand, b: Operand) -> Any:
+    """The larger of a and b; NaN where one is NaN; +0 of +0 and -0. Of two Python integers, a Python integer.
 
     [m, n], [m, n] -> [m, n]; numbers; TMAX, TMAXS; exact
     """
+    if isinstance(a, int) and isinstance(b, int):
+        return b if b > a else a
     return bind("maximum", a, b)
 
 
-def minimum(a: Operand, b: Operand) -> Value:
-    """The smaller of a and b; NaN where one is NaN; -0 of +0 and -0.
+def minimum(a: Operand, b: Operand) -> Any:
+    """The smaller of a and b; NaN where one is NaN; -0 of +0 and -0. Of two Python integers, a Python integer.
 
     [m, n], [m, n] -> [m, n]; numbers; TMIN, TMINS; exact
     """
+    if isinstance(a, int) and isinstance(b, int):
+        return b if b < a else a
     return bind("minimum", a, b)
 
 

@@ -149,7 +149,7 @@ def region(builder: WorkloadBuilder, x: Any, param: RegionType, what: str, loc: 
     if not region_fits(out, param):
         raise TypeCheckError(
             "PTO144",
-            f"{what} does not have the shape that the kernel takes",
+            f"{what} {_misfit(out, param)}",
             values={"view": show_view(out), "parameter": param},
             loc=loc,
             fix="index so that as many dimensions remain, of the sizes that the annotation states; None takes any length",
@@ -157,6 +157,22 @@ def region(builder: WorkloadBuilder, x: Any, param: RegionType, what: str, loc: 
     for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
         _check_bounds(builder, d, size, k, f"{what}: tensor {out.tensor}", loc)
     return out
+
+
+def _misfit(view: View, param: RegionType) -> str:
+    """In what a view differs from a region parameter."""
+    if len(view.kept) != len(param.shape):
+        return f"has {len(view.kept)} dimensions, but the kernel takes {len(param.shape)}"
+    pairs = enumerate(zip(view.kept, param.shape, strict=True))
+    k, d, n = next((k, d, n) for k, (d, n) in pairs if n is not None and not (isinstance(d, Slice) and d.length == n))
+    match d:
+        case Slice():
+            size = str(d.length)
+        case TileAt():
+            size = f"at most {d.size}"
+        case _:
+            size = "a computed number of"
+    return f"has {size} elements in dimension {k}, but the kernel takes {n}"
 
 
 def _whole(d: ViewDim) -> ViewDim:

@@ -249,6 +249,7 @@ def test_restrict_and_valid_shape() -> None:
     @kernel
     def k(x: In[Tile[4, 8, F32]], n: Scalar[I32], y: Out[Tile[1, 8, F32]]):
         assert pto.valid_shape(pto.full((4, 8), 0.0)) == (4, 8)
+        assert (pto.minimum(4, 8), pto.maximum(4, 8)) == (4, 8)
         rows, cols = pto.valid_shape(x)
         assert str(rows.type) == "i64"
         small = pto.restrict(x, pto.minimum(rows, n), cols)
