@@ -1,12 +1,15 @@
 """Attention of one new query per sequence over a paged cache of keys and values, of any lengths, with no padding.
 
-The cache lies in pages of 16 positions, and a block table says which page holds which part of a sequence. A planner on the
-host cuts each sequence into pieces: records of (request, kv_start, kv_len, out), rows of an array. Each record and head makes
-a chain of tasks, one for each page, with a running maximum, sum and weighted sum of values; a second loop merges the pieces
-of a sequence in their order (Flash-Decoding, 2023). All of that is data: the program is traced and compiled once, and bound
-to other lengths, tables and records without compiling again.
+The cache lies in pages of 16 positions, and a block table says which page holds which part of a sequence. Heads of queries share
+heads of keys in groups: the queries of a group are one tile, so that a page is read once for all of them. A planner on the host
+cuts each sequence into pieces: records of (request, kv_start, kv_len, out), rows of an array. Each record and group is one task,
+whose kernel takes the pages of its piece from the table with a running maximum, sum and weighted sum of values; then one task for
+each sequence and group merges its pieces in their order (Flash-Decoding, 2023). All of that is data: the program is traced
+and compiled once, and bound to other lengths, tables and records without compiling again.
 """
 
+import functools
+import importlib.util
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,98 +23,137 @@ from pto_wsp import (
     DispatchPolicy,
     DType,
     In,
-    InOut,
     Out,
     P,
     Program,
     Ragged,
+    Scalar,
     Symbol,
     Tensor,
     TensorSpec,
+    Value,
     empty,
     item,
     kernel,
-    minimum,
     pto,
     workload,
 )
-from pto_wsp.tools.bounds import EXP, Array, Estimate, U, compare, worst
+from pto_wsp.tools.bounds import EXP, Array, Estimate, U, compare
 from pto_wsp.tools.report import Result, check_sizes, command_line, jitted, measured
 
-HEADS, DIM, PAGE, PIECE = 8, 128, 16, 1024
+HEADS, KV_HEADS, DIM, PAGE, PIECE = 8, 8, 128, 16, 1024
+STEP = 8  # pages that the kernel takes at once, as long as there are so many
 LENGTHS = (512, 2048, 8192, 32768)
 MANY = tuple(int(n) for n in np.random.default_rng(1).integers(1, 4097, 64))
 FIELDS = ("request", "kv_start", "kv_len", "out")
-CYCLES = {(False, False): 4_084_370, (True, False): 3_986_450, (False, True): 12_070_996}  # by `bf16` and `many`
+CYCLES = {(False, False): 3_588_914, (True, False): 3_218_736, (False, True): 10_637_668}  # by `bf16` and `many`
+
+Running = tuple[Value, Value, Value]
+"""A maximum of scores, and the sum of their exponentials and of the values weighted by them, relative to it."""
 
 
-@kernel
-def start(peak: Out[Tensor], total: Out[Tensor], out: Out[Tensor]):
-    pto.store(peak, -math.inf)
-    pto.store(total, 0.0)
-    pto.store(out, 0.0)
+def nothing_yet(rows: int, dim: int) -> tuple[Any, Any, Any]:
+    return pto.full((rows, 1), -math.inf), pto.full((rows, 1), 0.0), pto.full((rows, dim), 0.0)
 
 
-@kernel
-def attend(q: In[Tensor], k: In[Tensor], v: In[Tensor], peak: InOut[Tensor], total: InOut[Tensor], out: InOut[Tensor]):
-    s = pto.matmul(q, k, transpose_b=True) * (1 / math.sqrt(q.shape[1]))
-    new_peak = pto.maximum(peak, pto.rowmax(s))
+def add_pages(carry: Running, scores: Sequence[Value], values: Sequence[Value]) -> Running:
+    """With a few tiles of keys more: their scores [rows, n] and values [n, dim]."""
+    peak, total, acc = carry
+    new_peak = functools.reduce(pto.maximum, map(pto.rowmax, scores), peak)
     shrink = pto.exp(peak - new_peak)
-    p = pto.exp(s - new_peak)
-    pto.store(total, total * shrink + pto.rowsum(p))
-    pto.store(out, pto.matmul(p, pto.cast(v, DType.F32), acc=out * shrink))
-    pto.store(peak, new_peak)
+    total, acc = total * shrink, acc * shrink
+    for s, v in zip(scores, values, strict=True):
+        p = pto.exp(s - new_peak)
+        total, acc = total + pto.rowsum(p), pto.matmul(p, pto.cast(v, DType.F32), acc=acc)
+    return new_peak, total, acc
+
+
+@functools.cache
+def attend(dtype: DType) -> Any:
+    """The kernel for keys and values of this dtype."""
+
+    @kernel
+    def attend(
+        q: In[Tensor],
+        k: In[Tensor[None, PAGE, None, dtype]],
+        v: In[Tensor[None, PAGE, None, dtype]],
+        table: In[Tensor[None, DType.I32]],
+        start: Scalar[DType.I32],
+        length: Scalar[DType.I32],
+        peak: Out[Tensor],
+        total: Out[Tensor],
+        out: Out[Tensor],
+    ):
+        """q [group, dim] over `length` positions from `start`, a multiple of PAGE, on: position p is in page table[p // PAGE]."""
+        rows, dim = q.shape
+        scale, first = 1 / math.sqrt(dim), start // PAGE
+
+        def pages(j: Value, count: int, carry: Running, valid: Any = PAGE) -> Running:
+            """From page j of the piece on; `valid` positions of each."""
+            at = [(pto.item(table, (first + j + i,)), 0, 0) for i in range(count)]
+            keys, values = ([pto.restrict(pto.load(x, place, (PAGE, dim)), valid, dim) for place in at] for x in (k, v))
+            return add_pages(carry, [pto.matmul(q, tile, transpose_b=True) * scale for tile in keys], values)
+
+        steps, whole = length // (STEP * PAGE), length // PAGE
+        carry = pto.fori_loop(0, steps, lambda j, c: pages(j * STEP, STEP, c), nothing_yet(rows, dim))
+        carry = pto.fori_loop(steps * STEP, whole, lambda j, c: pages(j, 1, c), carry)
+        rest = length - whole * PAGE
+        carry = pto.cond(rest > 0, lambda c: pages(whole, 1, c, rest), lambda c: c, carry)
+        for to, x in zip((peak, total, out), carry, strict=True):
+            pto.store(to, x)
+
+    return attend
 
 
 @kernel
 def merge(
-    piece_peak: In[Tensor],
-    piece_total: In[Tensor],
-    piece: In[Tensor],
-    peak: InOut[Tensor],
-    total: InOut[Tensor],
-    out: InOut[Tensor],
+    peaks: In[Tensor[None, None, 1, DType.F32]],
+    totals: In[Tensor[None, None, 1, DType.F32]],
+    parts: In[Tensor[None, None, None, DType.F32]],
+    out: Out[Tensor],
 ):
-    new_peak = pto.maximum(peak, piece_peak)
-    ours, theirs = pto.exp(peak - new_peak), pto.exp(piece_peak - new_peak)
-    pto.store(total, total * ours + piece_total * theirs)
-    pto.store(out, out * ours + piece * theirs)
-    pto.store(peak, new_peak)
+    """The pieces of one sequence: peaks, totals [pieces, group, 1], parts [pieces, group, dim]. Without any the result is 0."""
+    rows, dim = out.shape
 
+    def piece(i: Value, carry: Running) -> Running:
+        peak, total, acc = carry
+        of_peak, of_total = (pto.load(x, (i, 0, 0), (rows, 1)) for x in (peaks, totals))
+        new_peak = pto.maximum(peak, of_peak)
+        ours, theirs = pto.exp(peak - new_peak), pto.exp(of_peak - new_peak)
+        return new_peak, total * ours + of_total * theirs, acc * ours + pto.load(parts, (i, 0, 0), (rows, dim)) * theirs
 
-@kernel
-def finish(total: In[Tensor], out: InOut[Tensor]):
-    pto.store(out, pto.where(pto.broadcast(total > 0.0, out.shape), out / total, 0.0))  # no keys: zeros
+    _, total, acc = pto.fori_loop(0, peaks.shape[0], piece, nothing_yet(rows, dim))
+    pto.store(out, acc / pto.maximum(total, 1.0))  # the largest score alone gives 1, but without keys total is 0
 
 
 @workload
 def decode(q: Tensor, k: Tensor, v: Tensor, table: Tensor, work: Tensor, first: Tensor, pieces: Ragged, out: Tensor):
-    """q, out [batch, heads, d]; k, v [pages, heads, PAGE, d]; table [batch, blocks]; work [n] records; pieces[b] records of
+    """q, out [batch, heads, d]; k, v [pages, kv heads, PAGE, d]; table [batch, blocks]; work [n] records; pieces[b] records of
     sequence b, from record first[b] on."""
-    n, (batch, heads, dim) = work.shape[0], q.shape
+    n, (_, heads, dim) = work.shape[0], q.shape
+    kv_heads = k.shape[1]
+    group = heads // kv_heads
     peaks, totals = empty((n, heads, 1), DType.F32), empty((n, heads, 1), DType.F32)
     parts = empty((n, heads, dim), DType.F32)
     for r in P(work):
-        for h in P(heads):
-            head = slice(h, h + 1)
-            state = {"peak": peaks[r.out, head], "total": totals[r.out, head], "out": parts[r.out, head]}
-            start[r.out, h](**state)
-            for j in P.seq((r.kv_len + (PAGE - 1)) // PAGE):
-                page = table[r.request, r.kv_start // PAGE + j]
-                rows = minimum(PAGE, r.kv_len - j * PAGE)
-                attend[r.out, h, j](
-                    q=q[r.request, head], k=k[page, h].valid(rows=rows), v=v[page, h].valid(rows=rows), **state
-                )
-    peak, total = empty((batch, heads, 1), DType.F32), empty((batch, heads, 1), DType.F32)
+        for g in P(kv_heads):
+            of = slice(g * group, (g + 1) * group)
+            attend(k.dtype)[r.out, g](
+                q=q[r.request, of],
+                k=k[:, g],
+                v=v[:, g],
+                table=table[r.request],
+                start=r.kv_start,
+                length=r.kv_len,
+                peak=peaks[r.out, of],
+                total=totals[r.out, of],
+                out=parts[r.out, of],
+            )
     for b in P(pieces.outer):
-        for h in P(heads):
-            head = slice(h, h + 1)
-            state = {"peak": peak[b, head], "total": total[b, head], "out": out[b, head]}
-            start[b, h](**state)
-            for i in P.seq(pieces[b]):
-                at = item(first[b]) + i
-                merge[b, h, i](piece_peak=peaks[at, head], piece_total=totals[at, head], piece=parts[at, head], **state)
-            finish[b, h](total=total[b, head], out=out[b, head])
+        for g in P(kv_heads):
+            of, lo = slice(g * group, (g + 1) * group), item(first[b])
+            mine = slice(lo, lo + pieces[b])
+            merge[b, g](peaks=peaks[mine, of], totals=totals[mine, of], parts=parts[mine, of], out=out[b, of])
 
 
 @dataclass(frozen=True)
@@ -125,7 +167,9 @@ class Batch:
     table: Array
 
     @staticmethod
-    def random(lengths: Sequence[int], heads: int, dim: int, dtype: np.dtype, pages: int | None = None) -> "Batch":
+    def random(
+        lengths: Sequence[int], heads: int, kv_heads: int, dim: int, dtype: np.dtype, pages: int | None = None
+    ) -> "Batch":
         """The pages of a sequence lie in random order. Of the pages that exist, those not named hold NaN."""
         random = np.random.default_rng(2)
         blocks = [-(-n // PAGE) for n in lengths]
@@ -137,7 +181,7 @@ class Batch:
             table[b, :n] = order[at : at + n]
             at += n
         q = random.standard_normal((len(lengths), heads, dim), dtype=np.float32).astype(dtype)
-        k, v = (random.standard_normal((pages, heads, PAGE, dim), dtype=np.float32).astype(dtype) for _ in range(2))
+        k, v = (random.standard_normal((pages, kv_heads, PAGE, dim), dtype=np.float32).astype(dtype) for _ in range(2))
         for cache in (k, v):
             cache[order[at:]] = np.nan
             for b, n in enumerate(lengths):
@@ -157,7 +201,7 @@ class Batch:
         return np.array(rows, np.int32).reshape(-1, len(FIELDS)), first, counts
 
     def contiguous(self, b: int) -> tuple[Array, Array]:
-        """Keys and values of one sequence, [heads, length, d]."""
+        """Keys and values of one sequence, [kv heads, length, d]."""
         pages = self.table[b, : -(-self.lengths[b] // PAGE)]
         return tuple(
             c[pages].swapaxes(0, 1).reshape(c.shape[1], -1, c.shape[3])[:, : self.lengths[b]] for c in (self.k, self.v)
@@ -180,34 +224,42 @@ def estimate(q: Array, k: Array, v: Array) -> Estimate:
 
 def golden(q: Array, k: Array, v: Array) -> Array:
     """Attention of one head of one sequence in float64."""
-    return estimate(q, k, v).value
+    if not len(k):
+        return np.zeros(q.shape)
+    s = k.astype(np.float64) @ q.astype(np.float64) / math.sqrt(len(q))
+    p = np.exp(s - s.max())
+    return p @ v.astype(np.float64) / p.sum()
 
 
 def by_numpy(batch: Batch) -> Callable[[], object]:
     """Per sequence and head, on contiguous keys and values."""
     caches = [batch.contiguous(b) for b in range(len(batch.lengths))]
+    group = batch.q.shape[1] // batch.k.shape[1]
 
     def run() -> None:
         for b, (k, v) in enumerate(caches):
-            for h in range(k.shape[0] if k.shape[1] else 0):
-                s = k[h] @ batch.q[b, h] / math.sqrt(k.shape[2])
+            for h in range(batch.q.shape[1] if k.shape[1] else 0):
+                s = k[h // group] @ batch.q[b, h] / math.sqrt(k.shape[2])
                 p = np.exp(s - s.max())
-                _ = (p / p.sum()) @ v[h]
+                _ = (p / p.sum()) @ v[h // group]
 
     return run
 
 
 def padded(jnp: Any, q: Any, k: Any, v: Any, lengths: Any) -> Any:
     """What XLA does with lengths it learns late: everything padded to the longest, and masked."""
-    s = jnp.einsum("bhd,bhsd->bhs", q, k) / math.sqrt(q.shape[2])
-    s = jnp.where(jnp.arange(k.shape[2]) < lengths[:, None, None], s, -jnp.inf)
-    p = jnp.exp(s - s.max(axis=2, keepdims=True))
-    return jnp.einsum("bhs,bhsd->bhd", p / p.sum(axis=2, keepdims=True), v)
+    batch, kv_heads, longest, dim = k.shape
+    s = jnp.einsum("bgrd,bgsd->bgrs", q.reshape(batch, kv_heads, -1, dim), k) / math.sqrt(dim)
+    s = jnp.where(jnp.arange(longest) < lengths[:, None, None, None], s, -jnp.inf)
+    p = jnp.exp(s - s.max(axis=3, keepdims=True))
+    return jnp.einsum("bgrs,bgsd->bgrd", p / p.sum(axis=3, keepdims=True), v).reshape(q.shape)
 
 
 def by_jax(batch: Batch) -> Mapping[str, Callable[[], object]]:
-    longest, (_, heads, dim) = max(batch.lengths), batch.q.shape
-    caches = [np.zeros((len(batch.lengths), heads, longest, dim), batch.q.dtype) for _ in range(2)]
+    if importlib.util.find_spec("jax") is None:
+        return {}
+    longest, (_, kv_heads, _, dim) = max(batch.lengths), batch.k.shape
+    caches = [np.zeros((len(batch.lengths), kv_heads, longest, dim), batch.q.dtype) for _ in range(2)]
     for b, n in enumerate(batch.lengths):
         for cache, part in zip(caches, batch.contiguous(b), strict=True):
             cache[b, :, :n] = part
@@ -228,9 +280,9 @@ def bind(program: Program, batch: Batch, out: Array) -> None:
     program.set_axis_sizes({"pieces": counts})
 
 
-def compiled(heads: int, dim: int, dtype: DType, threads: int | None) -> Program:
+def compiled(heads: int, kv_heads: int, dim: int, dtype: DType, threads: int | None) -> Program:
     batch, pages, records = DenseDyn(name="batch"), Symbol("pages"), Symbol("records")
-    cache = TensorSpec((pages, heads, PAGE, dim), dtype)
+    cache = TensorSpec((pages, kv_heads, PAGE, dim), dtype)
     return (
         decode(
             q=TensorSpec((batch, heads, dim), dtype),
@@ -247,34 +299,42 @@ def compiled(heads: int, dim: int, dtype: DType, threads: int | None) -> Program
     )
 
 
+def compared(batch: Batch, out: Array) -> tuple[float, float]:
+    """The largest error of all, and its share of the bound."""
+    want, limit = np.zeros(out.shape), np.zeros(out.shape)
+    group = batch.q.shape[1] // batch.k.shape[1]
+    for b in range(len(batch.lengths)):
+        k, v = batch.contiguous(b)
+        for h in range(out.shape[1]):
+            of = batch.q[b, h], k[h // group], v[h // group]
+            want[b, h], limit[b, h] = golden(*of), estimate(*of).bound
+    return compare(out, want, limit)
+
+
 def run(
     lengths: Sequence[int] = LENGTHS,
     heads: int = HEADS,
+    kv_heads: int = KV_HEADS,
     dim: int = DIM,
     bf16: bool = False,
     many: bool = False,
     threads: int | None = None,
 ) -> Result:
     """many: MANY lengths instead."""
-    check_sizes(heads=heads, dim=dim)
+    check_sizes(heads=heads, kv_heads=kv_heads, dim=dim)
+    if heads % kv_heads:
+        raise ValueError(f"{kv_heads} heads of keys do not serve {heads} of queries")
     lengths = MANY if many else tuple(lengths)
     dtype = DType.BF16 if bf16 else DType.F32
-    program = compiled(heads, dim, dtype, threads)
-    batch = Batch.random(lengths, heads, dim, dtype.numpy)
+    program = compiled(heads, kv_heads, dim, dtype, threads)
+    batch = Batch.random(lengths, heads, kv_heads, dim, dtype.numpy)
     out = np.zeros((len(lengths), heads, dim), np.float32)
     bind(program, batch, out)
-
-    def check() -> tuple[float, float]:
-        return worst(
-            compare(out[b, h : h + 1], golden(batch.q[b, h], k[h], v[h]), estimate(batch.q[b, h], k[h], v[h]).bound)
-            for b in range(len(lengths))
-            for k, v in [batch.contiguous(b)]
-            for h in range(heads)
-        )
-
-    cycles = CYCLES.get((bf16, many)) if (heads, dim) == (HEADS, DIM) and lengths in (LENGTHS, MANY) else None
+    whole = (heads, kv_heads, dim) == (HEADS, KV_HEADS, DIM) and lengths in (LENGTHS, MANY)
+    cycles = CYCLES.get((bf16, many)) if whole else None
     peers = {"numpy": by_numpy(batch), **by_jax(batch)}
-    return measured(f"decode_attention {dtype} {len(lengths)}x{heads}x{dim}", program, [out], check, cycles, peers)
+    name = f"decode_attention {dtype} {len(lengths)}x{heads}x{dim}"
+    return measured(name, program, [out], lambda: compared(batch, out), cycles, peers)
 
 
 if __name__ == "__main__":

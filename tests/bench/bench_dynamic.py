@@ -39,7 +39,9 @@ def example(name: str) -> ModuleType:
 def decode_attention(lengths: tuple[int, ...]) -> tuple[Callable[[int], Program], Bind]:
     d = example("decode_attention")
     out = np.zeros((len(lengths), d.HEADS, d.DIM), np.float32)
-    batches = [d.Batch.random(tuple(np.roll(lengths, k)), d.HEADS, d.DIM, np.dtype(np.float32)) for k in range(2)]
+    batches = [
+        d.Batch.random(tuple(np.roll(lengths, k)), d.HEADS, d.KV_HEADS, d.DIM, np.dtype(np.float32)) for k in range(2)
+    ]
     plans = [b.plan() for b in batches]
 
     def bind(program: Program, k: int) -> None:
@@ -48,7 +50,7 @@ def decode_attention(lengths: tuple[int, ...]) -> tuple[Callable[[int], Program]
         sizes = {"batch": len(lengths), "records": len(work), "pages": len(b.k), "blocks": b.table.shape[1]}
         program.set_axis_sizes({**sizes, "pieces": counts})
 
-    return lambda threads: d.compiled(d.HEADS, d.DIM, DType.F32, threads), bind
+    return lambda threads: d.compiled(d.HEADS, d.KV_HEADS, d.DIM, DType.F32, threads), bind
 
 
 def of_arrays(
