@@ -53,6 +53,7 @@ void set_isa(Isa isa) {
 OpFn find_op(Isa isa, Op op, DType src, DType dst) noexcept {
   if (const OpFn shared = tiles::find_move(op, src, dst)) return shared;
   if (const OpFn shared = tiles::find_order(op, src, dst)) return shared;
+  if (const OpFn shared = tiles::find_convert(op, src, dst)) return shared;
   if (const OpFn shared = tiles::find_plain(op, src, dst)) return shared;
   switch (isa) {
     case Isa::portable: return tiles::find_portable(op, src, dst);

@@ -129,6 +129,7 @@ class Rules {
       case Op::gather: return gather(i);
       case Op::scatter: return scatter(i);
       case Op::bincount: return bincount(i);
+      case Op::fill_pad: return fill_pad(i);
       case Op::cumsum: return cumsum(i);
       case Op::rowargmax:
       case Op::rowargmin:
@@ -364,6 +365,17 @@ class Rules {
     exists(i);
     i.whole = true;
     require(r.rows == 1 && all_valid(r, true), "bincount gives one row");
+    i.inner = x.valid_cols;
+    i.outer = x.valid_rows;
+  }
+
+  void fill_pad(Instr& i) const {
+    const Value& x = moved(i, 0);
+    const Value& r = result(i);
+    i.whole = true;
+    require(i.src[1].kind != Source::Kind::value, "fill_pad fills with one scalar");
+    operand(i.src[1], r.dtype, r, true);
+    require(x.rows <= r.rows && x.cols <= r.cols && all_valid(r, false) && all_valid(r, true), "fill_pad: the result is not whole, or smaller");
     i.inner = x.valid_cols;
     i.outer = x.valid_rows;
   }

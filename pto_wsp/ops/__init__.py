@@ -33,8 +33,13 @@ from pto_wsp.ops.functions import (
     cos,
     erf,
     exp,
+    exp2,
+    expm1,
     floor,
     log,
+    log1p,
+    log2,
+    pow,
     reciprocal,
     rint,
     round,
@@ -44,7 +49,7 @@ from pto_wsp.ops.functions import (
     tanh,
     trunc,
 )
-from pto_wsp.ops.indexing import bincount, gather, scatter
+from pto_wsp.ops.indexing import bincount, gather, put, scatter, take
 from pto_wsp.ops.layout import concat, interleave, reshape, slice, slice_even, slice_odd, transpose
 from pto_wsp.ops.memory import constant, full, full_like, iota, load, store
 from pto_wsp.ops.normalization import layernorm, rmsnorm, softmax
@@ -57,6 +62,7 @@ from pto_wsp.ops.ordering import (
     rowargmin,
     topk,
 )
+from pto_wsp.ops.padding import fill_pad
 from pto_wsp.ops.parts import debug_print, item, restrict, valid_shape
 from pto_wsp.ops.product import matmul
 from pto_wsp.ops.reduction import colmax, colmean, colmin, colprod, colsum, rowmax, rowmean, rowmin, rowprod, rowsum
@@ -93,7 +99,10 @@ __all__ = [
     "eq",
     "erf",
     "exp",
+    "exp2",
+    "expm1",
     "extract_topk_indices",
+    "fill_pad",
     "floor",
     "floordiv",
     "fma",
@@ -112,6 +121,8 @@ __all__ = [
     "le",
     "load",
     "log",
+    "log1p",
+    "log2",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -125,6 +136,8 @@ __all__ = [
     "mul",
     "ne",
     "neg",
+    "pow",
+    "put",
     "reciprocal",
     "relu",
     "rem",
@@ -158,6 +171,7 @@ __all__ = [
     "sqrt",
     "store",
     "sub",
+    "take",
     "tanh",
     "topk",
     "transpose",

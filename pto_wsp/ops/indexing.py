@@ -13,7 +13,7 @@ from pto_wsp.arch import Arch
 from pto_wsp.errors import BoundsError, TypeCheckError
 from pto_wsp.ir.core import Check, Dim, DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ops.layout import check_axis
+from pto_wsp.ops.layout import check_axis, reshape
 from pto_wsp.ops.memory import check_shape, need_value
 from pto_wsp.ops.rules import join, need_dtype, need_tile, same_dtype
 from pto_wsp.ops.value import Value, bind
@@ -152,6 +152,30 @@ def _(params: dict[str, Any], x: np.ndarray, index: np.ndarray, values: np.ndarr
 @scatter_p.def_cost
 def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType, index: TileType, values: TileType) -> Expr:
     return arch.vector("copy", x) + arch.vector("scatter", values)
+
+
+def take(x: Value, index: Value) -> Value:
+    """The elements of x by their numbers, counted row by row from 0.
+
+    [m, n], i32 [p, q] -> [p, q]; all; MGATHER; exact
+    """
+    tile, where = need_value("take", x), need_value("take", index)
+    return reshape(gather(_in_a_row("take", tile), _in_a_row("take", where)), where.shape)
+
+
+def put(x: Value, index: Value, values: Value) -> Value:
+    """x with `values` at the elements of these numbers, counted row by row from 0. Of equal numbers the last one counts.
+
+    [m, n], i32 [p, q], [p, q] -> [m, n]; all; MSCATTER; exact
+    """
+    tile, where, given = (need_value("put", t) for t in (x, index, values))
+    row = _in_a_row("put", tile)
+    return reshape(scatter(row, _in_a_row("put", where), _in_a_row("put", given)), tile.shape)
+
+
+def _in_a_row(what: str, x: Value) -> Value:
+    tile = need_tile(what, x.type)
+    return reshape(x, (1, tile.rows * tile.cols))
 
 
 def bincount(x: Value, n: int) -> Value:

@@ -17,7 +17,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.layout import check_axis, transpose
 from pto_wsp.ops.memory import need_value
-from pto_wsp.ops.rules import NUMBERS, ORDERED, need_dtype, need_tile
+from pto_wsp.ops.rules import NUMBERS, need_dtype, need_tile
 from pto_wsp.ops.value import Value, bind
 
 cumsum_p = Primitive("cumsum", opcode=67)
@@ -28,6 +28,8 @@ topk_values_p = Primitive("topk_values", opcode=72)
 def _order(x: np.ndarray, *, smallest_first: bool) -> np.ndarray:
     """Column numbers of each row, in order."""
     x = wide(x)
+    if x.dtype.kind != "f":
+        return np.argsort(x if smallest_first else ~x, axis=1, kind="stable")
     missing = np.isnan(x)
     key = np.where(missing, 0, x if smallest_first else -x)
     return np.lexsort((key, ~missing), axis=1)
@@ -36,9 +38,9 @@ def _order(x: np.ndarray, *, smallest_first: bool) -> np.ndarray:
 def topk(x: Value, k: int) -> tuple[Value, Value]:
     """The k largest elements of each row and the columns they stand in, a pair of tiles, largest first.
 
-    In the order above. Where a row has fewer than k valid columns, the rest is -inf (the smallest i32) with index -1.
+    In the order above. Where a row has fewer than k valid columns, the rest is -inf (the smallest integer) with index -1.
 
-    [m, n] -> [m, k], i32 [m, k]; f32 f16 bf16 i32; TSORT32, TMRGSORT; exact
+    [m, n] -> [m, k], i32 [m, k]; numbers; TSORT32, TMRGSORT; exact
     """
     index = extract_topk_indices(x, k)
     return bind("topk_values", x, index), index
@@ -47,7 +49,7 @@ def topk(x: Value, k: int) -> tuple[Value, Value]:
 def extract_topk_indices(x: Value, k: int) -> Value:
     """The columns of the k largest elements of each row, as the second result of `topk`.
 
-    [m, n] -> i32 [m, k]; f32 f16 bf16 i32; TSORT32, TMRGSORT; exact
+    [m, n] -> i32 [m, k]; numbers; TSORT32, TMRGSORT; exact
     """
     n = need_value("topk", x).shape[1]
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k <= n:
@@ -64,7 +66,7 @@ def extract_topk_indices(x: Value, k: int) -> Value:
 @extract_topk_indices_p.def_type
 def _(params: dict[str, Any], x: Type) -> Typed:
     tile = need_tile("topk", x)
-    need_dtype("topk", tile.dtype, ORDERED)
+    need_dtype("topk", tile.dtype, NUMBERS)
     if not 1 <= params["cols"] <= tile.cols:
         raise TypeCheckError("PTO106", f"topk of {tile.cols} columns", values=params, fix="take as many as there are")
     return Typed(TileType(DType.I32, tile.rows, params["cols"], tile.vrows))
@@ -90,9 +92,9 @@ def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType) -> Expr:
 
 @topk_values_p.def_type
 def _(params: dict[str, Any], x: Type, index: Type) -> Typed:
-    """The elements of x that index names; -inf, or the smallest i32, where it is -1."""
+    """The elements of x that index names; -inf, or the smallest integer, where it is -1."""
     x, index = need_tile("topk", x), need_tile("topk", index)
-    need_dtype("topk", x.dtype, ORDERED)
+    need_dtype("topk", x.dtype, NUMBERS)
     need_dtype("topk by an index", index.dtype, (DType.I32,))
     if index.rows != x.rows or index.vrows != x.vrows:
         raise TypeCheckError("PTO103", "topk: rows differ", values={"x": x, "index": index}, fix="give equal rows")
@@ -106,10 +108,9 @@ def _(params: dict[str, Any], operand: int) -> tuple[bool, bool]:
 
 @topk_values_p.def_reference
 def _(params: dict[str, Any], x: np.ndarray, index: np.ndarray) -> np.ndarray:
-    x = wide(x)
+    least = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -math.inf
     there = (index >= 0) & (index < x.shape[1])
-    taken = np.take_along_axis(x, np.where(there, index, 0), axis=1)
-    return np.where(there, taken, -math.inf) if x.dtype.kind == "f" else np.where(there, taken, -(2**31))
+    return np.where(there, np.take_along_axis(wide(x), np.where(there, index, 0), axis=1), least)
 
 
 @topk_values_p.def_cost
@@ -123,7 +124,7 @@ def _arg(name: str, opcode: int, *, smallest_first: bool) -> Primitive:
     @p.def_type
     def _(params: dict[str, Any], x: Type) -> Typed:
         tile = need_tile(name, x)
-        need_dtype(name, tile.dtype, ORDERED)
+        need_dtype(name, tile.dtype, NUMBERS)
         return Typed(TileType(DType.I32, tile.rows, 1, tile.vrows))
 
     @p.def_follows
@@ -148,7 +149,7 @@ rowargmin_p = _arg("rowargmin", 70, smallest_first=True)
 def rowargmax(x: Value) -> Value:
     """The column of the largest element of each row, in the order above.
 
-    [m, n] -> i32 [m, 1]; f32 f16 bf16 i32; TROWMAX, TCMP (newer PTO-ISA: TROWARGMAX); exact
+    [m, n] -> i32 [m, 1]; numbers; TROWMAX, TCMP (newer PTO-ISA: TROWARGMAX); exact
     """
     return bind("rowargmax", need_value("rowargmax", x))
 
@@ -156,7 +157,7 @@ def rowargmax(x: Value) -> Value:
 def rowargmin(x: Value) -> Value:
     """The column of the smallest element of each row; of NaN, if there is one.
 
-    [m, n] -> i32 [m, 1]; f32 f16 bf16 i32; TROWMIN, TCMP (newer PTO-ISA: TROWARGMIN); exact
+    [m, n] -> i32 [m, 1]; numbers; TROWMIN, TCMP (newer PTO-ISA: TROWARGMIN); exact
     """
     return bind("rowargmin", need_value("rowargmin", x))
 
@@ -164,7 +165,7 @@ def rowargmin(x: Value) -> Value:
 def colargmax(x: Value) -> Value:
     """The row of the largest element of each column, in the order above.
 
-    [m, n] -> i32 [1, n]; f32 f16 bf16 i32; TTRANS, TROWMAX, TCMP (newer PTO-ISA: TCOLARGMAX); exact
+    [m, n] -> i32 [1, n]; numbers; TTRANS, TROWMAX, TCMP (newer PTO-ISA: TCOLARGMAX); exact
     """
     return transpose(rowargmax(transpose(x)))
 
@@ -172,7 +173,7 @@ def colargmax(x: Value) -> Value:
 def colargmin(x: Value) -> Value:
     """The row of the smallest element of each column; of NaN, if there is one.
 
-    [m, n] -> i32 [1, n]; f32 f16 bf16 i32; TTRANS, TROWMIN, TCMP (newer PTO-ISA: TCOLARGMIN); exact
+    [m, n] -> i32 [1, n]; numbers; TTRANS, TROWMIN, TCMP (newer PTO-ISA: TCOLARGMIN); exact
     """
     return transpose(rowargmin(transpose(x)))
 

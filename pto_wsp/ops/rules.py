@@ -15,8 +15,6 @@ COMPUTED = (*NUMBERS, DType.BOOL)
 ALL = tuple(DType)
 GROUPS = {"floats": FLOATS, "integers": INTEGERS, "numbers": NUMBERS, "computed": COMPUTED, "all": ALL}
 """What the docstrings of operations call sets of dtypes."""
-ORDERED = (*FLOATS, DType.I32)
-"""Those that rows are sorted and searched in."""
 
 
 def show(types: Sequence[Type]) -> dict[str, object]:

@@ -17,7 +17,7 @@ from pto_wsp.ops.rules import GROUPS
 
 _FAMILIES = (
     *("memory", "parts", "control", "arithmetic", "bits", "functions", "activation", "comparison", "conversion"),
-    *("reduction", "broadcasting", "product", "normalization", "layout", "indexing", "ordering"),
+    *("reduction", "broadcasting", "product", "normalization", "layout", "padding", "indexing", "ordering"),
 )
 
 _HEAD = """# Operations
@@ -32,7 +32,8 @@ Dtypes: *floats* are f32 f16 bf16; *integers* i8 i16 i32 i64 u8 u16 u32 u64; *nu
 bool; *all* also f8e4m3 and f8e5m2, which are only moved and cast.
 
 Largest error: *one rounding* is the exact result rounded to the dtype. *ulp of f32* is in units in the last place of
-the exact result; f16 and bf16 are computed in f32, and the f32 result is then rounded once. *k roundings of f32* is at
+the exact result; f16 and bf16 are computed in f32, and the f32 result is then rounded once. f64 is
+computed in f64, its functions by the C library: within 2 ulp. *k roundings of f32* is at
 most k * 2^-24 times the sum of the magnitudes that are added up (times the result, where nothing is added). Integers
 are exact, and wrap.
 

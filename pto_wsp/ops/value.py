@@ -37,7 +37,7 @@ from pto_wsp.ops.scalars import SCALAR_OPS, narrowed, type_of, widened
 
 
 @without_operators(
-    "pow rpow divmod rdivmod round trunc floor ceil setitem delitem",
+    "divmod rdivmod round trunc floor ceil setitem delitem",
     "a tile",
     "use the operations of pto: docs/operations.md lists them; results go to pto.store(out, value)",
 )
@@ -199,6 +199,12 @@ class Value:
 
     def __rmod__(self, o: Operand) -> Value:
         return _op("rem", o, self)
+
+    def __pow__(self, o: Operand) -> Value:
+        return _op("pow", self, o)
+
+    def __rpow__(self, o: Operand) -> Value:
+        return _op("pow", o, self)
 
     def __xor__(self, o: Operand) -> Value:
         return _op("logical_xor" if self._is_bool else "bit_xor", self, o)

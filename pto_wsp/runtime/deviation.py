@@ -49,7 +49,19 @@ _LARGE = {
     DType.F8E5M2: 57344.0,
 }
 # what the runtime's polynomials may be off, in units of f32 (an ulp is at most two)
-_ULPS = {"exp": 1.1, "log": 1.0, "rsqrt": 1.5, "tanh": 1.5, "erf": 1.1, "sin": 2.0, "cos": 2.0}
+_ULPS = {
+    "exp": 1.1,
+    "exp2": 1.1,
+    "log": 1.0,
+    "log2": 1.0,
+    "rsqrt": 1.5,
+    "tanh": 1.5,
+    "erf": 1.1,
+    "sin": 2.0,
+    "cos": 2.0,
+}
+_FUNCTIONS = (*_ULPS, "expm1", "log1p", "pow")
+_ULPS_F64 = 6.0  # of functions: 2 of the C library, 4 of numpy
 _SLACK = 1 + 1e-9  # the bounds themselves are computed with rounding
 
 
@@ -73,7 +85,8 @@ def deviation(eqn: Eqn, ins: list[Array], radii: list[Array], out: Array) -> Arr
         if not t.dtype.is_float:
             return np.where((passed > 0) & (not exact), np.inf, 0.0)
         size = np.abs(out.astype(np.float64))
-        own = (2 * _UNIT[t.dtype] + unit + 2 * unit * _ULPS.get(eqn.prim, 0.0)) * (size + passed) + 3 * _SMALL[t.dtype]
+        ulps = _ULPS.get(eqn.prim, 0.0) if unit == U32 else _ULPS_F64 * (eqn.prim in _FUNCTIONS)
+        own = (2 * _UNIT[t.dtype] + unit + 2 * unit * ulps) * (size + passed) + 3 * _SMALL[t.dtype]
         radius = np.where(np.isnan(passed), np.inf, (passed + (0 if eqn.prim in _EXACT else own)) * _SLACK)
         return np.where(np.isfinite(size) & (size + radius > _LARGE[t.dtype]), np.inf, radius)
 
@@ -128,6 +141,15 @@ def _pole(f: Callable[[Array], Array]) -> Rule:
         return np.where(r[0] == 0, 0.0, np.where(a > r[0], f(a - r[0]) - f(a), np.inf))
 
     return rule
+
+
+def _pow(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    """Where x is positive all over, the farthest of the corners: pow is monotone in each operand."""
+    y = np.power(x[0], x[1])
+    corners = [np.power(x[0] + i * r[0], x[1] + j * r[1]) for i in (-1, 1) for j in (-1, 1)]
+    reach = np.maximum.reduce([np.abs(c - y) for c in corners])
+    known = (r[0] + r[1] == 0) | ((x[0] > r[0]) & np.isfinite(reach))
+    return np.where(known, np.where(r[0] + r[1] == 0, 0.0, reach), np.inf)
 
 
 def _lipschitz(slope: float) -> Rule:
@@ -235,7 +257,7 @@ _OWN: dict[str, OwnRule] = {
     "cumsum": _chain,
 }
 _SAME = ("load", "full", "iota", "broadcast")
-_MOVES = ("slice", "concat", "transpose", "reshape", "interleave")
+_MOVES = ("fill_pad", "slice", "concat", "transpose", "reshape", "interleave")
 _INDEXED = ("gather", "scatter", "topk_values")
 _EXACT = (
     *(*_SAME, *_MOVES, *_INDEXED, "neg", "abs", "maximum", "minimum", "where", "floor", "ceil", "rint", "trunc"),
@@ -250,9 +272,11 @@ _RULES: dict[str, Rule] = {
     "erf": _lipschitz(1.13),
     "mul": _mul,
     "fma": _fma,
+    "pow": _pow,
     "div": _div,
     "exp": _monotone(np.exp),
     "log": _monotone(np.log),
+    **{name: _monotone(getattr(np, name)) for name in ("exp2", "expm1", "log2", "log1p")},
     "sqrt": _monotone(np.sqrt),
     "rsqrt": _pole(lambda x: 1 / np.sqrt(x)),
     "reciprocal": _pole(lambda x: 1 / x),

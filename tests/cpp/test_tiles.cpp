@@ -81,7 +81,7 @@ void compare(Call call, Tile& expected, int rows, int cols) {
 
 constexpr std::array<std::pair<int, int>, 9> shapes = {{{1, 1}, {5, 7}, {1, 8}, {17, 33}, {16, 128}, {40, 1}, {3, 16}, {1, 100}, {34, 5}}};
 
-bool approximate(Op op) { return op == Op::exp || op == Op::log || op == Op::tanh || op == Op::erf || op == Op::sin || op == Op::cos; }
+bool approximate(Op op) { return op == Op::exp || op == Op::log || op == Op::tanh || op == Op::erf || op == Op::sin || op == Op::cos || op == Op::exp2 || op == Op::log2 || op == Op::expm1 || op == Op::log1p; }
 
 // The f32 function as the portable level gives it; its error is measured elsewhere.
 double function_value(Op op, double x) {
@@ -322,7 +322,7 @@ double units(double got, double exact) {
 
 // Through all f32 bit patterns in steps of `stride`: the error against libm in double, and the levels against each other.
 void functions(std::uint32_t stride, bool print) {
-  constexpr Bound bounds[] = {{Op::exp, 1.1}, {Op::log, 1}, {Op::tanh, 1.5}, {Op::erf, 1.1}, {Op::sin, 2}, {Op::cos, 2}, {Op::rsqrt, 1.5}, {Op::reciprocal, 0.5}, {Op::sqrt, 0.5}};
+  constexpr Bound bounds[] = {{Op::exp, 1.1}, {Op::exp2, 1.1}, {Op::log, 1}, {Op::log2, 1}, {Op::expm1, 0.5}, {Op::log1p, 0.5}, {Op::tanh, 1.5}, {Op::erf, 1.1}, {Op::sin, 2}, {Op::cos, 2}, {Op::rsqrt, 1.5}, {Op::reciprocal, 0.5}, {Op::sqrt, 0.5}};
   constexpr int batch = 4096;
   std::vector<float> in(batch), best(batch), out(batch);
   const auto evaluate = [&](Op op, Isa isa, std::vector<float>& to) {
@@ -380,6 +380,14 @@ void exact_points() {
     CHECK(is(function_value(odd, -0.0), -0.0));
     CHECK(is(function_value(odd, -0x1p-149), -0x1p-149));
   }
+  for (int n = -149; n < 128; ++n) {
+    CHECK(is(function_value(Op::exp2, n), std::ldexp(1.0, n)));
+    CHECK(is(function_value(Op::log2, std::ldexp(1.0, n)), n));
+  }
+  CHECK(is(function_value(Op::exp2, 128), inf));
+  CHECK(is(function_value(Op::exp2, -inf), 0));
+  CHECK(is(function_value(Op::log2, -0.0), -inf));
+  CHECK(std::isnan(function_value(Op::log2, -0x1p-149)));
   CHECK(is(function_value(Op::tanh, -inf), -1));
   CHECK(is(function_value(Op::erf, inf), 1));
   CHECK(is(function_value(Op::cos, 0), 1));

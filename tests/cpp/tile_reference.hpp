@@ -135,7 +135,11 @@ inline double unary(Op op, double x, DType t) {
     case Op::neg: return integer ? wrapped(0 - u64(x)) : -x;
     case Op::abs: return integer ? wrapped(x < 0 ? 0 - u64(x) : u64(x)) : std::fabs(x);
     case Op::exp: return std::exp(x);
+    case Op::exp2: return std::exp2(x);
+    case Op::expm1: return std::expm1(x);
     case Op::log: return std::log(x);
+    case Op::log2: return std::log2(x);
+    case Op::log1p: return std::log1p(x);
     case Op::sqrt: return f32(std::sqrt(x));
     case Op::rsqrt: return f32(1 / f32(std::sqrt(x)));
     case Op::reciprocal: return f32(1 / x);
@@ -160,6 +164,7 @@ inline double binary(Op op, double a, double b, DType t) {
     case Op::sub: return integer ? wrapped(u64(a) - u64(b)) : f32(a - b);
     case Op::mul: return integer ? wrapped(u64(a) * u64(b)) : f32(a * b);
     case Op::fmod: return integer ? i32_operation(op, a, b) : std::fmod(a, b);
+    case Op::pow: return f32(std::pow(a, b));
     case Op::rem: return integer ? i32_operation(op, a, b) : f32(floored(a, b));
     case Op::div: return integer ? i32_operation(op, a, b) : f32(a / b);
     case Op::floordiv: case Op::bit_and: case Op::bit_or: case Op::bit_xor: case Op::shl: case Op::shr: return i32_operation(op, a, b);

@@ -45,6 +45,7 @@ def call(row: Row, tiles: list[Value]) -> Value:
         "slice": ((1, 3), (2, N)),
         "reshape": ((4, M * N // 4),),
         "bincount": (6,),
+        "fill_pad": (tiles[0].dtype is DType.BOOL or 1, (M + 1, N + 2)),
         "topk": (3,),
         "extract_topk_indices": (VALID + 1,),
     }
@@ -53,7 +54,7 @@ def call(row: Row, tiles: list[Value]) -> Value:
 
 
 def valid_extent(row: Row, size: int) -> int:
-    whole = row.name in ("slice", "slice_even", "slice_odd", "concat", "reshape", "interleave")
+    whole = row.name in ("slice", "slice_even", "slice_odd", "concat", "reshape", "interleave", "take", "put")
     return size if whole else min(size, VALID)
 
 

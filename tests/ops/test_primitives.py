@@ -23,8 +23,17 @@ OPCODES = {
     **dict(colsum=54, colmax=55, colmin=56, colprod=57, count_cols=58, count_rows=59, slice=60, concat=61),
     **dict(transpose=62, reshape=63, interleave=64, gather=65, scatter=66, cumsum=67, bincount=68, rowargmax=69),
     **dict(
-        rowargmin=70, extract_topk_indices=71, topk_values=72, bit_not=73, round=74, logical_xor=77, fmod=78, rem=79
+        rowargmin=70,
+        extract_topk_indices=71,
+        topk_values=72,
+        fill_pad=91,
+        bit_not=73,
+        round=74,
+        logical_xor=77,
+        fmod=78,
+        rem=79,
     ),
+    **dict(exp2=75, log2=76, pow=86, log1p=87, expm1=88),
     **dict(bit_and=80, bit_or=81, bit_xor=82, shl=83, shr=84, floordiv=85, cast_as=100),
 }
 OF_PARTS = dict(restrict=92, load_part=93, store_part=94, element=95, debug_print=96, cpp=99)
@@ -61,7 +70,7 @@ def test_an_arch_prices_the_elementwise_leaves_and_what_others_are_made_of() -> 
         f"{a}{r}" for a in ("row", "col") for r in ("sum", "max", "min", "prod")
     }
     made = {"slice", "concat", "reshape", "interleave", "cumsum", "bincount", "rowargmax", "rowargmin"}
-    made |= {"extract_topk_indices", "topk_values", "cast_as"}
+    made |= {"extract_topk_indices", "topk_values", "cast_as", "fill_pad"}
     assert set(OPCODES) - other - made <= set(VECTOR_OPS)
 
 

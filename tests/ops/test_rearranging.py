@@ -16,7 +16,7 @@ from pto_wsp.errors import BoundsError, KernelError, PtoError
 from pto_wsp.ir.core import PRIMITIVES, Check, Direction, DType, Kernel, Region
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.evaluate_kernel import run_kernel
-from pto_wsp.ops.rules import NUMBERS, ORDERED
+from pto_wsp.ops.rules import NUMBERS
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.core import core
 
@@ -245,8 +245,6 @@ ON_ROWS: dict[str, Callable[[Any], Any]] = {
 
 
 def takes(name: str, dtype: DType) -> bool:
-    if name.startswith(("topk", "rowarg")):
-        return dtype in ORDERED
     return dtype in NUMBERS or (dtype is not BOOL and name in ("halves", "pairs", "twice transposed"))
 
 

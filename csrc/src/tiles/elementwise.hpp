@@ -150,6 +150,8 @@ PTO_WSP_MAP(AbsF, (F x), magnitude(x));
 PTO_WSP_MAP(AbsI, (I x), maximum(x, sub(splat(0), x)));
 PTO_WSP_MAP(Exp, (F x), exp(x));
 PTO_WSP_MAP(Log, (F x), log(x));
+PTO_WSP_MAP(Exp2, (F x), exp2(x));
+PTO_WSP_MAP(Log2, (F x), log2(x));
 PTO_WSP_MAP(Sqrt, (F x), sqrt(x));
 PTO_WSP_MAP(Rsqrt, (F x), rsqrt(x));
 PTO_WSP_MAP(Reciprocal, (F x), reciprocal(x));

@@ -150,6 +150,8 @@ inline OpFn unary_of(Op op, DType t) {
     case Op::abs: return sign_map1<AbsF, AbsI>(t);
     case Op::exp: return float_map1<Exp>(t);
     case Op::log: return float_map1<Log>(t);
+    case Op::exp2: return float_map1<Exp2>(t);
+    case Op::log2: return float_map1<Log2>(t);
     case Op::sqrt: return float_map1<Sqrt>(t);
     case Op::rsqrt: return float_map1<Rsqrt>(t);
     case Op::reciprocal: return float_map1<Reciprocal>(t);

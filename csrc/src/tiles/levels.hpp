@@ -35,9 +35,10 @@ Peak peak_portable() noexcept;
 Peak peak_avx2() noexcept;
 Peak peak_avx512() noexcept;
 
-// What all levels share: moves.cpp, order.cpp.
+// What all levels share: moves.cpp, order.cpp, convert.cpp, plain.cpp.
 OpFn find_move(Op op, DType src, DType dst) noexcept;
 OpFn find_order(Op op, DType src, DType dst) noexcept;
+OpFn find_convert(Op op, DType src, DType dst) noexcept;
 OpFn find_plain(Op op, DType src, DType dst) noexcept;
 
 }  // namespace pto_wsp::tiles

@@ -24,39 +24,76 @@ template <int n> PTO_WSP_INLINE F polynomial(F x, const float (&c)[n]) {
 // 2^n for n in [-126, 127].
 PTO_WSP_INLINE F power_of_two(I n) { return from_bits(shl<23>(add(n, splat(127)))); }
 
-// x = n ln2 + r, e^x = 2^n e^r. The scaling is split in two exact or final multiplications: subnormal results round once.
-PTO_WSP_MATH F exp(F x) {
+// 2^n e^r for |r| <= ln2 / 2 and whole n. The scaling is split in two exact or final multiplications: subnormal results round once.
+PTO_WSP_INLINE F scaled_exp(F r, F n) {
   static constexpr float c[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558aep-5f, 0x1.123980p-7f, 0x1.6a4f28p-10f};
-  x = select(lt(x, splat(-105.0f)), splat(-105.0f), x);  // NaN compares false and stays
-  x = select(lt(splat(90.0f), x), splat(90.0f), x);
-  const F n = rint(mul(x, splat(0x1.715476p+0f)));
-  const F r = fma(n, splat(0x1.05c610p-29f), fma(n, splat(-0x1.62e430p-1f), x));
   const F y = add(fma(mul(r, r), polynomial(r, c), r), splat(1.0f));
-  const I whole = to_int(select(unordered(x, x), splat(0.0f), n));
+  const I whole = to_int(select(unordered(n, n), splat(0.0f), n));
   const I half = sar<1>(whole);
   return mul(mul(y, power_of_two(half)), power_of_two(sub(whole, half)));
 }
 
-// x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)); log x = e ln2 + f - f^2/2 + f^3 P(f).
-PTO_WSP_MATH F log(F x) {
-  static constexpr float c[] = {0x1.555548p-2f,  -0x1.000006p-2f, 0x1.99a476p-3f,  -0x1.555c46p-3f, 0x1.233ba8p-3f,
-                                -0x1.fc2886p-4f, 0x1.e6bf3ap-4f,  -0x1.de02bep-4f, 0x1.147610p-4f};
+// x = n ln2 + r, e^x = 2^n e^r.
+PTO_WSP_MATH F exp(F x) {
+  x = select(lt(x, splat(-105.0f)), splat(-105.0f), x);  // NaN compares false and stays
+  x = select(lt(splat(90.0f), x), splat(90.0f), x);
+  const F n = rint(mul(x, splat(0x1.715476p+0f)));
+  const F r = fma(n, splat(0x1.05c610p-29f), fma(n, splat(-0x1.62e430p-1f), x));
+  return scaled_exp(r, n);
+}
+
+// x = n + r, 2^x = 2^n e^(r ln2), with ln2 in two parts.
+PTO_WSP_MATH F exp2(F x) {
+  x = select(lt(x, splat(-151.0f)), splat(-151.0f), x);  // NaN compares false and stays
+  x = select(lt(splat(129.0f), x), splat(129.0f), x);
+  const F n = rint(x);
+  const F r = sub(x, n);
+  return scaled_exp(fma(r, splat(-0x1.05c610p-29f), mul(r, splat(0x1.62e430p-1f))), n);
+}
+
+// x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)).
+struct Split {
+  F exponent, fraction;
+};
+PTO_WSP_INLINE Split split(F x) {
   const M small = lt(x, splat(0x1p-126f));
   const F scaled = select(small, mul(x, splat(0x1p25f)), x);
   // Subtracting the bits of sqrt(1/2) makes the exponent field the one wanted.
   const I offset = sub(bits(scaled), splat(0x3f3504f3));
   const I mantissa = add(bit_and(offset, splat(0x7fffff)), splat(0x3f3504f3));
-  const F e = to_float(sub(sar<23>(offset), select(small, splat(25), splat(0))));
-  const F f = sub(from_bits(mantissa), splat(1.0f));
-  const F f2 = mul(f, f);
-  F r = mul(mul(f2, f), polynomial(f, c));
-  r = fma(e, splat(0x1.7f7d1cp-20f), r);
-  r = fma(splat(-0.5f), f2, r);
-  r = add(f, r);
-  r = fma(e, splat(0x1.62e4p-1f), r);
+  return {to_float(sub(sar<23>(offset), select(small, splat(25), splat(0)))), sub(from_bits(mantissa), splat(1.0f))};
+}
+// f^3 P(f) of log(1 + f) = f - f^2/2 + f^3 P(f).
+PTO_WSP_INLINE F log_tail(F f) {
+  static constexpr float c[] = {0x1.555548p-2f,  -0x1.000006p-2f, 0x1.99a476p-3f,  -0x1.555c46p-3f, 0x1.233ba8p-3f,
+                                -0x1.fc2886p-4f, 0x1.e6bf3ap-4f,  -0x1.de02bep-4f, 0x1.147610p-4f};
+  return mul(mul(mul(f, f), f), polynomial(f, c));
+}
+// A logarithm of x, which is `r` where x is positive and finite.
+PTO_WSP_INLINE F log_of(F x, F r) {
   r = select(lt(x, splat(__builtin_inff())), r, x);  // +inf and NaN
   r = select(eq(x, splat(0.0f)), splat(-__builtin_inff()), r);
   return select(lt(x, splat(0.0f)), quiet_nan(), r);
+}
+
+// log x = e ln2 + log(1 + f).
+PTO_WSP_MATH F log(F x) {
+  const Split s = split(x);
+  F r = fma(s.exponent, splat(0x1.7f7d1cp-20f), log_tail(s.fraction));
+  r = fma(splat(-0.5f), mul(s.fraction, s.fraction), r);
+  r = add(s.fraction, r);
+  return log_of(x, fma(s.exponent, splat(0x1.62e4p-1f), r));
+}
+
+// log2 x = e + log(1 + f) / ln2, with log(1 + f) and 1 / ln2 in two parts.
+PTO_WSP_MATH F log2(F x) {
+  const Split s = split(x);
+  const F f = s.fraction, half_square = mul(splat(0.5f), mul(f, f));
+  const F rest = log_tail(f);
+  const F high = from_bits(bit_and(bits(sub(f, half_square)), splat(-0x1000)));
+  const F low = add(sub(sub(f, high), half_square), rest);
+  const F r = fma(high, splat(0x1.1d94aep-14f), mul(low, splat(0x1.715476p+0f)));
+  return log_of(x, add(fma(high, splat(0x1.715p+0f), r), s.exponent));
 }
 
 PTO_WSP_MATH F rsqrt(F x) { return div(splat(1.0f), sqrt(x)); }

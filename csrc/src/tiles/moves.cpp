@@ -149,6 +149,18 @@ template <int size> struct Scatter {
   }
 };
 
+// Sources: the tile, the one element that stands beside what is valid of it.
+template <int size> struct FillPad {
+  static void run(const OpArgs& a) {
+    for (std::int32_t r = 0; r < a.rows; ++r) {
+      std::byte* d = a.dst + r * a.dst_rs;
+      const std::int32_t valid = r < a.outer ? a.inner : 0;
+      if (valid > 0) std::memcpy(d, a.src[0] + r * a.src_rs[0], static_cast<std::size_t>(valid) * size);
+      for (std::int32_t c = valid; c < a.cols; ++c) move_element<size>(d + c * std::ptrdiff_t{size}, a.src[1]);
+    }
+  }
+};
+
 void bincount(const OpArgs& a) {
   std::memset(a.dst, 0, static_cast<std::size_t>(a.cols) * 4);
   OpArgs checked = a;
@@ -174,6 +186,7 @@ OpFn find_move(Op op, DType src, DType dst) noexcept {
     case Op::interleave: return by_size<Interleave>(src);
     case Op::gather: return by_size<Gather>(src);
     case Op::scatter: return by_size<Scatter>(src);
+    case Op::fill_pad: return by_size<FillPad>(src);
     case Op::bincount: return src == DType::i32 ? bincount : nullptr;
     default: return nullptr;
   }

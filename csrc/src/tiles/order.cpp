@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <limits>
+#include <numeric>
+#include <type_traits>
 
 #include "levels.hpp"
 
@@ -38,15 +41,70 @@ template <int size, Key infinity> struct FloatKey {
 using F32Key = FloatKey<4, 0x7f800000u>;
 using F16Key = FloatKey<2, 0x7c000000u>;
 using BF16Key = FloatKey<2, 0x7f800000u>;
-struct I32Key {
-  static constexpr int element = 4;
+// Integers of at most four bytes.
+template <class E> struct IntegerKey {
+  static constexpr int element = sizeof(E);
   static Key of(const std::byte* p) noexcept {
-    Key b = 0;
-    std::memcpy(&b, p, 4);
-    return b ^ 0x80000000u;
+    E x;
+    std::memcpy(&x, p, sizeof x);
+    return static_cast<Key>(static_cast<std::int64_t>(x) - std::numeric_limits<E>::min());
   }
   static Key reversed(const std::byte* p) noexcept { return ~of(p); }
 };
+
+// Elements of eight bytes: i64, u64, f64.
+using WideKey = std::uint64_t;
+template <class E> WideKey wide_key(const std::byte* p) noexcept {
+  WideKey b = 0;
+  std::memcpy(&b, p, 8);
+  constexpr WideKey sign = WideKey{1} << 63;
+  if constexpr (std::is_unsigned_v<E>) return b;
+  if constexpr (std::is_integral_v<E>) return b ^ sign;
+  const WideKey magnitude = b & ~sign;
+  if (magnitude > 0x7ff0000000000000u) return ~WideKey{0};
+  return magnitude ^ sign ^ (magnitude == 0 ? 0 : WideKey{0} - (b >> 63));
+}
+template <class E> WideKey wide_reversed(const std::byte* p) noexcept {
+  const WideKey k = wide_key<E>(p);
+  return std::is_floating_point_v<E> && k == ~WideKey{0} ? k : ~k;
+}
+
+template <WideKey (*key)(const std::byte*) noexcept> void wide_arg_best(const OpArgs& a) {
+  for (std::int32_t r = 0; r < a.rows; ++r) {
+    const std::byte* s = a.src[0] + r * a.src_rs[0];
+    std::int32_t at = 0;
+    for (std::int32_t c = 1; c < a.inner; ++c)
+      if (key(s + c * std::ptrdiff_t{8}) > key(s + at * std::ptrdiff_t{8})) at = c;
+    std::memcpy(a.dst + r * a.dst_rs, &at, 4);
+  }
+}
+
+template <class E> void wide_topk_indices(const OpArgs& a) {
+  auto* order = reinterpret_cast<std::int32_t*>(a.work);
+  const std::int32_t k = std::min(a.cols, a.inner);
+  for (std::int32_t r = 0; r < a.rows; ++r) {
+    const std::byte* s = a.src[0] + r * a.src_rs[0];
+    const auto before = [s](std::int32_t x, std::int32_t y) {
+      const WideKey p = wide_key<E>(s + x * std::ptrdiff_t{8}), q = wide_key<E>(s + y * std::ptrdiff_t{8});
+      return p > q || (p == q && x < y);
+    };
+    std::iota(order, order + a.inner, 0);
+    std::partial_sort(order, order + k, order + a.inner, before);
+    for (std::int32_t c = 0; c < a.cols; ++c) {
+      const std::int32_t column = c < k ? order[c] : -1;
+      std::memcpy(a.dst + r * a.dst_rs + c * std::ptrdiff_t{4}, &column, 4);
+    }
+  }
+}
+
+template <class E> OpFn wide_indices_of(Op op) noexcept {
+  switch (op) {
+    case Op::rowargmax: return wide_arg_best<wide_key<E>>;
+    case Op::rowargmin: return wide_arg_best<wide_reversed<E>>;
+    case Op::extract_topk_indices: return wide_topk_indices<E>;
+    default: return nullptr;
+  }
+}
 
 template <class K, Key (*key)(const std::byte*) noexcept> void arg_best(const OpArgs& a) {
   for (std::int32_t r = 0; r < a.rows; ++r) {
@@ -124,7 +182,7 @@ template <class K> void topk_indices(const OpArgs& a) {
 }
 
 // The elements that indices of extract_topk_indices name; -inf, of integers the smallest, where an index names none.
-template <int size, std::uint32_t lowest> void topk_values(const OpArgs& a) {
+template <int size, std::uint64_t lowest> void topk_values(const OpArgs& a) {
   for (std::int32_t r = 0; r < a.rows; ++r)
     for (std::int32_t c = 0; c < a.cols; ++c) {
       std::int32_t i = 0;
@@ -132,12 +190,9 @@ template <int size, std::uint32_t lowest> void topk_values(const OpArgs& a) {
       std::byte* d = a.dst + r * a.dst_rs + c * std::ptrdiff_t{size};
       if (i >= 0 && i < a.inner) {
         std::memcpy(d, a.src[0] + r * a.src_rs[0] + i * std::ptrdiff_t{size}, size);
-      } else if constexpr (size == 4) {
-        constexpr std::uint32_t x = lowest;
-        std::memcpy(d, &x, 4);
       } else {
-        constexpr auto x = static_cast<std::uint16_t>(lowest);
-        std::memcpy(d, &x, 2);
+        const std::uint64_t x = lowest;
+        std::memcpy(d, &x, size);  // its low bytes come first
       }
     }
 }
@@ -147,7 +202,15 @@ OpFn values_of(DType t) noexcept {
     case DType::f32: return topk_values<4, 0xff800000u>;
     case DType::f16: return topk_values<2, 0xfc00u>;
     case DType::bf16: return topk_values<2, 0xff80u>;
+    case DType::f64: return topk_values<8, 0xfff0000000000000u>;
+    case DType::i8: return topk_values<1, 0x80u>;
+    case DType::i16: return topk_values<2, 0x8000u>;
     case DType::i32: return topk_values<4, 0x80000000u>;
+    case DType::i64: return topk_values<8, 0x8000000000000000u>;
+    case DType::u8: return topk_values<1, 0>;
+    case DType::u16: return topk_values<2, 0>;
+    case DType::u32: return topk_values<4, 0>;
+    case DType::u64: return topk_values<8, 0>;
     default: return nullptr;
   }
 }
@@ -170,7 +233,15 @@ OpFn find_order(Op op, DType src, DType dst) noexcept {
     case DType::f32: return indices_of<F32Key>(op);
     case DType::f16: return indices_of<F16Key>(op);
     case DType::bf16: return indices_of<BF16Key>(op);
-    case DType::i32: return indices_of<I32Key>(op);
+    case DType::f64: return wide_indices_of<double>(op);
+    case DType::i8: return indices_of<IntegerKey<std::int8_t>>(op);
+    case DType::i16: return indices_of<IntegerKey<std::int16_t>>(op);
+    case DType::i32: return indices_of<IntegerKey<std::int32_t>>(op);
+    case DType::i64: return wide_indices_of<std::int64_t>(op);
+    case DType::u8: return indices_of<IntegerKey<std::uint8_t>>(op);
+    case DType::u16: return indices_of<IntegerKey<std::uint16_t>>(op);
+    case DType::u32: return indices_of<IntegerKey<std::uint32_t>>(op);
+    case DType::u64: return wide_indices_of<std::uint64_t>(op);
     default: return nullptr;
   }
 }

@@ -3,33 +3,19 @@
 // Integers wrap. A quotient by 0 is -1 (all ones), a remainder by 0 the dividend, and the smallest number by -1 itself, as in XLA.
 // A shift by less than 0 or by as many bits as there are or more leaves nothing but the sign of an arithmetic shift to the right.
 // f64 is computed in f64; reductions have the orders of tile_ops.hpp. fmod and rem of f16, bf16, f32 are exact but for the one
-// rounding of rem.
+// rounding of rem. Functions of f64 are those of the C library; what has no vectors in f16, bf16 and f32 is computed in f64 and rounded
+// once.
 
-#include <algorithm>
-#include <bit>
 #include <cmath>
 #include <concepts>
-#include <cstring>
 #include <limits>
 #include <type_traits>
 
 #include "levels.hpp"
-#include "pto_wsp/scalar.hpp"
+#include "plain.hpp"
 
 namespace pto_wsp::tiles {
 namespace {
-
-template <class E> E get(const std::byte* p) noexcept {
-  E x;
-  std::memcpy(&x, p, sizeof x);
-  return x;
-}
-template <class E> void put(std::byte* p, E x) noexcept { std::memcpy(p, &x, sizeof x); }
-
-template <class E> using Unsigned = std::make_unsigned_t<E>;
-// Of the two's complement of the type; wide enough that small types do not become signed ints on the way.
-template <std::integral E> E wrap(std::uint64_t x) noexcept { return static_cast<E>(static_cast<Unsigned<E>>(x)); }
-template <std::integral E> std::uint64_t bits(E x) noexcept { return static_cast<std::uint64_t>(x); }
 
 template <class E> constexpr int width = 8 * static_cast<int>(sizeof(E));
 
@@ -51,6 +37,18 @@ struct Ceil { static double of(double x) { return std::ceil(x); } };
 struct Rint { static double of(double x) { return std::nearbyint(x); } };
 struct Trunc { static double of(double x) { return std::trunc(x); } };
 struct Round { static double of(double x) { return std::round(x); } };
+struct Exp { static double of(double x) { return std::exp(x); } };
+struct Exp2 { static double of(double x) { return std::exp2(x); } };
+struct Expm1 { static double of(double x) { return std::expm1(x); } };
+struct Log { static double of(double x) { return std::log(x); } };
+struct Log2 { static double of(double x) { return std::log2(x); } };
+struct Log1p { static double of(double x) { return std::log1p(x); } };
+struct Rsqrt { static double of(double x) { return 1 / std::sqrt(x); } };
+struct Tanh { static double of(double x) { return std::tanh(x); } };
+struct Erf { static double of(double x) { return std::erf(x); } };
+struct Sin { static double of(double x) { return std::sin(x); } };
+struct Cos { static double of(double x) { return std::cos(x); } };
+struct Pow { static double of(double x, double y) { return std::pow(x, y); } };
 
 struct Add {
   template <std::integral E> static E of(E a, E b) { return wrap<E>(bits(a) + bits(b)); }
@@ -121,151 +119,6 @@ struct Le { template <class E> static bool of(E a, E b) { return a <= b; } };
 struct Gt { template <class E> static bool of(E a, E b) { return a > b; } };
 struct Ge { template <class E> static bool of(E a, E b) { return a >= b; } };
 
-// Conversions. Everything goes through 64 bits: f64, i64, u64 or a bool.
-
-enum class Rounding : std::uint8_t { nearest_even = 0, nearest_away = 1, down = 2, up = 3, to_zero = 4, odd = 5 };
-
-// To an integer in f64.
-double rounded(double x, Rounding how) {
-  switch (how) {
-    case Rounding::nearest_even: return std::nearbyint(x);
-    case Rounding::nearest_away: return std::round(x);
-    case Rounding::down: return std::floor(x);
-    case Rounding::up: return std::ceil(x);
-    case Rounding::to_zero: return std::trunc(x);
-    case Rounding::odd: {
-      const double t = std::trunc(x);
-      return t == x || std::fmod(t, 2) != 0 ? t : t + std::copysign(1.0, x);
-    }
-  }
-  return x;
-}
-
-double to_float(double x, DType to, Rounding how, bool saturate) {
-  double y = x;
-  if (how == Rounding::nearest_even) {
-    y = round_float(x, to);
-  } else if (x != 0 && std::isfinite(x) && to != DType::f64) {
-    int exponent = 0;
-    std::frexp(x, &exponent);
-    const int last = std::max(exponent - 1, smallest_exponent(to)) - significand_bits(to) + 1;  // of the last place
-    y = std::copysign(std::ldexp(rounded(std::ldexp(x, -last), how), last), x);
-    if (std::fabs(y) > largest_of(to)) y = round_float(y, to);
-  }
-  const bool beyond = !(std::fabs(y) <= largest_of(to)) && !std::isnan(x);
-  return saturate && beyond ? std::copysign(largest_of(to), x) : y;
-}
-
-struct Limits {
-  std::int64_t least;
-  std::uint64_t most;
-};
-Limits limits(DType t) {
-  const int n = 8 * static_cast<int>(size_of(t));
-  if (is_unsigned(t)) return {0, ~std::uint64_t{0} >> (64 - n)};
-  return {std::numeric_limits<std::int64_t>::min() >> (64 - n), ~std::uint64_t{0} >> (65 - n)};
-}
-
-// A float to the 64 bits of an integer. What does not fit is the nearest that does, or without `saturate` that of 64 bits, which
-// then wraps.
-std::uint64_t to_integer(double x, DType to, Rounding how, bool saturate) {
-  if (std::isnan(x)) return 0;
-  const double y = rounded(x, how);
-  const Limits l = limits(saturate ? to : scalar_of(to));
-  if (y <= static_cast<double>(l.least)) return static_cast<std::uint64_t>(l.least);
-  if (y >= static_cast<double>(l.most)) return l.most;  // of 64 bits the bound is rounded up, which is beyond
-  return is_unsigned(to) ? static_cast<std::uint64_t>(y) : static_cast<std::uint64_t>(static_cast<std::int64_t>(y));
-}
-
-std::uint64_t clamped(std::uint64_t v, bool negative, DType to) {
-  const Limits l = limits(to);
-  if (negative) return static_cast<std::int64_t>(v) < l.least ? static_cast<std::uint64_t>(l.least) : v;
-  return v > l.most ? l.most : v;
-}
-
-std::uint64_t converted(std::uint64_t v, DType from, DType to, Rounding how, bool saturate) {
-  const DType kind = scalar_of(from);
-  if (to == DType::boolean) return kind == DType::f64 ? std::bit_cast<double>(v) != 0 : v != 0;
-  if (kind == DType::f64) {
-    const double x = std::bit_cast<double>(v);
-    return is_float(to) ? std::bit_cast<std::uint64_t>(to_float(x, to, how, saturate)) : to_integer(x, to, how, saturate);
-  }
-  const bool negative = kind == DType::i64 && static_cast<std::int64_t>(v) < 0;
-  if (!is_float(to)) return saturate ? clamped(v, negative, to) : v;
-  std::uint64_t out = 0;
-  to_scalar(v, kind == DType::boolean ? DType::u64 : kind, to, out);
-  const double y = std::bit_cast<double>(out);
-  if (std::fabs(y) <= largest_of(to)) return out;
-  return std::bit_cast<std::uint64_t>(saturate ? std::copysign(largest_of(to), negative ? -1.0 : 1.0) : round_float(y, to));
-}
-
-template <DType from, DType to> void cast(const OpArgs& a, Rounding how, bool saturate) {
-  constexpr auto in = static_cast<std::ptrdiff_t>(size_of(from)), out = static_cast<std::ptrdiff_t>(size_of(to));
-  const std::ptrdiff_t next = (a.bcast & 1) != 0 ? 0 : in;
-  for (std::int32_t r = 0; r < a.rows; ++r) {
-    const std::byte* s = a.src[0] + r * a.src_rs[0];
-    std::byte* d = a.dst + r * a.dst_rs;
-    for (std::int32_t c = 0; c < a.cols; ++c, s += next, d += out) store_scalar(converted(load_scalar(s, from), from, to, how, saturate), to, d);
-  }
-}
-// Without more said floats are rounded to nearest even, and to integers towards zero and to the nearest that fits; integers wrap.
-template <DType from, DType to> void plain_cast(const OpArgs& a) {
-  cast<from, to>(a, is_float(from) && !is_float(to) ? Rounding::to_zero : Rounding::nearest_even, is_float(from) && !is_float(to));
-}
-template <DType from, DType to> void exact_cast(const OpArgs& a) { cast<from, to>(a, static_cast<Rounding>(a.imm & 7), (a.imm & 8) != 0); }
-
-template <DType from> OpFn cast_from(Op op, DType to) {
-  switch (to) {
-#define PTO_WSP_CAST(t) \
-  case DType::t: return op == Op::cast ? plain_cast<from, DType::t> : exact_cast<from, DType::t>
-    PTO_WSP_CAST(f32);
-    PTO_WSP_CAST(f16);
-    PTO_WSP_CAST(bf16);
-    PTO_WSP_CAST(i32);
-    PTO_WSP_CAST(boolean);
-    PTO_WSP_CAST(i64);
-    PTO_WSP_CAST(u64);
-    PTO_WSP_CAST(f64);
-    PTO_WSP_CAST(i8);
-    PTO_WSP_CAST(i16);
-    PTO_WSP_CAST(u8);
-    PTO_WSP_CAST(u16);
-    PTO_WSP_CAST(u32);
-    PTO_WSP_CAST(f8e4m3);
-    PTO_WSP_CAST(f8e5m2);
-#undef PTO_WSP_CAST
-  }
-  return nullptr;
-}
-
-// Types whose casts among themselves have vectors.
-bool has_vectors(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16 || t == DType::i32 || t == DType::boolean; }
-
-OpFn cast_of(Op op, DType src, DType dst) {
-  if (op == Op::cast && (src == dst || (has_vectors(src) && has_vectors(dst)))) return nullptr;
-  switch (src) {
-#define PTO_WSP_CAST(t) \
-  case DType::t: return cast_from<DType::t>(op, dst)
-    PTO_WSP_CAST(f32);
-    PTO_WSP_CAST(f16);
-    PTO_WSP_CAST(bf16);
-    PTO_WSP_CAST(i32);
-    PTO_WSP_CAST(boolean);
-    PTO_WSP_CAST(i64);
-    PTO_WSP_CAST(u64);
-    PTO_WSP_CAST(f64);
-    PTO_WSP_CAST(i8);
-    PTO_WSP_CAST(i16);
-    PTO_WSP_CAST(u8);
-    PTO_WSP_CAST(u16);
-    PTO_WSP_CAST(u32);
-    PTO_WSP_CAST(f8e4m3);
-    PTO_WSP_CAST(f8e5m2);
-#undef PTO_WSP_CAST
-  }
-  return nullptr;
-}
-
 // Products: i8 and u8 into i32, which wraps; f64 in the orders of tile_ops.hpp.
 
 template <class E, class C> void matmul(const OpArgs& a) {
@@ -301,48 +154,6 @@ OpFn matmul_of(DType src, DType dst) {
   if (src == DType::f64 && dst == DType::f64) return matmul<double, double>;
   if (dst != DType::i32) return nullptr;
   return src == DType::i8 ? matmul<std::int8_t, std::int32_t> : src == DType::u8 ? matmul<std::uint8_t, std::int32_t> : nullptr;
-}
-
-// An operand's element (r, c) for c = 0, and how far the next one is.
-template <class E> std::ptrdiff_t step(const OpArgs& a, int i) { return ((a.bcast >> i) & 1) != 0 ? 0 : static_cast<std::ptrdiff_t>(sizeof(E)); }
-
-template <class E, class Fn> void map1(const OpArgs& a) {
-  const std::ptrdiff_t next = step<E>(a, 0);
-  for (std::int32_t r = 0; r < a.rows; ++r) {
-    const std::byte* s = a.src[0] + r * a.src_rs[0];
-    std::byte* d = a.dst + r * a.dst_rs;
-    for (std::int32_t c = 0; c < a.cols; ++c, d += sizeof(E), s += next) put<E>(d, Fn::of(get<E>(s)));
-  }
-}
-
-template <class E, class D, class Fn> void map2(const OpArgs& a) {
-  const std::ptrdiff_t next0 = step<E>(a, 0), next1 = step<E>(a, 1);
-  for (std::int32_t r = 0; r < a.rows; ++r) {
-    const std::byte *x = a.src[0] + r * a.src_rs[0], *y = a.src[1] + r * a.src_rs[1];
-    std::byte* d = a.dst + r * a.dst_rs;
-    for (std::int32_t c = 0; c < a.cols; ++c, d += sizeof(D), x += next0, y += next1) put<D>(d, static_cast<D>(Fn::of(get<E>(x), get<E>(y))));
-  }
-}
-
-// A function of f64 on floats of another type, rounded once.
-template <DType t, class Fn> void widened1(const OpArgs& a) {
-  const auto size = static_cast<std::ptrdiff_t>(size_of(t));
-  const std::ptrdiff_t next = (a.bcast & 1) != 0 ? 0 : size;
-  for (std::int32_t r = 0; r < a.rows; ++r)
-    for (std::int32_t c = 0; c < a.cols; ++c) {
-      const double x = std::bit_cast<double>(load_scalar(a.src[0] + r * a.src_rs[0] + c * next, t));
-      store_scalar(std::bit_cast<std::uint64_t>(round_float(Fn::of(x), t)), t, a.dst + r * a.dst_rs + c * size);
-    }
-}
-template <DType t, class Fn> void widened2(const OpArgs& a) {
-  const auto size = static_cast<std::ptrdiff_t>(size_of(t));
-  const std::ptrdiff_t next0 = (a.bcast & 1) != 0 ? 0 : size, next1 = (a.bcast & 2) != 0 ? 0 : size;
-  for (std::int32_t r = 0; r < a.rows; ++r)
-    for (std::int32_t c = 0; c < a.cols; ++c) {
-      const double x = std::bit_cast<double>(load_scalar(a.src[0] + r * a.src_rs[0] + c * next0, t));
-      const double y = std::bit_cast<double>(load_scalar(a.src[1] + r * a.src_rs[1] + c * next1, t));
-      store_scalar(std::bit_cast<std::uint64_t>(round_float(Fn::of(x, y), t)), t, a.dst + r * a.dst_rs + c * size);
-    }
 }
 
 template <class E> void select(const OpArgs& a) {
@@ -490,6 +301,18 @@ OpFn f64_of(Op op, DType src, DType dst) {
     case Op::rint: return map1<E, Rint>;
     case Op::trunc: return map1<E, Trunc>;
     case Op::round: return map1<E, Round>;
+    case Op::exp: return map1<E, Exp>;
+    case Op::exp2: return map1<E, Exp2>;
+    case Op::expm1: return map1<E, Expm1>;
+    case Op::log: return map1<E, Log>;
+    case Op::log2: return map1<E, Log2>;
+    case Op::log1p: return map1<E, Log1p>;
+    case Op::rsqrt: return map1<E, Rsqrt>;
+    case Op::tanh: return map1<E, Tanh>;
+    case Op::erf: return map1<E, Erf>;
+    case Op::sin: return map1<E, Sin>;
+    case Op::cos: return map1<E, Cos>;
+    case Op::pow: return map2<E, E, Pow>;
     case Op::add: return map2<E, E, Add>;
     case Op::sub: return map2<E, E, Sub>;
     case Op::mul: return map2<E, E, Mul>;
@@ -526,6 +349,9 @@ OpFn i32_of(Op op, DType src, DType dst) {
 template <DType t> OpFn narrow_float_of(Op op) {
   switch (op) {
     case Op::round: return widened1<t, Round>;
+    case Op::expm1: return widened1<t, Expm1>;
+    case Op::log1p: return widened1<t, Log1p>;
+    case Op::pow: return widened2<t, Pow>;
     case Op::fmod: return widened2<t, Fmod>;
     case Op::rem: return widened2<t, Rem>;
     default: return nullptr;
@@ -535,7 +361,6 @@ template <DType t> OpFn narrow_float_of(Op op) {
 }  // namespace
 
 OpFn find_plain(Op op, DType src, DType dst) noexcept {
-  if (op == Op::cast || op == Op::cast_as) return cast_of(op, src, dst);
   if (op == Op::matmul) return matmul_of(src, dst);
   switch (src) {
     case DType::i8: return integer_of<std::int8_t>(op, src, dst);
