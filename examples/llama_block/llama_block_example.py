@@ -5,8 +5,8 @@ fewer heads of keys than of queries (each of them serves a group), projects back
 through SwiGLU and adds. What lies between is made by `empty` and lives in memory that the run reuses: `program.stats` has its
 size. The blocks are a loop in Python, over weights that are stacked in one tensor each.
 
-Tiles of the sequence attend to as many keys as they can see: the kernel's shapes, and with them its cost, are known while
-tracing. Lengths need not be multiples of the tile.
+Attention is one kernel for each tile of queries, which loops over the keys that it can see with a running maximum, sum and
+weighted sum of values (Dao et al., FlashAttention, 2022). Lengths need not be multiples of the tile.
 """
 
 import math
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp import DispatchPolicy, DType, In, Out, P, Tensor, empty, kernel, pto, workload
-from pto_wsp.tools.bounds import Array, Estimate, U, compare
+from pto_wsp import DispatchPolicy, DType, In, Out, P, Scalar, Tensor, Value, empty, kernel, pto, workload
+from pto_wsp.tools.bounds import EXP, Array, Estimate, U, compare
 from pto_wsp.tools.report import Result, check_sizes, command_line, jitted, measured
 
 LAYERS, SEQ, HIDDEN, HEADS, KV_HEADS, DIM, FFN = 2, 512, 1024, 16, 4, 64, 2816
 TILE, WIDTH = 64, 256  # rows of a task, columns of a task's product
 EPS, BASE = 1e-5, 10_000.0
-CYCLES = 7_001_108  # a quarter of what all tasks cost: the four lanes have the same work, and no lane waits
+CYCLES = 7_100_852  # a quarter of what all tasks cost: the four lanes have the same work, and no lane waits
 
 
 @kernel
@@ -46,12 +46,31 @@ def project_and_rotate(x: In[Tensor], w: In[Tensor], cos: In[Tensor], sin: In[Te
 
 
 @kernel
-def attend(q: In[Tensor], k: In[Tensor], v: In[Tensor], out: Out[Tensor]):
-    """q [n, dim]: the last n of the m positions of k and v [m, dim]."""
-    s = pto.matmul(q, k, transpose_b=True) * (1 / math.sqrt(q.shape[1]))
-    before = k.shape[0] - q.shape[0]
-    seen = pto.iota(s.shape, axis=0) + before >= pto.iota(s.shape, axis=1)
-    pto.store(out, pto.matmul(pto.softmax(pto.where(seen, s, -math.inf)), v))
+def attend(
+    q: In[Tensor],
+    k: In[Tensor[None, None, DType.F32]],
+    v: In[Tensor[None, None, DType.F32]],
+    tile: Scalar[DType.I32],
+    out: Out[Tensor],
+):
+    """q, out [TILE, dim]: the queries from position tile * TILE on; k, v [seq, dim]."""
+    dim = q.shape[1]
+    query = q * (1 / math.sqrt(dim))
+
+    def step(j: Value, carry: tuple[Value, Value, Value], mask: Any = None) -> tuple[Value, Value, Value]:
+        peak, total, acc = carry
+        keys, values = (pto.load(x, (j * TILE, 0), (TILE, dim)) for x in (k, v))
+        s = pto.matmul(query, keys, transpose_b=True)
+        s = s if mask is None else pto.where(mask, s, -math.inf)
+        new_peak = pto.maximum(peak, pto.rowmax(s))
+        p, shrink = pto.exp(s - new_peak), pto.exp(peak - new_peak)
+        return new_peak, total * shrink + pto.rowsum(p), pto.matmul(p, values, acc=acc * shrink)
+
+    nothing = pto.full((TILE, 1), -math.inf), pto.full((TILE, 1), 0.0), pto.full((TILE, dim), 0.0)
+    before = pto.fori_loop(0, tile, step, nothing)
+    seen = pto.iota((TILE, TILE), axis=0) >= pto.iota((TILE, TILE), axis=1)
+    _, total, acc = step(tile, before, seen)
+    pto.store(out, acc / total)
 
 
 @kernel
@@ -94,16 +113,9 @@ def attention(x, cos, sin, wq, wk, wv):
             project_and_rotate[h, i](x=x[i], w=columns, cos=cos[i], sin=sin[i], out=to[h, i])
     for h, i in P(kv_heads, x.tiles(TILE)):
         project[h, i](x=x[i], w=wv[:, h * dim : (h + 1) * dim], out=v[h, i])
-    for start in range(0, seq, TILE):
-        stop = min(start + TILE, seq)
-        for g, h in P(kv_heads, heads // kv_heads):
-            head = g * (heads // kv_heads) + h
-            attend[head](
-                q=q[head, start:stop],
-                k=k[g, :stop],
-                v=v[g, :stop],
-                out=y[start:stop, head * dim : (head + 1) * dim],
-            )
+    for i, h in P(x.tiles(TILE), heads):  # lanes take heads in turn: all tiles of one cost the same
+        g = h // (heads // kv_heads)
+        attend[h, i](q=q[h, i], k=k[g], v=v[g], tile=i, out=y[i, h * dim : (h + 1) * dim])
     return y
 
 
@@ -154,10 +166,16 @@ def accumulated(x: Estimate, w: Array, residual: Estimate) -> Estimate:
 
 
 def attention_estimate(q: Estimate, k: Estimate, v: Estimate) -> Estimate:
-    """One head, [seq, dim] each. A score that is not seen is below all others by more than any error."""
+    """One head, [seq, dim] each."""
     s = (q @ k.transposed()).scaled(1 / math.sqrt(q.value.shape[1]))
     seen = np.tri(len(s.value), dtype=bool)
-    return Estimate(np.where(seen, s.value, -1e4), np.where(seen, s.variance, 0)).softmax() @ v
+    below = np.where(seen, s.value, -np.inf).max(axis=1, keepdims=True) - s.value
+    # The weight of a key is exp(s - peak at its tile), times exp(peak - new peak) for each later tile: the distances add up to
+    # `below`, each is rounded once, and each tile costs an exponential and a product.
+    tiles = -(-len(s.value) // TILE)
+    p = np.where(seen, np.exp(-np.where(seen, below, 0)), 0)
+    weight = Estimate(p, p**2 * (s.variance + U**2 * (below**2 + (1 + tiles) * (EXP**2 + 1))))
+    return (weight @ v) / weight.rowsum()
 
 
 def block_estimate(x: Estimate, cos: Array, sin: Array, *weights: Array) -> Estimate:
