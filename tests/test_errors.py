@@ -201,7 +201,7 @@ def _() -> None:
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    pto.sort32  # noqa: B018 # <-- PTO001
+    pto.shuffle  # noqa: B018 # <-- PTO001
 
 
 @mistake("PTO001", UnsupportedError)

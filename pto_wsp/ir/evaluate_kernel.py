@@ -27,6 +27,7 @@ from pto_wsp.ir.core import (
     RegionType,
     ScalarType,
     TileType,
+    Type,
     Typed,
     Var,
     operand_type,
@@ -180,7 +181,7 @@ class Numbers:
         typed = prim.type(dict(eqn.params), *map(operand_type, eqn.ins))
         assert isinstance(typed, Typed)
         self._check(eqn, typed)
-        ins = [np.asarray(x) for x in numbers]
+        ins = [_array(x, t) for x, t in zip(numbers, map(operand_type, eqn.ins), strict=True)]
         if not isinstance(typed.type, TileType) or eqn.prim in _MOVES:
             result = prim.reference(self._params(eqn), *ins)
             if eqn.outs:
@@ -235,6 +236,11 @@ def _not_there(eqn: Eqn, n: int, size: int) -> PtoError:
 
 
 _MOVES = ("load_part", "restrict")  # of tiles: they compute nothing that would be rounded
+
+
+def _array(x: Any, t: Type) -> Array:
+    """x as an array; u64 stays u64, which numpy would not find out of a small number."""
+    return np.asarray(x, np.uint64) if t == ScalarType(DType.U64) else np.asarray(x)
 
 
 def _as_scalar(t: ScalarType, x: Any) -> Any:

@@ -6,10 +6,11 @@ import difflib
 from typing import NoReturn
 
 from pto_wsp.errors import UnsupportedNameError, here
-from pto_wsp.ops.activation import gelu, relu, sigmoid, silu
+from pto_wsp.ops.activation import gelu, lrelu, prelu, relu, sigmoid, silu
 from pto_wsp.ops.arithmetic import (
     abs,
     add,
+    clamp,
     div,
     floordiv,
     fma,
@@ -24,7 +25,23 @@ from pto_wsp.ops.arithmetic import (
     sub,
 )
 from pto_wsp.ops.bits import bit_and, bit_not, bit_or, bit_xor, logical_xor, shl, shr
-from pto_wsp.ops.broadcasting import broadcast, coladd, coldiv, colmul, colsub, rowadd, rowdiv, rowmul, rowsub
+from pto_wsp.ops.broadcasting import (
+    broadcast,
+    coladd,
+    coldiv,
+    colexpdif,
+    colmaximum,
+    colminimum,
+    colmul,
+    colsub,
+    rowadd,
+    rowdiv,
+    rowexpdif,
+    rowmaximum,
+    rowminimum,
+    rowmul,
+    rowsub,
+)
 from pto_wsp.ops.comparison import eq, ge, gt, le, logical_and, logical_not, logical_or, lt, ne, where
 from pto_wsp.ops.control import cond, fori_loop
 from pto_wsp.ops.conversion import cast
@@ -65,11 +82,31 @@ from pto_wsp.ops.ordering import (
 from pto_wsp.ops.padding import fill_pad
 from pto_wsp.ops.parts import debug_print, item, restrict, valid_shape
 from pto_wsp.ops.product import matmul
-from pto_wsp.ops.reduction import colmax, colmean, colmin, colprod, colsum, rowmax, rowmean, rowmin, rowprod, rowsum
+from pto_wsp.ops.quantization import dequantize, quantize
+from pto_wsp.ops.random import random_bits
+from pto_wsp.ops.reduction import (
+    colall,
+    colany,
+    colmax,
+    colmean,
+    colmin,
+    colprod,
+    colsum,
+    rowall,
+    rowany,
+    rowmax,
+    rowmean,
+    rowmin,
+    rowprod,
+    rowsum,
+)
+from pto_wsp.ops.sorting import argsort, merge_sort, sort, sort32
+from pto_wsp.ops.triangles import tri, tril, triu
 
 __all__ = [
     "abs",
     "add",
+    "argsort",
     "bincount",
     "bit_and",
     "bit_not",
@@ -78,13 +115,19 @@ __all__ = [
     "broadcast",
     "cast",
     "ceil",
+    "clamp",
     "coladd",
+    "colall",
+    "colany",
     "colargmax",
     "colargmin",
     "coldiv",
+    "colexpdif",
     "colmax",
+    "colmaximum",
     "colmean",
     "colmin",
+    "colminimum",
     "colmul",
     "colprod",
     "colsub",
@@ -95,6 +138,7 @@ __all__ = [
     "cos",
     "cumsum",
     "debug_print",
+    "dequantize",
     "div",
     "eq",
     "erf",
@@ -127,17 +171,22 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "lrelu",
     "lt",
     "matmul",
     "max",
     "maximum",
+    "merge_sort",
     "min",
     "minimum",
     "mul",
     "ne",
     "neg",
     "pow",
+    "prelu",
     "put",
+    "quantize",
+    "random_bits",
     "reciprocal",
     "relu",
     "rem",
@@ -147,12 +196,17 @@ __all__ = [
     "rmsnorm",
     "round",
     "rowadd",
+    "rowall",
+    "rowany",
     "rowargmax",
     "rowargmin",
     "rowdiv",
+    "rowexpdif",
     "rowmax",
+    "rowmaximum",
     "rowmean",
     "rowmin",
+    "rowminimum",
     "rowmul",
     "rowprod",
     "rowsub",
@@ -168,6 +222,8 @@ __all__ = [
     "slice_even",
     "slice_odd",
     "softmax",
+    "sort",
+    "sort32",
     "sqrt",
     "store",
     "sub",
@@ -175,6 +231,9 @@ __all__ = [
     "tanh",
     "topk",
     "transpose",
+    "tri",
+    "tril",
+    "triu",
     "trunc",
     "valid_shape",
     "where",

@@ -1,6 +1,6 @@
 """Activations.
 
-They are compositions: on f16 and bf16 they compute in f32 and round once at the end.
+sigmoid, silu and gelu are compositions: on f16 and bf16 they compute in f32 and round once at the end.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import DType, Primitive, Type, Typed
 from pto_wsp.ops.arithmetic import add, div, maximum, mul, neg
+from pto_wsp.ops.comparison import gt, where
 from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.functions import erf, exp, reciprocal, tanh
+from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.rules import FLOATS, NUMBERS, need_dtype, need_tile
 from pto_wsp.ops.value import Operand, Value, bind
 
@@ -81,6 +83,27 @@ def _(params: dict[str, Any], x: Type) -> Typed:
 @relu_p.def_expand
 def _(x: Value) -> Value:
     return maximum(x, 0)
+
+
+def lrelu(x: Value, slope: Operand) -> Value:
+    """x where it is positive, else x * slope; NaN of NaN.
+
+    [m, n], number -> [m, n]; numbers; TLRELU; one rounding
+    """
+    return _leaky("lrelu", x, slope)
+
+
+def prelu(x: Value, slope: Value) -> Value:
+    """x where it is positive, else x * slope, a tile of slopes: of each element, or [m, 1] or [1, n].
+
+    [m, n], [m, n] -> [m, n]; numbers; TPRELU; one rounding
+    """
+    return _leaky("prelu", x, need_value("prelu", slope))
+
+
+def _leaky(what: str, x: Value, slope: Operand) -> Value:
+    need_dtype(what, need_value(what, x).dtype, NUMBERS, here())
+    return where(gt(x, 0), x, mul(x, slope))
 
 
 def gelu(x: Operand, *, approximate: str = "none") -> Value:

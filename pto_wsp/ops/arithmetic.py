@@ -155,6 +155,15 @@ def minimum(a: Operand, b: Operand) -> Any:
     return bind("minimum", a, b)
 
 
+def clamp(x: Operand, lo: Operand, hi: Operand) -> Value:
+    """x where it lies between lo and hi, else the nearer of them: min(max(x, lo), hi), which is hi where lo is above it; NaN where
+    one is NaN.
+
+    [m, n], [m, n], [m, n] -> [m, n]; numbers; TMAX, TMAXS, TMIN, TMINS; exact
+    """
+    return minimum(maximum(x, lo), hi)
+
+
 def fma(a: Operand, b: Operand, c: Operand) -> Value:
     """a * b + c, fused in f32, of f64 in f64.
 

@@ -14,7 +14,8 @@ from pto_wsp.arch import Arch
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ops.arithmetic import add, div, mul, sub
+from pto_wsp.ops.arithmetic import add, div, maximum, minimum, mul, sub
+from pto_wsp.ops.functions import exp
 from pto_wsp.ops.memory import check_shape, need_value
 from pto_wsp.ops.rules import need_tile
 from pto_wsp.ops.value import Value, bind
@@ -73,6 +74,33 @@ def rowdiv(x: Value, v: Value) -> Value:
     return div(x, v)
 
 
+def rowmaximum(x: Value, v: Value) -> Value:
+    """The larger of x and v, with one number of v for each row; NaN where one is NaN.
+
+    [m, n], [m, 1] -> [m, n]; numbers; TROWEXPANDMAX; exact
+    """
+    _vector("rowmaximum", x, v, 1)
+    return maximum(x, v)
+
+
+def rowminimum(x: Value, v: Value) -> Value:
+    """The smaller of x and v, with one number of v for each row; NaN where one is NaN.
+
+    [m, n], [m, 1] -> [m, n]; numbers; TROWEXPANDMIN; exact
+    """
+    _vector("rowminimum", x, v, 1)
+    return minimum(x, v)
+
+
+def rowexpdif(x: Value, v: Value) -> Value:
+    """exp(x - v), with one number of v for each row. The difference is rounded to the dtype.
+
+    [m, n], [m, 1] -> [m, n]; floats f64; TROWEXPANDEXPDIF; as sub and then exp
+    """
+    _vector("rowexpdif", x, v, 1)
+    return exp(sub(x, v))
+
+
 def coladd(x: Value, v: Value) -> Value:
     """x + v, with one number of v for each column.
 
@@ -107,6 +135,33 @@ def coldiv(x: Value, v: Value) -> Value:
     """
     _vector("coldiv", x, v, 0)
     return div(x, v)
+
+
+def colmaximum(x: Value, v: Value) -> Value:
+    """The larger of x and v, with one number of v for each column; NaN where one is NaN.
+
+    [m, n], [1, n] -> [m, n]; numbers; TCOLEXPANDMAX; exact
+    """
+    _vector("colmaximum", x, v, 0)
+    return maximum(x, v)
+
+
+def colminimum(x: Value, v: Value) -> Value:
+    """The smaller of x and v, with one number of v for each column; NaN where one is NaN.
+
+    [m, n], [1, n] -> [m, n]; numbers; TCOLEXPANDMIN; exact
+    """
+    _vector("colminimum", x, v, 0)
+    return minimum(x, v)
+
+
+def colexpdif(x: Value, v: Value) -> Value:
+    """exp(x - v), with one number of v for each column. The difference is rounded to the dtype.
+
+    [m, n], [1, n] -> [m, n]; floats f64; TCOLEXPANDEXPDIF; as sub and then exp
+    """
+    _vector("colexpdif", x, v, 0)
+    return exp(sub(x, v))
 
 
 def broadcast(x: Value, shape: Sequence[int]) -> Value:

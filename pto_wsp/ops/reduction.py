@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.arch import Arch
+from pto_wsp.errors import here
 from pto_wsp.ir.core import DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.arithmetic import div
+from pto_wsp.ops.comparison import eq
 from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.elementwise import quiet, wide
+from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.rules import FLOATS, NUMBERS, need_dtype, need_tile
 from pto_wsp.ops.value import Operand, Value, bind
 
@@ -200,3 +203,41 @@ def colmean(x: Operand) -> Value:
     [m, n] -> [1, n]; f32 f16 bf16; TCOLSUM, TDIVS; as colsum, and one rounding
     """
     return bind("colmean", x)
+
+
+def _of_bool(what: str, reduction: str, x: Operand) -> Value:
+    value = need_value(what, x)
+    need_dtype(what, value.dtype, (DType.BOOL,), here())
+    return eq(bind(reduction, cast(value, DType.U8)), 1)
+
+
+def rowany(x: Operand) -> Value:
+    """Whether one element of each row is true.
+
+    [m, n] -> [m, 1]; bool; TCVT, TROWMAX, TCMPS; exact
+    """
+    return _of_bool("rowany", "rowmax", x)
+
+
+def rowall(x: Operand) -> Value:
+    """Whether all elements of each row are true.
+
+    [m, n] -> [m, 1]; bool; TCVT, TROWMIN, TCMPS; exact
+    """
+    return _of_bool("rowall", "rowmin", x)
+
+
+def colany(x: Operand) -> Value:
+    """Whether one element of each column is true.
+
+    [m, n] -> [1, n]; bool; TCVT, TCOLMAX, TCMPS; exact
+    """
+    return _of_bool("colany", "colmax", x)
+
+
+def colall(x: Operand) -> Value:
+    """Whether all elements of each column are true.
+
+    [m, n] -> [1, n]; bool; TCVT, TCOLMIN, TCMPS; exact
+    """
+    return _of_bool("colall", "colmin", x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pto_wsp.errors import TypeCheckError
+from pto_wsp.errors import Location, TypeCheckError
 from pto_wsp.ir.core import Check, Dim, DType, ScalarType, TileType, Type
 
 FLOATS = (DType.F32, DType.F16, DType.BF16)
@@ -32,12 +32,14 @@ def need_tile(what: str, t: Type) -> TileType:
     return t
 
 
-def need_dtype(what: str, dtype: DType, allowed: Sequence[DType]) -> None:
+def need_dtype(what: str, dtype: DType, allowed: Sequence[DType], loc: Location | None = None) -> None:
+    """loc: the user's line, where no equation has it."""
     if dtype not in allowed:
         raise TypeCheckError(
             "PTO104",
             f"{what} does not exist for {dtype}",
             values={"exists for": ", ".join(map(str, allowed))},
+            loc=loc,
             fix="cast the operand: pto.cast(x, DType...)",
         )
 

@@ -74,12 +74,12 @@ def widened(builder: KernelBuilder, var: Var) -> Var:
 
 
 def narrowed(builder: KernelBuilder, var: Var, dtype: DType) -> Var:
-    """The scalar `var` as an operand of tiles of `dtype`, where it is one of 64 bits of the same kind; else it stays as it is, and
-    the operation refuses it."""
+    """The scalar `var` as an operand of tiles of `dtype`, where it is one of 64 bits of the same kind; else, and as a parameter, it
+    stays as it is, and the operation refuses what has another dtype."""
     assert isinstance(var.type, ScalarType)
     have = var.type.dtype
     if (
-        have is dtype
+        (have is dtype and var.name in builder.params)
         or have not in SCALAR_DTYPES
         or DType.BOOL in (have, dtype)
         or (have is DType.F64) is not dtype.is_float
@@ -94,7 +94,7 @@ def cast(builder: KernelBuilder, x: Var, dtype: DType) -> Var:
     wide = dtype if dtype in SCALAR_DTYPES else dtype.scalar
     if var.type != ScalarType(wide):
         var = builder.scalar("s.cast", [var], {"to": wide})
-    return narrowed(builder, var, dtype)
+    return var if dtype in SCALAR_DTYPES else narrowed(builder, var, dtype)
 
 
 def type_of(x: In) -> Type:

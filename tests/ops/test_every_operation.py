@@ -20,7 +20,7 @@ from pto_wsp.ops.table import Row, rows
 from pto_wsp.ops.value import Value
 from pto_wsp.passes.expand import expand_kernel
 
-NEEDS_SHAPE = ("load", "store", "full", "full_like", "iota")
+NEEDS_SHAPE = ("load", "store", "full", "full_like", "iota", "tri", "random_bits", "sort32", "merge_sort")
 NEEDS_SCALARS = ("item", "valid_shape", "restrict", "debug_print", "fori_loop", "cond")
 M, N, VALID = 8, 8, 5  # static size of long dimensions, and their valid size
 CASES = [(row, dtype) for row in rows() if row.name not in (*NEEDS_SHAPE, *NEEDS_SCALARS) for dtype in row.dtypes]
@@ -30,10 +30,19 @@ def operands(row: Row, dtype: DType) -> Iterator[tuple[DType, int, int]]:
     """Dtype and static shape of each operand that the table says, optional ones included."""
     text = row.shapes.split(" -> ")[0].replace(" (,", ",").replace("f32 or i32 [m, n])", "[m, n] acc").replace(")", "")
     for part in text.split("], "):
-        own = {"bool": DType.BOOL, "i32": DType.I32}.get(part.split(" ")[0], dtype)
+        if part == "number":
+            continue
+        own = {"bool": DType.BOOL, "i32": DType.I32, "f32": DType.F32}.get(part.split(" ")[0], dtype)
         if part.endswith("acc"):
             own = ACCUMULATED[dtype]
-        first = part.removeprefix("bool ").removeprefix("i32 ").replace(" acc", "").split(" or ")[0].strip("[]")
+        first = (
+            part.removeprefix("bool ")
+            .removeprefix("i32 ")
+            .removeprefix("f32 ")
+            .replace(" acc", "")
+            .split(" or ")[0]
+            .strip("[]")
+        )
         rows_, cols = (1 if side == "1" else M for side in first.split(", "))
         yield own, rows_, cols
 
@@ -46,6 +55,7 @@ def call(row: Row, tiles: list[Value]) -> Value:
         "reshape": ((4, M * N // 4),),
         "bincount": (6,),
         "fill_pad": (tiles[0].dtype is DType.BOOL or 1, (M + 1, N + 2)),
+        "lrelu": (3,),
         "topk": (3,),
         "extract_topk_indices": (VALID + 1,),
     }

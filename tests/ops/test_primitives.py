@@ -102,6 +102,6 @@ def test_a_name_that_is_not_there() -> None:
     assert "rowsum" in str(e.value)
     assert e.value.loc is not None
     assert e.value.loc.file == __file__
-    assert not hasattr(pto, "sort")
+    assert not hasattr(pto, "shuffle")
     with pytest.raises(ImportError):
-        from pto_wsp.ops import sort  # noqa: F401
+        from pto_wsp.ops import shuffle  # noqa: F401

@@ -25,6 +25,7 @@ from pto_wsp import (
     Tile,
     kernel,
     pto,
+    workload,
 )
 from pto_wsp.ir.core import Kernel
 from pto_wsp.ir.evaluate_kernel import run_kernel
@@ -440,3 +441,26 @@ def test_prints_come_in_order(capsys: pytest.CaptureFixture[str]) -> None:
 
     k.evaluate(x=ones(1, 2), n=2)
     assert capsys.readouterr().err == "i: scalar\n0\ni: scalar\n1\nx: 1x2\n[[1. 1.]]\n"
+
+
+@pytest.mark.parametrize("dtype", [I64, U64, F64], ids=str)
+def test_scalars_of_64_bits_with_tiles_of_theirs(dtype: DType) -> None:
+    """They are operands as those of other dtypes, in the text and in a run."""
+
+    @kernel
+    def k(x: In[Tile[4, 8, dtype]], n: Scalar[dtype], out: Out[Tile[4, 8, dtype]]):
+        first = pto.item(x, (0, 1))
+        pto.store(out, pto.where(x < first, x + first * n, pto.full((4, 8), first - n, dtype)))
+
+    @workload
+    def w(x: Any, out: Any) -> None:
+        k(x=x, n=3, out=out)
+
+    traced(k)
+    x = np.arange(32).reshape(4, 8)[:, ::-1].astype(dtype.numpy)
+    x[0, 1] = 7
+    got, again = np.zeros_like(x), np.zeros_like(x)
+    w(np.ascontiguousarray(x), got).compile(threads=1).run()
+    k.evaluate(x=x, n=3, out=again)
+    np.testing.assert_array_equal(got, np.where(x < 7, x + 21, 4))
+    np.testing.assert_array_equal(got, again)

@@ -241,9 +241,34 @@ Y = RNG.integers(1, 9, (8, 32)).astype(np.float32)
 V = RNG.integers(1, 9, (8, 1)).astype(np.float32)
 H = RNG.integers(1, 9, (1, 32)).astype(np.float32)
 N = RNG.integers(-9, 9, (8, 32)).astype(np.int32)
+B = RNG.integers(1, 9, (8, 32)).astype(np.int32)
+NARROW = RNG.integers(-128, 128, (8, 32)).astype(np.int8)
+UNSIGNED = RNG.integers(0, 60000, (8, 32)).astype(np.uint16)
+SCALE = RNG.uniform(0.1, 9, (8, 1)).astype(np.float32)
+SHIFT = RNG.integers(-9, 9, (8, 1)).astype(np.float32)
+OFFSET = (RNG.integers(0, 32, (8, 4)) * 32).astype(np.uint32)
 INDEX = RNG.integers(0, 256, (8, 32)).astype(np.int32)
 ROWS = np.stack([RNG.permutation(8) for _ in range(32)], axis=1).astype(np.int32)
 relu = lambda x: np.maximum(x, 0)  # noqa: E731
+
+
+def odd(x: np.ndarray) -> np.ndarray:
+    down = np.trunc(x)
+    return np.where((down == x) | (down % 2 == 1), down, down + 1).astype(np.int32)
+
+
+def philox(key: int, counter: int, blocks: int) -> np.ndarray:
+    """Philox4x32-10, block by block."""
+    out = []
+    for n in range(counter, counter + blocks):
+        c, k = [n >> 32 * i & 0xFFFFFFFF for i in range(4)], [key & 0xFFFFFFFF, key >> 32]
+        for _ in range(10):
+            p, q = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+            c = [q >> 32 ^ c[1] ^ k[0], q & 0xFFFFFFFF, p >> 32 ^ c[3] ^ k[1], p & 0xFFFFFFFF]
+            k = [(a + b) & 0xFFFFFFFF for a, b in zip(k, (0x9E3779B9, 0xBB67AE85), strict=True)]
+        out += c
+    return np.array(out, np.uint32)
+
 
 # instruction, what stands between the destination and the end, numpy's answer (of the destination's old value d where it is read)
 CASES: list[tuple[str, tuple[Any, ...], Callable[..., Any]]] = [
@@ -291,6 +316,49 @@ CASES: list[tuple[str, tuple[Any, ...], Callable[..., Any]]] = [
     ("TSELS", (X < Y, X, 0.5), lambda: np.where(X < Y, X, np.float32(0.5))),
     ("TEXPANDS", (7.0,), lambda: np.full((8, 32), 7, np.float32)),
     ("TCVT", (X,), lambda: X.astype(np.float16)),
+    ("TREM", (N, B), lambda: N % B),
+    ("TFMOD", (N, B), lambda: np.fmod(N, B)),
+    ("TREMS", (N, -4), lambda: N % -4),
+    ("TFMODS", (X - 5, 2.5), lambda: np.fmod(X - 5, np.float32(2.5))),
+    ("TAND", (N, B), lambda: N & B),
+    ("TAND", (X < Y, X < 4), lambda: (X < Y) & (X < 4)),
+    ("TOR", (UNSIGNED, UNSIGNED[::-1]), lambda: UNSIGNED | UNSIGNED[::-1]),
+    ("TOR", (X < Y, X < 4), lambda: (X < Y) | (X < 4)),
+    ("TXOR", (NARROW, NARROW[::-1]), lambda: NARROW ^ NARROW[::-1]),
+    ("TXOR", (X < Y, X < 4), lambda: (X < Y) ^ (X < 4)),
+    ("TNOT", (UNSIGNED,), lambda: ~UNSIGNED),
+    ("TNOT", (X < Y,), lambda: X >= Y),
+    ("TANDS", (N, 6), lambda: N & 6),
+    ("TORS", (NARROW, 6), lambda: NARROW | np.int8(6)),
+    ("TXORS", (UNSIGNED, 60000), lambda: UNSIGNED ^ np.uint16(60000)),
+    ("TSHL", (N, B), lambda: N << B),
+    ("TSHR", (N, B), lambda: N >> B),
+    ("TSHLS", (UNSIGNED, 3), lambda: UNSIGNED << np.uint16(3)),
+    ("TSHRS", (NARROW, 2), lambda: NARROW >> np.int8(2)),
+    ("TADDDEQRELU", (N, B, 0.25), lambda: relu((N + B) * 0.25).astype(np.float16)),
+    ("TPACK", (N * 1000,), lambda: (N * 1000).astype(np.int8)),
+    ("TQUANT", (X - 5, SCALE), lambda: np.rint((X - 5) * SCALE).astype(np.int8)),
+    (
+        "TQUANT",
+        (X - 5, 9 * SCALE, SHIFT),
+        lambda: np.clip(np.rint((X - 5) * (9 * SCALE) + SHIFT), 0, 255).astype(np.uint8),
+    ),
+    ("TDEQUANT", (NARROW, SCALE, SHIFT), lambda: (NARROW - SHIFT) * SCALE),
+    ("TCVT", (X / 2, ptoisa.RoundMode.CAST_ROUND), lambda: np.floor(X / 2 + 0.5).astype(np.int32)),
+    ("TCVT", (X / 3, ptoisa.RoundMode.CAST_ODD), lambda: odd(X / 3)),
+    ("TCVT", (X * 70 - 300, ptoisa.RoundMode.CAST_NONE), lambda: np.clip(X * 70 - 300, -128, 127).astype(np.int8)),
+    (
+        "TCVT",
+        (X * 70 - 300, ptoisa.RoundMode.CAST_RINT, ptoisa.SaturationMode.OFF),
+        lambda: (X * 70 - 300).astype(np.int32).astype(np.int8),
+    ),
+    (
+        "TCVT",
+        (N * 99, ptoisa.RoundMode.CAST_FLOOR, ptoisa.SaturationMode.ON),
+        lambda: np.clip(N * 99, -128, 127).astype(np.int8),
+    ),
+    ("TCVT", (N, ptoisa.RoundMode.CAST_RINT), lambda: N.astype(np.float32)),
+    ("TCVT", (X / 2, ptoisa.RoundMode.CAST_CEIL), lambda: np.ceil(X / 2)),
     ("TCVT", (X / 2, ptoisa.RoundMode.CAST_RINT), lambda: np.rint(X / 2).astype(np.int32)),
     ("TCVT", (X / 2, ptoisa.RoundMode.CAST_FLOOR), lambda: np.floor(X / 2).astype(np.int32)),
     ("TCVT", (X / 2, ptoisa.RoundMode.CAST_CEIL), lambda: np.ceil(X / 2).astype(np.int32)),
@@ -336,7 +404,9 @@ CASES: list[tuple[str, tuple[Any, ...], Callable[..., Any]]] = [
     ("TCI", (40, True), lambda: np.arange(40, 8, -1, dtype=np.int32)[None]),
     ("TTRI", (1,), lambda: np.tri(8, 32, 1, dtype=np.float32)),
     ("TTRI", (-1, True), lambda: np.triu(np.ones((8, 32), np.float32), -1)),
+    ("TRANDOM", (1, 2**64), lambda: philox(1, 2**64, 64).reshape(8, 32)),
     ("TGATHER", (X, INDEX), lambda: X.ravel()[INDEX]),
+    ("TGATHERB", (X, OFFSET), lambda: X.reshape(32, 8)[OFFSET // 32].reshape(8, 32)),
     *(
         ("TGATHER", (X, getattr(ptoisa.MaskPattern, name)), lambda first=first, step=step: X[:, first::step].copy())
         for name, first, step in (
@@ -355,10 +425,10 @@ def scattered(d: np.ndarray) -> np.ndarray:
 
 CASES.append(("TSCATTER", (X, ROWS), scattered))
 READS_DESTINATION = {n for n, i in INSTRUCTIONS.items() if "inout" in i.forms[0]}
-SHORT = {np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.int32): I32, np.dtype(np.bool_): BOOL}
+SHORT = {d.numpy: d for d in DType}
 TESTED_ELSEWHERE = {
     *("TLOAD", "TSTORE", "TPREFETCH", "TMATMUL", "TMATMUL_ACC", "TMATMUL_BIAS", "TGEMV", "TGEMV_ACC", "TGEMV_BIAS"),
-    *("TINTERLEAVE", "TDEINTERLEAVE"),
+    *("TINTERLEAVE", "TDEINTERLEAVE", "TSTORE_FP", "TSORT32", "TMRGSORT"),
 }
 
 
@@ -422,6 +492,75 @@ def test_interleaving() -> None:
     run(k, x=x, y=y, p=p, q=q)
     np.testing.assert_array_equal(p, np.stack([x, y], 2).reshape(2, 8)[:, :4])
     np.testing.assert_array_equal(q, y)
+
+
+def test_sorting_values_with_their_indices() -> None:
+    @ptoisa_kernel
+    def best(
+        x: In[Tile[1, 256, F32]],
+        i: In[Tile[1, 256, DType.U32]],
+        v: Out[Tile[1, 64, F32]],
+        at: InOut[Tile[1, 64, DType.U32]],
+    ):
+        a, b = ptoisa.tile(1, 256), ptoisa.tile(1, 256, DType.U32)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TLOAD(b, i)
+        ptoisa.TSORT32(a, b, a, b)
+        ptoisa.TMRGSORT(a, b, a, b, 32)
+        parts = [(ptoisa.tile(1, 128), ptoisa.tile(1, 128, DType.U32)) for _ in range(2)]
+        for k, (values, names) in enumerate(parts):
+            ptoisa.TEXTRACT(values, a, 0, 128 * k)
+            ptoisa.TEXTRACT(names, b, 0, 128 * k)
+        first, names = ptoisa.tile(1, 64), ptoisa.tile(1, 64, DType.U32)
+        ptoisa.TMRGSORT(first, names, *parts[0], *parts[1])
+        ptoisa.TSTORE(v, first)
+        ptoisa.TSTORE(at, names)
+
+    x = RNG.integers(0, 99, (1, 256)).astype(np.float32)
+    names = np.arange(5000, 5256, dtype=np.uint32)[None]
+    v, at = np.empty((1, 64), np.float32), np.empty((1, 64), np.uint32)
+    run(best, x=x, i=names, v=v, at=at)
+    order = np.argsort(-x[0], kind="stable")[:64]
+    np.testing.assert_array_equal(v[0], x[0, order])
+    np.testing.assert_array_equal(at[0], names[0, order])
+
+
+def test_products_of_bytes_are_scaled_where_they_are_stored() -> None:
+    @ptoisa_kernel
+    def k(
+        a: In[Tile[16, 32, DType.I8]],
+        b: In[Tile[32, 8, DType.I8]],
+        s: In[Tile[1, 8, F32]],
+        out: Out[Tile[16, 8, DType.I8]],
+        half: Out[Tile[16, 8, F16]],
+        raw: Out[Tile[16, 8, I32]],
+    ):
+        place = ptoisa.TileType
+        moved = [
+            ptoisa.tile(*n, d, loc=place.Mat) for n, d in (((16, 32), DType.I8), ((32, 8), DType.I8), ((1, 8), F32))
+        ]
+        left, right = ptoisa.TileLeft(16, 32, DType.I8), ptoisa.TileRight(32, 8, DType.I8)
+        scale, acc, vec = ptoisa.tile(1, 8, loc=place.Scaling), ptoisa.TileAcc(16, 8, I32), ptoisa.tile(16, 8, F16)
+        for tile, x in zip(moved, (a, b, s), strict=True):
+            ptoisa.TLOAD(tile, x)
+        for tile, x in zip((left, right, scale), moved, strict=True):
+            ptoisa.TMOV(tile, x)
+        ptoisa.TMATMUL(acc, left, right)
+        ptoisa.TSTORE_FP(out, acc, scale)
+        ptoisa.TMOV(vec, acc, 0.5)
+        ptoisa.TSTORE(half, vec)
+        ptoisa.TSTORE(raw, acc)
+
+    a, b = (RNG.integers(-128, 128, n).astype(np.int8) for n in ((16, 32), (32, 8)))
+    s = RNG.uniform(0.001, 0.01, (1, 8)).astype(np.float32)
+    out, half, raw = np.empty((16, 8), np.int8), np.empty((16, 8), np.float16), np.empty((16, 8), np.int32)
+    run(k, a=a, b=b, s=s, out=out, half=half, raw=raw)
+    product = a.astype(np.int32) @ b.astype(np.int32)
+    np.testing.assert_array_equal(raw, product)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(half, (product * np.float32(0.5)).astype(np.float16))
+    scaled = product.astype(np.float32) * s
+    np.testing.assert_array_equal(out, np.clip(np.rint(scaled), -128, 127).astype(np.int8))
 
 
 def test_vectors_times_matrices() -> None:

@@ -1,10 +1,13 @@
-"""Instructions that work on each element: tiles with tiles, tiles with scalars, comparisons, selections, conversions."""
+"""Instructions that work on each element: tiles with tiles, tiles with scalars, bits, comparisons, selections."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pto_wsp import ops
+from pto_wsp.ir.core import DType
 from pto_wsp.ops.value import Operand, Value
-from pto_wsp.trace.ptoisa.instruction import CmpMode, RoundMode, instruction, typed
+from pto_wsp.trace.ptoisa.instruction import CmpMode, instruction, typed
 from pto_wsp.trace.ptoisa.machine import Register
 
 TADD = instruction("TADD dst, src0, src1", ops.add, "dst = src0 + src1")
@@ -21,6 +24,44 @@ TMINS = instruction("TMINS dst, src, s", ops.minimum, "dst = the smaller of src 
 TDIVS = instruction(
     "TDIVS dst, src, s | dst, s, src", ops.div, "dst = src / s, or s / src: in the order of the operands"
 )
+TREM = instruction("TREM dst, src0, src1, tmp?", ops.rem, "dst = src0 - floor(src0 / src1) * src1")
+TFMOD = instruction("TFMOD dst, src0, src1", ops.fmod, "dst = src0 - trunc(src0 / src1) * src1")
+TREMS = instruction("TREMS dst, src, s, tmp?", ops.rem, "dst = src - floor(src / s) * s")
+TFMODS = instruction("TFMODS dst, src, s", ops.fmod, "dst = src - trunc(src / s) * s")
+
+
+def _of_bits(bits: Callable[..., Value], bools: Callable[..., Value]) -> Callable[..., Value]:
+    """An operation of bits, also of masks."""
+
+    def lower(a: Value, *rest: Operand) -> Value:
+        return (bools if a.dtype is DType.BOOL else bits)(a, *rest)
+
+    return lower
+
+
+_and, _or, _xor = (
+    _of_bits(bits, bools)
+    for bits, bools in (
+        (ops.bit_and, ops.logical_and),
+        (ops.bit_or, ops.logical_or),
+        (ops.bit_xor, ops.logical_xor),
+    )
+)
+TAND = instruction(
+    "TAND dst, src0, src1", _and, "dst = the bits that src0 and src1 both have; of masks where both hold"
+)
+TOR = instruction("TOR dst, src0, src1", _or, "dst = the bits that src0 or src1 has; of masks where one holds")
+TXOR = instruction(
+    "TXOR dst, src0, src1, tmp?", _xor, "dst = the bits that one of src0 and src1 has; of masks where one alone holds"
+)
+TNOT = instruction("TNOT dst, src", _of_bits(ops.bit_not, ops.logical_not), "dst = all bits of src turned")
+TANDS = instruction("TANDS dst, src, s", _and, "dst = the bits that src and s both have")
+TORS = instruction("TORS dst, src, s", _or, "dst = the bits that src or s has")
+TXORS = instruction("TXORS dst, src, s, tmp?", _xor, "dst = the bits that one of src and s has")
+TSHL = instruction("TSHL dst, src0, src1", ops.shl, "dst = src0 shifted left by src1 bits")
+TSHR = instruction("TSHR dst, src0, src1", ops.shr, "dst = src0 shifted right by src1 bits, with its sign")
+TSHLS = instruction("TSHLS dst, src, s", ops.shl, "dst = src shifted left by s bits")
+TSHRS = instruction("TSHRS dst, src, s", ops.shr, "dst = src shifted right by s bits, with its sign")
 TEXP = instruction("TEXP dst, src", ops.exp, "dst = e to the power of src")
 TLOG = instruction("TLOG dst, src", ops.log, "dst = natural logarithm of src")
 TSQRT = instruction("TSQRT dst, src", ops.sqrt, "dst = square root of src")
@@ -73,10 +114,6 @@ TFUSEDMULADDRELU = instruction(
 TMULADDDST = instruction("TMULADDDST inout, src0, src1", _multiplied_onto_destination, "dst = src0 * src1 + dst")
 
 
-def _leaky(x: Value, slope: Operand) -> Value:
-    return ops.where(ops.gt(x, 0.0), x, ops.mul(x, slope))
-
-
 def _addrelu_converted(dst: Register, a: Value, b: Value) -> Value:
     return typed(ops.relu(ops.add(a, b)), dst.dtype)
 
@@ -85,8 +122,8 @@ def _subrelu_converted(dst: Register, a: Value, b: Value) -> Value:
     return typed(_subrelu(a, b), dst.dtype)
 
 
-TLRELU = instruction("TLRELU dst, src, s", _leaky, "dst = src, or src * s where it is not positive")
-TPRELU = instruction("TPRELU dst, src, slope, tmp?", _leaky, "dst = src, or src * slope where it is not positive")
+TLRELU = instruction("TLRELU dst, src, s", ops.lrelu, "dst = src, or src * s where it is not positive")
+TPRELU = instruction("TPRELU dst, src, slope, tmp?", ops.prelu, "dst = src, or src * slope where it is not positive")
 TADDRELUCONV = instruction(
     "TADDRELUCONV dst, src0, src1", _addrelu_converted, "dst = relu(src0 + src1) in dst's dtype", shaped=True
 )
@@ -131,19 +168,3 @@ def _expand_scalar(dst: Register, s: Operand) -> Value:
 
 
 TEXPANDS = instruction("TEXPANDS dst, s", _expand_scalar, "dst = s everywhere", shaped=True)
-
-
-def _convert(dst: Register, x: Value, mode: RoundMode = RoundMode.CAST_NONE) -> Value:
-    functions = {
-        RoundMode.CAST_RINT: ops.rint,
-        RoundMode.CAST_FLOOR: ops.floor,
-        RoundMode.CAST_CEIL: ops.ceil,
-        RoundMode.CAST_TRUNC: ops.trunc,
-    }
-    function = functions.get(mode)
-    return ops.cast(function(x) if function and x.dtype.is_float and not dst.dtype.is_float else x, dst.dtype)
-
-
-TCVT = instruction(
-    "TCVT dst, src, round?", _convert, "dst = src in dst's dtype, rounded as RoundMode says", shaped=True
-)

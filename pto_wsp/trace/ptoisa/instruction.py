@@ -112,7 +112,7 @@ class Instruction:
         self.__name__ = name
         self.__doc__ = doc
         self.forms = tuple(tuple(f.split(", ")) for f in forms)
-        self._lower = lower
+        self.lower = lower
         self._places = places or {}
         self._shaped = shaped
         INSTRUCTIONS[name] = self
@@ -144,7 +144,7 @@ class Instruction:
                 targets.append((name, x))
         if self._shaped:
             inputs.insert(0, targets[0][1])
-        result = self._lower(*inputs)
+        result = self.lower(*inputs)
         results: tuple[Value, ...] = result if isinstance(result, tuple) else (result,)
         for (name, register), value in zip(targets, results, strict=True):
             register.write(self.__name__, name, value)

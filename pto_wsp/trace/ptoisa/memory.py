@@ -9,6 +9,7 @@ from pto_wsp import ops
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ops.region import RegionRef
 from pto_wsp.ops.value import Operand, Ref, Value
+from pto_wsp.trace.ptoisa.conversion import scaled
 from pto_wsp.trace.ptoisa.instruction import Event, Instruction, instruction, typed
 from pto_wsp.trace.ptoisa.machine import ALIGN, Machine, Register, TileType, current_machine
 
@@ -43,7 +44,7 @@ class _Transfer(Instruction):
 
     def _form(self, given: Sequence[Any]) -> tuple[str, ...]:
         names = self.forms[0]
-        if len(given) != 2:
+        if len(given) != len(names):
             return super()._form(given)
         for name, x in zip(names, given, strict=True):
             memory = isinstance(x, (Ref, GlobalTensor))
@@ -58,20 +59,24 @@ class _Transfer(Instruction):
                 )
         return names
 
-    def take(self, operands: Sequence[Any]) -> tuple[Machine, Register, Ref | GlobalTensor]:
-        """The kernel under trace, the tile register, and the memory."""
+    def take(self, operands: Sequence[Any]) -> tuple[Machine, Ref | GlobalTensor, list[Register]]:
+        """The kernel under trace, the memory, and the tile registers."""
         machine, given = self.begin(operands)
-        names = self._form(given)
-        register, memory = given if names[1] == "global" else reversed(given)
-        operand = next(n for n in names if n != "global")
-        self._own(machine, register, operand)
-        self._placed(operand, register)
-        return machine, register, memory
+        memory: list[Ref | GlobalTensor] = []
+        registers: list[Register] = []
+        for name, x in zip(self._form(given), given, strict=True):
+            if name == "global":
+                memory.append(x)
+                continue
+            self._own(machine, x, name)
+            self._placed(name, x)
+            registers.append(x)
+        return machine, memory[0], registers
 
 
 class _Load(_Transfer):
     def __call__(self, *operands: Any) -> Event:
-        machine, register, memory = self.take(operands)
+        machine, memory, (register,) = self.take(operands)
         if isinstance(memory, GlobalTensor):
             value = ops.load(memory.parameter, memory.index, register.held)
         else:
@@ -82,14 +87,13 @@ class _Load(_Transfer):
 
 class _Store(_Transfer):
     def __call__(self, *operands: Any) -> Event:
-        machine, register, memory = self.take(operands)
+        machine, memory, (register, *scale) = self.take(operands)
         value = register.read(self.__name__, "src")
         target = memory.parameter if isinstance(memory, GlobalTensor) else memory
-        value = typed(value, target.dtype) if register.loc is TileType.Acc else value
-        if isinstance(memory, GlobalTensor):
-            ops.store(target, value, memory.index)
-        else:
-            ops.store(target, value)
+        if register.loc is TileType.Acc and not scale:
+            value = typed(value, target.dtype)
+        index = memory.index if isinstance(memory, GlobalTensor) else None
+        self.lower(target, value, index, *(t.read(self.__name__, "scale") for t in scale))
         return Event(machine, self.__name__)
 
 
@@ -114,10 +118,27 @@ TSTORE = _Store(
 )
 
 
+def _store_scaled(target: Value, x: Value, index: Sequence[Operand] | None, scale: Value) -> None:
+    ops.store(target, scaled(x, scale, target.dtype), index)
+
+
+TSTORE_FP = _Store(
+    "TSTORE_FP",
+    ("global, src, scale",),
+    _store_scaled,
+    "the parameter = src * scale [1, n] in its dtype, saturated in integers",
+    places={"src": (TileType.Acc,), "scale": (TileType.Scaling,)},
+)
+
+
+def _nothing() -> None:
+    pass
+
+
 TPREFETCH = _Prefetch(
     "TPREFETCH",
     ("dst, global",),
-    ops.load,
+    _nothing,
     "a hint: nothing to do on one core in program order",
     places={"dst": _LOADED},
 )

@@ -6,18 +6,25 @@ from pto_wsp import ops
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import DType
 from pto_wsp.ops.value import Operand, Value
+from pto_wsp.trace.ptoisa.conversion import scaled
 from pto_wsp.trace.ptoisa.instruction import MaskPattern, instruction, typed
-from pto_wsp.trace.ptoisa.machine import Register, TileType
+from pto_wsp.trace.ptoisa.machine import ALIGN, Register, TileType
 
 _ANY = tuple(TileType)
 _MOVED = {"dst": _ANY, "inout": _ANY, "src": _ANY}
 
 
-def _moved(dst: Register, x: Value) -> Value:
-    return typed(x, dst.dtype)
+def _moved(dst: Register, x: Value, scale: Operand | None = None) -> Value:
+    return typed(x, dst.dtype) if scale is None else scaled(x, scale, dst.dtype)
 
 
-TMOV = instruction("TMOV dst, src", _moved, "dst = src; from an accumulator in dst's dtype", places=_MOVED, shaped=True)
+TMOV = instruction(
+    "TMOV dst, src | dst, src, scale | dst, src, s",
+    _moved,
+    "dst = src; from an accumulator in dst's dtype; with a scale src * scale in f32, saturated in integers",
+    places=_MOVED | {"scale": (TileType.Scaling,)},
+    shaped=True,
+)
 
 
 def _extract(dst: Register, x: Value, row: int, col: int) -> Value:
@@ -97,13 +104,19 @@ TCI = instruction(
 
 
 def _triangle(dst: Register, diag: int, upper: bool = False) -> Value:
-    rows, cols = ops.iota((dst.held[0], 1), axis=0), ops.iota((1, dst.held[1]))
-    distance = ops.sub(ops.broadcast(cols, dst.held), rows)
-    inside = ops.ge(distance, diag) if upper else ops.le(distance, diag)
-    one, zero = (ops.full(dst.held, value, dst.dtype) for value in ((1, 0) if not dst.dtype.is_float else (1.0, 0.0)))
-    return ops.where(inside, one, zero)
+    return ops.tri(dst.held, diag, upper, dst.dtype)
 
 
+def _random(dst: Register, key: Operand, counter: Operand) -> Value:
+    return typed(ops.random_bits(dst.held, key, counter), dst.dtype)
+
+
+TRANDOM = instruction(
+    "TRANDOM dst, s_key, s_counter",
+    _random,
+    "dst = random bits of a key of 64 bits and a counter of 128, by Philox4x32-10",
+    shaped=True,
+)
 TTRI = instruction(
     "TTRI dst, diag, upper?",
     _triangle,
@@ -138,6 +151,22 @@ TGATHER = instruction(
     "TGATHER dst, src, index, tmp? | dst, src, pattern",
     _gather_or_mask,
     "dst = the elements of src, counted row by row, that index names; or the columns that a mask pattern takes",
+    shaped=True,
+)
+
+
+def _gather_blocks(dst: Register, x: Value, offset: Value) -> Value:
+    (m, n), size = dst.held, x.dtype.itemsize
+    block = ALIGN // size
+    first = ops.floordiv(typed(offset, DType.I32), size)
+    each = ops.broadcast(ops.reshape(first, (first.shape[0] * first.shape[1], 1)), (m * n // block, block))
+    return ops.reshape(ops.gather(_flat(x), _flat(ops.add(each, ops.iota((1, block))))), (m, n))
+
+
+TGATHERB = instruction(
+    "TGATHERB dst, src, offset",
+    _gather_blocks,
+    "dst = blocks of 32 bytes of src, counted row by row, from the byte offsets on",
     shaped=True,
 )
 

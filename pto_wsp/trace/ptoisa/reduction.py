@@ -58,24 +58,20 @@ TROWEXPAND = instruction(
 TCOLEXPAND = instruction("TCOLEXPAND dst, src", _col_expand, "dst = the first row of src in every row", shaped=True)
 
 
-def _exp_of_difference(a: Value, b: Value) -> Value:
-    return ops.exp(ops.sub(a, b))
-
-
-_JOINED: dict[str, tuple[Callable[[Value, Value], Value], str]] = {
-    "ADD": (ops.add, "src0 + src1"),
-    "SUB": (ops.sub, "src0 - src1"),
-    "MUL": (ops.mul, "src0 * src1"),
-    "DIV": (ops.div, "src0 / src1"),
-    "MAX": (ops.maximum, "the larger of src0 and src1"),
-    "MIN": (ops.minimum, "the smaller of src0 and src1"),
-    "EXPDIF": (_exp_of_difference, "exp(src0 - src1)"),
+_JOINED: dict[str, tuple[Callable[..., Value], Callable[..., Value], str]] = {
+    "ADD": (ops.rowadd, ops.coladd, "src0 + src1"),
+    "SUB": (ops.rowsub, ops.colsub, "src0 - src1"),
+    "MUL": (ops.rowmul, ops.colmul, "src0 * src1"),
+    "DIV": (ops.rowdiv, ops.coldiv, "src0 / src1"),
+    "MAX": (ops.rowmaximum, ops.colmaximum, "the larger of src0 and src1"),
+    "MIN": (ops.rowminimum, ops.colminimum, "the smaller of src0 and src1"),
+    "EXPDIF": (ops.rowexpdif, ops.colexpdif, "exp(src0 - src1)"),
 }
 
 
 def _expand(axis: str, suffix: str) -> Instruction:
-    function, meaning = _JOINED[suffix]
-    vector = "[m, 1], each row's own" if axis == "ROW" else "[1, n], each column's own"
+    of_rows, of_cols, meaning = _JOINED[suffix]
+    function, vector = (of_rows, "[m, 1], each row's own") if axis == "ROW" else (of_cols, "[1, n], each column's own")
     return instruction(f"T{axis}EXPAND{suffix} dst, src0, src1, tmp?", function, f"dst = {meaning}, src1 {vector}")
 
 

@@ -1,4 +1,4 @@
-"""Synchronisation: nothing to do on one core in program order, but what would hang there is refused. And what has no meaning."""
+"""Synchronisation: nothing to do on one core in program order, but what would hang there is refused."""
 
 from __future__ import annotations
 
@@ -97,20 +97,3 @@ def pipe_barrier(pipe: Pipe) -> None:
             loc=here(),
             fix="write ptoisa.pipe_barrier(ptoisa.PIPE_V)",
         )
-
-
-_TWO_CORES = "one core runs a kernel: tasks of a workload meet in tensors, and its processes in channels"
-_IMAGES = "convolutions from image registers are not part of the language; gather the columns, or lay them out before"
-_SCALED = "products of scaled blocks (MX) are not part of the language: cast, and multiply by the scales"
-WITHOUT_MEANING: dict[str, str] = {
-    **dict.fromkeys(("TPUSH", "TPOP", "TFREE", "TALLOC", "TPipe", "SYNCALL"), _TWO_CORES),
-    **dict.fromkeys(("TPUT", "TGET", "TPUT_ASYNC", "TGET_ASYNC", "TNOTIFY", "TWAIT", "TTEST"), _TWO_CORES),
-    **dict.fromkeys(("TBROADCAST", "TREDUCE", "ffts_cross_core_sync", "wait_flag_dev"), _TWO_CORES),
-    **dict.fromkeys(("TIMG2COL", "TSETFMATRIX", "SETFMATRIX", "TSET_IMG2COL_RPT", "TSET_IMG2COL_PADDING"), _IMAGES),
-    **dict.fromkeys(("TMATMUL_MX", "TGEMV_MX", "TGET_SCALE_ADDR"), _SCALED),
-    **dict.fromkeys(
-        ("get_block_idx", "get_block_num", "get_subblockid", "get_subblockdim"),
-        "the workload's loops say which task this is: give the number as a Scalar parameter",
-    ),
-}
-"""Names of PTO-ISA that a kernel cannot use, and why."""
