@@ -1,11 +1,14 @@
 #include "pto_wsp/boxes.hpp"
 
 #include <algorithm>
+#include <bit>
 
 namespace pto_wsp {
 namespace {
 
-constexpr std::size_t first_prune = 64;
+constexpr std::size_t few = 64;             // entries that are looked at one by one
+constexpr std::uint64_t most_cells = 64;    // of an entry that is found by its cells
+constexpr std::uint64_t most_counted = std::uint64_t{1} << 40;
 
 bool overlap(const Box& a, const Box& b, std::uint32_t n) {
   for (std::uint32_t d = 0; d < n; ++d)
@@ -45,51 +48,180 @@ void join_along(std::vector<Box>& boxes, std::uint32_t d) {
 
 }  // namespace
 
+void BoxIndex::reset(std::uint32_t n_dims) {
+  n_dims_ = n_dims;
+  entries_.clear();
+  cut();
+}
+
+void BoxIndex::trim() {
+  std::vector<Entry>().swap(entries_);
+  std::vector<std::uint32_t>().swap(heads_);
+  std::vector<Node>().swap(nodes_);
+  std::vector<std::uint32_t>().swap(apart_);
+  std::vector<std::uint32_t>().swap(covered_);
+}
+
+BoxIndex::Cells BoxIndex::cells_of(const Box& box) const {
+  Cells cells;
+  for (std::uint32_t d = 0; d < n_dims_; ++d) {
+    cells.first[d] = box.lo[d] >> shift_[d];
+    cells.last[d] = (box.hi[d] - 1) >> shift_[d];
+    const auto n = static_cast<std::uint64_t>(cells.last[d] - cells.first[d]) + 1;
+    cells.count = n > most_counted / cells.count ? most_counted : cells.count * n;
+  }
+  return cells;
+}
+
+// f(hash, cell) for each cell.
+template <class F>
+void BoxIndex::each_cell(const Cells& cells, F&& f) const {
+  Cell at = cells.first;
+  while (true) {
+    std::uint64_t hash = 0;
+    for (std::uint32_t d = 0; d < n_dims_; ++d) hash = (std::rotl(hash, 23) ^ static_cast<std::uint64_t>(at[d])) * 0x9e3779b97f4a7c15u;
+    f(hash, at);
+    std::uint32_t d = n_dims_;
+    for (; d > 0; --d) {
+      if (++at[d - 1] <= cells.last[d - 1]) break;
+      at[d - 1] = cells.first[d - 1];
+    }
+    if (d == 0) return;
+  }
+}
+
+// f(index of an entry) for each that overlaps `box`, once.
+template <class F>
+void BoxIndex::visit(const Box& box, F&& f) const {
+  const Cells cells = cut_ ? cells_of(box) : Cells{};
+  if (!cut_ || cells.count > entries_.size()) {
+    for (std::uint32_t i = 0; i < entries_.size(); ++i)
+      if (entries_[i].task.serial != 0 && overlap(entries_[i].box, box, n_dims_)) f(i);
+    return;
+  }
+  for (const std::uint32_t i : apart_)
+    if (overlap(entries_[i].box, box, n_dims_)) f(i);
+  each_cell(cells, [&](std::uint64_t hash, const Cell& at) {
+    for (std::uint32_t n = heads_[hash >> head_shift_]; n != 0; n = nodes_[n - 1].next) {
+      const Node& node = nodes_[n - 1];
+      if (node.hash != hash || !overlap(entries_[node.entry].box, box, n_dims_)) continue;
+      // What shares several cells with the box is found in the first of them.
+      bool first = true;
+      for (std::uint32_t d = 0; d < n_dims_; ++d)
+        first = first && at[d] == std::max(cells.first[d], entries_[node.entry].box.lo[d] >> shift_[d]);
+      if (first) f(node.entry);
+    }
+  });
+}
+
+void BoxIndex::remove_covered_by(const Box& box) {
+  covered_.clear();
+  visit(box, [&](std::uint32_t i) {
+    if (covers(box, entries_[i].box, n_dims_)) covered_.push_back(i);
+  });
+  if (!cut_) {  // in ascending order
+    for (std::size_t n = covered_.size(); n-- > 0;) entries_.erase(entries_.begin() + covered_[n]);
+    return;
+  }
+  for (const std::uint32_t i : covered_) remove(i);
+}
+
+void BoxIndex::add(const Box& box, ClockRef task) {
+  entries_.push_back({box, task});
+  if (cut_) place(static_cast<std::uint32_t>(entries_.size() - 1));
+}
+
+void BoxIndex::cut() {
+  nodes_.clear();
+  apart_.clear();
+  most_ = 2 * entries_.size() + few;
+  most_apart_ = most_;
+  cut_ = entries_.size() > few;
+  if (!cut_) return;
+  for (std::uint32_t d = 0; d < n_dims_; ++d) {
+    double sum = 0;
+    for (const Entry& e : entries_) sum += static_cast<double>(e.box.hi[d] - e.box.lo[d]);
+    const auto mean = static_cast<std::uint64_t>(sum / static_cast<double>(entries_.size()));
+    shift_[d] = static_cast<std::uint32_t>(std::bit_width(mean - 1));
+  }
+  heads_.assign(std::bit_ceil(most_), 0);
+  head_shift_ = 64 - static_cast<std::uint32_t>(std::bit_width(heads_.size()) - 1);
+  for (std::uint32_t i = 0; i < entries_.size(); ++i) place(i);
+  most_apart_ = 2 * apart_.size() + few;
+}
+
+void BoxIndex::place(std::uint32_t entry) {
+  const Cells cells = cells_of(entries_[entry].box);
+  if (cells.count > most_cells) return apart_.push_back(entry);
+  each_cell(cells, [&](std::uint64_t hash, const Cell&) {
+    std::uint32_t& head = heads_[hash >> head_shift_];
+    nodes_.push_back({hash, entry, head});
+    head = static_cast<std::uint32_t>(nodes_.size());
+  });
+}
+
+void BoxIndex::remove(std::uint32_t entry) {
+  const Cells cells = cells_of(entries_[entry].box);
+  if (cells.count > most_cells) {
+    std::erase(apart_, entry);
+  } else {
+    each_cell(cells, [&](std::uint64_t hash, const Cell&) {
+      std::uint32_t* link = &heads_[hash >> head_shift_];
+      while (nodes_[*link - 1].hash != hash || nodes_[*link - 1].entry != entry) link = &nodes_[*link - 1].next;
+      *link = nodes_[*link - 1].next;
+    });
+  }
+  entries_[entry].task = {};
+}
+
 void BoxList::reset(std::uint32_t n_dims, bool keep_writes) {
   n_dims_ = n_dims;
   keep_writes_ = keep_writes;
-  entries_.clear();
+  writes_.reset(n_dims);
+  reads_.reset(n_dims);
   written_.clear();
-  prune_at_ = first_prune;
 }
 
 void BoxList::trim() {
-  std::vector<Entry>().swap(entries_);
+  writes_.trim();
+  reads_.trim();
   std::vector<Box>().swap(written_);
 }
 
 void BoxList::collect(const Box& box, bool write, std::vector<ClockRef>& deps) const {
-  for (const Entry& e : entries_)
-    if ((e.write || write) && overlap(e.box, box, n_dims_)) deps.push_back(e.task);
+  const auto add = [&](const BoxIndex::Entry& e) { deps.push_back(e.task); };
+  writes_.each(box, add);
+  if (write) reads_.each(box, add);
 }
 
 bool BoxList::collect_writers(const Box& box, std::vector<ClockRef>& deps) const {
   bool any = std::ranges::any_of(written_, [&](const Box& b) { return overlap(b, box, n_dims_); });
-  for (const Entry& e : entries_) {
-    if (!e.write || !overlap(e.box, box, n_dims_)) continue;
+  writes_.each(box, [&](const BoxIndex::Entry& e) {
     any = true;
     deps.push_back(e.task);
-  }
+  });
   return any;
 }
 
 void BoxList::record(const Box& box, bool write, ClockRef task, const Liveness& live) {
+  if (writes_.full() || reads_.full()) drop_finished(live);
+  if (!write) return reads_.add(box, task);
   // Whoever conflicts with what a write covers conflicts with the write, which has waited for it.
-  if (write) std::erase_if(entries_, [&](const Entry& e) { return covers(box, e.box, n_dims_); });
-  if (entries_.size() >= prune_at_) prune(live);
-  entries_.push_back({box, task, write});
+  writes_.remove_covered_by(box);
+  reads_.remove_covered_by(box);
+  writes_.add(box, task);
 }
 
-void BoxList::prune(const Liveness& live) {
+void BoxList::drop_finished(const Liveness& live) {
+  reads_.keep([&](const BoxIndex::Entry& e) { return !live.finished(e.task); });
   const std::size_t known = written_.size();
-  std::erase_if(entries_, [&](const Entry& e) {
-    if (!live.finished(e.task)) return false;
-    if (e.write && keep_writes_) written_.push_back(e.box);
-    return true;
+  writes_.keep([&](const BoxIndex::Entry& e) {
+    const bool finished = live.finished(e.task);
+    if (finished && keep_writes_) written_.push_back(e.box);
+    return !finished;
   });
   if (written_.size() != known)
     for (std::uint32_t d = n_dims_; d-- > 0;) join_along(written_, d);
-  prune_at_ = 2 * entries_.size() + first_prune;
 }
 
 }  // namespace pto_wsp

@@ -1,4 +1,4 @@
-// Who has touched which boxes of elements: a list, for tensors that no grid fits.
+// Who has touched which boxes of elements, for tensors that no grid fits.
 #pragma once
 
 #include <array>
@@ -26,6 +26,69 @@ struct Box {
   std::array<std::int64_t, max_dims> lo{}, hi{};
 };
 
+/// Boxes and the tasks that touch them, to be found by overlap. Space is cut into cells, about as long in each dimension as boxes are
+/// on average; what reaches into many cells is kept apart.
+class BoxIndex {
+ public:
+  struct Entry {
+    Box box;
+    ClockRef task;  // of serial 0: removed
+  };
+
+  void reset(std::uint32_t n_dims);
+  void trim();
+
+  /// f(entry) for each that overlaps `box`, once.
+  template <class F>
+  void each(const Box& box, F&& f) const {
+    visit(box, [&](std::uint32_t i) { f(entries_[i]); });
+  }
+  void remove_covered_by(const Box& box);
+  void add(const Box& box, ClockRef task);
+
+  /// Whether to call `keep` before more is added.
+  bool full() const { return entries_.size() >= most_ || apart_.size() >= most_apart_; }
+  /// Removes those for which keep(entry) is false, and cuts space anew.
+  template <class F>
+  void keep(F&& keep) {
+    std::erase_if(entries_, [&](const Entry& e) { return e.task.serial == 0 || !keep(e); });
+    cut();
+  }
+
+ private:
+  using Cell = std::array<std::int64_t, max_dims>;
+  // The cells that a box reaches into: from the first to the last in each dimension.
+  struct Cells {
+    Cell first{}, last{};
+    std::uint64_t count = 1;
+  };
+  // An entry in one of the cells of which the hashes begin a chain.
+  struct Node {
+    std::uint64_t hash;
+    std::uint32_t entry, next;
+  };
+
+  Cells cells_of(const Box& box) const;
+  template <class F>
+  void each_cell(const Cells& cells, F&& f) const;
+  template <class F>
+  void visit(const Box& box, F&& f) const;
+  void cut();
+  void place(std::uint32_t entry);
+  void remove(std::uint32_t entry);
+
+  std::uint32_t n_dims_ = 0;
+  bool cut_ = false;                             // else the entries are looked at one by one
+  std::uint32_t head_shift_ = 0;
+  std::array<std::uint32_t, max_dims> shift_{};  // cells are 2^shift long
+  std::vector<Entry> entries_;
+  std::vector<std::uint32_t> heads_;  // by the leading bits of a hash: the first node + 1
+  std::vector<Node> nodes_;
+  std::vector<std::uint32_t> apart_;  // entries that reach into many cells
+  std::vector<std::uint32_t> covered_;
+  std::size_t most_ = 0, most_apart_ = 0;
+};
+
 /// One tensor's. Memory is bounded by the tasks in flight and, where writes are kept, by what is written in how many pieces.
 class BoxList {
  public:
@@ -43,19 +106,12 @@ class BoxList {
   void record(const Box& box, bool write, ClockRef task, const Liveness& live);
 
  private:
-  struct Entry {
-    Box box;
-    ClockRef task;
-    bool write;
-  };
-
-  void prune(const Liveness& live);
+  void drop_finished(const Liveness& live);
 
   std::uint32_t n_dims_ = 0;
   bool keep_writes_ = false;
-  std::vector<Entry> entries_;
+  BoxIndex writes_, reads_;
   std::vector<Box> written_;  // by tasks that have finished
-  std::size_t prune_at_ = 0;
 };
 
 }  // namespace pto_wsp
