@@ -2,7 +2,9 @@
 // pto_wsp/arch/cost.py for the recurrence; model serial is the one where a single unit takes everything.
 
 #include <algorithm>
+#include <deque>
 #include <limits>
+#include <type_traits>
 
 #include "kernel_impl.hpp"
 
@@ -38,7 +40,7 @@ std::int64_t apply(std::uint8_t code, std::int64_t a, std::int64_t b) {
 }
 std::int64_t plus(std::int64_t a, std::int64_t b) { return apply(2, a, b); }
 
-std::int64_t evaluate(const std::vector<CostOp>& code, std::span<const Arg> args, const std::int64_t* regs) {
+std::int64_t evaluate(std::span<const CostOp> code, std::span<const Arg> args, const std::int64_t* regs) {
   std::int64_t stack[64];
   std::size_t depth = 0;
   for (const CostOp& op : code) {
@@ -55,149 +57,86 @@ std::int64_t evaluate(const std::vector<CostOp>& code, std::span<const Arg> args
   return stack[0];
 }
 
-constexpr std::uint64_t most_walked = std::uint64_t{1} << 28;
+constexpr std::uint64_t most_walked = std::uint64_t{1} << 28;  // trips
 
-// What a cost names of a parameter or register.
-template <class Fn> void each_dim(const Block& b, Fn fn) {
-  for (const CostOp& op : b.cost)
-    if (op.code == 1) fn(op.dim);
-  for (const Work& w : b.works)
-    for (const CostOp& op : w.cycles)
-      if (op.code == 1) fn(op.dim);
-}
-
-// Finds what the cost depends on.
-class Analysis {
+// What walks of one kernel share: arguments, registers, and costs that were worked out before.
+//
+// Scalars that depend on elements of tensors have any value: nothing that costs depends on them but conditions, of which the
+// dearer side counts.
+class Known {
  public:
-  explicit Analysis(Program& p) : p_(p), needed_(p.n_regs, false) {
-    p_.cost_scalars.assign(p_.n_args, false);
-    p_.cost_extents.assign(p_.n_args, false);
-  }
-
-  void run() {
-    for (const Block& b : p_.blocks) each_dim(b, [&](const DimRef& d) { need(d); });
-    for (const Loop& l : p_.loops) {
-      need(l.lo);
-      need(l.hi);
-    }
-    for (const Branch& b : p_.branches)
-      if (!b.data) need(b.condition);
-    for (bool more = true; more;) {
-      changed_ = false;
-      spread();
-      more = changed_;
-    }
-    for (ScalarEqn& e : p_.scalars) mark(e);
-    for (Loop& l : p_.loops) {
-      varies_.assign(p_.n_regs, false);
-      varies_[l.index] = true;
-      l.uniform = std::ranges::none_of(l.carries, [&](const Carry& c) { return needed_[c.reg]; }) && uniform(l.body);
-    }
-  }
-
- private:
-  void need(const DimRef& d) {
-    if (d.param < 0) return;
-    if (d.kind == DimRef::Kind::reg) need(static_cast<std::uint32_t>(d.param));
-    else p_.cost_extents[static_cast<std::size_t>(d.param)] = true;
-  }
-  void need(std::uint32_t reg) {
-    changed_ = changed_ || !needed_[reg];
-    needed_[reg] = true;
-  }
-  void need(const Scalar& s) {
-    if (!s.constant) need(s.reg);
-  }
-
-  void spread() {
-    for (const ScalarEqn& e : p_.scalars)
-      if (e.kind == ScalarEqn::Kind::compute && needed_[e.reg])
-        for (const Scalar& s : e.operands) need(s);
-    for (const Loop& l : p_.loops)
-      for (const Carry& c : l.carries) {
-        if (!needed_[c.reg] && !needed_[c.out]) continue;
-        need(c.reg);
-        need(c.init);
-        need(c.yield);
-      }
-    for (const Branch& b : p_.branches)
-      for (const std::array<Carry, 2>& out : b.outs) {
-        if (!needed_[out[0].out]) continue;
-        need(out[0].yield);
-        need(out[1].yield);
-        need(b.condition);
-      }
-  }
-
-  void mark(ScalarEqn& e) {
-    using Kind = ScalarEqn::Kind;
-    e.counts = (e.kind == Kind::compute || e.kind == Kind::dim || e.kind == Kind::widen) && needed_[e.reg];
-    if (!e.counts) return;
-    if (e.kind == Kind::dim) need(e.a);
-    if (e.kind == Kind::widen) p_.cost_scalars[e.param] = true;
-  }
-
-  bool varies(const Scalar& s) const { return !s.constant && varies_[s.reg]; }
-
-  // Whether a block costs the same in each trip of the loop whose registers vary; more of them are found on the way.
-  bool uniform(std::uint32_t index) {
-    const Block& b = p_.blocks[index];
-    for (const Block::Item& item : b.items)
-      if (!uniform(item)) return false;
-    bool same = true;
-    each_dim(b, [&](const DimRef& d) { same = same && (d.kind != DimRef::Kind::reg || !varies_[static_cast<std::size_t>(d.param)]); });
-    return same;
-  }
-
-  bool uniform(const Block::Item& item) {
-    switch (item.kind) {
-      case Block::Item::Kind::segment: return true;
-      case Block::Item::Kind::scalar: {
-        const ScalarEqn& e = p_.scalars[item.index];
-        if (e.counts && e.kind == ScalarEqn::Kind::compute && std::ranges::any_of(e.operands, [&](const Scalar& s) { return varies(s); })) varies_[e.reg] = true;
-        return true;
-      }
-      case Block::Item::Kind::loop: {
-        const Loop& l = p_.loops[item.index];
-        if (varies(l.lo) || varies(l.hi)) return false;
-        // A scalar that this loop carries is another one in each of its trips, but the same ones in each trip of the outer loop,
-        // unless it begins otherwise.
-        for (const Carry& c : l.carries) {
-          if (!needed_[c.reg]) continue;
-          if (varies(c.init)) return false;
-        }
-        if (!uniform(l.body)) return false;
-        for (const Carry& c : l.carries)
-          if (needed_[c.reg] && varies(c.yield)) return false;
-        return true;
-      }
-      default: {
-        const Branch& b = p_.branches[item.index];
-        if (!b.data && varies(b.condition)) return false;
-        if (!uniform(b.blocks[0]) || !uniform(b.blocks[1])) return false;
-        for (const std::array<Carry, 2>& out : b.outs)
-          if (needed_[out[0].out] && (varies(out[0].yield) || varies(out[1].yield))) varies_[out[0].out] = true;
-        return true;
-      }
-    }
-  }
-
-  Program& p_;
-  std::vector<bool> needed_, varies_;
-  bool changed_ = false;
-};
-
-// Scalars that depend on elements of tensors have any value: nothing that costs depends on them but conditions, of which the dearer
-// side counts.
-class CostWalk {
- public:
-  CostWalk(const Program& p, std::span<const Arg> args) : p_(p), args_(args), memo_(p.blocks.size()) {
-    regs_ = few_;
+  Known(const Program& p, std::span<const Arg> args) : args_(args), memo_(p.n_cycles) {
     if (p.n_regs > std::size(few_)) {
       many_.assign(p.n_regs, 0);
-      regs_ = many_.data();
+      regs = many_.data();
     }
-    if (p.pipes) now_.ready.assign(p.values.size() + p.n_regs + p.n_args, 0);
+  }
+  Known(const Known&) = delete;
+  Known& operator=(const Known&) = delete;
+
+  std::int64_t cycles(const Cycles& c) {
+    if (c.regs.size() > std::tuple_size_v<decltype(Memo::key)>) return evaluate(c.code, args_, regs);
+    Memo& m = memo_[c.number];
+    bool same = m.cost >= 0;
+    for (std::size_t i = 0; i < c.regs.size(); ++i) {
+      same = same && m.key[i] == regs[c.regs[i]];
+      m.key[i] = regs[c.regs[i]];
+    }
+    if (!same) {
+      m.cost = -1;
+      m.cost = evaluate(c.code, args_, regs);
+    }
+    return m.cost;
+  }
+
+  void step(const ScalarEqn& e) {
+    Fault fault;  // the run tells
+    if (e.counts) step_registers(e, args_, regs, fault);
+  }
+
+  void walk(std::uint64_t trips) {
+    walked += trips;
+    if (walked > most_walked) throw CostError("loops whose trips cost differently have too many of them");
+  }
+
+  std::int64_t* regs = few_;
+  std::uint64_t walked = 0;  // trips
+
+ private:
+  // What an expression gave, for the registers that it names.
+  struct Memo {
+    std::array<std::int64_t, 4> key = {};
+    std::int64_t cost = -1;
+  };
+  std::span<const Arg> args_;
+  std::int64_t few_[64] = {};
+  std::vector<std::int64_t> many_;
+  std::vector<Memo> memo_;
+};
+
+// A time in each period k = 0, 1, 2, .. of a loop: at + each * k.
+struct Line {
+  std::int64_t at = 0, each = 0;
+};
+
+Line plus(Line a, std::int64_t b) { return {plus(a.at, b), a.each}; }
+
+// Times are numbers, or lines.
+template <class Time> struct Times {
+  std::array<Time, core_units> free = {};  // when each unit is done
+  std::vector<Time> ready;                 // when each value is there
+};
+
+// Trips that a walk tries to leap over repeat after some number of trips: one for each count of tiles that change places, below.
+constexpr std::uint64_t periods[] = {12, 60, 840};
+constexpr std::uint64_t first_try = 4;
+
+template <class Time> class CostWalk {
+  static constexpr bool is_line = std::is_same_v<Time, Line>;
+
+ public:
+  CostWalk(const Program& p, Known& known) : p_(p), known_(known) {
+    if (p.pipes) now_.ready.resize(p.values.size() + p.n_regs + p.n_args);
   }
 
   std::int64_t run() {
@@ -205,22 +144,28 @@ class CostWalk {
     return *std::ranges::max_element(now_.free);
   }
 
- private:
-  struct State {
-    std::array<std::int64_t, core_units> free = {};  // when each unit is done
-    std::vector<std::int64_t> ready;                 // when each value is there
-  };
-  // What a block's own operations cost, for the registers that this depends on.
-  struct Memo {
-    std::array<std::int64_t, 4> key = {};
-    std::int64_t cost = -1;
-  };
+  // One trip of a loop.
+  void trip(const Loop& l, std::int64_t index) {
+    turns_ += 1;
+    known_.regs[l.index] = index;
+    block(l.body);
+    registers_.clear();
+    for (const Carry& c : l.carries) registers_.push_back(value_of(c.yield, known_.regs));
+    moved_.clear();
+    for (const Flow& f : l.flows) moved_.push_back(ready(f.yield));
+    carry(l);
+  }
 
+  Times<Time>& times() { return now_; }
+  // Periods for which every choice of the later time was that of period 0; after them another one may be right.
+  std::int64_t holds() const { return holds_; }
+
+ private:
   void block(std::uint32_t index) {
     const Block& b = p_.blocks[index];
     if (!p_.pipes) {
       for (const Block::Item& i : b.items) item(i);
-      now_.free[0] = plus(now_.free[0], own(index));
+      now_.free[0] = plus(now_.free[0], known_.cycles(b.cost));
       return;
     }
     for (const Block::Event& e : b.events) {
@@ -232,111 +177,161 @@ class CostWalk {
   void item(const Block::Item& i) {
     switch (i.kind) {
       case Block::Item::Kind::segment: return;
-      case Block::Item::Kind::scalar: {
-        Fault fault;  // the run tells
-        if (p_.scalars[i.index].counts) step_registers(p_.scalars[i.index], args_, regs_, fault);
-        return;
-      }
+      case Block::Item::Kind::scalar: return known_.step(p_.scalars[i.index]);
       case Block::Item::Kind::loop: return loop(p_.loops[i.index]);
       case Block::Item::Kind::branch: return branch(p_.branches[i.index]);
     }
   }
 
-  std::int64_t own(std::uint32_t index) {
-    const Block& b = p_.blocks[index];
-    if (b.cost_regs.size() > std::tuple_size_v<decltype(Memo::key)>) return evaluate(b.cost, args_, regs_);
-    Memo& m = memo_[index];
-    bool same = m.cost >= 0;
-    for (std::size_t i = 0; i < b.cost_regs.size(); ++i) {
-      same = same && m.key[i] == regs_[b.cost_regs[i]];
-      m.key[i] = regs_[b.cost_regs[i]];
+  Time later(Time a, Time b) {
+    if constexpr (is_line) {
+      if (a.at < b.at || (a.at == b.at && a.each < b.each)) std::swap(a, b);
+      if (b.each > a.each) holds_ = std::min(holds_, (a.at - b.at) / (b.each - a.each));
+      return a;
+    } else {
+      return std::max(a, b);
     }
-    if (!same) m.cost = evaluate(b.cost, args_, regs_);
-    return m.cost;
   }
 
   void work(const Work& w) {
-    std::int64_t start = 0;
-    for (const std::uint32_t id : w.reads) start = std::max(start, now_.ready[id]);
+    Time start = {};
+    for (const std::uint32_t id : w.reads) start = later(start, now_.ready[id]);
     if (w.unit < core_units) {
-      start = plus(std::max(start, now_.free[w.unit]), evaluate(w.cycles, args_, regs_));
+      start = plus(later(start, now_.free[w.unit]), known_.cycles(w.cycles));
       now_.free[w.unit] = start;
     }
     for (const std::uint32_t id : w.writes) now_.ready[id] = start;
   }
 
-  std::int64_t ready(std::uint32_t id) const { return id == no_value ? 0 : now_.ready[id]; }
+  Time ready(std::uint32_t id) const { return id == no_value ? Time{} : now_.ready[id]; }
+
+  // What the next trip begins with.
+  void carry(const Loop& l) {
+    for (std::size_t c = 0; c < l.carries.size(); ++c) known_.regs[l.carries[c].reg] = static_cast<std::int64_t>(registers_[c]);
+    for (std::size_t f = 0; f < l.flows.size(); ++f) now_.ready[l.flows[f].inside] = moved_[f];
+  }
 
   void loop(const Loop& l) {
-    const auto lo = static_cast<std::int64_t>(value_of(l.lo, regs_)), hi = static_cast<std::int64_t>(value_of(l.hi, regs_));
+    const auto lo = static_cast<std::int64_t>(value_of(l.lo, known_.regs)), hi = static_cast<std::int64_t>(value_of(l.hi, known_.regs));
     std::uint64_t trips = lo < hi ? static_cast<std::uint64_t>(hi) - static_cast<std::uint64_t>(lo) : 0;
     if (trips > most_trips) trips = 0;  // the run refuses it
-    const bool multiplied = l.uniform && !p_.pipes;
-    walked_ += multiplied ? 0 : trips;
-    if (walked_ > most_walked) throw CostError("loops whose trips cost differently have too many of them");
-    std::vector<std::uint64_t> next;
-    std::vector<std::int64_t> later;
-    next.reserve(l.carries.size());
-    for (const Carry& c : l.carries) next.push_back(value_of(c.init, regs_));
-    for (const Flow& f : l.flows) later.push_back(ready(f.init));
-    for (std::uint64_t i = 0; i < (multiplied ? std::min<std::uint64_t>(trips, 1) : trips); ++i) {
+    registers_.clear();
+    for (const Carry& c : l.carries) registers_.push_back(value_of(c.init, known_.regs));
+    moved_.clear();
+    for (const Flow& f : l.flows) moved_.push_back(ready(f.init));
+    carry(l);
+    if constexpr (is_line) {
+      walk(l, lo, trips);
+    } else if (!l.uniform) {
+      walk(l, lo, trips);
+    } else if (p_.pipes) {
+      leap(l, lo, trips);
+    } else if (trips != 0) {
       const std::int64_t before = now_.free[0];
-      regs_[l.index] = lo + static_cast<std::int64_t>(i);
-      for (std::size_t c = 0; c < next.size(); ++c) regs_[l.carries[c].reg] = static_cast<std::int64_t>(next[c]);
-      for (std::size_t f = 0; f < later.size(); ++f) now_.ready[l.flows[f].inside] = later[f];
-      block(l.body);
-      for (std::size_t c = 0; c < next.size(); ++c) next[c] = value_of(l.carries[c].yield, regs_);
-      for (std::size_t f = 0; f < later.size(); ++f) later[f] = ready(l.flows[f].yield);
-      if (multiplied) now_.free[0] = plus(before, apply(4, now_.free[0] - before, static_cast<std::int64_t>(trips)));
+      trip(l, lo);
+      now_.free[0] = plus(before, apply(4, now_.free[0] - before, static_cast<std::int64_t>(trips)));
     }
-    for (std::size_t c = 0; c < next.size(); ++c) regs_[l.carries[c].out] = static_cast<std::int64_t>(next[c]);
-    for (std::size_t f = 0; f < later.size(); ++f) now_.ready[l.flows[f].out] = later[f];
+    for (const Carry& c : l.carries) known_.regs[c.out] = known_.regs[c.reg];
+    for (const Flow& f : l.flows) now_.ready[f.out] = now_.ready[f.inside];
+  }
+
+  void walk(const Loop& l, std::int64_t from, std::uint64_t trips) {
+    known_.walk(trips);
+    for (std::uint64_t i = 0; i < trips; ++i) trip(l, from + static_cast<std::int64_t>(i));
+  }
+
+  // All trips of a loop whose trips take the same cycles each. Sooner or later all times grow by the same in each period, and
+  // what is left of the trips follows from that.
+  void leap(const Loop& l, std::int64_t lo, std::uint64_t trips) {
+    std::uint64_t i = 0;
+    for (std::uint64_t next = first_try; i < trips;) {
+      std::uint64_t period = periods[0];
+      for (const std::uint64_t p : periods)
+        if (p <= next / 4) period = p;
+      if (trips < next + 3 * period) break;
+      walk(l, lo + static_cast<std::int64_t>(i), next - i);
+      i = next;
+      const std::uint64_t over = leap_from(l, lo + static_cast<std::int64_t>(i), trips - i, period);
+      i += over;
+      next = over > 8 * period ? i + first_try : 2 * i;
+    }
+    walk(l, lo + static_cast<std::int64_t>(i), trips - i);
+  }
+
+  // Walks one period, and another one with the times as lines that grow as they did in the first. If they end as they should
+  // have, by the same lines one period later, then so do the periods behind it, as long as no maximum is another one's. Gives
+  // how many trips it went.
+  std::uint64_t leap_from(const Loop& l, std::int64_t from, std::uint64_t trips, std::uint64_t period) {
+    const std::uint64_t walked = known_.walked;
+    const double turns = turns_;
+    const Times<Time> before = now_;
+    walk(l, from, period);
+    // Of loops inside, lines are walked trip by trip.
+    const double gain = static_cast<double>(known_.walked - walked) * static_cast<double>(trips / period);
+    const double one = turns_ - turns;
+    if (2 * one > gain) return period;
+
+    CostWalk<Line> lines(p_, known_);
+    each_time(before, now_, lines.times(), [](std::int64_t a, std::int64_t b, Line& line) { line = {b, b - a}; });
+    const Times<Line> start = lines.times();
+    lines.walk(l, from + static_cast<std::int64_t>(period), period);
+    turns_ += one;
+    bool same = true;
+    each_time(start, lines.times(), now_, [&](Line a, Line b, std::int64_t& now) {
+      same = same && a.each >= 0 && b.each == a.each && b.at - a.at == a.each;
+      now = b.at;
+    });
+    if (!same) return 2 * period;
+    const std::uint64_t more = std::min(trips / period - 2, static_cast<std::uint64_t>(lines.holds()));
+    each_time(start, lines.times(), now_, [&](Line, Line b, std::int64_t& now) { now = plus(b.at, apply(4, b.each, static_cast<std::int64_t>(more))); });
+    turns_ += one * static_cast<double>(more);
+    return (2 + more) * period;
+  }
+
+  template <class A, class B, class C, class Fn> static void each_time(const Times<A>& a, const Times<B>& b, Times<C>& c, Fn fn) {
+    for (std::size_t u = 0; u < core_units; ++u) fn(a.free[u], b.free[u], c.free[u]);
+    for (std::size_t id = 0; id < a.ready.size(); ++id) fn(a.ready[id], b.ready[id], c.ready[id]);
   }
 
   void branch(const Branch& b) {
     if (p_.pipes && !b.condition.constant)
-      for (std::int64_t& f : now_.free) f = std::max(f, now_.ready[p_.values.size() + b.condition.reg]);
-    if (!b.data) return side(b, value_of(b.condition, regs_) != 0 ? 0 : 1);
-    const State before = now_;
+      for (Time& f : now_.free) f = later(f, now_.ready[p_.values.size() + b.condition.reg]);
+    if (!b.data) return side(b, value_of(b.condition, known_.regs) != 0 ? 0 : 1);
+    if (depth_ == kept_.size()) kept_.emplace_back();
+    Times<Time>& kept = kept_[depth_++];
+    kept = now_;
     side(b, 0);
-    State first = std::move(now_);
-    now_ = before;
+    std::swap(kept, now_);
     side(b, 1);
-    for (std::size_t u = 0; u < core_units; ++u) now_.free[u] = std::max(now_.free[u], first.free[u]);
-    for (std::size_t id = 0; id < first.ready.size(); ++id) now_.ready[id] = std::max(now_.ready[id], first.ready[id]);
+    each_time(kept, kept, now_, [&](Time a, Time, Time& now) { now = later(now, a); });
+    --depth_;
   }
 
   void side(const Branch& b, std::size_t which) {
     block(b.blocks[which]);
-    for (const std::array<Carry, 2>& out : b.outs) regs_[out[which].out] = static_cast<std::int64_t>(value_of(out[which].yield, regs_));
+    for (const std::array<Carry, 2>& out : b.outs) known_.regs[out[which].out] = static_cast<std::int64_t>(value_of(out[which].yield, known_.regs));
     for (const std::array<std::uint32_t, 3>& f : b.flows) now_.ready[f[2]] = ready(f[which]);
   }
 
+  template <class> friend class CostWalk;
+
   const Program& p_;
-  std::span<const Arg> args_;
-  std::int64_t few_[64] = {};
-  std::vector<std::int64_t> many_;
-  std::int64_t* regs_ = nullptr;
-  State now_;
-  std::uint64_t walked_ = 0;  // trips
-  std::vector<Memo> memo_;
+  Known& known_;
+  Times<Time> now_;
+  std::int64_t holds_ = std::numeric_limits<std::int64_t>::max();
+  double turns_ = 0;                     // trips that a walk without leaps goes
+  std::deque<Times<Time>> kept_;         // one for each branch around
+  std::size_t depth_ = 0;
+  std::vector<std::uint64_t> registers_; // on their way from one trip to the next
+  std::vector<Time> moved_;
 };
 
 }  // namespace
 
-void analyse_cost(Program& program) {
-  Analysis(program).run();
-  for (Block& b : program.blocks)
-    for (const CostOp& op : b.cost) {
-      if (op.code != 1 || op.dim.kind != DimRef::Kind::reg) continue;
-      const auto reg = static_cast<std::uint32_t>(op.dim.param);
-      if (std::ranges::find(b.cost_regs, reg) == b.cost_regs.end()) b.cost_regs.push_back(reg);
-    }
-}
-
 std::int64_t evaluate_cost(const Program& program, std::span<const Arg> args) {
-  if (!program.structured && !program.pipes) return evaluate(program.blocks[program.body].cost, args, nullptr);
-  return CostWalk(program, args).run();
+  if (!program.structured && !program.pipes) return evaluate(program.blocks[program.body].cost.code, args, nullptr);
+  Known known(program, args);
+  return CostWalk<std::int64_t>(program, known).run();
 }
 
 }  // namespace pto_wsp

@@ -204,7 +204,7 @@ void KernelDecoder::events() {
     }
     Work w;
     w.unit = static_cast<std::uint8_t>(in_.u(core_units, "a unit"));
-    if (w.unit < core_units) w.cycles = cost();
+    if (w.unit < core_units) w.cycles.code = cost();
     w.reads = numbers();
     w.writes = numbers();
     b.events.push_back({true, static_cast<std::uint32_t>(b.works.size())});

@@ -96,7 +96,7 @@ class KernelDecoder {
       const std::size_t n = in_.count("the number of items", 2);
       for (std::size_t i = 0; i < n; ++i) item();
       if (p_.pipes) events();
-      else p_.blocks[block_].cost = cost();
+      else p_.blocks[block_].cost.code = cost();
       after();
     });
     block_ = outer;

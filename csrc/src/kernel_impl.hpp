@@ -118,13 +118,20 @@ struct CostOp {
   DimRef dim;
 };
 
+// An expression of cycles, as code for a stack; the registers that it names; and its number among those of the kernel.
+struct Cycles {
+  std::vector<CostOp> code;
+  std::vector<std::uint32_t> regs;
+  std::uint32_t number = 0;
+};
+
 // An equation in model pipes: the unit that it takes, core_units where it takes none, and for how long; what must be there before,
 // and what is there after. Values, registers and arguments have numbers, in this order.
 inline constexpr std::size_t core_units = 4;
 inline constexpr std::uint32_t no_value = UINT32_MAX;
 struct Work {
   std::uint8_t unit = core_units;
-  std::vector<CostOp> cycles;
+  Cycles cycles;
   std::vector<std::uint32_t> reads, writes;
 };
 
@@ -135,8 +142,7 @@ struct Block {
     std::uint32_t index;
   };
   std::vector<Item> items;
-  std::vector<CostOp> cost;              // model serial
-  std::vector<std::uint32_t> cost_regs;  // that it names
+  Cycles cost;                         // model serial
   struct Event {
     bool is_work;
     std::uint32_t index;               // in `works` or `items`
@@ -190,6 +196,7 @@ struct Program {
   std::uint32_t body = 0;              // block
   bool structured = false;             // there is more than one segment of tile operations
   bool pipes = false;                  // the model of costs: else serial
+  std::uint32_t n_cycles = 0;          // expressions of cycles
   std::vector<bool> cost_scalars, cost_extents;  // of arguments: whether the cost depends on the scalar, on the extents
   std::int32_t cpp = -1;               // the number of the equation that is C++; there is no other then
 };
@@ -257,7 +264,7 @@ struct KernelImpl {
 Program decode_program(Cursor& in);
 // kernel_plan.cpp: decides strips, places and aliases.
 void plan_kernel(KernelImpl& kernel);
-// kernel_cost.cpp
+// kernel_cost_analysis.cpp, kernel_cost.cpp
 void analyse_cost(Program& program);
 std::int64_t evaluate_cost(const Program& program, std::span<const Arg> args);
 // kernel_control.cpp

@@ -90,13 +90,18 @@ writer::Plan data(bool ordered) {
   return p;
 }
 
-// A kernel with a loop over parts of a region, a branch on an element, carried tiles and scalars, and parts that are stored.
-Bytes control_kernel() {
+// A kernel with a loop over parts of a region, a branch on an element, carried tiles and scalars, and parts that are stored; and
+// what its equations wait for and take, with a loop whose trips need not all be walked for that.
+Bytes control_kernel(bool pipes) {
   using pto_wsp::Op;
   using pto_wsp::ScalarOp;
   using End = builder::ControlBuilder::End;
   constexpr auto t = pto_wsp::DType::i32;
   builder::ControlBuilder b;
+  b.pipes = pipes;
+  const auto takes = [&](unsigned unit, std::int64_t cycles, std::uint64_t from, std::uint64_t to) {
+    b.work(unit, Out().u(1).u(0).s(cycles).bytes, {from}, {to});
+  };
   const int x = b.region(pto_wsp::Dir::in, t, {-1, 4}), y = b.region(pto_wsp::Dir::inout, t, {-1, 4}), z = b.tile(pto_wsp::Dir::inout, t, 2, 4);
   const auto one = builder::fixed(1), two = builder::fixed(2), four = builder::fixed(4);
   b.check(0, builder::rows_of(z), two);
@@ -112,6 +117,9 @@ Bytes control_kernel() {
     b.bound(rows, 2);
     const int part = b.part(x, {builder::held(i), builder::number(0)}, 2, 4, builder::extent(rows), four);
     const int sums = b.make(Op::colsum, t, 1, 4, one, four, {builder::val(part)});
+    takes(0, 7, 0, 4);
+    b.work(1, Out().u(5).u(1).u(4).u(static_cast<std::uint64_t>(rows)).u(0).s(3).u(4).u(0).s(2).u(2).bytes, {4}, {5});
+    takes(4, 0, 5, 6);
     const int e = b.element_of(x, {builder::held(i), builder::number(1)}, pto_wsp::DType::i64);
     const int odd = b.compute(ScalarOp::gt, {builder::held(e), builder::number(0)}, pto_wsp::DType::i64, pto_wsp::DType::boolean);
     b.branch(builder::held(odd), true, {{true, -1, side}},
@@ -121,7 +129,17 @@ Bytes control_kernel() {
     b.store_part(y, side, {builder::held(to), builder::number(0)});
     return {{side, {}}, {-1, builder::held(b.compute(ScalarOp::add, {builder::held(k), builder::held(to)}))}};
   });
+  const int goes = b.reg(), went = b.reg();
+  b.loop(builder::number(0), builder::number(300), {{false, goes, went, -1, builder::held(k_end)}}, [&](int) -> std::vector<End> {
+    takes(1, 2, 1, 2);
+    b.loop(builder::number(0), builder::number(2), {}, [&](int) -> std::vector<End> {
+      takes(2, 3, 2, 1);
+      return {};
+    });
+    return {{-1, builder::held(goes)}};
+  });
   const int added = b.narrow(k_end, t);
+  takes(3, 4, 1, 0);
   const int own = b.make(Op::load, t, 2, 4, two, four, {builder::par(z)});
   const int up = b.make(Op::add, t, 2, 4, two, four, {builder::val(own), builder::val(total)});
   b.store(z, b.make(Op::mul, t, 2, 4, two, four, {builder::val(up), builder::par(added)}));
@@ -130,12 +148,12 @@ Bytes control_kernel() {
 }
 
 // Tasks of such a kernel, on one tensor or on rows of their own.
-writer::Plan control(bool tracked) {
+writer::Plan control(bool tracked, bool pipes) {
   writer::Plan p;
   p.symbols = {"n"};
   p.regs = 2;
   p.tensors = {{{reg(0), Affine(4)}, 1, i32}, {{Affine(3), reg(0), Affine(4)}, 3, i32}, {{Affine(6), Affine(4)}, 3, i32}};
-  p.kernels = {control_kernel()};
+  p.kernels = {control_kernel(pipes)};
   Task a{0, 0, 0, 0, {reg(1)}, {}};
   a.args = {view(0, tracked, {span(0, reg(0)), slice(0, 4)}), view(1, tracked, {at(tracked ? Affine(1) : reg(1)), span(0, reg(0)), slice(0, 4)}),
             view(2, tracked, {slice(reg(1, 2)), slice(0)})};
@@ -146,7 +164,7 @@ writer::Plan control(bool tracked) {
 std::vector<Bytes> seeds(int argc, char** argv) {
   std::vector<Bytes> out{one_loop(9).bytes(), two_loops(6).bytes(), chain(5, true).bytes(), chain(5, false).bytes(),
                          rich(false).bytes(), rich(true).bytes(), scattered().bytes(), data(false).bytes(), data(true).bytes(),
-                         control(false).bytes(), control(true).bytes()};
+                         control(false, false).bytes(), control(true, false).bytes(), control(false, true).bytes(), control(true, true).bytes()};
   for (int i = 3; i < argc; ++i) {
     std::ifstream file(argv[i], std::ios::binary);
     const std::string text((std::istreambuf_iterator<char>(file)), {});

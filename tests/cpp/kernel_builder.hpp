@@ -63,6 +63,8 @@ struct KernelBuilder {
   std::uint64_t origin = 0;
   std::vector<std::vector<std::int64_t>> checks;  // relation, kind, number, kind, number
   writer::Bytes cost = writer::Out().u(1).u(0).s(1).bytes;
+  bool pipes = false;                           // the model of costs: then `events` in place of `cost`
+  std::vector<writer::Bytes> events;
 
   int tile(Dir dir, DType t, int rows, int cols) {
     params.push_back({false, false, dir, t, rows, cols, 0, {}});
@@ -99,7 +101,7 @@ struct KernelBuilder {
   writer::Bytes bytes() const {
     const auto n = [](auto x) { return static_cast<std::uint64_t>(x); };
     writer::Out o;
-    o.str("k").u(0).u(params.size());  // model serial
+    o.str("k").u(pipes ? 1 : 0).u(params.size());
     for (const auto& p : params) {
       o.u(p.is_scalar ? 1 : p.is_region ? 2 : 0);
       if (!p.is_scalar) o.u(n(p.dir));
@@ -125,7 +127,13 @@ struct KernelBuilder {
     KernelBuilder last = *this;
     last.flush();
     o.raw(last.body());
-    o.raw(cost);
+    o.raw(pipes ? last.timing() : cost);
+    return o.bytes;
+  }
+  writer::Bytes timing() const {
+    writer::Out o;
+    o.u(events.size());
+    for (const writer::Bytes& e : events) o.raw(e);
     return o.bytes;
   }
   // What has been made so far, as items of a block.

@@ -108,7 +108,7 @@ struct ControlBuilder : KernelBuilder {
     const int index = reg();
     o.u(n(index)).raw(block(carried, [&] { return body(index); }));
     for (const Carried& c : carried) o.u(n(c.out));
-    items.push_back(o.bytes);
+    add(o.bytes);
   }
   void branch(const Operand& condition, bool data, std::vector<Carried> given, const std::function<std::vector<End>()>& then,
               const std::function<std::vector<End>()>& otherwise) {
@@ -120,9 +120,22 @@ struct ControlBuilder : KernelBuilder {
       if (c.tile) next_param();
     }
     o.raw(block(given, then)).raw(block(given, otherwise));
-    items.push_back(o.bytes);
+    add(o.bytes);
   }
-  std::int64_t cost_inside = 1;  // of each block of a loop or branch
+  std::int64_t cost_inside = 1;  // of each block of a loop or branch, in model serial
+
+  // Model pipes: what an equation takes, `cycles` of a unit (4: none); the numbers of what it waits for and of what it gives are those
+  // of values, then registers, then arguments.
+  void work(unsigned unit, const writer::Bytes& cycles, const std::vector<std::uint64_t>& reads, const std::vector<std::uint64_t>& writes) {
+    writer::Out o;
+    o.u(0).u(unit);
+    if (unit != 4) o.raw(cycles);
+    for (const auto* group : {&reads, &writes}) {
+      o.u(group->size());
+      for (const std::uint64_t x : *group) o.u(x);
+    }
+    events.push_back(o.bytes);
+  }
 
  private:
   template <class T> static std::uint64_t n(T x) { return static_cast<std::uint64_t>(x); }
@@ -140,20 +153,28 @@ struct ControlBuilder : KernelBuilder {
     done();
     return r;
   }
-  void done() { items.push_back(out_.bytes); }
+  void done() { add(out_.bytes); }
+  void add(const writer::Bytes& item) {
+    items.push_back(item);
+    events.push_back(writer::Out().u(1).bytes);
+  }
 
   writer::Bytes block(const std::vector<Carried>& carried, const std::function<std::vector<End>()>& inside) {
-    std::vector<writer::Bytes> outer;
+    std::vector<writer::Bytes> outer, outer_events;
     std::swap(outer, items);
+    std::swap(outer_events, events);
     const std::vector<End> ends = inside();
     flush();
     writer::Out o;
-    o.raw(body()).u(1).u(0).s(cost_inside);
+    o.raw(body());
+    if (pipes) o.raw(timing());
+    else o.u(1).u(0).s(cost_inside);
     for (std::size_t i = 0; i < carried.size(); ++i) {
       if (carried[i].tile) o.u(n(ends[i].value));
       else o.raw(ends[i].scalar);
     }
     std::swap(outer, items);
+    std::swap(outer_events, events);
     return o.bytes;
   }
 
