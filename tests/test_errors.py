@@ -2598,6 +2598,36 @@ def _() -> None:
     of_instructions(lambda a, out: ptoisa.TROWSUM(a, a))  # <-- PTO193
 
 
+@mistake("PTO190", TypeCheckError)
+def _() -> None:
+    of_instructions(lambda a, out: ptoisa.TFILLPAD(a, a))  # <-- PTO190
+
+
+@mistake("PTO190", TypeCheckError)
+def _() -> None:
+    of_instructions(lambda a, out: ptoisa.MGATHER(a, a, a))  # <-- PTO190
+
+
+@mistake("PTO190", TypeCheckError)
+def _() -> None:
+    of_instructions(lambda a, out: ptoisa.MSCATTER(ptoisa.GlobalTensor(out, (0, 0)), a, a))  # <-- PTO190
+
+
+@mistake("PTO106", TypeCheckError)
+def _() -> None:
+    of_instructions(lambda a, out: ptoisa.TCVT(a, a, ptoisa.RoundMode.CAST_ODD))  # <-- PTO106
+
+
+@mistake("PTO104", TypeCheckError)
+def _() -> None:
+    of_instructions(lambda a, out: ptoisa.TPACK(a, a))  # <-- PTO104
+
+
+@mistake("PTO106", TypeCheckError)
+def _() -> None:
+    of_instructions(lambda a, out: ptoisa.TMRGSORT(a, a, a, a, 32))  # <-- PTO106
+
+
 @mistake("PTO194", UnsupportedError)
 def _() -> None:
     of_instructions(lambda a, out: ptoisa.TPUSH(a, 0))  # <-- PTO194

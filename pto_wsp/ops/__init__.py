@@ -80,6 +80,7 @@ from pto_wsp.ops.ordering import (
     topk,
 )
 from pto_wsp.ops.padding import fill_pad
+from pto_wsp.ops.partial import part_add, part_max, part_min, part_mul
 from pto_wsp.ops.parts import debug_print, item, restrict, valid_shape
 from pto_wsp.ops.product import matmul
 from pto_wsp.ops.quantization import dequantize, quantize
@@ -182,6 +183,10 @@ __all__ = [
     "mul",
     "ne",
     "neg",
+    "part_add",
+    "part_max",
+    "part_min",
+    "part_mul",
     "pow",
     "prelu",
     "put",

@@ -17,8 +17,8 @@ from pto_wsp.ops.rules import GROUPS
 
 _FAMILIES = (
     *("memory", "parts", "control", "arithmetic", "bits", "functions", "activation", "comparison", "conversion"),
-    *("reduction", "broadcasting", "triangles", "product", "normalization", "layout", "padding", "indexing"),
-    *("ordering", "sorting", "quantization", "random"),
+    *("reduction", "broadcasting", "triangles", "product", "normalization", "layout", "padding", "partial"),
+    *("indexing", "ordering", "sorting", "quantization", "random"),
 )
 
 _HEAD = """# Operations

@@ -224,8 +224,7 @@ def test_sort32(dtype: DType, names: DType, columns: int) -> None:
         same(got, np.take_along_axis(given.reshape(-1, 32), order, axis=1).reshape(x.shape))
 
 
-@pytest.mark.parametrize("dtype", NUMBERS, ids=str)
-@pytest.mark.parametrize("runs", [2, 3])
+@pytest.mark.parametrize(("dtype", "runs"), [(d, 2 + i % 2) for i, d in enumerate(NUMBERS)], ids=str)
 def test_merging(dtype: DType, runs: int) -> None:
     widths = (5, 32, 9)[:runs]
     x = [some(dtype, (8, n)) for n in widths]
@@ -243,6 +242,53 @@ def test_merging(dtype: DType, runs: int) -> None:
 
     same(on_machine(merged(0), *x, shape=whole.shape, dtype=dtype), np.take_along_axis(whole, order, axis=1))
     same(on_machine(merged(1), *x, shape=whole.shape, dtype=I32), order.astype(np.int32))
+
+
+# --- partly valid operands ---
+
+PARTS: list[tuple[Any, Any, Any]] = [
+    (pto.part_add, np.add, lambda d: 0),
+    (pto.part_mul, np.multiply, lambda d: 1),
+    (pto.part_max, np.maximum, lambda d: -INF if d.is_float else np.iinfo(d.numpy).min),
+    (pto.part_min, np.minimum, lambda d: INF if d.is_float else np.iinfo(d.numpy).max),
+]
+
+
+@pytest.mark.parametrize("dtype", [F32, DType.BF16, DType.F64, I8, I32, DType.U16, DType.U64], ids=str)
+@pytest.mark.parametrize(("f", "of", "neutral"), PARTS, ids=["add", "mul", "max", "min"])
+def test_operands_of_which_parts_are_valid(f: Any, of: Any, neutral: Any, dtype: DType) -> None:
+    """The valid parts are 3x8 and 4x5: in the corner beyond both the result is the number that changes nothing."""
+
+    @kernel
+    def k(a: In[Tile[4, 8, dtype]], b: In[Tile[4, 8, dtype]], out: Out[Tile[4, 8, dtype]]) -> None:
+        pto.store(out, f(a, b))
+
+    @workload
+    def w(a: Any, b: Any, out: Any) -> None:
+        k(a=a, b=b, out=out)
+
+    @workload
+    def cut(a: Any, b: Any, out: Any) -> None:
+        for i, j in P(a.tiles(4), b[0].tiles(8)):
+            k[i, j](a=a[i], b=b[:, j], out=out)
+
+    whole_a, whole_b = some(dtype, (4, 8)), some(dtype, (4, 8))[::-1].copy()
+    a, b = np.full((4, 8), neutral(dtype), dtype.numpy), np.full((4, 8), neutral(dtype), dtype.numpy)
+    a[:3], b[:, :5] = whole_a[:3], whole_b[:, :5]
+    out = np.zeros((4, 8), dtype.numpy)
+    with np.errstate(all="ignore"):
+        cut(whole_a[:3].copy(), whole_b[:, :5].copy(), out).compile(threads=1).run()
+        same(out, of(a, b))
+        w(whole_a, whole_b, out).compile(threads=1).run()
+        same(out, of(whole_a, whole_b))
+
+
+def test_what_is_copied_keeps_its_sign() -> None:
+    zeros = np.array([[-0.0, 0.0, -0.0]], np.float32)
+    one = np.zeros((1, 1), np.float32)
+    for f in (pto.part_add, pto.part_mul, pto.part_max, pto.part_min):
+        got = on_machine(lambda a, b, f=f: f(a, b), zeros, one[:, :1] + 1, shape=(1, 3), dtype=F32)
+        assert np.signbit(got[0, 1:]).tolist() == [False, True]
 
 
 # --- quantisation ---
@@ -399,6 +445,9 @@ def test_mistakes(k: Any) -> None:
     assert code_of(lambda: pto.merge_sort([x, x], [i, k.tile("j2", 8, 4, I32)])) == "PTO103"
     assert code_of(lambda: pto.merge_sort([x, x], [x, x])) == "PTO104"
     assert code_of(lambda: pto.merge_sort([m, m], [i, i])) == "PTO104"
+    assert code_of(lambda: pto.part_add(m, m)) == "PTO104"
+    assert code_of(lambda: pto.part_max(x, 1.0)) == "PTO105"  # type: ignore[arg-type]
+    assert code_of(lambda: pto.part_min(x, i)) == "PTO102"
     assert code_of(lambda: pto.quantize(i, 0.5)) == "PTO104"
     assert code_of(lambda: pto.quantize(x, 0.5, DType.I16)) == "PTO104"
     assert code_of(lambda: pto.quantize(x, 0)) == "PTO106"

@@ -257,6 +257,12 @@ def odd(x: np.ndarray) -> np.ndarray:
     return np.where((down == x) | (down % 2 == 1), down, down + 1).astype(np.int32)
 
 
+def inside(part: np.ndarray, rest: float) -> np.ndarray:
+    out = np.full((8, 32), rest, part.dtype)
+    out[: part.shape[0], : part.shape[1]] = part
+    return out
+
+
 def philox(key: int, counter: int, blocks: int) -> np.ndarray:
     """Philox4x32-10, block by block."""
     out = []
@@ -335,6 +341,12 @@ CASES: list[tuple[str, tuple[Any, ...], Callable[..., Any]]] = [
     ("TSHR", (N, B), lambda: N >> B),
     ("TSHLS", (UNSIGNED, 3), lambda: UNSIGNED << np.uint16(3)),
     ("TSHRS", (NARROW, 2), lambda: NARROW >> np.int8(2)),
+    ("TPOW", (X, Y / 2), lambda: np.power(X, Y / 2)),
+    ("TPOWS", (X, 0.5), lambda: np.sqrt(X)),
+    ("TPARTADD", (X, Y[:5, :9]), lambda: X + inside(Y[:5, :9], 0)),
+    ("TPARTMUL", (X[:3, :16], Y), lambda: inside(X[:3, :16], 1) * Y),
+    ("TPARTMAX", (N, B[:5, :9]), lambda: np.maximum(N, inside(B[:5, :9], -(2**31)))),
+    ("TPARTMIN", (X - 5, Y[:5, :9]), lambda: np.minimum(X - 5, inside(Y[:5, :9], np.inf))),
     ("TADDDEQRELU", (N, B, 0.25), lambda: relu((N + B) * 0.25).astype(np.float16)),
     ("TPACK", (N * 1000,), lambda: (N * 1000).astype(np.int8)),
     ("TQUANT", (X - 5, SCALE), lambda: np.rint((X - 5) * SCALE).astype(np.int8)),
@@ -428,7 +440,8 @@ READS_DESTINATION = {n for n, i in INSTRUCTIONS.items() if "inout" in i.forms[0]
 SHORT = {d.numpy: d for d in DType}
 TESTED_ELSEWHERE = {
     *("TLOAD", "TSTORE", "TPREFETCH", "TMATMUL", "TMATMUL_ACC", "TMATMUL_BIAS", "TGEMV", "TGEMV_ACC", "TGEMV_BIAS"),
-    *("TINTERLEAVE", "TDEINTERLEAVE", "TSTORE_FP", "TSORT32", "TMRGSORT"),
+    *("TINTERLEAVE", "TDEINTERLEAVE", "TSTORE_FP", "TSORT32", "TMRGSORT", "MGATHER", "MSCATTER"),
+    *("TFILLPAD", "TFILLPAD_INPLACE", "TFILLPAD_EXPAND"),
 }
 
 
@@ -492,6 +505,67 @@ def test_interleaving() -> None:
     run(k, x=x, y=y, p=p, q=q)
     np.testing.assert_array_equal(p, np.stack([x, y], 2).reshape(2, 8)[:, :4])
     np.testing.assert_array_equal(q, y)
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, I32, DType.U8, BOOL], ids=str)
+@pytest.mark.parametrize("pad", ["Zero", "Max", "Min"])
+def test_what_is_not_valid_is_filled(dtype: DType, pad: str) -> None:
+    value = ptoisa.PadValue[pad]
+
+    @ptoisa_kernel
+    def k(x: In[Tile[4, 8, dtype]], out: InOut[Tile[4, 8, dtype]], wide: InOut[Tile[6, 16, dtype]]):
+        a, b = ptoisa.tile(4, 8, dtype, valid=(None, None)), ptoisa.tile(4, 8, dtype, pad=value)
+        c = ptoisa.tile(6, 16, dtype, pad=value)
+        ptoisa.TLOAD(a, x)
+        ptoisa.TFILLPAD(b, a)
+        ptoisa.TFILLPAD_INPLACE(b, a)
+        ptoisa.TFILLPAD_EXPAND(c, a)
+        ptoisa.TSTORE(out, b)
+        ptoisa.TSTORE(wide, c)
+
+    if dtype is BOOL and pad != "Zero":
+        with pytest.raises(TypeCheckError, match="nothing to be filled with"):
+            k.wir()
+        return
+
+    @workload
+    def w(x: Any, out: Any, wide: Any) -> None:
+        for j in P(x[0].tiles(8)):
+            k[j](x=x[:, j], out=out[:, j * 8 : j * 8 + 8], wide=wide[:, j * 16 : j * 16 + 16])
+
+    x = RNG.integers(1, 9, (4, 13)).astype(dtype.numpy)
+    info = np.iinfo(dtype.numpy) if dtype.is_integer else None
+    number = {"Zero": 0, "Max": info.max if info else np.inf, "Min": info.min if info else -np.inf}[pad]
+    out, wide = np.zeros((4, 16), dtype.numpy), np.zeros((6, 32), dtype.numpy)
+    w(x, out, wide).compile(threads=1).run()
+    for tile, n in ((out[:, :8], 8), (out[:, 8:], 5), (wide[:, :16], 8), (wide[:, 16:], 5)):
+        want = np.full(tile.shape, number, dtype.numpy)
+        want[:4, :n] = x[:, :8] if n == 8 else x[:, 8:]
+        np.testing.assert_array_equal(tile, want)
+
+
+def test_elements_of_memory_by_their_numbers() -> None:
+    @ptoisa_kernel
+    def k(
+        table: In[Tile[8, 32, F32]],
+        index: In[Tile[4, 16, DType.U32]],
+        out: Out[Tile[4, 16, F32]],
+        back: InOut[Tile[8, 32, F32]],
+    ):
+        a, i = ptoisa.tile(4, 16), ptoisa.tile(4, 16, DType.U32)
+        ptoisa.TLOAD(i, index)
+        ptoisa.MGATHER(a, table, i)
+        ptoisa.TSTORE(out, a)
+        ptoisa.TNEG(a, a)
+        ptoisa.MSCATTER(back, a, i)
+
+    index = RNG.permutation(256)[:64].reshape(4, 16).astype(np.uint32)
+    out, back = np.empty((4, 16), np.float32), Y.copy()
+    run(k, table=X, index=index, out=out, back=back)
+    want = Y.copy()
+    want.flat[index] = -X.flat[index]
+    np.testing.assert_array_equal(out, X.flat[index])
+    np.testing.assert_array_equal(back, want)
 
 
 def test_sorting_values_with_their_indices() -> None:

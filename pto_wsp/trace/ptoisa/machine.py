@@ -34,6 +34,16 @@ class TileType(Choice):
     Scaling = "FB"
 
 
+class PadValue(Choice):
+    """What TFILLPAD writes beyond the valid part of a register: 0, or the largest or smallest number of its dtype; of floats they are
+    infinite."""
+
+    Null = None
+    Zero = "zero"
+    Max = "max"
+    Min = "min"
+
+
 @dataclass(eq=False)
 class Cell:
     """What a register holds: a value, or nothing, and why."""
@@ -65,12 +75,14 @@ class Register:
         valid: tuple[int | None, int | None],
         dtype: DType,
         loc: TileType,
+        pad: PadValue,
     ) -> None:
         self.machine = machine
         self.shape = shape
         self.valid = valid
         self.dtype = dtype
         self.loc = loc
+        self.pad = pad
         self.cell = Cell()
         machine.cells.append(self.cell)
         self.address: int | None = None
@@ -253,15 +265,22 @@ def tile(
     *,
     valid: tuple[int | None, int | None] | None = None,
     loc: TileType = TileType.Vec,
+    pad: PadValue = PadValue.Null,
 ) -> Register:
     """A tile register of rows x cols elements.
 
     valid: (rows, cols) that instructions work on, by default all; None for what only the data say, as the tail of a loop.
+    pad: what TFILLPAD fills the rest with.
     Raises TypeCheckError for sizes, dtypes or places that there are not.
     """
     machine = current_machine("tile")
     whole = valid if valid is not None else (rows, cols)
-    sizes_ok = all(_is_size(n) for n in (rows, cols)) and isinstance(dtype, DType) and isinstance(loc, TileType)  # pyright: ignore[reportUnnecessaryIsInstance]
+    sizes_ok = (
+        all(_is_size(n) for n in (rows, cols))
+        and isinstance(dtype, DType)
+        and isinstance(loc, TileType)
+        and isinstance(pad, PadValue)
+    )  # pyright: ignore[reportUnnecessaryIsInstance]
     valid_ok = (
         isinstance(whole, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
         and len(whole) == 2
@@ -273,11 +292,11 @@ def tile(
         raise TypeCheckError(
             "PTO192",
             "a tile register that was declared wrongly",
-            values={"rows": rows, "cols": cols, "dtype": dtype, "valid": valid, "loc": loc},
+            values={"rows": rows, "cols": cols, "dtype": dtype, "valid": valid, "loc": loc, "pad": pad},
             loc=here(),
-            fix="write ptoisa.tile(16, 128, DType.F32); valid=(rows, cols) is no larger, loc= is one of ptoisa.TileType",
+            fix="write ptoisa.tile(16, 128, DType.F32); valid=(rows, cols) is no larger, loc= is one of ptoisa.TileType, pad= of PadValue",
         )
-    return Register(machine, (int(rows), int(cols)), whole, dtype, loc)
+    return Register(machine, (int(rows), int(cols)), whole, dtype, loc, pad)
 
 
 def TileLeft(rows: int, cols: int, dtype: DType = DType.F16) -> Register:  # noqa: N802 - the name of PTO-ISA

@@ -7,6 +7,7 @@ from typing import Any
 
 from pto_wsp import ops
 from pto_wsp.errors import TypeCheckError, here
+from pto_wsp.ir.core import DType
 from pto_wsp.ops.region import RegionRef
 from pto_wsp.ops.value import Operand, Ref, Value
 from pto_wsp.trace.ptoisa.conversion import scaled
@@ -97,6 +98,33 @@ class _Store(_Transfer):
         return Event(machine, self.__name__)
 
 
+class _Gather(_Transfer):
+    def __call__(self, *operands: Any) -> Event:
+        machine, memory, (register, index) = self.take(operands)
+        value = self.lower(self.whole(memory), index.read(self.__name__, "index"))
+        register.write(self.__name__, "dst", value)
+        return Event(machine, self.__name__)
+
+    def whole(self, memory: Ref | GlobalTensor) -> Ref:
+        """A tile parameter."""
+        if isinstance(memory, GlobalTensor):
+            raise TypeCheckError(
+                "PTO190",
+                f"{self.__name__} of a part of a parameter",
+                values={"got": memory},
+                loc=here(),
+                fix="give a tile parameter, of which the indices count the elements row by row",
+            )
+        return memory
+
+
+class _Scatter(_Gather):
+    def __call__(self, *operands: Any) -> Event:
+        machine, memory, (register, index) = self.take(operands)
+        self.lower(self.whole(memory), register.read(self.__name__, "src"), index.read(self.__name__, "index"))
+        return Event(machine, self.__name__)
+
+
 class _Prefetch(_Transfer):
     def __call__(self, *operands: Any) -> Event:
         return Event(self.take(operands)[0], self.__name__)
@@ -128,6 +156,25 @@ TSTORE_FP = _Store(
     _store_scaled,
     "the parameter = src * scale [1, n] in its dtype, saturated in integers",
     places={"src": (TileType.Acc,), "scale": (TileType.Scaling,)},
+)
+
+
+def _taken(memory: Value, index: Value) -> Value:
+    return ops.take(ops.load(memory), typed(index, DType.I32))
+
+
+def _put(memory: Value, x: Value, index: Value) -> None:
+    ops.store(memory, ops.put(ops.load(memory), typed(index, DType.I32), x))
+
+
+MGATHER = _Gather(
+    "MGATHER",
+    ("dst, global, index",),
+    _taken,
+    "dst = the elements of the parameter, counted row by row, that index names",
+)
+MSCATTER = _Scatter(
+    "MSCATTER", ("global, src, index",), _put, "the parameter's elements, counted row by row, that index names = src"
 )
 
 

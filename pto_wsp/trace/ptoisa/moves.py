@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from pto_wsp import ops
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import DType
+from pto_wsp.ir.scalars import RANGES
 from pto_wsp.ops.value import Operand, Value
 from pto_wsp.trace.ptoisa.conversion import scaled
 from pto_wsp.trace.ptoisa.instruction import MaskPattern, instruction, typed
-from pto_wsp.trace.ptoisa.machine import ALIGN, Register, TileType
+from pto_wsp.trace.ptoisa.machine import ALIGN, PadValue, Register, TileType
 
 _ANY = tuple(TileType)
 _MOVED = {"dst": _ANY, "inout": _ANY, "src": _ANY}
@@ -72,6 +75,36 @@ TTRANS = instruction("TTRANS dst, src, tmp?", ops.transpose, "dst = src with row
 TCONCAT = instruction("TCONCAT dst, src0, src1", ops.concat, "dst = src0 and src1 side by side")
 
 
+def _filled(dst: Register, x: Value) -> Value:
+    dtype = dst.dtype
+    if dst.pad is PadValue.Null or (dtype is DType.BOOL and dst.pad is not PadValue.Zero):
+        raise TypeCheckError(
+            "PTO190",
+            "the tile register dst has nothing to be filled with",
+            values={"dst": dst, "pad": dst.pad},
+            loc=here(),
+            fix="say it where the register is made: ptoisa.tile(rows, cols, dtype, pad=ptoisa.PadValue.Zero)",
+        )
+    least, most = (-math.inf, math.inf) if dtype.is_float else RANGES.get(dtype, (0, 0))
+    number = {PadValue.Min: least, PadValue.Max: most}.get(dst.pad, 0)
+    return ops.fill_pad(x, False if dtype is DType.BOOL else number, dst.held)
+
+
+TFILLPAD = instruction(
+    "TFILLPAD dst, src", _filled, "dst = src, and beyond its valid part dst's pad value", shaped=True
+)
+TFILLPAD_INPLACE = instruction("TFILLPAD_INPLACE dst, src", _filled, "as TFILLPAD, of one memory", shaped=True)
+TFILLPAD_EXPAND = instruction("TFILLPAD_EXPAND dst, src", _filled, "as TFILLPAD, in a larger dst", shaped=True)
+TPARTADD = instruction("TPARTADD dst, src0, src1", ops.part_add, "dst = src0 + src1, or the one that is valid")
+TPARTMUL = instruction("TPARTMUL dst, src0, src1", ops.part_mul, "dst = src0 * src1, or the one that is valid")
+TPARTMAX = instruction(
+    "TPARTMAX dst, src0, src1", ops.part_max, "dst = the larger of src0 and src1, or the one that is valid"
+)
+TPARTMIN = instruction(
+    "TPARTMIN dst, src0, src1", ops.part_min, "dst = the smaller of src0 and src1, or the one that is valid"
+)
+
+
 def _interleave(a: Value, b: Value) -> tuple[Value, Value]:
     both, n = ops.interleave(a, b), a.shape[1]
     return ops.slice(both, None, (0, n)), ops.slice(both, None, (n, 2 * n))
@@ -125,12 +158,8 @@ TTRI = instruction(
 )
 
 
-def _flat(x: Value) -> Value:
-    return x if x.shape[0] == 1 else ops.reshape(x, (1, x.shape[0] * x.shape[1]))
-
-
-def _gather(dst: Register, x: Value, index: Value) -> Value:
-    return ops.reshape(ops.gather(_flat(x), _flat(typed(index, DType.I32))), dst.held)
+def _gather(x: Value, index: Value) -> Value:
+    return ops.take(x, typed(index, DType.I32))
 
 
 def _masked(x: Value, pattern: MaskPattern) -> Value:
@@ -143,15 +172,14 @@ def _masked(x: Value, pattern: MaskPattern) -> Value:
     return ops.slice_odd(half) if first // 2 else ops.slice_even(half)
 
 
-def _gather_or_mask(dst: Register, x: Value, which: Value | MaskPattern) -> Value:
-    return _masked(x, which) if isinstance(which, MaskPattern) else _gather(dst, x, which)
+def _gather_or_mask(x: Value, which: Value | MaskPattern) -> Value:
+    return _masked(x, which) if isinstance(which, MaskPattern) else _gather(x, which)
 
 
 TGATHER = instruction(
     "TGATHER dst, src, index, tmp? | dst, src, pattern",
     _gather_or_mask,
     "dst = the elements of src, counted row by row, that index names; or the columns that a mask pattern takes",
-    shaped=True,
 )
 
 
@@ -160,7 +188,7 @@ def _gather_blocks(dst: Register, x: Value, offset: Value) -> Value:
     block = ALIGN // size
     first = ops.floordiv(typed(offset, DType.I32), size)
     each = ops.broadcast(ops.reshape(first, (first.shape[0] * first.shape[1], 1)), (m * n // block, block))
-    return ops.reshape(ops.gather(_flat(x), _flat(ops.add(each, ops.iota((1, block))))), (m, n))
+    return ops.take(x, ops.reshape(ops.add(each, ops.iota((1, block))), (m, n)))
 
 
 TGATHERB = instruction(
