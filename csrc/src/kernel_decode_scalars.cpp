@@ -62,7 +62,8 @@ void KernelDecoder::narrow(ScalarEqn& e) {
   e.to = dtype();
   e.type = scalar_of(e.to) == DType::u64 ? DType::u64 : is_float(e.to) ? DType::f64 : DType::i64;
   const std::uint64_t reg = in_.u();
-  require(reg < types_.size() && regs_[reg] == State::visible && types_[reg] != DType::boolean && (types_[reg] == DType::f64) == is_float(e.to) && e.to != DType::boolean,
+  require(reg < types_.size() && regs_[reg] == State::visible && (types_[reg] == DType::boolean) == (e.to == DType::boolean) &&
+              (types_[reg] == DType::f64) == is_float(e.to),
           "narrow takes a number of its kind");
   e.reg = static_cast<std::uint32_t>(reg);
   e.type = types_[reg];

@@ -81,7 +81,7 @@ def narrowed(builder: KernelBuilder, var: Var, dtype: DType) -> Var:
     if (
         (have is dtype and var.name in builder.params)
         or have not in SCALAR_DTYPES
-        or DType.BOOL in (have, dtype)
+        or (have is DType.BOOL) is not (dtype is DType.BOOL)
         or (have is DType.F64) is not dtype.is_float
     ):
         return var
@@ -135,8 +135,9 @@ def _(params: dict[str, Any], x: Type) -> Typed:
     to = params["to"]
     if not isinstance(x, ScalarType) or not isinstance(to, DType):
         raise TypeError("narrow of a scalar")
-    if x.dtype not in SCALAR_DTYPES or DType.BOOL in (x.dtype, to) or (x.dtype is DType.F64) is not to.is_float:
-        raise TypeError("narrow of an integer to an integer, or of f64 to a float")
+    same_kind = all((x.dtype is d) is other for d, other in ((DType.BOOL, to is DType.BOOL), (DType.F64, to.is_float)))
+    if x.dtype not in SCALAR_DTYPES or not same_kind:
+        raise TypeError("narrow of an integer to an integer, of f64 to a float, or of bool")
     return Typed(ScalarType(to))
 
 

@@ -464,3 +464,25 @@ def test_scalars_of_64_bits_with_tiles_of_theirs(dtype: DType) -> None:
     k.evaluate(x=x, n=3, out=again)
     np.testing.assert_array_equal(got, np.where(x < 7, x + 21, 4))
     np.testing.assert_array_equal(got, again)
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_bools_that_a_kernel_computes_with_tiles_of_bool(first: int) -> None:
+    @kernel
+    def k(x: In[Tile[4, 8, BOOL]], v: In[Tile[1, 1, I64]], both: Out[Tile[4, 8, BOOL]], other: Out[Tile[4, 8, BOOL]]):
+        large = pto.item(v, (0, 0)) > 2
+        pto.store(both, pto.logical_and(x, large))
+        pto.store(other, x ^ pto.full((4, 8), large, BOOL))
+
+    @workload
+    def w(x: Any, v: Any, both: Any, other: Any) -> None:
+        k(x=x, v=v, both=both, other=other)
+
+    traced(k)
+    x = np.arange(32).reshape(4, 8) % 3 == 0
+    v = np.array([[first]])
+    got, again = np.zeros((2, 4, 8), bool), np.zeros((2, 4, 8), bool)
+    w(x, v, got[0], got[1]).compile(threads=1).run()
+    k.evaluate(x=x, v=v, both=again[0], other=again[1])
+    np.testing.assert_array_equal(got, [x & (first > 2), x ^ (first > 2)])
+    np.testing.assert_array_equal(got, again)
