@@ -2,8 +2,10 @@
 
 #include <array>
 #include <bit>
-#include <cinttypes>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -220,15 +222,24 @@ class Control {
     return true;
   }
 
+  // As pto_wsp/ops/printed.py, whatever the locale is.
   static void show(std::string& text, std::uint64_t bits, DType t) {
     char number[40];
+    std::to_chars_result end{number, {}};
     switch (scalar_of(t)) {
-      case DType::f64: std::snprintf(number, sizeof number, "%.9g", std::bit_cast<double>(bits)); break;
-      case DType::u64: std::snprintf(number, sizeof number, "%" PRIu64, bits); break;
-      case DType::boolean: std::snprintf(number, sizeof number, "%s", bits != 0 ? "true" : "false"); break;
-      default: std::snprintf(number, sizeof number, "%" PRId64, static_cast<std::int64_t>(bits));
+      case DType::boolean: text += bits != 0 ? "true" : "false"; return;
+      case DType::u64: end = std::to_chars(number, std::end(number), bits); break;
+      case DType::i64: end = std::to_chars(number, std::end(number), static_cast<std::int64_t>(bits)); break;
+      default: {
+        const auto x = std::bit_cast<double>(bits);
+        if (std::isnan(x)) {
+          text += "nan";
+          return;
+        }
+        end = std::to_chars(number, std::end(number), x, std::chars_format::general, t == DType::f64 ? 17 : 9);
+      }
     }
-    text += number;
+    text.append(number, end.ptr);
   }
 
   // One write, so that lines of tasks that run at the same time do not mix.

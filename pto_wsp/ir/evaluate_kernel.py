@@ -54,15 +54,20 @@ def run_kernel(kernel: Kernel, args: Mapping[str, Array], observer: Observer | N
 
     Raises BoundsError, ExecutionError or KernelError at the first equation that fails.
     """
-    Numbers(kernel.params, args, observer).region(kernel.body)
+    Numbers(kernel.label, kernel.params, args, observer).region(kernel.body)
 
 
 class Numbers:
     """What the names of a kernel stand for while it runs."""
 
     def __init__(
-        self, params: Iterable[KernelParam], args: Mapping[str, Array], observer: Observer | None = None
+        self,
+        label: str,
+        params: Iterable[KernelParam],
+        args: Mapping[str, Array],
+        observer: Observer | None = None,
     ) -> None:
+        self.label = label
         self.values: dict[str, Any] = dict(args)
         self.extents: dict[str, int] = {}
         self.observer = observer
@@ -182,6 +187,8 @@ class Numbers:
         assert isinstance(typed, Typed)
         self._check(eqn, typed)
         ins = [_array(x, t) for x, t in zip(numbers, map(operand_type, eqn.ins), strict=True)]
+        if eqn.prim == "debug_print" and self.observer is not None:
+            return ins  # beside a run, which prints
         if not isinstance(typed.type, TileType) or eqn.prim in _MOVES:
             result = prim.reference(self._params(eqn), *ins)
             if eqn.outs:
@@ -192,6 +199,10 @@ class Numbers:
     def _params(self, eqn: Eqn) -> dict[str, Any]:
         """The parameters of an equation, with numbers for the extents that they name."""
         params: dict[str, Any] = dict(eqn.params)
+        if eqn.prim == "debug_print":
+            t = operand_type(eqn.ins[0])
+            assert isinstance(t, (TileType, ScalarType))
+            return params | {"kernel": self.label, "dtype": t.dtype}
         return params | {k: self.dim(params[k]) for k in ("vrows", "vcols", "of") if isinstance(params.get(k), str)}
 
     def _check(self, eqn: Eqn, typed: Typed) -> None:

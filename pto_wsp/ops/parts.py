@@ -28,6 +28,7 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr, const
 from pto_wsp.ir.facts import facts_of
+from pto_wsp.ops.printed import printed
 from pto_wsp.ops.region import RegionRef
 from pto_wsp.ops.scalars import I64, constant, extent, type_of
 from pto_wsp.ops.value import Operand, Ref, Value, is_scalar, scalar_in, to_in
@@ -394,8 +395,7 @@ def _(params: dict[str, Any], x: Type) -> Typed:
 
 @debug_print_p.def_reference
 def _(params: dict[str, Any], x: np.ndarray) -> None:
-    shape = "x".join(map(str, x.shape)) or "scalar"
-    print(f"{params['label']}: {shape}\n{x}", file=sys.stderr)
+    print(printed(params["label"], params["kernel"], params["dtype"], x), end="", file=sys.stderr)
 
 
 @restrict_p.def_cost

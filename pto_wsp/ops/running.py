@@ -23,7 +23,7 @@ class RunningKernel(KernelBuilder):
         self.traced = traced.controls
         self.facts = dict(traced.facts)
         self.extents = dict(traced.extents)
-        self.numbers = Numbers(traced.params.values(), args)
+        self.numbers = Numbers(traced.label, traced.params.values(), args)
 
     def append(self, eqn: Eqn, scope: Scope | None = None) -> None:
         """Add an equation, and run it."""
