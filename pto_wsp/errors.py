@@ -415,6 +415,7 @@ PTO412 no C++ compiler, where one is needed
 PTO413 C++ that does not compile
 PTO414 C++ without the function that a kernel needs
 PTO415 no room to compile C++
+PTO416 an unknown tier
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration
 PTO503 an array's shape differs from its declaration

@@ -2228,7 +2228,7 @@ def _() -> None:
 
 @mistake("PTO003", UnsupportedError)
 def _() -> None:
-    in_workload(lambda x, y: copy(x[0], y[0])).compile(native=True)  # <-- PTO003
+    in_workload(lambda x, y: copy(x[0], y[0])).compile(fast=True)  # <-- PTO003
 
 
 @mistake("PTO003", UnsupportedError)
@@ -2781,6 +2781,11 @@ def _():
         patch.setenv("PTO_WSP_CACHE_DIR", "/dev/null/cache")
         patch.setattr("tempfile.tempdir", "/dev/null/tmp")
         run_cpp("y(0, 0) = 2;  // # <-- PTO415")
+
+
+@mistake("PTO416", CompileError)
+def _():
+    in_workload(lambda x, y: copy(x[0], y[0])).compile(native="fast")  # <-- PTO416
 
 
 @mistake("PTO734", KernelError)

@@ -135,6 +135,51 @@ class PyInstance : public Instance {
 
 py::object absent_if_negative(std::int64_t v) { return v < 0 ? py::object(py::none()) : py::object(py::int_(v)); }
 
+using LinkedFrom = std::tuple<std::uint32_t, std::uint32_t, std::uintptr_t, std::vector<NativePiece::Size>,
+                              std::vector<std::pair<NativePiece::Size, NativePiece::Size>>>;
+
+py::dict operand(const OperandInfo& o) {
+  py::dict d;
+  d["is_value"] = o.kind == OperandInfo::Kind::value;
+  d["value"] = o.value;
+  d["dtype"] = name_of(o.dtype);
+  d["base"] = o.base;
+  d["offset"] = o.offset;
+  d["stride"] = o.stride;
+  d["one_row"] = o.one_row;
+  d["of_strip"] = o.of_strip;
+  d["cols"] = o.cols;
+  return d;
+}
+
+py::list groups(const Kernel& kernel) {
+  py::list out;
+  for (const GroupInfo& g : kernel.groups()) {
+    py::list steps;
+    for (const StepInfo& s : g.steps) {
+      py::dict d;
+      d["op"] = traits(s.op).name;
+      d["operand"] = name_of(s.operand);
+      d["result"] = operand(s.result);
+      d["kept"] = s.kept;
+      py::list sources;
+      for (const OperandInfo& o : s.sources) sources.append(operand(o));
+      d["sources"] = sources;
+      d["immediate"] = s.immediate;
+      py::list extents;
+      for (const ExtentInfo& e : s.extents) extents.append(py::make_tuple(std::string(1, e.kind), e.id));
+      d["extents"] = extents;
+      steps.append(d);
+    }
+    py::dict d;
+    d["first"] = g.first;
+    d["whole"] = g.whole;
+    d["steps"] = steps;
+    out.append(d);
+  }
+  return out;
+}
+
 py::object record(const PyInstance& instance, const std::optional<Failure>& f) {
   if (!f) return py::none();
   py::dict d;
@@ -273,6 +318,17 @@ PYBIND11_MODULE(_core, m) {
         for (const Kernel& k : p.kernels()) names.push_back(k.name());
         return names;
       })
+      .def("groups", [](const Plan& p, std::size_t kernel) { return groups(p.kernels().at(kernel)); }, py::arg("kernel"),
+           "What the steps of a kernel do: groups of steps, as Kernel::groups says.")
+      .def(
+          "link_native",
+          [](const Plan& p, std::size_t kernel, const std::vector<LinkedFrom>& pieces) {
+            std::vector<NativePiece> given;
+            for (const auto& [first, count, run, sizes, equal] : pieces)
+              given.push_back({first, count, reinterpret_cast<Piece>(run), sizes, equal});
+            p.kernels().at(kernel).link_native(std::move(given));
+          },
+          py::arg("kernel"), py::arg("pieces"), "(first step, steps, address, extents asked for, equal extents) each; see Kernel::link_native.")
       .def(
           "link_cpp",
           [](const Plan& p, std::size_t kernel, std::uintptr_t entry) {

@@ -69,7 +69,8 @@ class Control {
   void segment(const Segment& s) const {
     if (s.n_groups == 0) return;
     const std::span<const Group> groups(m_.k.groups.data() + s.first_group, s.n_groups);
-    if (s.one_strip) Run<false, false>{m_, regs_}.groups(groups);
+    if (const Native* native = m_.k.native.load(std::memory_order_acquire)) Run<false, true>{m_, regs_}.linked(*native, groups);
+    else if (s.one_strip) Run<false, false>{m_, regs_}.groups(groups);
     else Run<false, true>{m_, regs_}.groups(groups);
   }
 

@@ -218,13 +218,36 @@ struct Step {
   std::array<std::int32_t, 3> at = {};
   std::int32_t origin = -1;
   DimRef rows, cols, inner, outer;
+  std::uint32_t instr = 0;
 };
 
 // Steps first .. first + count, run strip by strip.
 struct Group {
   std::uint32_t first = 0, count = 0;
   std::int32_t rows = 1, strip = 1;
+  bool whole = false;
 };
+
+// A group with compiled functions in the place of some steps: each entry is a piece or a step.
+struct NativeGroup {
+  struct Entry {
+    bool piece;
+    std::uint32_t index;
+  };
+  std::vector<Entry> entries;
+  std::vector<std::array<DimRef, 2>> equal;  // else the group runs as planned
+  std::int32_t strip = 1;
+};
+struct LinkedPiece {
+  Piece run = nullptr;
+  DimRef rows;
+  std::vector<DimRef> sizes;
+};
+struct Native {
+  std::vector<LinkedPiece> pieces;
+  std::vector<NativeGroup> groups;     // one for each group of the kernel
+};
+inline constexpr std::size_t most_sizes = 32;  // of a piece
 
 struct ScalarSlot {
   std::uint32_t param;
@@ -257,7 +280,13 @@ struct KernelImpl {
   std::vector<std::int64_t> scalar_slots; // offset in scratch of each parameter that is a scalar; else -1
   std::size_t scratch_bytes = 0;
   bool varied = false;                    // the cost or a check depends on scalars or on lengths of regions
+  std::vector<bool> kept;                 // of values: used after their group, or in a parameter's memory
+  std::vector<std::size_t> same_size;     // of 2 * parameter + is_cols: the extent that it always equals
   mutable std::atomic<CppEntry> cpp{nullptr};
+  mutable std::atomic<const Native*> native{nullptr};
+
+  KernelImpl() = default;
+  ~KernelImpl();
 };
 
 // kernel_decode.cpp: reads and verifies. Throws PlanError.

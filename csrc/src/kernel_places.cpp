@@ -112,7 +112,8 @@ void KernelPlanner::emit() {
   for (std::size_t s = 0; s < p_.segments.size(); ++s) k_.program.segments[s].first_group = k_.program.segments[s].n_groups = 0;
   std::int64_t work = 0;
   for (const std::size_t g : positions_) {
-    Group out = {static_cast<std::uint32_t>(k_.steps.size()), 0, groups_[g].rows, groups_[g].whole ? groups_[g].rows : strips_[g]};
+    Group out = {static_cast<std::uint32_t>(k_.steps.size()), 0, groups_[g].rows, groups_[g].whole ? groups_[g].rows : strips_[g],
+                 groups_[g].whole};
     for (const std::size_t i : groups_[g].instrs) {
       if (removed_[i]) continue;
       k_.steps.push_back(step(i));
@@ -159,6 +160,12 @@ void KernelPlanner::emit() {
     staging.offset = reserve(staging.stride * param.rows);
     k_.staging.push_back(staging);
   }
+  for (const ValueInfo& v : info_) k_.kept.push_back(!v.local || v.alias >= 0);
+  for (std::size_t i = 0; i < same_size_.size(); ++i) {
+    std::size_t at = i;
+    while (same_size_[at] != at) at = same_size_[at];
+    k_.same_size.push_back(at);
+  }
   k_.regs_offset = reserve(8 * static_cast<std::int64_t>(p_.n_regs));
   k_.scalar_slots = scalar_slot_;
   for (std::uint32_t v = 0; v < p_.values.size(); ++v)
@@ -194,6 +201,7 @@ Place KernelPlanner::place_of_source(const Source& s, DType t, std::int32_t rows
 Step KernelPlanner::step(std::size_t i) {
   const Instr& in = instr(i);
   Step st = {};
+  st.instr = static_cast<std::uint32_t>(i);
   st.imm = in.imm;
   st.at = in.at;
   st.origin = in.origin;

@@ -74,7 +74,10 @@ Fault Kernel::run(std::span<const Arg> args, std::byte* scratch, const std::atom
   const Machine machine = {k, args, bases, scratch, static_cast<std::size_t>(active_isa()), &fault, stop};
   if (k.program.cpp >= 0) run_cpp(machine);
   else if (k.program.structured) run_structured(machine);
-  else if (k.one_strip && full) Run<true, false>{machine, nullptr}.all();
+  else if (const Native* native = k.native.load(std::memory_order_acquire)) {
+    if (full) Run<true, true>{machine, nullptr}.linked(*native, k.groups);
+    else Run<false, true>{machine, nullptr}.linked(*native, k.groups);
+  } else if (k.one_strip && full) Run<true, false>{machine, nullptr}.all();
   else if (k.one_strip) Run<false, false>{machine, nullptr}.all();
   else if (full) Run<true, true>{machine, nullptr}.all();
   else Run<false, true>{machine, nullptr}.all();

@@ -8,11 +8,6 @@
 
 namespace pto_wsp {
 
-struct Base {
-  std::byte* data;
-  std::int64_t stride;
-};
-
 // A run of a kernel.
 struct Machine {
   const KernelImpl& k;
@@ -60,6 +55,33 @@ template <bool Full, bool Strips> struct Run {
     a.src[1] = address(s.src[1], row, a.src_rs[1]);
     if (s.n_src > 2) a.src[2] = address(s.src[2], row, a.src_rs[2]);
     s.fn[m.isa](a);
+  }
+
+  void piece(const LinkedPiece& p, std::int32_t row, std::int32_t strip) const noexcept {
+    const std::int32_t rows = std::min(size(p.rows) - row, strip);
+    if (rows <= 0) return;
+    std::int32_t sizes[most_sizes];
+    for (std::size_t i = 0; i < p.sizes.size(); ++i) sizes[i] = size(p.sizes[i]);
+    p.run(m.bases, sizes, row, rows);
+  }
+
+  // With compiled functions in the place of steps: `some` of the kernel's groups.
+  void linked(const Native& native, std::span<const Group> some) const noexcept {
+    static_assert(Strips);
+    for (const Group& g : some) {
+      const NativeGroup& n = native.groups[static_cast<std::size_t>(&g - m.k.groups.data())];
+      if (std::ranges::any_of(n.equal, [&](const auto& e) { return size(e[0]) != size(e[1]); })) {
+        groups({&g, 1});
+        continue;
+      }
+      std::int32_t rows = 0;
+      for (std::uint32_t i = 0; i < g.count; ++i) rows = std::max(rows, size(m.k.steps[g.first + i].rows));
+      for (std::int32_t row = 0; row < rows; row += n.strip)
+        for (const NativeGroup::Entry& e : n.entries) {
+          if (e.piece) piece(native.pieces[e.index], row, n.strip);
+          else step(m.k.steps[e.index], row, n.strip);
+        }
+    }
   }
 
   void all() const noexcept {

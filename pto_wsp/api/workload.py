@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any, overload
 
@@ -28,6 +28,7 @@ from pto_wsp.ir.core import Kernel, Wir
 from pto_wsp.ir.verify import verify
 from pto_wsp.passes.discharge import discharge as to_pure_form
 from pto_wsp.runtime.check import check_modes, keep_temporaries
+from pto_wsp.runtime.native import native_mode
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.targets import base
 from pto_wsp.targets.cpu_sim import target as cpu_sim
@@ -55,6 +56,7 @@ class Workload(Traced, Schedules):
         arch: Any = None,
         threads: int | None = None,
         check: str | None = None,
+        native: bool | str = False,
         **options: object,
     ) -> Program:
         """The program of this workload, bound to the arrays it was traced with.
@@ -64,16 +66,20 @@ class Workload(Traced, Schedules):
         check: "races", "bounds", "numerics" or "all": runs go task by task in program order, and the first iterations of one P loop
         that touch a common element (RaceError), view outside of its tensor (BoundsError), result away from the reference
         evaluator's, or a NaN made of numbers, or an infinity of finite ones (KernelError) stops them. Slow; None checks what every run checks.
+        native: True compiles C++ for each kernel, with the system's compiler, that computes the same bits, before this returns;
+        "auto" meanwhile, and runs use what is ready. stats.tiers says which kernels run it. False: none.
         Raises CompileError (unknown target or arch, schedules that have no meaning) and BindError (arrays that do not fit).
         """
-        no_options("compile", options, "target, arch, threads, check")
+        no_options("compile", options, "target, arch, threads, check, native")
         count = thread_count(threads)
         modes = check_modes(check)
+        tier = native_mode(native)
         begin = time.perf_counter()
         wir, scratch = keep_temporaries(self.wir) if modes else (self.wir, frozenset[str]())
         artifact = base.get(target).compile(wir, archs.get(arch), self.sizes)
+        artifact = replace(artifact, manifest={**artifact.manifest, "native": tier})
         try:
-            program = Program(artifact, count, check=modes, scratch=scratch)
+            program = Program(artifact, count, check=modes, scratch=scratch, native=tier)
         except ArtifactError as e:  # what the runtime refuses of a plan just made is a limit of the runtime
             raise CompileError(
                 "PTO405",

@@ -105,6 +105,8 @@ class Artifact:
             raise damaged("its manifest has wrong numbers")
         if not all(isinstance(v, str) for v in m["capabilities"].values()):
             raise damaged("its manifest has wrong capabilities")
+        if m["native"] not in (False, True, "auto"):
+            raise damaged("its manifest has an unknown tier")
         if m["race_checks"] is not analyse(self.wir).depends_on_sizes:
             raise damaged("its manifest and its wir differ in what sizes decide")
 
@@ -151,6 +153,7 @@ _MANIFEST: dict[str, Any] = {
     "capabilities": dict,
     "sizes": dict,
     "race_checks": bool,
+    "native": (bool, str),
     "symbols": list,
     "axes": dict,
     "data_axes": dict,
@@ -197,7 +200,7 @@ def make(
     **manifest: Any,
 ) -> Artifact:
     """The artifact of a lowered workload; `manifest` gives the fields that do not follow from the wir."""
-    return Artifact({**manifest, **tables_of(wir)}, wir, show(wir), plan, check_locations)
+    return Artifact({**manifest, "native": False, **tables_of(wir)}, wir, show(wir), plan, check_locations)
 
 
 def _located(wir: Wir, places: tuple[Location | None, ...]) -> Wir:

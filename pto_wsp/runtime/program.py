@@ -29,6 +29,7 @@ from pto_wsp.runtime.bindings import Bindings
 from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.failure import to_error
+from pto_wsp.runtime.native import Native, Tier
 from pto_wsp.runtime.stats import ProgramStats, WindowStats
 from pto_wsp.targets.base import TARGETS
 
@@ -69,12 +70,16 @@ class Program:
         plan: Any = None,
         check: frozenset[str] = frozenset(),
         scratch: frozenset[str] = frozenset(),
+        native: Native | None = None,
+        tier: Tier | None = None,
     ) -> None:
-        """`check`, `scratch`: what `workload.compile(check=...)` looks for, and the tensors that are temporaries without it."""
+        """`check`, `scratch`: what `workload.compile(check=...)` looks for, and the tensors that are temporaries without it. `native`: see `Tier`;
+        by default what the artifact was compiled with. `tier`: that of `plan`."""
         self._artifact = artifact
         self._threads = thread_count(threads)
         self.compile_time_ms = 0.0
         self._plan = plan if plan is not None else _load_plan(artifact)
+        self._tier = tier if tier is not None else _tier(artifact, self._plan, native)
         self._run = core().Instance(self._plan, self._threads)
         self._bound = Bindings(artifact, scratch)
         self._check, self._scratch = check, scratch
@@ -204,6 +209,7 @@ class Program:
             except MemoryError as e:
                 raise self._error({"kind": "memory", "values": []}) from e
             self._started = True
+            self._tier.tell()
             failure = None if ran else self._run.error()
         if failure is not None:
             raise self._error(failure)
@@ -271,7 +277,7 @@ class Program:
         s = self._run.stats()
         if not self.is_complete() or len(s["kernel_counts"]) != len(self._artifact.wir.kernels):
             # not over, or another thread has started the next run meanwhile
-            return ProgramStats(compile_time_ms=self.compile_time_ms)
+            return ProgramStats(compile_time_ms=self.compile_time_ms, tiers=self._tier.tiers, tier_note=self._tier.note)
         windows = tuple(WindowStats(w["stalls"], w["stall_cycles"], w["high_water"]) for w in s["windows"])
         counts: dict[str, int] = {}
         for k, n in zip(self._artifact.wir.kernels, s["kernel_counts"], strict=True):
@@ -294,13 +300,17 @@ class Program:
             scalar_waits=s["scalar_waits"],
             scalar_wait_cycles=s["scalar_wait_cycles"],
             arena_bytes=s["arena_bytes"],
+            tiers=self._tier.tiers,
+            tier_note=self._tier.note,
         )
 
     # the artifact
 
     def copy(self) -> Program:
         """Another program of the same artifact, with the same bindings, that can run beside this one."""
-        other = Program(self._artifact, self._threads, plan=self._plan, check=self._check, scratch=self._scratch)
+        other = Program(
+            self._artifact, self._threads, plan=self._plan, check=self._check, scratch=self._scratch, tier=self._tier
+        )
         other.compile_time_ms = self.compile_time_ms
         with self._lock:
             self._bound.copy_to(other._bound)
@@ -364,6 +374,13 @@ def _load_plan(artifact: Artifact) -> Any:
         if is_cpp(kernel.body.eqns):
             _link_cpp(plan, i, kernel)
     return plan
+
+
+def _tier(artifact: Artifact, plan: Any, native: Native | None) -> Tier:
+    """The native tier of a plan. An artifact that asks for it runs without, with a warning, where it cannot be had."""
+    recorded: Native = artifact.manifest["native"]
+    mode = native if native is not None else "loaded" if recorded is True else recorded
+    return Tier(plan, [(k.label, is_cpp(k.body.eqns)) for k in artifact.wir.kernels], mode)
 
 
 def _link_cpp(plan: Any, i: int, kernel: Kernel) -> None:

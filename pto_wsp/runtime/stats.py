@@ -32,6 +32,8 @@ class ProgramStats:
     scalar_waits, scalar_wait_cycles   how often, and how long in cycles, issue waited for tasks whose results a scalar or a gather
                           reads
     arena_bytes           memory of the temporaries: most that lived at once
+    tiers                 by kernel: "native" where code compiled for it runs, "first" where tile operations do, "cpp" of C++
+    tier_note             why kernels run in the first tier though native code was asked for; else ""
     """
 
     compile_time_ms: float = 0.0
@@ -51,3 +53,5 @@ class ProgramStats:
     scalar_waits: int = 0
     scalar_wait_cycles: int = 0
     arena_bytes: int = 0
+    tiers: dict[str, str] = field(default_factory=dict[str, str])
+    tier_note: str = ""

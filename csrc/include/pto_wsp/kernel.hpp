@@ -10,10 +10,13 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "pto_wsp/cursor.hpp"
 #include "pto_wsp/dtype.hpp"
 #include "pto_wsp/isa.hpp"
+#include "pto_wsp/native.hpp"
 #include "pto_wsp/tile_ops.hpp"
 
 namespace pto_wsp {
@@ -70,6 +73,51 @@ class CostError : public std::runtime_error {
 struct Argument;
 using CppEntry = int (*)(const Argument* args, char* text, std::size_t size);
 
+// Where an operand of a step lies: at `offset` bytes of a base, its rows `stride` bytes apart, more by the base's own stride.
+struct OperandInfo {
+  enum class Kind : std::uint8_t { value, constant } kind{};
+  std::int32_t value = -1;             // of the kernel, in the order of the plan
+  DType dtype{};
+  std::uint32_t base = 0;
+  std::int64_t offset = 0, stride = 0;
+  bool one_row = false;                // repeated for all rows
+  bool of_strip = false;               // holds a strip only
+  std::int32_t cols = 1;               // the static columns
+};
+
+// An extent: a number, or one of those that are equal for all arguments of the kernel.
+struct ExtentInfo {
+  char kind = 'c';                     // c: the number `id`; others: one that is known at the task
+  std::int64_t id = 0;
+};
+
+// One call of a tile operation, as planned.
+struct StepInfo {
+  Op op{};
+  DType operand{};
+  OperandInfo result;
+  bool kept = false;                   // the result is used by what comes after the group, or lies in a parameter
+  std::vector<OperandInfo> sources;
+  std::uint8_t immediate = 0;
+  std::array<ExtentInfo, 3> extents = {};  // rows, cols, inner
+};
+
+// Steps that run together, strip by strip; one strip of all rows where they are `whole`.
+struct GroupInfo {
+  std::uint32_t first = 0;
+  bool whole = false;
+  std::vector<StepInfo> steps;
+};
+
+// A compiled function in the place of steps first .. first + count - 1, all of one group.
+struct NativePiece {
+  std::uint32_t first = 0, count = 0;
+  Piece run = nullptr;
+  using Size = std::pair<std::uint32_t, std::uint32_t>;  // step, 0 rows, 1 cols, 2 inner
+  std::vector<Size> sizes;
+  std::vector<std::pair<Size, Size>> equal;  // a task where these differ runs the steps of the group themselves
+};
+
 struct KernelImpl;
 
 // Immutable after `decode`; any number of threads may use one at the same time.
@@ -101,6 +149,12 @@ class Kernel {
 
   // Gives a kernel of C++ its function, which outlives it. Before the first `run`. Throws PlanError for another kernel.
   void link_cpp(CppEntry entry) const;
+
+  // What a function in the place of steps must do.
+  std::vector<GroupInfo> groups() const;
+  // From now on these functions, which outlive the kernel, run in the place of steps; others link nothing any more. May be called while
+  // the kernel runs. Throws PlanError for pieces that are not its own.
+  void link_native(std::vector<NativePiece> pieces) const;
 
   // How much working memory `run` needs; a multiple of 64.
   std::size_t scratch_bytes() const noexcept;

@@ -1,0 +1,1 @@
+"""The native tier: fused C++ for each kernel, in the place of calls of tile operations."""
