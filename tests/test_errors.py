@@ -596,6 +596,15 @@ def _() -> None:
     evaluated(lambda r, n, y: pto.fori_loop(0, pto.cast(n, DType.I64) << 40, lambda i, c: c, 0), 1)  # <-- PTO733
 
 
+@mistake("PTO733", KernelError)
+def _() -> None:
+    @kernel
+    def k(n: Scalar[DType.I64], out: Out[Tile[4, 8, F32]]):
+        pto.store(out, pto.fori_loop(0, n, lambda i, c: c + 1.0, pto.full((4, 8), 0.0)))  # <-- PTO733
+
+    k.cost(n=2**31)
+
+
 @mistake("PTO140", TypeCheckError)
 def _() -> None:
     in_workload(lambda x, y: copy(x=x[0], y=y[0], z=x[1]))  # <-- PTO140
@@ -2810,13 +2819,19 @@ def _():
 
 
 @pytest.mark.parametrize(
-    ("kind", "site", "code"), [("cost", 0, "PTO714"), ("memory", None, "PTO715"), ("changed", 0, "PTO731")]
+    ("kind", "site", "code", "cls"),
+    [
+        ("cost", 0, "PTO714", ExecutionError),
+        ("trips", 0, "PTO733", KernelError),
+        ("memory", None, "PTO715", ExecutionError),
+        ("changed", 0, "PTO731", ExecutionError),
+    ],
 )
-def test_what_only_the_core_can_find(kind: str, site: int | None, code: str) -> None:
+def test_what_only_the_core_can_find(kind: str, site: int | None, code: str, cls: type[PtoError]) -> None:
     """Tiles that take gigabytes, or another thread at the right moment, are needed to bring these about."""
     record = {"kind": kind, "site": site, "arg": None, "dim": None, "check": None, "coords": [0], "values": []}
     error = to_error(program()._artifact, record)
-    assert type(error) is ExecutionError
+    assert type(error) is cls
     assert error.code == code
     assert error.fix
 

@@ -342,8 +342,11 @@ class Binder : Proofs {
     t.failed_check = t.kernel->failed_check(shapes);
     try {
       t.cost = t.kernel->cost(shapes);
+    } catch (const TripsError&) {  // an error of the first such task, if there ever is one
+      t.cost.reset();
+      t.cost_error = ErrorKind::trips;
     } catch (const CostError&) {
-      t.cost.reset();  // an error of the first such task, if there ever is one
+      t.cost.reset();
     }
   }
 

@@ -14,10 +14,11 @@ void CostTable::prepare(const BoundPlan& plan) {
   entries_.assign(plan.n_tasks(), {});
 }
 
-bool CostTable::cost(std::uint32_t id, const Arg* args, std::uint64_t& out) {
+bool CostTable::cost(std::uint32_t id, const Arg* args, std::uint64_t& out, ErrorKind& failure) {
   const BoundTask& task = plan_->task(id);
   if (!task.shaped) {
     out = static_cast<std::uint64_t>(task.cost.value_or(0));
+    failure = task.cost_error;
     return task.cost.has_value();
   }
   shape_.clear();
@@ -44,7 +45,11 @@ bool CostTable::cost(std::uint32_t id, const Arg* args, std::uint64_t& out) {
   }
   try {
     out = static_cast<std::uint64_t>(task.kernel->cost(std::span(args, task.n_args)));
+  } catch (const TripsError&) {
+    failure = ErrorKind::trips;
+    return false;
   } catch (const CostError&) {
+    failure = ErrorKind::cost;
     return false;
   }
   if (known.size() < max_shapes) known.push_back({shape_, out});

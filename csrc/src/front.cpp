@@ -115,8 +115,9 @@ Front::Step Front::task_step() {
   const std::int64_t* regs = walker_.regs();
   if (!plan_->prepare(t, regs, args_.data(), failure_, indices_.data())) return Step::failed;
   std::uint64_t cost = 0;
-  if (!costs_.cost(walker_.task(), args_.data(), cost)) {
-    failure_ = {.kind = ErrorKind::cost};
+  ErrorKind why = ErrorKind::cost;
+  if (!costs_.cost(walker_.task(), args_.data(), cost, why)) {
+    failure_ = {.kind = why};
     failure_.site = t.spec->site;
     failure_.coords = plan_->coords(*t.spec, regs);
     return Step::failed;

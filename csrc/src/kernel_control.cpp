@@ -84,7 +84,7 @@ class Control {
     const bool any = lo < hi;
     const std::uint64_t trips = any ? static_cast<std::uint64_t>(hi) - static_cast<std::uint64_t>(lo) : 0;
     if (trips > most_trips) {
-      if (m_.fault->origin < 0) *m_.fault = {l.origin, FaultKind::trips, static_cast<std::int64_t>(trips), static_cast<std::int64_t>(most_trips)};
+      if (m_.fault->origin < 0) *m_.fault = {l.origin, FaultKind::trips, static_cast<std::int64_t>(std::min<std::uint64_t>(trips, INT64_MAX)), static_cast<std::int64_t>(most_trips)};
       return false;
     }
     std::array<std::uint64_t, 16> few;

@@ -96,7 +96,7 @@ class Known {
 
   void walk(std::uint64_t trips) {
     walked += trips;
-    if (walked > most_walked) throw CostError("loops whose trips cost differently have too many of them");
+    if (walked > most_walked) throw TripsError("loops whose trips cost differently have too many of them");
   }
 
   std::int64_t* regs = few_;

@@ -170,8 +170,9 @@ bool TimeWalk::task(std::uint32_t id, const std::int64_t* regs, Position at, Ear
   const BoundTask& t = plan_->task(id);
   if (t.shaped) plan_->shapes(t, regs, shapes_.data());
   std::uint64_t cost = 0;
-  if (!costs_.cost(id, shapes_.data(), cost)) {
-    Failure f{.kind = ErrorKind::cost};
+  ErrorKind why = ErrorKind::cost;
+  if (!costs_.cost(id, shapes_.data(), cost, why)) {
+    Failure f{.kind = why};
     f.site = t.spec->site;
     f.coords = plan_->coords(*t.spec, regs);
     failure.tell(at, std::move(f), false);

@@ -29,7 +29,7 @@ import numpy as np
 
 from pto_wsp.arch.model import Arch, to_dim
 from pto_wsp.errors import InternalError
-from pto_wsp.ir.control import data_scalars, walk, yields
+from pto_wsp.ir.control import data_scalars, trips, walk, yields
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Dialect,
@@ -209,7 +209,8 @@ def kernel_cost(kernel: Kernel, arch: Arch, values: Mapping[str, Number]) -> int
     """Cycles of one task of an expanded kernel on `arch`.
 
     values: valid extents of the parameters ("x.rows", "x.cols", of regions "x.0", ...) and scalar parameters by name; those that no
-    cost depends on may lack. Raises KeyError for another one that lacks, BoundsError and ExecutionError as the kernel's scalar operations do.
+    cost depends on may lack. Raises KeyError for another one that lacks, BoundsError and ExecutionError as the kernel's scalar
+    operations do, KernelError for a loop that runs too often.
     """
     return max(kernel_timing(kernel, arch, values).free)
 
@@ -333,7 +334,7 @@ class _Run:
         self.state.wait(max(self.state.of(low), self.state.of(high)))
         given: Iterable[In] = init
         first, end = self._value(low), self._value(high)
-        for i in range(int(first), int(end)):
+        for i in trips(eqn, int(first), int(end)):
             self._bind(carried, given)
             self.env[index.name] = i
             given = self.region(eqn.regions[0])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from pto_wsp.errors import InternalError, IRConversionError
+from pto_wsp.errors import InternalError, IRConversionError, KernelError
 from pto_wsp.ir.core import (
     Dialect,
     Dim,
@@ -37,6 +37,19 @@ DIM_PARAMS = ("vrows", "vcols")
 
 fori_loop_p = Primitive("fori_loop", Dialect.CONTROL, doc="a loop over a range of integers with carried values")
 branch_p = Primitive("branch", Dialect.CONTROL, doc="one of two regions, by a bool scalar")
+
+
+def trips(eqn: Eqn, low: int, high: int) -> range:
+    """The indices that a loop runs over. Raises KernelError where they are too many."""
+    if high - low > MOST_TRIPS:
+        raise KernelError(
+            "PTO733",
+            f"fori_loop of {high - low} trips",
+            values={"lo": low, "hi": high, "most": MOST_TRIPS},
+            loc=eqn.loc,
+            fix="check the scalars that say how often it runs",
+        )
+    return range(low, high)
 
 
 def broken(eqn: Eqn, why: str) -> IRConversionError:

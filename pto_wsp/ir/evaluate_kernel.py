@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pto_wsp.errors import BoundsError, InternalError, KernelError, PtoError
-from pto_wsp.ir.control import MOST_TRIPS, shaped_by
+from pto_wsp.ir.control import shaped_by, trips
 from pto_wsp.ir.core import (
     PRIMITIVES,
     Dialect,
@@ -124,7 +124,7 @@ class Numbers:
         self.check_outs(eqn)
         self._decide(eqn.ins[:2])
         given: Sequence[In] = eqn.ins[2:]
-        for i in self.trips(eqn, *map(self.operand, eqn.ins[:2])):
+        for i in trips(eqn, *map(self.operand, eqn.ins[:2])):
             self._move(carried, given)
             self.bind(index, i)
             given = self.region(eqn.regions[0])
@@ -139,18 +139,6 @@ class Numbers:
             for d, size in zip((v.type.vrows, v.type.vcols), v.type.shape, strict=True):
                 if isinstance(d, str) and not 1 <= self.extents[d] <= size:
                     raise _not_there(shaped_by(eqn, d), self.extents[d], size)
-
-    def trips(self, eqn: Eqn, low: int, high: int) -> range:
-        """The indices that a loop runs over. Raises KernelError where they are too many."""
-        if high - low > MOST_TRIPS:
-            raise KernelError(
-                "PTO733",
-                f"fori_loop of {high - low} trips",
-                values={"lo": low, "hi": high, "most": MOST_TRIPS},
-                loc=eqn.loc,
-                fix="check the scalars that say how often it runs",
-            )
-        return range(low, high)
 
     def _decide(self, by: Sequence[In]) -> None:
         if self.observer is not None:

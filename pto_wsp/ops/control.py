@@ -13,7 +13,7 @@ import numpy as np
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here
 from pto_wsp.ir.build import Control, KernelBuilder, current_kernel
-from pto_wsp.ir.control import INDEX, MOST_TRIPS
+from pto_wsp.ir.control import INDEX, MOST_TRIPS, trips
 from pto_wsp.ir.core import Dim, DType, Eqn, In, Region, ScalarType, TileType, Type, Var
 from pto_wsp.ir.facts import Facts, facts_of
 from pto_wsp.ops.parts import integer
@@ -58,10 +58,10 @@ def _check_trips(builder: KernelBuilder, low: In, high: In, given: dict[str, obj
             fix="make it a Scalar parameter, which the workload reads: k(n=item(lens[b]), ...); then the cost of a task is known "
             "when it is issued",
         )
-    trips = facts_of(high, builder.facts).low - facts_of(low, builder.facts).high
-    if trips > MOST_TRIPS:
+    least = facts_of(high, builder.facts).low - facts_of(low, builder.facts).high
+    if least > MOST_TRIPS:
         raise _mistake(
-            f"fori_loop of {trips} trips or more", {"most": MOST_TRIPS}, "make loops over that much of the workload"
+            f"fori_loop of {least} trips or more", {"most": MOST_TRIPS}, "make loops over that much of the workload"
         )
 
 
@@ -132,7 +132,7 @@ class _Loop:
         region = control.eqn.regions[0]
         index, *inside = region.params
         low, high, *given = (builder.numbers.operand(x) for x in self.ins)
-        for i in builder.numbers.trips(control.eqn, low, high):
+        for i in trips(control.eqn, low, high):
             with builder.region(region.params, (*self.place, 0), repeats=True):
                 builder.back(control.begins[0])
                 builder.numbers.bind_all(region.params, (i, *given))

@@ -135,7 +135,7 @@ def _kernel_fault(f: _Failure) -> PtoError:
             what = f"{label}: {inside.prim} of tiles of different valid shapes, {a} and {b}"
             return f.error("PTO710", KernelError, what, "give tiles of equal valid shape")
         case "trips":
-            what = f"{label}: fori_loop of {a} trips"
+            what = f"{label}: fori_loop of {a if a < 2**63 - 1 else '2^63 or more'} trips"
             return f.error("PTO733", KernelError, what, f"loop at most {b} times")
         case "cpp":
             return f.error(
@@ -295,12 +295,12 @@ _KINDS = {
     "zero_divisor": _Kind("PTO711", ExecutionError, "a division by zero", "let the divisor be something else than 0"),
     "overflow": _Kind("PTO712", BoundsError, "an integer beyond 64 bits", "use smaller sizes"),
     "cost": _Kind(
-        *(
-            "PTO714",
-            ExecutionError,
-            "a cost that is negative, beyond 64 bits, or takes 2^28 trips of loops to work out",
-        ),
-        "correct the cost tables of the arch; make loops over that much of the workload",
+        *("PTO714", ExecutionError, "a cost that is negative, or beyond 64 bits"),
+        "correct the cost tables of the arch",
+    ),
+    "trips": _Kind(
+        *("PTO733", KernelError, "loops of more than 2^28 trips that cost differently"),
+        "make loops over that much of the workload",
     ),
     "shift": _Kind("PTO716", ExecutionError, "a shift outside of 0 .. 63", "shift by 0 .. 63 bits"),
     "cast_range": _Kind(

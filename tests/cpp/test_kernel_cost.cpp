@@ -103,6 +103,14 @@ void by_hand() {
     CHECK_EQ(b.costs(), 1000 + 3 * 999 * 500);
   }
   {
+    Pipes b;  // more trips than are walked
+    b.loop(number(0), number(300000000), {}, [&](int i) -> std::vector<End> {
+      b.work(vector, cycles(0, 1, i), {}, {});
+      return {};
+    });
+    CHECK_THROWS(TripsError, b.costs());
+  }
+  {
     Pipes b;  // beyond 64 bits
     b.loop(number(0), number(2000000000), {}, [&](int) -> std::vector<End> {
       b.work(vector, cycles(std::int64_t{1} << 40), {}, {});

@@ -12,6 +12,18 @@ from pto_wsp import Constexpr, DType, In, InOut, Out, P, PtoError, Scalar, Tenso
 
 F32, I32, I64 = DType.F32, DType.I32, DType.I64
 
+
+def doubled(y: Any, lo: Any, hi: Any) -> None:
+    """A loop that is there for what it gives."""
+    pto.store(y, pto.fori_loop(lo, hi, lambda i, c: c * 2.0, pto.load(y)))
+
+
+def every(n: Any) -> tuple[Any, Any]:
+    """From the least to the largest of 64 bits, if n is 63: one trip less than 2^64."""
+    least = (pto.cast(n, I64) - 62) << n
+    return least, ~least
+
+
 FAULTS: list[tuple[str, int, Callable[[Any, Any, Any], Any]]] = [
     ("PTO732", 5, lambda r, n, y: pto.load(r, (n, 0), (4, 8))),
     ("PTO732", -1, lambda r, n, y: pto.load(r, (n, 0), (4, 8))),
@@ -24,6 +36,8 @@ FAULTS: list[tuple[str, int, Callable[[Any, Any, Any], Any]]] = [
     ("PTO711", 0, lambda r, n, y: pto.fori_loop(0, 8 // n, lambda i, c: c, 0)),
     ("PTO711", 0, lambda r, n, y: pto.fori_loop(0, 8 % n, lambda i, c: c, 0)),
     ("PTO716", 64, lambda r, n, y: pto.fori_loop(0, pto.cast(n, I64) << n, lambda i, c: c, 0)),
+    ("PTO733", 31, lambda r, n, y: doubled(y, 0, (pto.cast(n, I64) - 30) << n)),
+    ("PTO733", 63, lambda r, n, y: doubled(y, *every(n))),
     ("PTO717", 7, lambda r, n, y: pto.cast(pto.cast(n, DType.F64) * 1e300, I64)),
 ]
 

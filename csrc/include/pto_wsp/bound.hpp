@@ -16,13 +16,13 @@ namespace pto_wsp {
 
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
-  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault
+  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault, trips
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
-                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault"};
+                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault", "trips"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -34,6 +34,7 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 ///   read_bounds: dim, values = start, length, size of the dimension; of the index view of a gather also site and arg
 ///   gather_bounds: arg, dim, values = the index, size of the dimension, position of the index in its view
 ///   shift: values = the number of bits;  changed: a tensor that no task writes holds another value than when the run began
+///   cost, trips: a cost that has no value, or takes too many trips of loops to work out
 ///   hook: who watches the run has stopped it, at this task
 /// Values that are no 64-bit signed integers are left out. A failure of a task has its site and coordinates. One of another
 /// node has the node's origin and the registers of the loops around it, outermost first.
@@ -145,7 +146,8 @@ struct BoundTask {
   bool scalars = false;                  // some scalar is computed
   bool shaped = false;                   // some valid shape, or what else the cost depends on, varies between tasks
   int failed_check = -1;                 // when not shaped
-  std::optional<std::int64_t> cost;      // when not shaped; nothing: it has no value
+  std::optional<std::int64_t> cost;      // when not shaped; nothing: it has no value,
+  ErrorKind cost_error = ErrorKind::cost; // because of this
 };
 
 struct BoundNode {

@@ -14,8 +14,8 @@ class CostTable {
  public:
   void prepare(const BoundPlan& plan);
 
-  /// `args` has the valid shapes of this task. False: the cost has no value.
-  bool cost(std::uint32_t task, const Arg* args, std::uint64_t& out);
+  /// `args` has the valid shapes of this task. False: the cost has no value; `failure` says why.
+  bool cost(std::uint32_t task, const Arg* args, std::uint64_t& out, ErrorKind& failure);
 
  private:
   struct Entry {

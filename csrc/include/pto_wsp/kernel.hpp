@@ -63,10 +63,16 @@ struct Param {
   std::array<std::int32_t, max_region_dims> dims = {};
 };
 
-// The cost expression overflowed, divided by zero, gave a negative number, or takes too many trips of loops to work out.
+// The cost expression overflowed, divided by zero, or gave a negative number.
 class CostError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
+};
+
+// The cost takes too many trips of loops to work out.
+class TripsError : public CostError {
+ public:
+  using CostError::CostError;
 };
 
 // What C++ of a kernel is compiled to: 0, or 1 with what an exception says in `text`.
@@ -133,7 +139,7 @@ class Kernel {
   const std::string& name() const noexcept;
   std::span<const Param> params() const noexcept;
 
-  // Cycles for these valid shapes, lengths and scalars. Throws CostError.
+  // Cycles for these valid shapes, lengths and scalars. Throws CostError or TripsError.
   std::int64_t cost(std::span<const Arg> args) const;
   // Whether the cost depends on the scalar that is this argument, or on the extents of a tile or region.
   bool costs_scalar(std::size_t arg) const noexcept;
