@@ -1,6 +1,8 @@
 // Functions in the place of a kernel's steps: which steps there are, that linked functions run for all rows, and which are refused.
 
+#include <atomic>
 #include <cstring>
+#include <thread>
 
 #include "check.hpp"
 #include "kernel_reference.hpp"
@@ -47,7 +49,7 @@ std::vector<float> run(const Kernel& k, int rows, int cols) {
 // What the two steps compute, from what `groups` says of them: x in base 2; the result where the second puts it.
 std::int64_t result_offset = 0, result_stride = 0;
 std::size_t result_base = 0;
-int calls = 0;
+std::atomic<int> calls = 0;
 void linked(const Base* bases, const std::int32_t* sizes, std::int32_t row, std::int32_t rows) {
   ++calls;
   for (std::int32_t r = 0; r < rows; ++r)
@@ -84,9 +86,9 @@ void what_is_linked_runs() {
   CHECK(calls > 1);  // a strip each
   CHECK(run(k, 3, 5) == small);
   k.link_native({});  // the first ones stay
-  const int before = calls;
+  const int before = calls.load();
   CHECK(run(k, 3, 5) == small);
-  CHECK_EQ(calls, before + 1);
+  CHECK_EQ(calls.load(), before + 1);
 }
 
 // A task whose extents are not as the pieces need them runs the steps.
@@ -96,9 +98,23 @@ void other_extents_run_the_steps() {
   calls = 0;
   k.link_native({{0, 2, linked, {{1, 1}}, {{{0, 0}, {0, 1}}}}});  // rows and columns
   CHECK(run(k, 30, 40) == want);
-  CHECK_EQ(calls, 0);
+  CHECK_EQ(calls.load(), 0);
   CHECK(run(k, 30, 30) == small);
-  CHECK_EQ(calls, 1);
+  CHECK_EQ(calls.load(), 1);
+}
+
+// Runs that are under way when functions are linked finish as they began or go over to them.
+void may_be_linked_while_it_runs() {
+  const Kernel k = example().decode();
+  const auto want = run(k, 300, 40);
+  std::atomic<bool> is_linked{false};
+  std::thread other([&] {
+    while (!is_linked) CHECK(run(k, 300, 40) == want);
+    CHECK(run(k, 300, 40) == want);
+  });
+  k.link_native({{0, 2, linked, {{1, 1}}, {}}});
+  is_linked = true;
+  other.join();
 }
 
 void others_are_refused() {
@@ -126,5 +142,6 @@ int main() {
   what_is_linked_runs();
   other_extents_run_the_steps();
   others_are_refused();
+  may_be_linked_while_it_runs();
   return check::result();
 }

@@ -6,8 +6,10 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #include "simd_avx512.hpp"
+#define PTO_WSP_THROUGH_F16(x) {_mm512_cvtph_ps(to_f16(x))}
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "simd_avx2.hpp"
+#define PTO_WSP_THROUGH_F16(x) widen_f16(narrow_f16(x))
 #else
 #include "simd_portable.hpp"
 #endif
@@ -44,6 +46,14 @@ template <class T> PTO_WSP_INLINE typename T::V rounded(typename T::V x) {
   }
 }
 template <> PTO_WSP_INLINE F rounded<BF16>(F x) { return from_bits(shl<16>(BF16::round(x))); }
+#ifdef PTO_WSP_THROUGH_F16
+template <> PTO_WSP_INLINE F rounded<F16>(F x) { return PTO_WSP_THROUGH_F16(x); }
+#endif
+
+// Of what is a T's value already.
+template <class T> PTO_WSP_INLINE void put_exact(std::byte* p, typename T::V x, auto lanes) { put<T>(p, x, lanes); }
+template <> PTO_WSP_INLINE void put_exact<BF16>(std::byte* p, F x, Whole) { store_u16(p, shr<16>(bits(x))); }
+template <> PTO_WSP_INLINE void put_exact<BF16>(std::byte* p, F x, int n) { store_u16(p, shr<16>(bits(x)), n); }
 
 // One element of each of m rows, row i in lane i.
 template <class T> PTO_WSP_INLINE typename T::V column(const std::byte* p, std::ptrdiff_t stride, int m) {

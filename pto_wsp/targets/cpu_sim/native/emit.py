@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pto_wsp.targets.cpu_sim.native import operations
-from pto_wsp.targets.cpu_sim.native.operations import REDUCTIONS, REGISTERS, TAGS
+from pto_wsp.targets.cpu_sim.native.operations import COPIES, REDUCTIONS, REGISTERS, TAGS
 from pto_wsp.targets.cpu_sim.native.pieces import Pass, Piece
 from pto_wsp.targets.cpu_sim.native.steps import FIRST_PARAM, Extent, Operand, Place, Step
 
@@ -266,6 +266,19 @@ class _Chunk:
         self.after: list[str] = []
         self._known: set[str] = set()
         self._body: list[str] = []
+        self._unrounded = self._only_put()
+
+    def _only_put(self) -> set[int]:
+        """Steps whose result is put into memory alone, which rounds it, copies of it included."""
+        used = {o.value for s in self.p.steps if s.op not in COPIES for o in s.sources if o.is_value}
+        out: set[int] = set()
+        for s in reversed(self.p.steps):
+            if s.op != "store" and s.result.value in used:
+                if s.op in COPIES:
+                    used |= {o.value for o in s.sources if o.is_value}
+            elif s.op not in REDUCTIONS:
+                out.add(s.number)
+        return out
 
     def lines(self) -> list[str]:
         for s in self.p.steps:
@@ -285,7 +298,7 @@ class _Chunk:
         if s.op == "iota":
             value = f"splat(row + {self.row})" if s.immediate == 0 else "add(lane_index(), splat(c))"
         else:
-            value = _computed(s, [self._operand(o) for o in s.sources])
+            value = _computed(s, [self._operand(o) for o in s.sources], n not in self._unrounded)
         self._body.append(f"const {REGISTERS[t]} v{n} = {value};")
         if n in self.p.puts:
             self._put(s, self._pointer(s.result))
@@ -294,7 +307,8 @@ class _Chunk:
 
     def _put(self, s: Step, pointer: str) -> None:
         t = s.result.dtype
-        self._body.append(f"put<{TAGS[t]}>({pointer} + c * {_SIZES[t]}, v{s.number}, lanes);")
+        put = "put" if s.number in self._unrounded else "put_exact"
+        self._body.append(f"{put}<{TAGS[t]}>({pointer} + c * {_SIZES[t]}, v{s.number}, lanes);")
 
     def _operand(self, o: Operand) -> str:
         s = self.w.source(o)
@@ -346,11 +360,11 @@ class _Chunk:
             self.declared.append(f"{kind} {name} = {value};")
 
 
-def _computed(s: Step, operands: Sequence[str]) -> str:
+def _computed(s: Step, operands: Sequence[str], is_rounded: bool = True) -> str:
     f = operations.function(s)
     assert f is not None
     value = f"{f}{{}}({', '.join(operands)})" if f else operands[0]
-    return value if operations.is_exact(s) else f"rounded<{TAGS[s.result.dtype]}>({value})"
+    return value if operations.is_exact(s) or not is_rounded else f"rounded<{TAGS[s.result.dtype]}>({value})"
 
 
 def _indented(lines: Iterable[str]) -> list[str]:
