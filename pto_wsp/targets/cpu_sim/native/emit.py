@@ -90,7 +90,7 @@ class _Writer:
 
     def place(self, o: Operand) -> int:
         """The number of a memory: of p and s."""
-        key = (o.base, o.offset, o.one_row, o.of_strip, o.dtype)
+        key = o.place
         if key not in self._memory:
             i = self._memory[key] = len(self._places)
             self._places.append(o)

@@ -74,12 +74,21 @@ def _runs(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
     """Steps in a row that can be one piece, where that gains something."""
     run: list[Step] = []
     for step in (*steps, None):
-        if step is not None and _is_fusible(step) and _joins(run, step):
+        if step is not None and _is_fusible(step) and (not run or run[0].rows == step.rows):
             run.append(step)
             continue
-        if sum(operations.cost(s) > 0 for s in run) > 1:
-            yield tuple(run)
-        run = [step] if step is not None and _is_fusible(step) and _joins((), step) else []
+        yield from (r for r in _cut(run, steps) if sum(operations.cost(s) > 0 for s in r) > 1)
+        run = [step] if step is not None and _is_fusible(step) else []
+
+
+def _cut(run: Sequence[Step], steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
+    """A run in pieces, each as long as it can be."""
+    while run:
+        n = min(len(run), _MOST_STEPS)
+        while n > 1 and _conflicts(_with_uses(run[:n], steps), steps):
+            n -= 1
+        yield tuple(run[:n])
+        run = run[n:]
 
 
 def _is_fusible(s: Step) -> bool:
@@ -96,24 +105,34 @@ def _is_fusible(s: Step) -> bool:
     return all(o.cols in (1, s.result.cols) for o in s.sources)
 
 
-def _joins(run: Sequence[Step], s: Step) -> bool:
-    """Whether a step can be in one piece with those before it: the same rows, and no memory that one writes and a later one reads
-    or writes."""
-    if run and (len(run) >= _MOST_STEPS or run[0].rows != s.rows):
-        return False
-    written = [x.result for x in run if x.kept]
-    inside = {x.result.value for x in run if x.result.value >= 0}
-    if s.op in operations.COPIES and s.operand in operations.HALVES and any(_is_outside(o, inside) for o in s.sources):
-        return False
-    read = [o for x in run for o in x.sources if _is_outside(o, inside)]
-    if any(w.memory == o.memory for w in written for o in s.sources if _is_outside(o, inside)):
-        return False
-    if not s.kept:
-        return True
-    # places in a strip are used again, by values of other sizes
-    return all(w.memory != s.result.memory for w in written) and not (
-        s.result.of_strip and any(o.of_strip for o in read)
-    )
+def _conflicts(run: Sequence[Step], steps: Sequence[Step]) -> bool:
+    """Whether passes over steps that keep these results would read what they have overwritten, or leave other bits.
+
+    A value has its place until its last use; then others, of other sizes, may lie there. One in just the same place does no harm: each
+    of its elements is written after what was there is read.
+    """
+    last: dict[int, int] = {}
+    for s in steps:
+        last |= dict.fromkeys((o.value for o in s.sources if o.is_value), s.number)
+    inside = {s.result.value for s in run if s.result.value >= 0}
+    written: list[Operand] = []
+    read: list[Operand] = []
+    for s in run:
+        outside = [o for o in s.sources if _is_outside(o, inside)]
+        if outside and s.op in operations.COPIES and s.operand in operations.HALVES:
+            return True
+        if any(w.memory == o.memory for w in written for o in outside):
+            return True
+        read += outside
+        if not s.kept:
+            continue
+        if any(w.memory == s.result.memory for w in written):
+            return True
+        gone = (o for o in read if o.is_value and o.base == s.result.base < FIRST_PARAM and last[o.value] <= s.number)
+        if not all(o.place == s.result.place for o in gone):
+            return True
+        written.append(s.result)
+    return False
 
 
 def _is_outside(o: Operand, inside: set[int]) -> bool:
@@ -241,7 +260,7 @@ def _raised(passes: Sequence[Pass], levels: _Levels, level: dict[int, int]) -> d
     late: dict[int, int] = {}
     for w in (s for p in passes for s in p.steps if s.number in p.puts):
         for p in passes:
-            read = {o.memory for s in p.steps for o in s.sources if levels.source(o) is None and o.base >= FIRST_PARAM}
+            read = {o.memory for s in p.steps for o in s.sources if levels.source(o) is None}
             if w.result.memory in read and p.level > level[w.number]:
                 late[w.number] = max(late.get(w.number, 0), p.level)
     return late

@@ -29,6 +29,11 @@ class Operand:
         """Operands of different memories do not overlap, those of strips aside."""
         return (self.base, -1 if self.base >= FIRST_PARAM else self.offset)
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Operands of equal places have each element in the same bytes."""
+        return (self.base, self.offset, self.stride, self.one_row, self.of_strip, self.dtype)
+
 
 FIRST_PARAM = 2
 
