@@ -16,6 +16,7 @@ import numpy as np
 
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import PRIMITIVES, DType, Eqn, TileType
+from pto_wsp.ir.scalars import RANGES
 
 Array = np.ndarray[Any, Any]
 Rule = Callable[[Mapping[str, Any], list[Array], list[Array]], Array]
@@ -183,6 +184,19 @@ def _roundings(n: float, unit: float) -> float:
     return n * unit / (1 - n * unit)
 
 
+def _cast_as(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array:
+    to: DType = params["to"]
+    reference = PRIMITIVES["cast_as"].reference
+    if reference is None:
+        raise InternalError("cast_as has no reference")
+    if to.is_float:
+        return r[0]
+    low, high = RANGES[to]
+    moved = _monotone(lambda v: np.asarray(reference(dict(params), v), np.float64))(params, x, r)
+    inside = params["saturate"] | ((x[0] - r[0] >= low) & (x[0] + r[0] <= high)) | (r[0] == 0)
+    return np.where(inside, moved, np.inf)
+
+
 def _row_or_column_sum(axis: int, accumulators: int, levels: int) -> OwnRule:
     def rule(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: float) -> Array:
         n = -(-x[0].shape[axis] // accumulators) + levels
@@ -284,6 +298,7 @@ _RULES: dict[str, Rule] = {
     "round": _monotone(lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x)),
     "where": _where,
     "cast": _cast,
+    "cast_as": _cast_as,
     **dict.fromkeys(("rowmax", "rowmin"), _extreme(1)),
     **dict.fromkeys(("colmax", "colmin"), _extreme(0)),
     **dict.fromkeys(("count_rows", "count_cols"), _nothing),
@@ -292,6 +307,6 @@ _RULES: dict[str, Rule] = {
 }
 # of deviating operands nothing is known: orders, counts of what is found by index, and what C++ of the user makes of them
 OPEN = (
-    *("rowargmax", "rowargmin", "extract_topk_indices", "bincount", "fmod", "rem", "floordiv", "cast_as"),
+    *("rowargmax", "rowargmin", "extract_topk_indices", "bincount", "fmod", "rem", "floordiv"),
     *("bit_not", "bit_and", "bit_or", "bit_xor", "shl", "shr", "logical_xor", "cpp"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ BINARY = ("add", "sub", "mul", "maximum", "minimum", "div", "rem")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 BY_ROW = ("rowsum", "rowmax", "rowmin", "rowprod")
 BY_COLUMN = ("colsum", "colmax")
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PTO_WSP_CACHE_DIR", str(tmp_path))
 
 
 def same_bits(a: Array, b: Array) -> None:
