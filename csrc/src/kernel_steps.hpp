@@ -74,6 +74,13 @@ template <bool Full, bool Strips> struct Run {
         groups({&g, 1});
         continue;
       }
+      if (n.strip >= g.rows) {
+        for (const NativeGroup::Entry& e : n.entries) {
+          if (e.piece) piece(native.pieces[e.index], 0, g.rows);
+          else Run<Full, false>{m, regs}.step(m.k.steps[e.index], 0, 0);
+        }
+        continue;
+      }
       std::int32_t rows = 0;
       for (std::uint32_t i = 0; i < g.count; ++i) rows = std::max(rows, size(m.k.steps[g.first + i].rows));
       for (std::int32_t row = 0; row < rows; row += n.strip)

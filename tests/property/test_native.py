@@ -17,7 +17,7 @@ from property.test_kernels import OUTPUTS
 from pto_wsp import Dense, P, workload
 
 # each compiles a kernel or two
-FEW = settings(max_examples=max(6, settings().max_examples // 20))
+FEW = settings(max_examples=max(4, settings().max_examples // 20))
 
 
 @pytest.fixture(autouse=True, scope="module")

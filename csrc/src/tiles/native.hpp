@@ -71,16 +71,16 @@ template <class T> PTO_WSP_INLINE void put_column(std::byte* p, std::ptrdiff_t s
 
 // Lane i is what the accumulators of row i come to; of those from m on nothing is known.
 template <class T, class K> PTO_WSP_INLINE typename T::V trees(const typename T::V (&sums)[16], int m) {
-  if constexpr (T::is_float && __is_same(K, SumOf)) return rounded<T>(tree_sums(sums));
-  alignas(64) std::byte there[16 * T::size] = {};
-  for (int i = 0; i < m; ++i) {
-    auto x = sums[i];
+  const auto tree = [](typename T::V x) PTO_WSP_ALWAYS {
     x = K::join(x, fold8(x));
     x = K::join(x, fold4(x));
     x = K::join(x, fold2(x));
-    x = K::join(x, fold1(x));
-    T::store(there + i * T::size, x, 1);
-  }
+    return K::join(x, fold1(x));
+  };
+  if (m == 1) return rounded<T>(tree(sums[0]));
+  if constexpr (T::is_float && __is_same(K, SumOf)) return rounded<T>(tree_sums(sums));
+  alignas(64) std::byte there[16 * T::size] = {};
+  for (int i = 0; i < m; ++i) T::store(there + i * T::size, tree(sums[i]), 1);
   return T::load(there);
 }
 
