@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -139,6 +142,32 @@ def test_auto_runs_before_and_after_it_is_ready() -> None:
     np.testing.assert_array_equal(y, want)
     while program.stats.tier_note:
         time.sleep(0.01)
+
+
+def test_a_process_ends_while_its_kernels_are_compiled(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np, time\n"
+        "from pto_wsp import *\n"
+        "@kernel\n"
+        "def k(x: In[Tile[4, 32, DType.F32]], y: Out[Tile[4, 32, DType.F32]]):\n"
+        "    pto.store(y, pto.exp(pto.load(x) * 2) + 1)\n"
+        "@workload\n"
+        "def w(x, y):\n"
+        "    k(x=x, y=y)\n"
+        "program = w(*np.ones((2, 4, 32), np.float32)).compile(native='auto').run()\n"
+        "time.sleep(0.15)\n"
+    )
+    path = os.pathsep.join(p for p in sys.path if p)
+    done = subprocess.run(
+        (sys.executable, str(script)),
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_functions_of_arrays_take_it() -> None:
