@@ -61,6 +61,10 @@ class Expr:
 
     def __add__(self, other: Expr | int) -> Expr:
         other = to_expr(other)
+        if not other.terms:
+            return Expr(self.const + other.const, self.terms) if other.const else self
+        if not self.terms:
+            return Expr(self.const + other.const, other.terms)
         return linear(self.const + other.const, (*self.terms, *other.terms))
 
     __radd__ = __add__
@@ -77,7 +81,8 @@ class Expr:
     def __mul__(self, other: Expr | int) -> Expr:
         other = to_expr(other)
         if other.is_const:
-            return linear(self.const * other.const, ((a, c * other.const) for a, c in self.terms))
+            k = other.const
+            return Expr(self.const * k, tuple((a, c * k) for a, c in self.terms) if k else ())
         if self.is_const:
             return other * self
         return _atom("mul", *sorted((self, other), key=str))
@@ -179,7 +184,8 @@ def linear(const: int, terms: Iterable[tuple[Atom, int]]) -> Expr:
     total: dict[Atom, int] = {}
     for atom, coef in terms:
         total[atom] = total.get(atom, 0) + coef
-    return Expr(const, tuple(sorted(((a, c) for a, c in total.items() if c), key=_key)))
+    kept = [(a, c) for a, c in total.items() if c]
+    return Expr(const, tuple(sorted(kept, key=_key) if len(kept) > 1 else kept))
 
 
 def var(name: str) -> Expr:

@@ -48,14 +48,15 @@ def get(name: object) -> Target:
 
 
 def run_passes(wir: Wir, passes: tuple[tuple[Pass, str], ...]) -> Wir:
-    """Apply passes in order; each names the stage its result belongs to, and the verifier checks that it does.
+    """Apply passes in order to verified wir; each names the stage its result belongs to, and the verifier checks that it does.
 
     `PTO_WSP_DUMP=dir` writes the wir after every pass.
     """
     dump = os.environ.get("PTO_WSP_DUMP")
     for k, (step, stage) in enumerate(passes):
-        wir = step(wir)
-        verify(wir, stage, after=step.__name__)
+        before = wir
+        wir = step(before)
+        verify(wir, stage, after=step.__name__, known=before.kernels)
         if dump:
             _dump(wir, Path(dump), f"{k}.{step.__name__}")
     return wir
