@@ -238,29 +238,42 @@ def test_casts_of_known_numbers() -> None:
     assert cast(DType.F8E5M2)[6:] == [448, 1024]
 
 
+@pytest.mark.parametrize("shape", [(7, 19, 5), (33, 700, 70)], ids=str)
 @pytest.mark.parametrize(
     ("dtype", "result"), [(DType.I8, DType.I32), (DType.U8, DType.I32), (DType.F64, DType.F64)], ids=str
 )
 @pytest.mark.parametrize("flags", [(False, False), (False, True), (True, False), (True, True)])
-def test_products(dtype: DType, result: DType, flags: tuple[bool, bool]) -> None:
+def test_products(dtype: DType, result: DType, flags: tuple[bool, bool], shape: tuple[int, int, int]) -> None:
+    """Of integers the largest there are, and sums that wrap; at every level."""
     rng = np.random.default_rng(3)
-    ta, tb = flags
-    a, b = rng.integers(-9 if dtype is not DType.U8 else 0, 9, (7, 19)), rng.integers(0, 9, (19, 5))
+    (ta, tb), (m, k, n) = flags, shape
+    low, high = (-9, 9) if dtype is DType.F64 else (np.iinfo(dtype.numpy).min, np.iinfo(dtype.numpy).max + 1)
+    a, b = rng.integers(low, high, (m, k)), rng.integers(low, high, (k, n))
+    a[0], b[:, 0] = (high - 1, high - 1) if dtype is DType.U8 else (low, low)
     a, b = (np.ascontiguousarray(x.T if t else x).astype(dtype.numpy) for x, t in ((a, ta), (b, tb)))
-    c = rng.integers(-9, 9, (7, 5)).astype(result.numpy)
+    c = rng.integers(-9, 9, (m, n)).astype(result.numpy)
+    if result is DType.I32:
+        c[0] = 2**31 - 5
 
     @kernel
-    def k(a: In[Tensor], b: In[Tensor], c: In[Tensor], out: Out[Tensor]) -> None:
+    def product(a: In[Tensor], b: In[Tensor], c: In[Tensor], out: Out[Tensor]) -> None:
         pto.store(out, pto.matmul(a, b, c, transpose_a=ta, transpose_b=tb))
 
     @workload
     def w(a: Any, b: Any, c: Any, out: Any) -> None:
-        k(a=a, b=b, c=c, out=out)
+        product(a=a, b=b, c=c, out=out)
 
-    got = np.zeros((7, 5), result.numpy)
-    w(a, b, c, got).compile(threads=1).run()
     wide = [x.astype(np.int64) for x in (a.T if ta else a, b.T if tb else b)]
-    np.testing.assert_array_equal(got, (wide[0] @ wide[1] + c.astype(np.int64)).astype(result.numpy))
+    want = (wide[0] @ wide[1] + c.astype(np.int64)).astype(result.numpy)
+    level = core().isa()
+    try:
+        for isa in core().isas():
+            core().set_isa(isa)
+            got = np.zeros((m, n), result.numpy)
+            w(a, b, c, got).compile(threads=1).run()
+            np.testing.assert_array_equal(got, want)
+    finally:
+        core().set_isa(level)
 
 
 @pytest.mark.parametrize("dtype", list(DType), ids=str)

@@ -116,12 +116,15 @@ inline OpFn cast_of(DType src, DType dst) {
 }
 
 inline OpFn matmul_of(DType src, DType dst) {
-  if (dst != (src == DType::i32 ? DType::i32 : DType::f32)) return nullptr;
+  const bool of_integers = src == DType::i32 || src == DType::i8 || src == DType::u8;
+  if (dst != (of_integers ? DType::i32 : DType::f32)) return nullptr;
   switch (src) {
     case DType::f32: return matmul<F32>;
     case DType::f16: return matmul<F16>;
     case DType::bf16: return matmul<BF16>;
     case DType::i32: return matmul<I32>;
+    case DType::i8: return matmul<I8>;
+    case DType::u8: return matmul<U8>;
     default: return nullptr;
   }
 }

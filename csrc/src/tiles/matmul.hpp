@@ -5,7 +5,8 @@
 // registers; k is cut into pieces of `piece_k`, between which the f32 partial sums lie in c itself (exact). b is packed into
 // panels of 32 columns; a is copied where it is not f32, or where many columns make up for it (rows far apart share few cache
 // sets, copies do not).
-// dots (transpose_b alone): both operands lie along k; 16 accumulators, the tree, then the accumulator is added once.
+// Of i8 and u8 the pieces are sums of whole floats, exact as a piece has at most 256 products, and are added up in i32.
+// dots (transpose_b alone, of floats): both operands lie along k; 16 accumulators, the tree, then the accumulator is added once.
 
 #include "levels.hpp"
 #include "math.hpp"
@@ -43,13 +44,36 @@ struct Block {
   int k, cols;
 };
 
+static_assert(piece_k * 255 * 255 < 1 << 24);
+// How sums of V get into c: with `whole` they are integers, added to what acc has.
+template <class V_, bool whole_> struct Sums {
+  using V = V_;
+  static constexpr bool whole = whole_;
+};
+template <class T> using SumsOf = Sums<typename T::V, T::size == 1>;
+
+template <class S> PTO_WSP_INLINE void put_sums(const Block& t, int i, int v, typename S::V sum) {
+  const int left = t.cols - 16 * v;
+  std::byte* p = t.c + i * t.c_rs + 64 * v;
+  if constexpr (S::whole) {
+    const std::byte* from = t.acc + i * t.acc_rs + 64 * v;
+    const I x = to_int(sum), n = t.acc == nullptr ? x : add(x, left >= 16 ? load_i32(from) : load_i32(from, left));
+    if (left >= 16) store_i32(p, n);
+    else store_i32(p, n, left);
+  } else {
+    if (left >= 16) store4(p, sum);
+    else store4(p, sum, left);
+  }
+}
+
 // `rows` x `vectors` * 16 outputs, of which `cols` columns exist.
-template <class V, int rows, int vectors> void block(const Block& t) {
+template <class S, int rows, int vectors> void block(const Block& t) {
+  using V = typename S::V;
   V sum[rows][vectors];
   for (int i = 0; i < rows; ++i)
     for (int v = 0; v < vectors; ++v) {
       const int left = t.cols - 16 * v;
-      if (t.acc == nullptr) {
+      if (S::whole || t.acc == nullptr) {
         sum[i][v] = V{};
       } else {
         const std::byte* p = t.acc + i * t.acc_rs + 64 * v;
@@ -70,40 +94,35 @@ template <class V, int rows, int vectors> void block(const Block& t) {
     a += t.a.right;
   }
   for (int i = 0; i < rows; ++i)
-    for (int v = 0; v < vectors; ++v) {
-      const int left = t.cols - 16 * v;
-      std::byte* p = t.c + i * t.c_rs + 64 * v;
-      if (left >= 16) store4(p, sum[i][v]);
-      else store4(p, sum[i][v], left);
-    }
+    for (int v = 0; v < vectors; ++v) put_sums<S>(t, i, v, sum[i][v]);
 }
 
-template <class V, int rows> PTO_WSP_INLINE void block_of(const Block& t) {
-  if (t.cols > 16) block<V, rows, 2>(t);
-  else block<V, rows, 1>(t);
+template <class S, int rows> PTO_WSP_INLINE void block_of(const Block& t) {
+  if (t.cols > 16) block<S, rows, 2>(t);
+  else block<S, rows, 1>(t);
 }
 
 // One or two rows of a: b is read once, in rows as long as registers allow, so that it comes from memory in one stream.
-template <class V> void wide_rows(const Block& t, int rows) {
-  if (rows == 1) block<V, 1, wide_vectors>(t);
-  else block<V, 2, wide_vectors>(t);
+template <class S> void wide_rows(const Block& t, int rows) {
+  if (rows == 1) block<S, 1, wide_vectors>(t);
+  else block<S, 2, wide_vectors>(t);
 }
 
-template <class V> void block_rows(const Block& t, int rows) {
+template <class S> void block_rows(const Block& t, int rows) {
   static_assert(tile_rows <= 8);
   switch (rows) {
-    case 1: return block_of<V, 1>(t);
-    case 2: return block_of<V, 2>(t);
-    case 3: return block_of<V, 3>(t);
-    case 4: return block_of<V, 4>(t);
+    case 1: return block_of<S, 1>(t);
+    case 2: return block_of<S, 2>(t);
+    case 3: return block_of<S, 3>(t);
+    case 4: return block_of<S, 4>(t);
     default: break;
   }
   if constexpr (tile_rows > 4) {
     switch (rows) {
-      case 5: return block_of<V, 5>(t);
-      case 6: return block_of<V, 6>(t);
-      case 7: return block_of<V, 7>(t);
-      default: return block_of<V, 8>(t);
+      case 5: return block_of<S, 5>(t);
+      case 6: return block_of<S, 6>(t);
+      case 7: return block_of<S, 7>(t);
+      default: return block_of<S, 8>(t);
     }
   }
 }
@@ -169,7 +188,7 @@ template <class T> Matrix copy_lines(std::byte* out, const Matrix& in, int rows,
 // One piece: c[0:m, 0:n] over k, with b packed when `packed_b` is set.
 template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const Matrix& b, const std::byte* acc, std::ptrdiff_t acc_rs,
                                     std::byte* c, int m, int n, int k) {
-  using V = typename T::V;
+  using S = SumsOf<T>;
   std::byte* packed_b = call.work;
   std::byte* packed_a = call.work + std::ptrdiff_t{4} * ((least(call.cols, piece_n) + panel - 1) / panel * panel) * least(call.inner, piece_k);
   // b as it is: rows that hold whole panels, read by few rows of a.
@@ -188,7 +207,7 @@ template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const M
     for (; rows <= 2 && j + step <= whole; j += step) {
       const Block t = {{lines.p, lines.down, lines.right}, b.at(0, j), b.down, acc == nullptr ? nullptr : acc + i0 * acc_rs + 4 * j, acc_rs,
                        c + i0 * call.dst_rs + 4 * j, call.dst_rs, k, step};
-      wide_rows<V>(t, rows);
+      wide_rows<S>(t, rows);
     }
     for (; j < n; j += panel) {
       Block t = {};
@@ -202,7 +221,7 @@ template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const M
         t.a = {lines.at(i, 0), lines.down, lines.right};
         t.acc = acc == nullptr ? nullptr : acc + (i0 + i) * acc_rs + 4 * j;
         t.c = c + (i0 + i) * call.dst_rs + 4 * j;
-        block_rows<V>(t, least(tile_rows, rows - i));
+        block_rows<S>(t, least(tile_rows, rows - i));
       }
     }
   }

@@ -119,41 +119,28 @@ struct Le { template <class E> static bool of(E a, E b) { return a <= b; } };
 struct Gt { template <class E> static bool of(E a, E b) { return a > b; } };
 struct Ge { template <class E> static bool of(E a, E b) { return a >= b; } };
 
-// Products: i8 and u8 into i32, which wraps; f64 in the orders of tile_ops.hpp.
-
-template <class E, class C> void matmul(const OpArgs& a) {
-  const bool ta = (a.imm & 1) != 0, tb = (a.imm & 2) != 0, accumulates = (a.imm & 4) != 0;
-  constexpr auto size = static_cast<std::ptrdiff_t>(sizeof(E));
+// f64, in the orders of tile_ops.hpp.
+void matmul(const OpArgs& a) {
+  const bool ta = (a.imm & 1) != 0, tb = (a.imm & 2) != 0, accumulates = (a.imm & 4) != 0, dots = tb && !ta;
+  constexpr std::ptrdiff_t size = sizeof(double);
   const std::ptrdiff_t a_down = ta ? size : a.src_rs[0], a_right = ta ? a.src_rs[0] : size;
   const std::ptrdiff_t b_down = tb ? size : a.src_rs[1], b_right = tb ? a.src_rs[1] : size;
-  const bool dots = std::is_same_v<E, double> && tb && !ta;
   for (std::int32_t i = 0; i < a.rows; ++i)
     for (std::int32_t j = 0; j < a.cols; ++j) {
       const std::byte *x = a.src[0] + i * a_down, *y = a.src[1] + j * b_right;
-      const C start = accumulates ? get<C>(a.src[2] + i * a.src_rs[2] + j * static_cast<std::ptrdiff_t>(sizeof(C))) : C{0};
-      C sum = dots ? C{0} : start;
-      if constexpr (std::is_same_v<E, double>) {
-        if (dots) {
-          double acc[16] = {};
-          for (std::int32_t k = 0; k < a.inner; ++k, x += a_right, y += b_down) acc[k % 16] = std::fma(get<E>(x), get<E>(y), acc[k % 16]);
-          for (int half = 8; half > 0; half /= 2)
-            for (int n = 0; n < half; ++n) acc[n] += acc[n + half];
-          sum = accumulates ? acc[0] + start : acc[0];
-        } else {
-          for (std::int32_t k = 0; k < a.inner; ++k, x += a_right, y += b_down) sum = std::fma(get<E>(x), get<E>(y), sum);
-        }
+      const double start = accumulates ? get<double>(a.src[2] + i * a.src_rs[2] + j * size) : 0;
+      double sum = start;
+      if (dots) {
+        double acc[16] = {};
+        for (std::int32_t k = 0; k < a.inner; ++k, x += a_right, y += b_down) acc[k % 16] = std::fma(get<double>(x), get<double>(y), acc[k % 16]);
+        for (int half = 8; half > 0; half /= 2)
+          for (int n = 0; n < half; ++n) acc[n] += acc[n + half];
+        sum = accumulates ? acc[0] + start : acc[0];
       } else {
-        for (std::int32_t k = 0; k < a.inner; ++k, x += a_right, y += b_down)
-          sum = wrap<C>(bits(sum) + bits(static_cast<C>(get<E>(x))) * bits(static_cast<C>(get<E>(y))));
+        for (std::int32_t k = 0; k < a.inner; ++k, x += a_right, y += b_down) sum = std::fma(get<double>(x), get<double>(y), sum);
       }
-      put<C>(a.dst + i * a.dst_rs + j * static_cast<std::ptrdiff_t>(sizeof(C)), sum);
+      put<double>(a.dst + i * a.dst_rs + j * size, sum);
     }
-}
-
-OpFn matmul_of(DType src, DType dst) {
-  if (src == DType::f64 && dst == DType::f64) return matmul<double, double>;
-  if (dst != DType::i32) return nullptr;
-  return src == DType::i8 ? matmul<std::int8_t, std::int32_t> : src == DType::u8 ? matmul<std::uint8_t, std::int32_t> : nullptr;
 }
 
 template <class E> void select(const OpArgs& a) {
@@ -361,7 +348,7 @@ template <DType t> OpFn narrow_float_of(Op op) {
 }  // namespace
 
 OpFn find_plain(Op op, DType src, DType dst) noexcept {
-  if (op == Op::matmul) return matmul_of(src, dst);
+  if (op == Op::matmul) return src == DType::f64 && dst == DType::f64 ? matmul : nullptr;
   switch (src) {
     case DType::i8: return integer_of<std::int8_t>(op, src, dst);
     case DType::i16: return integer_of<std::int16_t>(op, src, dst);

@@ -98,6 +98,15 @@ PTO_WSP_INLINE U16 narrow_f16(F x) {
 }
 PTO_WSP_INLINE I load_u16(const std::byte* p) { return widen(raw_u16(p)); }
 PTO_WSP_INLINE I load_u16(const std::byte* p, int n) { return widen(raw_u16(p, n)); }
+PTO_WSP_INLINE I load_u8(const std::byte* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+}
+PTO_WSP_INLINE I load_u8(const std::byte* p, int n) {
+  std::byte copy[16] = {};
+  std::memcpy(copy, p, static_cast<std::size_t>(n));
+  return load_u8(copy);
+}
 PTO_WSP_INLINE void store_u16(std::byte* p, I x) { put_u16(p, narrow(x)); }
 PTO_WSP_INLINE void store_u16(std::byte* p, I x, int n) { put_u16(p, narrow(x), n); }
 PTO_WSP_INLINE F load_f16(const std::byte* p) { return widen_f16(raw_u16(p)); }

@@ -40,6 +40,8 @@ PTO_WSP_INLINE void store_i32(std::byte* p, I x, int n) { _mm512_mask_storeu_epi
 PTO_WSP_INLINE __m256i raw_u16(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 PTO_WSP_INLINE I load_u16(const std::byte* p) { return {_mm512_cvtepu16_epi32(raw_u16(p))}; }
 PTO_WSP_INLINE I load_u16(const std::byte* p, int n) { return {_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first(n), p))}; }
+PTO_WSP_INLINE I load_u8(const std::byte* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+PTO_WSP_INLINE I load_u8(const std::byte* p, int n) { return {_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first(n), p))}; }
 PTO_WSP_INLINE void store_u16(std::byte* p, I x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x.v)); }
 PTO_WSP_INLINE void store_u16(std::byte* p, I x, int n) { _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtepi32_epi16(x.v)); }
 PTO_WSP_INLINE F load_f16(const std::byte* p) { return {_mm512_cvtph_ps(raw_u16(p))}; }

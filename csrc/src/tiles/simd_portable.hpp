@@ -63,6 +63,12 @@ PTO_WSP_INLINE I load_u16(const std::byte* p, int n = 16) {
   std::memcpy(&raw, p, 2 * static_cast<std::size_t>(n));
   return {__builtin_convertvector(raw, Int16)};
 }
+using UByte16 = std::uint8_t __attribute__((vector_size(16)));
+PTO_WSP_INLINE I load_u8(const std::byte* p, int n = 16) {
+  UByte16 raw = {};
+  std::memcpy(&raw, p, static_cast<std::size_t>(n));
+  return {__builtin_convertvector(raw, Int16)};
+}
 PTO_WSP_INLINE void store_u16(std::byte* p, I x, int n = 16) {
   const Short16 raw = __builtin_convertvector(x.v, Short16);
   std::memcpy(p, &raw, 2 * static_cast<std::size_t>(n));

@@ -37,6 +37,24 @@ struct I32 {
   }
 };
 
+// Integers of a byte as whole floats, for products: those of 256 pairs add up exactly.
+struct U8 {
+  using V = F;
+  static constexpr int size = 1;
+  static constexpr bool is_float = false;
+  PTO_WSP_INLINE static V load(const std::byte* p) { return to_float(load_u8(p)); }
+  PTO_WSP_INLINE static V load(const std::byte* p, int n) { return to_float(load_u8(p, n)); }
+  PTO_WSP_INLINE static V repeat(const std::byte* p) { return splat(static_cast<float>(static_cast<std::uint8_t>(*p))); }
+};
+struct I8 {
+  using V = F;
+  static constexpr int size = 1;
+  static constexpr bool is_float = false;
+  PTO_WSP_INLINE static V load(const std::byte* p) { return to_float(sar<24>(shl<24>(load_u8(p)))); }
+  PTO_WSP_INLINE static V load(const std::byte* p, int n) { return to_float(sar<24>(shl<24>(load_u8(p, n)))); }
+  PTO_WSP_INLINE static V repeat(const std::byte* p) { return splat(static_cast<float>(static_cast<std::int8_t>(*p))); }
+};
+
 struct F16 {
   using V = F;
   static constexpr int size = 2;
