@@ -103,25 +103,14 @@ template <DType from, DType to> void plain_cast(const OpArgs& a) {
 }
 template <DType from, DType to> void exact_cast(const OpArgs& a) { cast<from, to>(a, static_cast<Rounding>(a.imm & 7), (a.imm & 8) != 0); }
 
+#define PTO_WSP_DTYPES(each) \
+  each(f32) each(f16) each(bf16) each(i32) each(boolean) each(i64) each(u64) each(f64) each(i8) each(i16) each(u8) each(u16) each(u32) each(f8e4m3) each(f8e5m2)
+
 template <DType from> OpFn cast_from(Op op, DType to) {
   switch (to) {
 #define PTO_WSP_CAST(t) \
-  case DType::t: return op == Op::cast ? plain_cast<from, DType::t> : exact_cast<from, DType::t>
-    PTO_WSP_CAST(f32);
-    PTO_WSP_CAST(f16);
-    PTO_WSP_CAST(bf16);
-    PTO_WSP_CAST(i32);
-    PTO_WSP_CAST(boolean);
-    PTO_WSP_CAST(i64);
-    PTO_WSP_CAST(u64);
-    PTO_WSP_CAST(f64);
-    PTO_WSP_CAST(i8);
-    PTO_WSP_CAST(i16);
-    PTO_WSP_CAST(u8);
-    PTO_WSP_CAST(u16);
-    PTO_WSP_CAST(u32);
-    PTO_WSP_CAST(f8e4m3);
-    PTO_WSP_CAST(f8e5m2);
+  case DType::t: return op == Op::cast ? plain_cast<from, DType::t> : exact_cast<from, DType::t>;
+    PTO_WSP_DTYPES(PTO_WSP_CAST)
 #undef PTO_WSP_CAST
   }
   return nullptr;
@@ -137,22 +126,8 @@ OpFn find_convert(Op op, DType src, DType dst) noexcept {
   if (op == Op::cast && (src == dst || (has_vectors(src) && has_vectors(dst)))) return nullptr;
   switch (src) {
 #define PTO_WSP_CAST(t) \
-  case DType::t: return cast_from<DType::t>(op, dst)
-    PTO_WSP_CAST(f32);
-    PTO_WSP_CAST(f16);
-    PTO_WSP_CAST(bf16);
-    PTO_WSP_CAST(i32);
-    PTO_WSP_CAST(boolean);
-    PTO_WSP_CAST(i64);
-    PTO_WSP_CAST(u64);
-    PTO_WSP_CAST(f64);
-    PTO_WSP_CAST(i8);
-    PTO_WSP_CAST(i16);
-    PTO_WSP_CAST(u8);
-    PTO_WSP_CAST(u16);
-    PTO_WSP_CAST(u32);
-    PTO_WSP_CAST(f8e4m3);
-    PTO_WSP_CAST(f8e5m2);
+  case DType::t: return cast_from<DType::t>(op, dst);
+    PTO_WSP_DTYPES(PTO_WSP_CAST)
 #undef PTO_WSP_CAST
   }
   return nullptr;

@@ -218,7 +218,8 @@ template <class E> void iota(const OpArgs& a) {
       put<E>(a.dst + r * a.dst_rs + c * static_cast<std::ptrdiff_t>(sizeof(E)), static_cast<E>(a.imm == 0 ? a.row0 + r : c));
 }
 
-template <class E> OpFn integer_of(Op op, DType src, DType dst) {
+// What integers and f64 have in common.
+template <class E> OpFn number_of(Op op, DType src, DType dst) {
   if (dst == DType::boolean) {
     switch (op) {
       case Op::eq: return map2<E, bool, Eq>;
@@ -234,21 +235,14 @@ template <class E> OpFn integer_of(Op op, DType src, DType dst) {
   switch (op) {
     case Op::neg: return map1<E, Neg>;
     case Op::abs: return map1<E, Abs>;
-    case Op::bit_not: return map1<E, BitNot>;
     case Op::add: return map2<E, E, Add>;
     case Op::sub: return map2<E, E, Sub>;
     case Op::mul: return map2<E, E, Mul>;
     case Op::div: return map2<E, E, Div>;
     case Op::fmod: return map2<E, E, Fmod>;
     case Op::rem: return map2<E, E, Rem>;
-    case Op::floordiv: return map2<E, E, FloorDiv>;
     case Op::maximum: return map2<E, E, Maximum>;
     case Op::minimum: return map2<E, E, Minimum>;
-    case Op::bit_and: return map2<E, E, BitAnd>;
-    case Op::bit_or: return map2<E, E, BitOr>;
-    case Op::bit_xor: return map2<E, E, BitXor>;
-    case Op::shl: return map2<E, E, Shl>;
-    case Op::shr: return map2<E, E, Shr>;
     case Op::where: return select<E>;
     case Op::rowsum: return reduce_rows<E, Add>;
     case Op::rowprod: return reduce_rows<E, Mul>;
@@ -259,6 +253,21 @@ template <class E> OpFn integer_of(Op op, DType src, DType dst) {
     case Op::colmax: return reduce_cols<E, Maximum>;
     case Op::colmin: return reduce_cols<E, Minimum>;
     case Op::cumsum: return cumsum<E>;
+    default: return nullptr;
+  }
+}
+
+template <class E> OpFn integer_of(Op op, DType src, DType dst) {
+  if (const OpFn shared = number_of<E>(op, src, dst)) return shared;
+  if (src != dst) return nullptr;
+  switch (op) {
+    case Op::bit_not: return map1<E, BitNot>;
+    case Op::floordiv: return map2<E, E, FloorDiv>;
+    case Op::bit_and: return map2<E, E, BitAnd>;
+    case Op::bit_or: return map2<E, E, BitOr>;
+    case Op::bit_xor: return map2<E, E, BitXor>;
+    case Op::shl: return map2<E, E, Shl>;
+    case Op::shr: return map2<E, E, Shr>;
     case Op::iota: return iota<E>;
     default: return nullptr;
   }
@@ -266,21 +275,9 @@ template <class E> OpFn integer_of(Op op, DType src, DType dst) {
 
 OpFn f64_of(Op op, DType src, DType dst) {
   using E = double;
-  if (dst == DType::boolean) {
-    switch (op) {
-      case Op::eq: return map2<E, bool, Eq>;
-      case Op::ne: return map2<E, bool, Ne>;
-      case Op::lt: return map2<E, bool, Lt>;
-      case Op::le: return map2<E, bool, Le>;
-      case Op::gt: return map2<E, bool, Gt>;
-      case Op::ge: return map2<E, bool, Ge>;
-      default: return nullptr;
-    }
-  }
+  if (const OpFn shared = number_of<E>(op, src, dst)) return shared;
   if (src != dst) return nullptr;
   switch (op) {
-    case Op::neg: return map1<E, Neg>;
-    case Op::abs: return map1<E, Abs>;
     case Op::sqrt: return map1<E, Sqrt>;
     case Op::reciprocal: return map1<E, Reciprocal>;
     case Op::floor: return map1<E, Floor>;
@@ -300,25 +297,7 @@ OpFn f64_of(Op op, DType src, DType dst) {
     case Op::sin: return map1<E, Sin>;
     case Op::cos: return map1<E, Cos>;
     case Op::pow: return map2<E, E, Pow>;
-    case Op::add: return map2<E, E, Add>;
-    case Op::sub: return map2<E, E, Sub>;
-    case Op::mul: return map2<E, E, Mul>;
-    case Op::div: return map2<E, E, Div>;
-    case Op::fmod: return map2<E, E, Fmod>;
-    case Op::rem: return map2<E, E, Rem>;
-    case Op::maximum: return map2<E, E, Maximum>;
-    case Op::minimum: return map2<E, E, Minimum>;
     case Op::fma: return fused;
-    case Op::where: return select<E>;
-    case Op::rowsum: return reduce_rows<E, Add>;
-    case Op::rowprod: return reduce_rows<E, Mul>;
-    case Op::rowmax: return reduce_rows<E, Maximum>;
-    case Op::rowmin: return reduce_rows<E, Minimum>;
-    case Op::colsum: return reduce_cols<E, Add>;
-    case Op::colprod: return reduce_cols<E, Mul>;
-    case Op::colmax: return reduce_cols<E, Maximum>;
-    case Op::colmin: return reduce_cols<E, Minimum>;
-    case Op::cumsum: return cumsum<E>;
     default: return nullptr;
   }
 }
