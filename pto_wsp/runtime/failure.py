@@ -296,7 +296,7 @@ _KINDS = {
     "overflow": _Kind("PTO712", BoundsError, "an integer beyond 64 bits", "use smaller sizes"),
     "cost": _Kind(
         *("PTO714", ExecutionError, "a cost that is negative, or beyond 64 bits"),
-        "correct the cost tables of the arch",
+        "correct the cost tables of the arch, or of a kernel in C++ its cost=",
     ),
     "trips": _Kind(
         *("PTO733", KernelError, "loops of more than 2^28 trips that cost differently"),

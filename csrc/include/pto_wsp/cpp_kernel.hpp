@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <stdexcept>
 
 namespace pto_wsp {
 
@@ -144,7 +145,8 @@ template <class Body> int guarded(char* text, std::size_t size, Body body) noexc
     body();
     return 0;
   } catch (const std::exception& e) {
-    tell(e.what());
+    const char* what = e.what();  // of a class of the user: may be null
+    tell(what != nullptr ? what : "an exception that says nothing");
   } catch (...) {
     tell("something that is no std::exception");
   }

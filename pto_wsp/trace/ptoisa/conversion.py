@@ -40,7 +40,8 @@ def _convert(
 TCVT = instruction(
     "TCVT dst, src, round?, saturate?",
     _convert,
-    "dst = src in dst's dtype, rounded and saturated as RoundMode and SaturationMode say; of floats in one dtype whole numbers",
+    "dst = src in dst's dtype, rounded and saturated as RoundMode and SaturationMode say; of floats in one dtype whole numbers; without "
+    "a RoundMode to the nearest float, and to integers towards zero",
     shaped=True,
 )
 

@@ -193,7 +193,8 @@ TPREFETCH = _Prefetch(
 
 def TASSIGN(tile: Register, address: int) -> None:  # noqa: N802 - the name of PTO-ISA
     """Place a tile register at a byte address of its memory. Registers of one type and size at one address are one register; else
-    writing one of those that share bytes empties the others. Raises TypeCheckError for what is no such address."""
+    writing one of those that share bytes empties the others. Before the register is first written. How much memory a device has is not
+    asked here. Raises TypeCheckError for an address that is negative or no multiple of 32, and for a register in use."""
     machine = current_machine("TASSIGN")
     good = isinstance(tile, Register) and isinstance(address, int) and not isinstance(address, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not good or address < 0 or address % ALIGN:
