@@ -179,7 +179,7 @@ def colargmin(x: Value) -> Value:
 
 
 def cumsum(x: Value, axis: int = 1) -> Value:
-    """Sums up to and with each element, along each row (axis=1) or down each column (axis=0); i32 wraps.
+    """Sums up to and with each element, along each row (axis=1) or down each column (axis=0); integers wrap.
 
     One chain of additions from +0; of f16 and bf16 in f32, each sum rounded once.
 

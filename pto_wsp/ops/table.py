@@ -34,7 +34,7 @@ bool; *all* also f8e4m3 and f8e5m2, which are only moved and cast.
 
 Largest error: *one rounding* is the exact result rounded to the dtype. *ulp of f32* is in units in the last place of
 the exact result; f16 and bf16 are computed in f32, and the f32 result is then rounded once. f64 is
-computed in f64, its functions by the C library: within 2 ulp. *k roundings of f32* is at
+computed in f64, its functions by the C library: within 2 ulp; its *roundings of f32* are roundings of f64. *k roundings of f32* is at
 most k * 2^-24 times the sum of the magnitudes that are added up (times the result, where nothing is added). Integers
 are exact, and wrap.
 
@@ -143,13 +143,15 @@ def render() -> str:
 _OPERATORS = """
 ## Operators
 
-On tiles of a kernel: `a + b`, `a - b`, `a * b`, `a / b`, `a @ b`, `-a`, `abs(a)`, the comparisons `a < b`, `a <= b`,
-`a > b`, `a >= b`, `a == b`, `a != b`, which give bool tiles, and `a & b`, `a | b`, `~a` on bool tiles. Each means the
-operation of that name above.
+On tiles of a kernel: `a + b`, `a - b`, `a * b`, `a / b` (of floats), `a // b` (of integers), `a % b`, `a ** b` (of floats), `a @ b`,
+`-a`, `abs(a)`, the comparisons `a < b`, `a <= b`, `a > b`, `a >= b`, `a == b`, `a != b`, which give bool tiles, `a & b`, `a | b`,
+`a ^ b`, `~a` on bool and integer tiles, and `a << b`, `a >> b` on integer tiles. Each means the operation of that name above; `%` is
+`rem`.
 
 On scalars of a kernel (indices of loops, lengths, elements, Scalar parameters) and Python numbers: `+ - * / // % & | ^ ~ << >>`,
 comparisons, `abs`, `pto.minimum`, `pto.maximum`, `pto.where` and `pto.cast`, in i64, u64, f64 or bool, as on scalars of
 workloads: integers wrap in 64 bits, `//` and `%` round down, `/` is for f64. A scalar parameter counts as the widest type of its
-kind. As an operand of a tile, an integer wraps to the tile's integer dtype, an f64 is rounded once to its float dtype, and other
+kind. What has no result is an error of the task: a divisor of 0, a shift outside of 0 .. 63, a number that a cast cannot hold; tiles
+have a result for each ([Numbers](language.md#numbers)). As an operand of a tile, an integer wraps to the tile's integer dtype, an f64 is rounded once to its float dtype, and other
 mixtures are errors: `pto.cast(n, DType.F32)`.
 """
