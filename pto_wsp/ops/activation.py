@@ -10,28 +10,28 @@ from collections.abc import Callable
 from typing import Any
 
 from pto_wsp.errors import TypeCheckError, here
-from pto_wsp.ir.core import DType, Primitive, Type, Typed
+from pto_wsp.ir.core import Primitive, Type, Typed
 from pto_wsp.ops.arithmetic import add, div, maximum, mul, neg
 from pto_wsp.ops.comparison import gt, where
 from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.functions import erf, exp, reciprocal, tanh
 from pto_wsp.ops.memory import need_value
-from pto_wsp.ops.rules import FLOATS, NUMBERS, need_dtype, need_tile
+from pto_wsp.ops.rules import COMPUTED_IN, NUMBERS, WITH_F64, need_dtype, need_tile
 from pto_wsp.ops.value import Operand, Value, bind
 
 
-def _activation(name: str, of_f32: Callable[..., Value]) -> Primitive:
+def _activation(name: str, computed: Callable[..., Value]) -> Primitive:
     p = Primitive(name)
 
     @p.def_type
     def _(params: dict[str, Any], x: Type) -> Typed:
         tile = need_tile(name, x)
-        need_dtype(name, tile.dtype, FLOATS)
+        need_dtype(name, tile.dtype, WITH_F64)
         return Typed(tile)
 
     @p.def_expand
     def _(x: Value, **params: Any) -> Value:
-        return cast(of_f32(cast(x, DType.F32), **params), x.dtype)
+        return cast(computed(cast(x, COMPUTED_IN[x.dtype]), **params), x.dtype)
 
     return p
 
@@ -60,7 +60,7 @@ relu_p = Primitive("relu")
 def sigmoid(x: Operand) -> Value:
     """1 / (1 + exp(-x)).
 
-    [m, n] -> [m, n]; f32 f16 bf16; TNEG, TEXP, TADDS, TRECIP; 4 ulp of f32 or 3e-39, then one rounding
+    [m, n] -> [m, n]; floats f64; TNEG, TEXP, TADDS, TRECIP; 4 ulp of f32 or 3e-39, then one rounding
     """
     return bind("sigmoid", x)
 
@@ -111,7 +111,7 @@ def gelu(x: Operand, *, approximate: str = "none") -> Value:
 
     Source of the approximation: Hendrycks and Gimpel, Gaussian Error Linear Units, 2016.
 
-    [m, n] -> [m, n]; f32 f16 bf16; as erf or tanh, TMULS, TMUL, TADDS; 4e-7 |x|, then one rounding
+    [m, n] -> [m, n]; floats f64; as erf or tanh, TMULS, TMUL, TADDS; 4e-7 |x|, then one rounding
     """
     if approximate not in ("none", "tanh"):
         raise TypeCheckError(
@@ -127,6 +127,6 @@ def gelu(x: Operand, *, approximate: str = "none") -> Value:
 def silu(x: Operand) -> Value:
     """x / (1 + exp(-x)), also called swish.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TNEG, TEXP, TADDS, TDIV; 4 ulp of f32 or 3e-37, then one rounding
+    [m, n] -> [m, n]; floats f64; TNEG, TEXP, TADDS, TDIV; 4 ulp of f32 or 3e-37, then one rounding
     """
     return bind("silu", x)

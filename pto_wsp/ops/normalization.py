@@ -9,13 +9,13 @@ import math
 from typing import Any
 
 from pto_wsp.errors import TypeCheckError, here
-from pto_wsp.ir.core import Check, DType, Primitive, TileType, Type, Typed
+from pto_wsp.ir.core import Check, Primitive, TileType, Type, Typed
 from pto_wsp.ops.arithmetic import add, div, mul, sub
 from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.functions import exp, rsqrt
 from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.reduction import rowmax, rowmean, rowsum
-from pto_wsp.ops.rules import FLOATS, join, need_dtype, need_tile, same_dtype
+from pto_wsp.ops.rules import COMPUTED_IN, WITH_F64, join, need_dtype, need_tile, same_dtype
 from pto_wsp.ops.value import Operand, Value, bind
 
 softmax_p = Primitive("softmax")
@@ -26,7 +26,7 @@ layernorm_p = Primitive("layernorm")
 def softmax(x: Operand) -> Value:
     """exp(x - max) / sum(exp(x - max)) over the valid columns of each row; NaN for a row that is all -inf.
 
-    [m, n] -> [m, n]; f32 f16 bf16; TROWMAX, TROWEXPANDSUB, TEXP, TROWSUM, TROWEXPANDDIV;
+    [m, n] -> [m, n]; floats f64; TROWMAX, TROWEXPANDSUB, TEXP, TROWSUM, TROWEXPANDDIV;
     (n/16 + 8 + |x - max|) roundings of f32, then one
     """
     return bind("softmax", x)
@@ -35,13 +35,13 @@ def softmax(x: Operand) -> Value:
 @softmax_p.def_type
 def _(params: dict[str, Any], x: Type) -> Typed:
     tile = need_tile("softmax", x)
-    need_dtype("softmax", tile.dtype, FLOATS)
+    need_dtype("softmax", tile.dtype, WITH_F64)
     return Typed(tile)
 
 
 @softmax_p.def_expand
 def _(x: Value) -> Value:
-    wide = cast(x, DType.F32)
+    wide = cast(x, COMPUTED_IN[x.dtype])
     e = exp(sub(wide, rowmax(wide)))
     return cast(div(e, rowsum(e)), x.dtype)
 
@@ -61,7 +61,7 @@ def _check_eps(what: str, eps: object) -> float:
 def _normalized(what: str, x: Type, vectors: tuple[Type, ...]) -> Typed:
     """The type of x, normalised and combined with row vectors [1, cols]."""
     tile = need_tile(what, x)
-    need_dtype(what, tile.dtype, FLOATS)
+    need_dtype(what, tile.dtype, WITH_F64)
     vcols, checks = tile.vcols, tuple[Check, ...]()
     for v in vectors:
         same_dtype(what, (x, v))
@@ -82,7 +82,7 @@ def rmsnorm(x: Value, gamma: Value | None = None, eps: float = 1e-6) -> Value:
 
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
 
-    [m, n] (, [1, n]) -> [m, n]; f32 f16 bf16; TMUL, TROWSUM, TDIVS, TADDS, TRSQRT, TROWEXPANDMUL,
+    [m, n] (, [1, n]) -> [m, n]; floats f64; TMUL, TROWSUM, TDIVS, TADDS, TRSQRT, TROWEXPANDMUL,
     TCOLEXPANDMUL; (n/32 + 8) roundings of f32, then one
     """
     vectors = [] if gamma is None else [need_value("rmsnorm", gamma)]
@@ -96,10 +96,10 @@ def _(params: dict[str, Any], x: Type, *gamma: Type) -> Typed:
 
 @rmsnorm_p.def_expand
 def _(x: Value, *gamma: Value, eps: float) -> Value:
-    wide = cast(x, DType.F32)
+    wide = cast(x, COMPUTED_IN[x.dtype])
     y = mul(wide, rsqrt(add(rowmean(mul(wide, wide)), eps)))
     for g in gamma:
-        y = mul(y, cast(g, DType.F32))
+        y = mul(y, cast(g, wide.dtype))
     return cast(y, x.dtype)
 
 
@@ -108,7 +108,7 @@ def layernorm(x: Value, gamma: Value | None = None, beta: Value | None = None, e
 
     Source: Ba, Kiros and Hinton, Layer Normalization, 2016. The variance is the mean of (x - mean)^2.
 
-    [m, n] (, [1, n], [1, n]) -> [m, n]; f32 f16 bf16; TROWSUM, TDIVS, TROWEXPANDSUB, TMUL, TADDS, TRSQRT,
+    [m, n] (, [1, n], [1, n]) -> [m, n]; floats f64; TROWSUM, TDIVS, TROWEXPANDSUB, TMUL, TADDS, TRSQRT,
     TROWEXPANDMUL, TCOLEXPANDMUL, TCOLEXPANDADD; (n/8 + 12) roundings of f32 of
     the largest |x| over the deviation, then one
     """
@@ -130,11 +130,11 @@ def _(params: dict[str, Any], x: Type, *vectors: Type) -> Typed:
 
 @layernorm_p.def_expand
 def _(x: Value, *vectors: Value, eps: float, gamma: bool, beta: bool) -> Value:
-    wide = cast(x, DType.F32)
+    wide = cast(x, COMPUTED_IN[x.dtype])
     centred = sub(wide, rowmean(wide))
     y = mul(centred, rsqrt(add(rowmean(mul(centred, centred)), eps)))
     if gamma:
-        y = mul(y, cast(vectors[0], DType.F32))
+        y = mul(y, cast(vectors[0], wide.dtype))
     if beta:
-        y = add(y, cast(vectors[-1], DType.F32))
+        y = add(y, cast(vectors[-1], wide.dtype))
     return cast(y, x.dtype)

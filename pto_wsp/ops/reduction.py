@@ -19,7 +19,7 @@ from pto_wsp.ops.comparison import eq
 from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.memory import need_value
-from pto_wsp.ops.rules import FLOATS, NUMBERS, need_dtype, need_tile
+from pto_wsp.ops.rules import COMPUTED_IN, NUMBERS, WITH_F64, need_dtype, need_tile
 from pto_wsp.ops.value import Operand, Value, bind
 
 
@@ -86,8 +86,8 @@ def _count(name: str, opcode: int, axis: int) -> Primitive:
     @p.def_type
     def _(params: dict[str, Any], x: Type) -> Typed:
         tile = need_tile(name, x)
-        need_dtype(name, tile.dtype, (DType.F32,))
-        return Typed(_reduced(tile, axis, DType.F32))
+        need_dtype(name, tile.dtype, (DType.F32, DType.F64))
+        return Typed(_reduced(tile, axis, tile.dtype))
 
     @p.def_reference
     def _(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
@@ -110,12 +110,12 @@ def _mean(name: str, axis: int, total: str, count: str) -> Primitive:
     @p.def_type
     def _(params: dict[str, Any], x: Type) -> Typed:
         tile = need_tile(name, x)
-        need_dtype(name, tile.dtype, FLOATS)
+        need_dtype(name, tile.dtype, WITH_F64)
         return Typed(_reduced(tile, axis, tile.dtype))
 
     @p.def_expand
     def _(x: Value) -> Value:
-        wide_x = cast(x, DType.F32)
+        wide_x = cast(x, COMPUTED_IN[x.dtype])
         return cast(div(bind(total, wide_x), bind(count, wide_x)), x.dtype)
 
     return p
@@ -160,7 +160,7 @@ def rowprod(x: Operand) -> Value:
 def rowmean(x: Operand) -> Value:
     """The mean over the valid columns of each row.
 
-    [m, n] -> [m, 1]; f32 f16 bf16; TROWSUM, TDIVS; as rowsum, and one rounding
+    [m, n] -> [m, 1]; floats f64; TROWSUM, TDIVS; as rowsum, and one rounding
     """
     return bind("rowmean", x)
 
@@ -200,7 +200,7 @@ def colprod(x: Operand) -> Value:
 def colmean(x: Operand) -> Value:
     """The mean over the valid rows of each column.
 
-    [m, n] -> [1, n]; f32 f16 bf16; TCOLSUM, TDIVS; as colsum, and one rounding
+    [m, n] -> [1, n]; floats f64; TCOLSUM, TDIVS; as colsum, and one rounding
     """
     return bind("colmean", x)
 

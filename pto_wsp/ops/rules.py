@@ -9,6 +9,8 @@ from pto_wsp.ir.core import Check, Dim, DType, ScalarType, TileType, Type
 
 FLOATS = (DType.F32, DType.F16, DType.BF16)
 WITH_F64 = (*FLOATS, DType.F64)
+COMPUTED_IN = {**dict.fromkeys(FLOATS, DType.F32), DType.F64: DType.F64}
+"""In which dtype floats are added up and put through compositions, before one rounding to their own."""
 INTEGERS = tuple(d for d in DType if d.is_integer)
 NUMBERS = (*WITH_F64, *INTEGERS)
 COMPUTED = (*NUMBERS, DType.BOOL)

@@ -133,7 +133,6 @@ OF_F64 = {
 }
 
 
-@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="there is no longer float to compare with")
 @pytest.mark.parametrize("name", OF_F64)
 def test_functions_of_f64(name: str) -> None:
     """Within the 2 ulp that the page states, beside the 64-bit significands of long double."""

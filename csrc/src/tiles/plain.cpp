@@ -212,6 +212,11 @@ template <class E> void cumsum(const OpArgs& a) {
   }
 }
 
+void count(const OpArgs& a) {
+  for (std::int32_t r = 0; r < a.rows; ++r)
+    for (std::int32_t c = 0; c < a.cols; ++c) put<double>(a.dst + r * a.dst_rs + 8 * std::ptrdiff_t{c}, a.inner);
+}
+
 template <class E> void iota(const OpArgs& a) {
   for (std::int32_t r = 0; r < a.rows; ++r)
     for (std::int32_t c = 0; c < a.cols; ++c)
@@ -298,6 +303,8 @@ OpFn f64_of(Op op, DType src, DType dst) {
     case Op::cos: return map1<E, Cos>;
     case Op::pow: return map2<E, E, Pow>;
     case Op::fma: return fused;
+    case Op::count_cols:
+    case Op::count_rows: return count;
     default: return nullptr;
   }
 }
