@@ -219,6 +219,7 @@ struct Step {
   std::int32_t origin = -1;
   DimRef rows, cols, inner, outer;
   std::uint32_t instr = 0;
+  std::int32_t ahead = -1;  // see OpArgs: the base of that memory
 };
 
 // Steps first .. first + count, run strip by strip.

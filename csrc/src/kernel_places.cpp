@@ -100,6 +100,26 @@ std::int64_t KernelPlanner::reserve(std::int64_t bytes) {
   return at;
 }
 
+void KernelPlanner::read_ahead() {
+  const auto other = [&](const Step& s) -> const Value& { return p_.values[instr(s.instr).src[1].index]; };
+  for (const Segment& segment : k_.program.segments) {
+    Step* last = nullptr;
+    for (std::uint32_t g = 0; g < segment.n_groups; ++g) {
+      const Group& group = k_.groups[segment.first_group + g];
+      for (std::uint32_t s = 0; s < group.count; ++s) {
+        Step& step = k_.steps[group.first + s];
+        const Instr& in = instr(step.instr);
+        if (in.op != Op::matmul || rows_of(step.instr) > 2 || step.src[1].base < 2) continue;
+        if (last != nullptr) {
+          const Value &x = other(*last), &y = other(step);
+          if (x.rows == y.rows && x.cols == y.cols && x.dtype == y.dtype) last->ahead = static_cast<std::int32_t>(step.src[1].base);
+        }
+        last = &step;
+      }
+    }
+  }
+}
+
 void KernelPlanner::emit() {
   scalar_slot_.assign(p_.params.size(), -1);
   for (std::uint32_t i = 0; i < p_.params.size(); ++i) {
@@ -132,6 +152,7 @@ void KernelPlanner::emit() {
     k_.one_strip = k_.one_strip && out.strip >= out.rows;
     k_.groups.push_back(out);
   }
+  read_ahead();
   k_.work_offset = reserve(work);
   for (std::uint32_t i = 0; i < p_.params.size(); ++i) {
     const Param& param = p_.params[i];

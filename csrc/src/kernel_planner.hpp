@@ -138,6 +138,8 @@ class KernelPlanner {
   // Bytes a row of a group takes in memory that is not the strip's own: parameters and values of other groups.
   std::int64_t outside_row_bytes(std::size_t g) const;
   std::int64_t reserve(std::int64_t bytes);
+  // A product of one or two rows reads its other operand once, from memory: meanwhile the next one's is fetched.
+  void read_ahead();
   void emit();
 
   Place place_of_param(std::uint32_t param) const { return {2 + param, 0, 0, -1, -1}; }

@@ -53,6 +53,7 @@ template <bool Full, bool Strips> struct Run {
     a.dst = address(s.dst, row, a.dst_rs);
     a.src[0] = address(s.src[0], row, a.src_rs[0]);
     a.src[1] = address(s.src[1], row, a.src_rs[1]);
+    a.ahead = s.ahead >= 0 && m.bases[s.ahead].stride == a.src_rs[1] ? m.bases[s.ahead].data : nullptr;
     if (s.n_src > 2) a.src[2] = address(s.src[2], row, a.src_rs[2]);
     s.fn[m.isa](a);
   }

@@ -227,6 +227,7 @@ struct OpArgs {
   std::uint8_t bcast;
   std::uint8_t imm;          // iota, concat, gather, scatter, cumsum: axis; matmul: 1 transpose_a | 2 transpose_b | 4 has an accumulator (source 2)
   const std::int32_t* at;    // slice: first row, first column, step of columns
+  const std::byte* ahead;    // matmul of one or two rows: what the next one reads as this one reads source 1, with its strides; or nullptr
   std::byte* work;           // matmul, topk: ..._work_bytes(), 64-byte aligned
   std::int32_t origin;       // to tell in a fault
   Fault* fault;              // gather, scatter, bincount: an index outside is told here, if it is the first, and left out

@@ -42,7 +42,15 @@ struct Block {
   std::byte* c;
   std::ptrdiff_t c_rs;
   int k, cols;
+  std::ptrdiff_t ahead;      // 0, or how far after b the next product's lies (see OpArgs), which is fetched meanwhile
 };
+
+// Into the second cache: the few misses the first one can have open are those of what is read now.
+PTO_WSP_INLINE void fetch(const std::byte* p, int bytes) {
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
+}
+
+PTO_WSP_INLINE std::ptrdiff_t distance_ahead(const OpArgs& call) { return call.ahead == nullptr ? 0 : call.ahead - call.src[1]; }
 
 static_assert(piece_k * 255 * 255 < 1 << 24);
 // How sums of V get into c: with `whole` they are integers, added to what acc has.
@@ -67,7 +75,7 @@ template <class S> PTO_WSP_INLINE void put_sums(const Block& t, int i, int v, ty
 }
 
 // `rows` x `vectors` * 16 outputs, of which `cols` columns exist.
-template <class S, int rows, int vectors> void block(const Block& t) {
+template <class S, int rows, int vectors, bool ahead = false> void block(const Block& t) {
   using V = typename S::V;
   V sum[rows][vectors];
   for (int i = 0; i < rows; ++i)
@@ -83,6 +91,7 @@ template <class S, int rows, int vectors> void block(const Block& t) {
   const std::byte* b = t.b;
   const std::byte* a = t.a.p;
   for (int k = 0; k < t.k; ++k) {
+    if constexpr (ahead) fetch(b + t.ahead, 64 * vectors);
     V column[vectors];
     for (int v = 0; v < vectors; ++v) column[v] = load4(b + 64 * v, V{});
 #pragma GCC unroll 8
@@ -104,8 +113,8 @@ template <class S, int rows> PTO_WSP_INLINE void block_of(const Block& t) {
 
 // One or two rows of a: b is read once, in rows as long as registers allow, so that it comes from memory in one stream.
 template <class S> void wide_rows(const Block& t, int rows) {
-  if (rows == 1) block<S, 1, wide_vectors>(t);
-  else block<S, 2, wide_vectors>(t);
+  if (t.ahead == 0) return rows == 1 ? block<S, 1, wide_vectors>(t) : block<S, 2, wide_vectors>(t);
+  return rows == 1 ? block<S, 1, wide_vectors, true>(t) : block<S, 2, wide_vectors, true>(t);
 }
 
 template <class S> void block_rows(const Block& t, int rows) {
@@ -206,7 +215,7 @@ template <class T> void chain_piece(const OpArgs& call, const Matrix& a, const M
     int j = 0;
     for (; rows <= 2 && j + step <= whole; j += step) {
       const Block t = {{lines.p, lines.down, lines.right}, b.at(0, j), b.down, acc == nullptr ? nullptr : acc + i0 * acc_rs + 4 * j, acc_rs,
-                       c + i0 * call.dst_rs + 4 * j, call.dst_rs, k, step};
+                       c + i0 * call.dst_rs + 4 * j, call.dst_rs, k, step, distance_ahead(call)};
       wide_rows<S>(t, rows);
     }
     for (; j < n; j += panel) {
@@ -291,7 +300,7 @@ template <class T> PTO_WSP_INLINE void sixteen_dots(const Matrix& a, const Matri
   }
 }
 
-// At an edge: rows or cols below 4.
+// As many as there are, at an edge: rows or cols below 4.
 template <class T> void fewer_dots(const Matrix& a, const Matrix& b, int depth, F (&sum)[16], int rows, int cols) {
   for (F& s : sum) s = F{};
   for (int i = 0; i < rows; ++i) {
@@ -308,6 +317,18 @@ template <class T> void fewer_dots(const Matrix& a, const Matrix& b, int depth, 
   }
 }
 
+// `rows` x `cols` outputs from (i, j) on, whose sums are line after line of `width`.
+PTO_WSP_INLINE void put_dots(const OpArgs& call, const std::byte* acc, F (&sum)[16], int i, int j, int rows, int cols, int width) {
+  alignas(64) std::byte trees[64];
+  store_f32(trees, tree_sums(sum));
+  const std::ptrdiff_t column = 4 * std::ptrdiff_t{j};
+  for (int r = 0; r < rows; ++r) {
+    std::byte* d = call.dst + (i + r) * call.dst_rs + column;
+    const F s = load_f32(trees + 4 * r * width, cols);
+    store_f32(d, acc == nullptr ? s : add(s, load_f32(acc + (i + r) * call.src_rs[2] + column, cols)), cols);
+  }
+}
+
 // Up to 4 x 4 outputs.
 template <class T> void dots_tile(const OpArgs& call, const std::byte* acc, int i0, int j0, int rows, int cols) {
   const Matrix a = {call.src[0] + i0 * call.src_rs[0], call.src_rs[0], T::size};
@@ -315,14 +336,22 @@ template <class T> void dots_tile(const OpArgs& call, const std::byte* acc, int 
   F sum[16];
   if (rows == 4 && cols == 4) sixteen_dots<T>(a, b, call.inner, sum);
   else fewer_dots<T>(a, b, call.inner, sum, rows, cols);
-  alignas(64) std::byte trees[64];
-  store_f32(trees, tree_sums(sum));
-  const std::ptrdiff_t column = 4 * std::ptrdiff_t{j0};
-  for (int i = 0; i < rows; ++i) {
-    std::byte* d = call.dst + (i0 + i) * call.dst_rs + column;
-    const F s = load_f32(trees + 16 * i, cols);
-    store_f32(d, acc == nullptr ? s : add(s, load_f32(acc + (i0 + i) * call.src_rs[2] + column, cols)), cols);
+  put_dots(call, acc, sum, i0, j0, rows, cols, 4);
+}
+
+// Up to 16 outputs of row i.
+template <class T> void dots_row(const OpArgs& call, const std::byte* acc, int i, int j0, int cols) {
+  const Matrix a = {call.src[0] + i * call.src_rs[0], call.src_rs[0], T::size};
+  const std::ptrdiff_t ahead = i == 0 ? distance_ahead(call) : 0;
+  F sum[16];
+  for (int j = 0; j < 16; j += 4) {
+    const Matrix b = {call.src[1] + (j0 + j) * call.src_rs[1], call.src_rs[1], T::size};
+    for (int r = 0; ahead != 0 && r < least(4, cols - j); ++r) fetch(b.p + r * b.down + ahead, call.inner * T::size);
+    F part[16];
+    fewer_dots<T>(a, b, call.inner, part, cols > j ? 1 : 0, least(4, cols - j));
+    for (int x = 0; x < 4; ++x) sum[j + x] = part[x];
   }
+  put_dots(call, acc, sum, i, j0, 1, cols, 16);
 }
 
 template <class T> void dots(const OpArgs& call, const std::byte* acc) {
@@ -331,6 +360,11 @@ template <class T> void dots(const OpArgs& call, const std::byte* acc) {
   const int stripe = fits < 4 ? 4 : fits;
   for (int j0 = 0; j0 < call.cols; j0 += stripe) {
     const int end = least(call.cols, j0 + stripe);
+    if (call.rows <= 2) {
+      for (int i = 0; i < call.rows; ++i)
+        for (int j = j0; j < end; j += 16) dots_row<T>(call, acc, i, j, least(16, end - j));
+      continue;
+    }
     for (int i = 0; i < call.rows; i += 4)
       for (int j = j0; j < end; j += 4) dots_tile<T>(call, acc, i, j, least(4, call.rows - i), least(4, end - j));
   }

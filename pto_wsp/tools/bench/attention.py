@@ -74,10 +74,8 @@ def decode_head(
 
     def whole(j: Any, carry: Any) -> Any:
         at = [(pto.item(table, (j * GROUP + g,)), 0, 0) for g in range(GROUP)]
-        keys = [pto.load(k, place, (PAGE, DIM)) for place in at]
-        scores = [pto.matmul(query, tile, transpose_b=True) for tile in keys]
-        values = [pto.load(v, place, (PAGE, DIM)) for place in at]
-        return attend(carry, scores, values)
+        keys, values = ([pto.load(x, place, (PAGE, DIM)) for place in at] for x in (k, v))
+        return attend(carry, [pto.matmul(query, tile, transpose_b=True) for tile in keys], values)
 
     def page(j: Any, carry: Any) -> Any:
         at, rows = (pto.item(table, (j,)), 0, 0), pto.minimum(length - j * PAGE, PAGE)
