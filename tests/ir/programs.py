@@ -227,7 +227,8 @@ class Maker:
     def loop(self, depth: int) -> Eqn:
         prim = self.rng.choice(("parallel_for", "seq_for"))
         kind = self.rng.choice(("Dense", "Range", "Ragged", "Tiles"))
-        size = self.rng.choice((const(self.rng.randrange(4)), self.index(4), symbol("n")))
+        few = minimum(self.index(4), const(5))  # negative ones too, but never what takes minutes to walk
+        size = self.rng.choice((const(self.rng.randrange(4)), few, symbol("n")))
         name = self.fresh("i")
         v = Var(name, IndexType())
         regions = [self.region(depth + 1, (v,))]
