@@ -29,6 +29,8 @@ std::span<const Param> Kernel::params() const noexcept { return std::span(impl_-
 bool Kernel::varied() const noexcept { return impl_->varied; }
 std::size_t Kernel::scratch_bytes() const noexcept { return impl_->scratch_bytes; }
 
+bool Kernel::may_be_long() const noexcept { return !impl_->program.loops.empty() || impl_->program.cpp >= 0; }
+
 bool Kernel::may_fault() const noexcept {
   if (impl_->program.structured || impl_->program.cpp >= 0) return true;
   return std::ranges::any_of(impl_->program.instrs, [](const Instr& i) { return i.op == Op::gather || i.op == Op::scatter || i.op == Op::bincount; });

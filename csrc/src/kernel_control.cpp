@@ -31,6 +31,12 @@ inline bool quick(const ScalarEqn& e, std::int64_t* regs) noexcept {
   }
 }
 
+// A number of 64 bits as an element of the dtype e.to: integers wrap, floats round once.
+void put(std::uint64_t bits, const ScalarEqn& e, std::byte* p) noexcept {
+  if (e.type == DType::f64) to_scalar(bits, DType::f64, e.to, bits);
+  store_scalar(bits, e.to, p);
+}
+
 class Control {
  public:
   explicit Control(const Machine& m) : m_(m), p_(m.k.program), regs_(reinterpret_cast<std::int64_t*>(m.scratch + m.k.regs_offset)) {
@@ -132,12 +138,7 @@ class Control {
     }
   }
 
-  void narrow(const ScalarEqn& e) const {
-    const auto bits = static_cast<std::uint64_t>(regs_[e.reg]);
-    std::uint64_t x = bits;
-    if (e.type == DType::f64) to_scalar(bits, DType::f64, e.to, x);
-    store_scalar(x, e.to, m_.scratch + m_.k.scalar_slots[e.param]);
-  }
+  void narrow(const ScalarEqn& e) const { put(static_cast<std::uint64_t>(regs_[e.reg]), e, m_.scratch + m_.k.scalar_slots[e.param]); }
 
   struct Memory {
     std::byte* data;
@@ -300,6 +301,12 @@ bool step_registers(const ScalarEqn& e, std::span<const Arg> args, std::int64_t*
     }
     case Kind::dim: regs[e.reg] = resolve(e.a, args, regs); return true;
     case Kind::widen: regs[e.reg] = static_cast<std::int64_t>(args[e.param].scalar); return true;
+    case Kind::round: {
+      std::byte element[8];
+      put(value_of(e.operands[0], regs), e, element);
+      regs[e.reg] = static_cast<std::int64_t>(load_scalar(element, e.to));
+      return true;
+    }
     case Kind::extent:
       if (regs[e.reg] >= 1 && regs[e.reg] <= e.most) [[likely]] return true;
       fault = {e.origin, FaultKind::shape, regs[e.reg], e.most};

@@ -59,9 +59,12 @@ class Analysis {
     if (!s.constant) need(s.reg);
   }
 
+  // Of registers alone.
+  static bool computed(const ScalarEqn& e) { return e.kind == ScalarEqn::Kind::compute || e.kind == ScalarEqn::Kind::round; }
+
   void spread() {
     for (const ScalarEqn& e : p_.scalars)
-      if (e.kind == ScalarEqn::Kind::compute && needed_[e.reg])
+      if (computed(e) && needed_[e.reg])
         for (const Scalar& s : e.operands) need(s);
     for (const Loop& l : p_.loops)
       for (const Carry& c : l.carries) {
@@ -81,7 +84,7 @@ class Analysis {
 
   void mark(ScalarEqn& e) {
     using Kind = ScalarEqn::Kind;
-    e.counts = (e.kind == Kind::compute || e.kind == Kind::dim || e.kind == Kind::widen) && needed_[e.reg];
+    e.counts = (computed(e) || e.kind == Kind::dim || e.kind == Kind::widen) && needed_[e.reg];
     if (!e.counts) return;
     if (e.kind == Kind::dim) need(e.a);
     if (e.kind == Kind::widen) p_.cost_scalars[e.param] = true;
@@ -104,7 +107,7 @@ class Analysis {
       case Block::Item::Kind::segment: return true;
       case Block::Item::Kind::scalar: {
         const ScalarEqn& e = p_.scalars[item.index];
-        if (e.counts && e.kind == ScalarEqn::Kind::compute && std::ranges::any_of(e.operands, [&](const Scalar& s) { return varies(s); })) varies_[e.reg] = true;
+        if (e.counts && computed(e) && std::ranges::any_of(e.operands, [&](const Scalar& s) { return varies(s); })) varies_[e.reg] = true;
         return true;
       }
       case Block::Item::Kind::loop: {

@@ -6,7 +6,7 @@ namespace pto_wsp {
 
 void KernelDecoder::equation() {
   ScalarEqn e;
-  e.kind = static_cast<ScalarEqn::Kind>(in_.u(static_cast<std::uint64_t>(ScalarEqn::Kind::print), "an equation's kind"));
+  e.kind = static_cast<ScalarEqn::Kind>(in_.u(static_cast<std::uint64_t>(ScalarEqn::Kind::round), "an equation's kind"));
   e.origin = origin();
   switch (e.kind) {
     case ScalarEqn::Kind::compute: compute(e); break;
@@ -37,6 +37,7 @@ void KernelDecoder::equation() {
       known_.learn({e.at_least, e.a, e.b});
       break;
     case ScalarEqn::Kind::print: print(e); break;
+    case ScalarEqn::Kind::round: round(e); break;
   }
   add_equation(std::move(e));
 }
@@ -58,15 +59,23 @@ void KernelDecoder::compute(ScalarEqn& e) {
   e.reg = new_register(result_of(ScalarSpec{e.op, e.type, e.to, e.checked, {}}));
 }
 
-void KernelDecoder::narrow(ScalarEqn& e) {
+std::uint32_t KernelDecoder::number_of_kind(ScalarEqn& e) {
   e.to = dtype();
-  e.type = scalar_of(e.to) == DType::u64 ? DType::u64 : is_float(e.to) ? DType::f64 : DType::i64;
   const std::uint64_t reg = in_.u();
   require(reg < types_.size() && regs_[reg] == State::visible && (types_[reg] == DType::boolean) == (e.to == DType::boolean) &&
               (types_[reg] == DType::f64) == is_float(e.to),
-          "narrow takes a number of its kind");
-  e.reg = static_cast<std::uint32_t>(reg);
+          "a dtype takes numbers of its kind");
   e.type = types_[reg];
+  return static_cast<std::uint32_t>(reg);
+}
+
+void KernelDecoder::round(ScalarEqn& e) {
+  e.operands[0] = {.constant = false, .reg = number_of_kind(e)};
+  e.reg = new_register(scalar_of(e.to));
+}
+
+void KernelDecoder::narrow(ScalarEqn& e) {
+  e.reg = number_of_kind(e);
   Param made = {};
   made.is_scalar = true;
   made.dtype = e.to;

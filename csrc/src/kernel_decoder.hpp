@@ -141,7 +141,10 @@ class KernelDecoder {
   }
 
   void compute(ScalarEqn& e);
+  // The dtype of tiles, and the register of a number of its kind.
+  std::uint32_t number_of_kind(ScalarEqn& e);
   void narrow(ScalarEqn& e);
+  void round(ScalarEqn& e);
 
   void indices(ScalarEqn& e, std::uint32_t n) {
     for (std::uint32_t i = 0; i < n; ++i) e.operands[i] = scalar(DType::i64);

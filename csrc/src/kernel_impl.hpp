@@ -81,13 +81,13 @@ inline std::uint64_t value_of(const Scalar& s, const std::int64_t* regs) noexcep
 
 // Equations over registers, and over memory by them, in order between segments of tile operations.
 struct ScalarEqn {
-  enum class Kind : std::uint8_t { compute, dim, widen, narrow, element, part, store_part, extent, check, print } kind{};
+  enum class Kind : std::uint8_t { compute, dim, widen, narrow, element, part, store_part, extent, check, print, round } kind{};
   std::uint32_t reg = 0;               // the result; extent: what is checked to be 1 .. `most`
   std::int32_t origin = -1;
   ScalarOp op{};                       // compute
-  DType type{}, to{};                  // compute; narrow, print: `to` is the dtype of tiles, `type` of the register
+  DType type{}, to{};                  // compute; narrow, round, print: `to` is the dtype of tiles, `type` of the register
   bool checked = false;
-  std::array<Scalar, max_region_dims> operands = {};  // element, part, store_part: indices
+  std::array<Scalar, max_region_dims> operands = {};  // element, part, store_part: indices; round: what is made one that `to` holds
   // dim: `a`. check: a == b or a >= b. part, store_part, element, print of a value: its valid rows and columns
   DimRef a, b;
   std::int32_t most = 0;

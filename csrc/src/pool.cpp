@@ -47,6 +47,11 @@ void Pool::grow(std::uint32_t threads) {
   }
 }
 
+bool Pool::has_threads() {
+  const std::lock_guard lock(mutex_);
+  return threads_ > 0;
+}
+
 void Pool::add(std::shared_ptr<Job> job) {
   {
     const std::lock_guard lock(mutex_);

@@ -87,8 +87,10 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   finishing_ = false;
   enter_use();
   over_.store(false);
+  patient_ = false;
   if (watched) return true;  // who waits works, and nobody else
   pool_->grow(threads);
+  patient_ = pool_->has_threads() && std::ranges::any_of(plan.kernels(), [](const Kernel& k) { return k.may_be_long(); });
   try {
     pool_->add(shared_from_this());
   } catch (const std::bad_alloc&) {
@@ -148,7 +150,10 @@ void Run::help() noexcept {
   try {
     participate(deadline);
   } catch (const std::bad_alloc&) {
-    // No memory for this thread's kernels: others go on without it.
+    // No memory for this thread's kernels: others go on without it, and if need be whoever waits.
+    const std::lock_guard lock(mutex_);
+    patient_.store(false);
+    condition_.notify_all();
   }
   leave_use();
 }
@@ -221,6 +226,11 @@ bool Run::wait(SteadyClock::time_point until) {
       lost_.store(true);
       over_.store(true);
       break;
+    }
+    if (patient_.load()) {
+      std::unique_lock lock(mutex_);
+      if (!condition_.wait_until(lock, until, [&] { return over() || !patient_.load(); })) return false;
+      continue;
     }
     if (wants_help()) participate(deadline);
     const auto spin_until = std::min(SteadyClock::now() + patience, until);

@@ -18,7 +18,7 @@ from pto_wsp.ops.arithmetic import add, div, maximum, minimum, mul, sub
 from pto_wsp.ops.functions import exp
 from pto_wsp.ops.memory import check_shape, need_value
 from pto_wsp.ops.rules import need_tile
-from pto_wsp.ops.value import Value, bind
+from pto_wsp.ops.value import Value, bind, same
 
 broadcast_p = Primitive("broadcast", opcode=5)
 
@@ -180,7 +180,7 @@ def broadcast(x: Value, shape: Sequence[int]) -> Value:
             fix="each dimension of x must be 1 or that of the shape",
         )
     if (m, n) == (rows, cols):
-        return Value(x.builder, x.read())
+        return same("broadcast", x)
     return bind("broadcast", x, rows=rows // m, cols=cols // n)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from pto_wsp.arch import Arch
 from pto_wsp.errors import TypeCheckError, here
+from pto_wsp.ir.build import current_kernel
 from pto_wsp.ir.core import DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.scalars import RANGES, SCALAR_DTYPES
@@ -15,7 +16,7 @@ from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.memory import check_dtype, need_value
 from pto_wsp.ops.rules import need_tile
 from pto_wsp.ops.scalars import cast as cast_of_scalar
-from pto_wsp.ops.value import Value, bind, is_scalar
+from pto_wsp.ops.value import Value, bind, is_scalar, same, var_of
 
 ROUNDINGS = ("rint", "round", "floor", "ceil", "trunc", "odd")
 """To nearest even, to nearest with halves away from zero, down, up, towards zero, to the odd neighbour: by their number in plans."""
@@ -36,11 +37,12 @@ def cast(x: Value, dtype: DType, rounding: str | None = None, saturate: bool | N
     """
     if is_scalar(x) and rounding is None and saturate is None:
         to = dtype if dtype in SCALAR_DTYPES else check_dtype("cast", dtype)
-        return Value(x.builder, cast_of_scalar(x.builder, x.read(), to))
+        builder = current_kernel("cast")
+        return Value(builder, cast_of_scalar(builder, var_of(x, builder, "cast"), to))
     value = need_value("cast", x)
     to = check_dtype("cast", dtype)
     if rounding is None and saturate is None:
-        return Value(value.builder, value.read()) if to is value.dtype else bind("cast", value, dtype=None, to=to)
+        return same("cast", value) if to is value.dtype else bind("cast", value, dtype=None, to=to)
     integer = value.dtype.is_float and to.is_integer
     if rounding is not None and (rounding not in ROUNDINGS or not value.dtype.is_float or to is DType.BOOL):
         raise TypeCheckError(

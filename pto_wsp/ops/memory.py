@@ -15,7 +15,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.scalars import SCALAR_DTYPES
 from pto_wsp.ops.parts import load_part, store_part
 from pto_wsp.ops.scalars import narrowed
-from pto_wsp.ops.value import Operand, Ref, Value, bind, is_scalar, to_in
+from pto_wsp.ops.value import Operand, Ref, Value, bind, is_scalar, to_in, var_of
 
 load_p = Primitive("load", opcode=1, doc="TLOAD", unit="load")
 store_p = Primitive("store", opcode=2, doc="TSTORE", unit="store")
@@ -169,7 +169,7 @@ def full(shape: Sequence[int], value: Operand, dtype: DType = DType.F32) -> Valu
 
 def _in_dtype(x: Value, dtype: object) -> Value:
     """A scalar that the kernel computes in the dtype of a tile; a parameter stays as it is."""
-    var = x.read()
+    var = var_of(x, current_kernel("full"), "full")
     if not is_scalar(x) or x.dtype not in SCALAR_DTYPES or var.name in x.builder.params or x.dtype is dtype:
         return x
     narrow = Value(x.builder, narrowed(x.builder, var, check_dtype("full", dtype)))

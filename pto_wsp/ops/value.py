@@ -365,19 +365,32 @@ def literal(x: object, dtype: DType, what: str) -> Literal:
     return Literal(rounded, dtype)
 
 
+def var_of(x: Value, builder: KernelBuilder, what: str) -> Var:
+    """The variable of a value that `what` reads in this kernel. Raises TraceError for one of another kernel, or of a loop or branch
+    that has ended."""
+    if x.builder is not builder:
+        raise TraceError(
+            "PTO130",
+            f"{what} of a value of another kernel",
+            values={"value": x},
+            loc=here(),
+            fix="pass it between kernels through a tensor",
+        )
+    var = x.read()
+    builder.check_in_scope(var, what)
+    return var
+
+
+def same(what: str, x: Value) -> Value:
+    """x as the result of `what`, where it changes nothing."""
+    builder = current_kernel(what)
+    return Value(builder, var_of(x, builder, what))
+
+
 def to_in(x: object, dtype: DType | None, builder: KernelBuilder, what: str) -> In:
     """An operand of an equation: a variable of the current kernel, or a literal of `dtype`."""
     if isinstance(x, Value):
-        if x.builder is not builder:
-            raise TraceError(
-                "PTO130",
-                f"{what} of a value of another kernel",
-                values={"value": x},
-                loc=here(),
-                fix="pass it between kernels through a tensor",
-            )
-        var = x.read()
-        builder.check_in_scope(var, what)
+        var = var_of(x, builder, what)
         return narrowed(builder, var, dtype) if isinstance(var.type, ScalarType) and dtype is not None else var
     if dtype is None:
         raise TypeCheckError(

@@ -216,8 +216,10 @@ class Program:
         return self
 
     def synchronize(self, timeout: float | None = None) -> None:
-        """Wait until the run is over, working on it meanwhile. Raises what went wrong in it; ExecutionError (PTO704) when `timeout`
-        seconds pass, and the run goes on. Ctrl-C cancels the run and waits for the kernels that are running."""
+        """Wait until the run is over, working on it meanwhile, except where a task may be long: kernels with loops and kernels in C++
+        are left to the other threads. Raises what went wrong in the run; ExecutionError (PTO704) when `timeout` seconds pass, and
+        the run goes on. Ctrl-C cancels the run and waits for the kernels that are running, whose loops end after the trip they
+        are in. With `check=` this thread does all the work, and looks at signals and the time between tasks."""
         if not self._started:
             raise ExecutionError(
                 "PTO701", "synchronize() before execute()", loc=here(), fix="program.execute() first, or program.run()"

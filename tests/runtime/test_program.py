@@ -359,6 +359,39 @@ def test_ctrl_c_cancels_the_run() -> None:
     assert done.stdout.split() == ["interrupted", "True"], done.stderr
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_long_task_hears_of_the_time_and_of_ctrl_c(threads: int) -> None:
+    script = textwrap.dedent("""
+        import os, signal, sys, threading
+        import numpy as np
+        from pto_wsp import *
+
+        @kernel
+        def forever(n: Scalar[DType.I64], a: InOut[Tile[4, 4, DType.F32]]):
+            pto.store(a, pto.fori_loop(0, n, lambda i, c: pto.fori_loop(0, n, lambda j, d: d + 1.0, c), a))
+
+        @workload
+        def w(a):
+            forever(n=2**30, a=a)
+
+        p = w(np.zeros((4, 4), np.float32)).compile(threads=int(sys.argv[1]))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        p.execute()
+        try:
+            p.synchronize(timeout=0.1)
+        except ExecutionError as e:
+            print(e.code, p.is_complete())
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            p.synchronize()
+        except KeyboardInterrupt:
+            print("interrupted", p.is_complete())
+    """)
+    command = [sys.executable, "-P", "-c", script, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.split() == ["PTO704", "False", "interrupted", "True"], done.stderr
+
+
 def test_a_process_may_end_while_a_program_runs() -> None:
     script = textwrap.dedent("""
         import numpy as np

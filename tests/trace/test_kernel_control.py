@@ -488,3 +488,62 @@ def test_bools_that_a_kernel_computes_with_tiles_of_bool(first: int) -> None:
     k.evaluate(x=x, v=v, both=again[0], other=again[1])
     np.testing.assert_array_equal(got, [x & (first > 2), x ^ (first > 2)])
     np.testing.assert_array_equal(got, again)
+
+
+NARROWED: dict[str, tuple[Callable[..., Any], float]] = {
+    "times two": (lambda n, f: pto.cast(n, F32) * 2.0, 602.0),
+    "sum of two dtypes": (
+        lambda n, f: pto.cast(f, F32) + pto.cast(f, F16),
+        float(np.float32(1 / 3)) + float(np.float16(1 / 3)),
+    ),
+    "negative": (lambda n, f: -pto.cast(f, F32), -float(np.float32(1 / 3))),
+    "cast again": (lambda n, f: pto.cast(pto.cast(f, DType.BF16), F64), 0.333984375),
+    "wrapped": (lambda n, f: pto.cast(n, DType.I8) + 1, 46),
+    "wrapped, unsigned": (lambda n, f: pto.cast(-n, DType.U8) + 0, 211),
+    "selected": (lambda n, f: pto.where(n > 1, pto.cast(f, F32), 2.0), float(np.float32(1 / 3))),
+    "the smaller": (lambda n, f: pto.minimum(pto.cast(n, F32), 3.0), 3.0),
+    "carried": (lambda n, f: pto.fori_loop(0, 3, lambda i, c: c * 2.0, pto.cast(f, F32)), 8 * float(np.float32(1 / 3))),
+    "from a branch": (
+        lambda n, f: pto.cond(n > 2, lambda: pto.cast(f, F16), lambda: pto.cast(n, F16)),
+        float(np.float16(1 / 3)),
+    ),
+    "a number of trips": (lambda n, f: pto.fori_loop(0, pto.cast(n, DType.I8), lambda i, c: c + 1.0, 0.0), 45.0),
+    "of an index": (
+        lambda n, f: pto.fori_loop(0, 300, lambda i, c: c + pto.cast(pto.cast(i, DType.I8), F64), 0.0),
+        818.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("name", NARROWED)
+def test_scalars_in_dtypes_of_tiles_are_scalars(name: str, native: bool) -> None:
+    of, expected = NARROWED[name]
+
+    @kernel
+    def k(n: Scalar[DType.I32], f: Scalar[DType.F64], out: Out[Tile[1, 1, DType.F64]]) -> None:
+        pto.store(out, pto.full((1, 1), pto.cast(of(n, f), F64), F64))
+
+    @workload
+    def w(out: Tensor) -> None:
+        k(n=301, f=1 / 3, out=out)
+
+    ran, evaluated = np.zeros((1, 1)), np.zeros((1, 1))
+    w(ran).compile(native=native).run()
+    k.evaluate(n=301, f=1 / 3, out=evaluated)
+    assert ran[0, 0] == evaluated[0, 0] == expected
+    traced(k)
+    assert int(k.cost(n=301, f=1 / 3)) > 0
+
+
+def test_what_loops_made_is_cast_and_filled_in_the_loops_alone() -> None:
+    def of(leak: Callable[[Any], Any]) -> Callable[[], Any]:
+        @kernel
+        def k(x: In[Tile[2, 4, F32]], out: Out[Tile[2, 4, F32]]) -> None:
+            seen: list[Any] = []
+            pto.store(out, pto.fori_loop(0, 3, lambda i, c: (seen.append(i), c)[1], x) * leak(seen[0]))
+
+        return k.wir
+
+    for leak in (lambda i: pto.cast(i, F32), lambda i: pto.cast(i, I64), lambda i: pto.full((2, 4), i, F32)):
+        assert code_of(of(leak)) == "PTO138"

@@ -150,6 +150,9 @@ class Kernel {
   // Index of the first valid-shape requirement these arguments break, -1 if none.
   int failed_check(std::span<const Arg> args) const noexcept;
 
+  // Whether one `run` may take as long as it likes: it has loops, or is C++.
+  bool may_be_long() const noexcept;
+
   // Whether `run` may meet something it cannot compute.
   bool may_fault() const noexcept;
 

@@ -12,7 +12,7 @@
 
 namespace pto_wsp {
 
-inline constexpr std::uint32_t plan_version = 3;
+inline constexpr std::uint32_t plan_version = 4;
 inline constexpr std::uint32_t max_dims = 8;
 inline constexpr std::uint32_t max_depth = 64;
 inline constexpr std::uint32_t max_slots = 64;

@@ -35,6 +35,8 @@ class Pool {
   /// At least so many threads exist from now on, as far as the system gives them.
   void grow(std::uint32_t threads);
 
+  bool has_threads();
+
   /// Puts a job up and wakes one thread for it.
   void add(std::shared_ptr<Job> job);
   /// From now on no thread is sent to it; some may still be there.

@@ -41,7 +41,8 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   /// run, and the answer is false. Buffers of temporaries are filled in.
   bool start(std::shared_ptr<const Plan> plan, const RunInputs& inputs, std::span<Buffer> buffers, std::uint32_t threads);
 
-  /// Helps until the run is over or the deadline has come; true when it is over.
+  /// Helps until the run is over or the deadline has come; true when it is over. Tasks that may be long it leaves to the pool, as
+  /// whoever is inside of one hears of no deadline and no signal.
   bool wait(SteadyClock::time_point until);
 
   /// No task starts any more.
@@ -88,6 +89,7 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   Control control_;
   std::uint32_t limit_ = 1;  // threads that may work at once
   bool independent_ = true;
+  std::atomic<bool> patient_{false};  // tasks may be long, and the pool's threads can run them
   std::unique_ptr<Engine> engine_;  // while anybody is inside
 
   std::atomic<std::uint32_t> working_{0}, most_{0}, waiting_{0};

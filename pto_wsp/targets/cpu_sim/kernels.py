@@ -54,7 +54,7 @@ _COST_OPS = {"mul": 4, "floordiv": 5, "mod": 6, "min": 7, "max": 8, "ceildiv": 9
 _ADD = 2
 _NO_UNIT = 4
 _SEGMENT, _EQUATION, _LOOP, _BRANCH, _CPP = range(5)
-_COMPUTE, _WIDTH, _WIDEN, _NARROW, _ELEMENT, _PART, _STORE_PART, _EXTENT, _CHECK, _PRINT = range(10)
+_COMPUTE, _WIDTH, _WIDEN, _NARROW, _ELEMENT, _PART, _STORE_PART, _EXTENT, _CHECK, _PRINT, _ROUND = range(11)
 
 
 def kernel_checks(kernel: Kernel) -> list[tuple[Check, Eqn]]:
@@ -131,6 +131,7 @@ class _Writer:
         self.regs: dict[str, int] = {}
         self.reg_types: list[DType] = []
         self.scalars: dict[str, int] = {}  # of tiles' dtypes: the parameter that holds it
+        self.narrowed: dict[str, tuple[DType, int]] = {}  # what each of those was before, in which register
         self.made = len(kernel.params)  # parameters so far, those without arguments included
         self.bounded: dict[str, int] = {}  # extents that are known to be at most this
         self.origins = {id(e): i for i, e in enumerate(_walk(kernel.body))}
@@ -337,6 +338,7 @@ class _Writer:
                 assert isinstance(x, Var) and isinstance(to, DType)
                 s.u(_EQUATION, _NARROW, origin, to.code, self.regs[x.name])
                 self.scalars[eqn.outs[0].name] = self._new_param()
+                self.narrowed[eqn.outs[0].name] = (to, self.regs[x.name])
             case "element":
                 x = eqn.ins[0]
                 assert isinstance(x, Var)
@@ -369,9 +371,12 @@ class _Writer:
     def _widen(self, s: Stream, eqn: Eqn) -> None:
         x = eqn.ins[0]
         assert isinstance(x, Var)
-        if x.name not in self.position:
-            raise InternalError("widen of a scalar that is no parameter")
-        s.u(_EQUATION, _WIDEN, self.origins[id(eqn)], self.position[x.name], self.regs[eqn.outs[0].name])
+        origin, out = self.origins[id(eqn)], self.regs[eqn.outs[0].name]
+        if x.name in self.narrowed:
+            to, reg = self.narrowed[x.name]
+            s.u(_EQUATION, _ROUND, origin, to.code, reg, out)
+        else:
+            s.u(_EQUATION, _WIDEN, origin, self.position[x.name], out)
 
     def _compute(self, s: Stream, eqn: Eqn) -> None:
         number = SCALAR_OPS.get(eqn.prim)

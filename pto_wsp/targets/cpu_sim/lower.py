@@ -15,7 +15,7 @@ from pto_wsp.targets.cpu_sim.kernels import kernel_checks, write_kernel
 from pto_wsp.targets.cpu_sim.nodes import Body, scalar_reads
 from pto_wsp.targets.cpu_sim.stream import Stream
 
-VERSION = 3
+VERSION = 4
 DEFAULT_WINDOW = 65_536
 _POLICIES = {"round_robin": 0}
 _READ, _WRITTEN, _TEMPORARY = 1, 2, 4
