@@ -138,7 +138,7 @@ Bytes control_kernel(bool pipes) {
     });
     return {{-1, builder::held(goes)}};
   });
-  const int added = b.narrow(k_end, t);
+  const int added = b.narrow(b.round(k_end, t, scalar_of(t)), t);
   takes(3, 4, 1, 0);
   const int own = b.make(Op::load, t, 2, 4, two, four, {builder::par(z)});
   const int up = b.make(Op::add, t, 2, 4, two, four, {builder::val(own), builder::val(total)});

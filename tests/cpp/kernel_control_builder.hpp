@@ -57,6 +57,11 @@ struct ControlBuilder : KernelBuilder {
     done();
     return next_param();
   }
+  // A number of 64 bits that `to` holds.
+  int round(int r, DType to, DType t) {
+    equation(10).u(n(to)).u(n(r));
+    return done(reg(t));
+  }
   int element_of(int param, const std::vector<Operand>& at, DType t) {
     equation(4).u(0).u(n(param));
     for (const Operand& x : at) out_.raw(x);

@@ -243,7 +243,7 @@ struct Plan {
 
   Bytes bytes() const {
     Out o;
-    for (const char c : {'P', 'W', 'P', 'L', '\3', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
+    for (const char c : {'P', 'W', 'P', 'L', '\4', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
     o.u(symbols.size());
     for (const auto& s : symbols) o.str(s);
     o.u(regs).u(tensors.size());

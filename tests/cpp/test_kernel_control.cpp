@@ -142,6 +142,23 @@ void carries_all_at_once() {
     }
 }
 
+// What narrow loses is lost in the register too, and counts in costs.
+void rounded_scalars_are_those_of_the_dtype() {
+  for (const auto& [given, kept] : {std::pair{3, 3}, {127, 127}, {128, -128}, {301, 45}, {-300, -44}}) {
+    ControlBuilder b;
+    const int out = b.tile(Dir::out, DType::i32, 1, 1);
+    const int n = b.scalar(DType::i32);
+    const int wide = b.widen(n, DType::i64);
+    const int small = b.round(wide, DType::i8, DType::i64);
+    const int back = b.narrow(small, DType::i32);
+    b.store(out, b.make(Op::full, DType::i32, 1, 1, fixed(1), fixed(1), {par(back)}));
+    const Kernel k = b.decode();
+    Matrix mout(1, 1);
+    runs(k, {mout.tile(), scalar(given)});
+    CHECK_EQ(mout.at(0, 0), kept);
+  }
+}
+
 // Adds 1 to what is there, part by part; parts are read after they were written.
 void parts_are_stored_in_order() {
   ControlBuilder b;
@@ -369,6 +386,7 @@ int main() {
   loops_over_parts();
   carries_all_at_once();
   parts_are_stored_in_order();
+  rounded_scalars_are_those_of_the_dtype();
   branches();
   what_it_costs();
   faults();
