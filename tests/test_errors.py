@@ -2710,6 +2710,44 @@ def _():
 
 @mistake("PTO197", TraceError)
 def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cost=2**70)  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cost=lambda out: 2**70)  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+    in_workload(lambda x, y: k(y[0])).compile()
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cost=lambda out: 3 + 2**63 * out.rows)  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+    k.wir()
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = 1;", cost=lambda out: -1)  # <-- PTO197
+    def k(out: Out[Tile[4, 8, F32]]): ...
+
+    k.wir()
+
+
+@mistake("PTO197", TraceError)
+def _():
+    @kernel(cpp_src="out(0, 0) = x(0);", cost=lambda x: x.rows)  # <-- PTO197
+    def k(x: In[Tensor[None, F32]], out: Out[Tile[4, 8, F32]]): ...
+
+    k.wir()
+
+
+@mistake("PTO197", TraceError)
+def _():
     @kernel(cpp_src="out(0, 0) = x(0);")  # <-- PTO197
     def k(x: In[Tensor[None, F32]], out: Out[Tile[4, 8, F32]]): ...
 

@@ -157,7 +157,7 @@ class _KernelDecorator:
 
     cpp_src, cpp_body_path: the body of a function, as text or in a file. cpp_tu_path: a file that defines a function of the
     kernel's name. cpp_includes: headers: "<cmath>", or the user's own from the Python file's folder. cost: cycles of a task, a
-    number or a function of parameters' rows, cols and shape; by default those of moving what it reads and writes. What the
+    number or a function of parameters, of which tiles have rows, cols and shape, regions shape; by default those of moving what it reads and writes. What the
     parameters are in C++, csrc/include/pto_wsp/cpp_kernel.hpp says.
     """
 

@@ -89,11 +89,11 @@ def cpp_text(frame: FrameType, src: Any, body_path: Any, tu_path: Any, includes:
         raise _wrong(
             "cpp_includes that are no names of headers", loc, 'write cpp_includes=["<cmath>", "mine.hpp"]', got=includes
         )
-    if cost is not None and not callable(cost) and (not isinstance(cost, int) or isinstance(cost, bool) or cost < 0):
+    if cost is not None and not callable(cost) and not _is_cycles(cost):
         raise _wrong(
             "a cost that is no number of cycles",
             loc,
-            "give an integer, or a function of the parameters: lambda x: 10 + x.rows * x.cols",
+            "give an integer of 0 up to 2^63 - 1, or a function of the parameters: lambda x: 10 + x.rows * x.cols",
             got=cost,
         )
     python = frame.f_code.co_filename
@@ -155,7 +155,7 @@ class CppKernel(KernelFunction):
         cost = self.text.cost
         if cost is None or isinstance(cost, int):
             return None if cost is None else const(cost)
-        sizes = {p.name: _Sizes(p) for p in params if _is_memory(p)}
+        sizes = {p.name: _Sizes(p, self.text.loc) for p in params if _is_memory(p)}
         wanted = list(inspect.signature(cost).parameters)
         unknown = [n for n in wanted if n not in sizes]
         if unknown:
@@ -165,12 +165,12 @@ class CppKernel(KernelFunction):
                 "name parameters of the kernel",
             )
         result = cost(**{n: sizes[n] for n in wanted})
-        if not isinstance(result, (Expr, int)) or isinstance(result, bool):
+        if not _is_cycles(result):
             raise _wrong(
                 f"kernel {self.label}: cost gives no number of cycles",
                 self.text.loc,
-                "give an integer expression of rows, cols and shape",
-                got=result,
+                "give an integer expression of rows, cols and shape, of numbers of 64 bits, that is 0 or more",
+                got=str(result) if isinstance(result, Expr) else result,
             )
         return to_expr(result)
 
@@ -178,16 +178,34 @@ class CppKernel(KernelFunction):
 _NOTHING = frozenset({"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "COPY_FREE_VARS"})
 
 
+def _is_cycles(x: object) -> bool:
+    """Whether x may be a cost: an integer, or an expression, of numbers of 64 bits; not a negative number."""
+    if not isinstance(x, (Expr, int)) or isinstance(x, bool):
+        return False
+    e = to_expr(x)
+    return e.fits_64_bits and not (e.is_const and e.const < 0)
+
+
 class _Sizes:
     """What a cost sees of a parameter: valid `rows` and `cols` of a tile, `shape` of either."""
 
-    def __init__(self, p: KernelParam) -> None:
+    def __init__(self, p: KernelParam, at: Location) -> None:
+        self._name, self._at = p.name, at
         if isinstance(p.type, TileType):
             self.rows, self.cols = var(f"{p.name}.rows"), var(f"{p.name}.cols")
             self.shape = (self.rows, self.cols)
         else:
             assert isinstance(p.type, RegionType)
             self.shape = tuple(var(f"{p.name}.{k}") if n is None else const(n) for k, n in enumerate(p.type.shape))
+
+    def __getattr__(self, name: str) -> Any:
+        there_is = ", ".join(n for n in vars(self) if not n.startswith("_"))
+        raise _wrong(
+            f"cost takes {self._name}.{name}, which is not there",
+            self._at,
+            "use shape of tiles and regions; rows and cols are those of tiles",
+            there_is=there_is,
+        )
 
 
 def _is_memory(p: KernelParam) -> bool:
