@@ -605,6 +605,36 @@ def _() -> None:
     k.cost(n=2**31)
 
 
+def slow_to_walk(*trips: int) -> Callable[..., Any]:
+    """A kernel of nested loops whose trips cost differently."""
+
+    @kernel
+    def k(n: Scalar[DType.I64], out: Out[Tile[4, 8, F32]]):
+        def turn(i: Any, a: Any, rest: tuple[int, ...]) -> Any:
+            if rest:
+                return pto.fori_loop(0, rest[0], lambda j, b: turn(j, b, rest[1:]), a)  # <-- PTO733
+            return pto.cond(i > 2, lambda: a + 1.0, lambda: a * 2.0)
+
+        pto.store(out, pto.fori_loop(0, n, lambda i, a: turn(i, a, trips), pto.full((4, 8), 0.0)))  # <-- PTO733
+
+    return k
+
+
+@mistake("PTO733", KernelError)
+def _() -> None:
+    slow_to_walk().cost(n=2**31 - 1)
+
+
+@mistake("PTO733", KernelError)
+def _() -> None:
+    slow_to_walk().roofline(n=10**6)
+
+
+@mistake("PTO733", KernelError)
+def _() -> None:
+    slow_to_walk(1000).cost(n=1000)
+
+
 @mistake("PTO140", TypeCheckError)
 def _() -> None:
     in_workload(lambda x, y: copy(x=x[0], y=y[0], z=x[1]))  # <-- PTO140

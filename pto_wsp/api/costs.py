@@ -28,7 +28,8 @@ class Costed(KernelFunction):
 
         given, by parameter: (rows, cols) that are valid of a tile, by default all; the lengths of a region; the number of a scalar,
         where a loop, branch or extent depends on it; the value of a Constexpr; a `Tile[...]` for a bare tensor. Raises TypeCheckError
-        for other parameters and lengths, CompileError for an arch that is not there, and what the kernel's scalars raise.
+        for other parameters and lengths, CompileError for an arch that is not there, what the kernel's scalars raise, and KernelError
+        where loops run too often to be walked here, trip by trip; `program.stats.total_cycles` of a run has what they cost.
         """
         return max(self._timing(archs.get(arch), given).free)
 

@@ -28,7 +28,7 @@ from enum import IntEnum
 import numpy as np
 
 from pto_wsp.arch.model import Arch, to_dim
-from pto_wsp.errors import InternalError
+from pto_wsp.errors import InternalError, KernelError
 from pto_wsp.ir.control import data_scalars, trips, walk, yields
 from pto_wsp.ir.core import (
     PRIMITIVES,
@@ -64,6 +64,8 @@ class CoreUnit(IntEnum):
 
 
 CONTROL = ("fori_loop", "branch", "yield")
+MOST_WALKED = 2**19
+"""Equations, about a second of them. A run counts in C++, and leaps over trips of loops that cost the same."""
 
 
 UNITS: dict[str, CoreUnit | None] = {**{str(u): u for u in CoreUnit}, "none": None}
@@ -210,7 +212,7 @@ def kernel_cost(kernel: Kernel, arch: Arch, values: Mapping[str, Number]) -> int
 
     values: valid extents of the parameters ("x.rows", "x.cols", of regions "x.0", ...) and scalar parameters by name; those that no
     cost depends on may lack. Raises KeyError for another one that lacks, BoundsError and ExecutionError as the kernel's scalar
-    operations do, KernelError for a loop that runs too often.
+    operations do, KernelError for a loop that runs too often, or too often to be walked here.
     """
     return max(kernel_timing(kernel, arch, values).free)
 
@@ -257,11 +259,13 @@ class _Run:
         self.costs = costs
         self.env = env
         self.serial = costs.arch.model == "serial"
+        self.walked = 0  # equations
         n = len(CoreUnit)
         self.state = Timing([0] * (1 if self.serial else n), {}, *([0] * n for _ in range(3)))
 
     def region(self, region: Region) -> tuple[In, ...]:
         """What it yields."""
+        self.walked += len(region.eqns)
         for eqn in region.eqns:
             match eqn.prim:
                 case "yield":
@@ -333,12 +337,24 @@ class _Run:
         index, *carried = eqn.regions[0].params
         self.state.wait(max(self.state.of(low), self.state.of(high)))
         given: Iterable[In] = init
-        first, end = self._value(low), self._value(high)
-        for i in trips(eqn, int(first), int(end)):
+        indices = trips(eqn, int(self._value(low)), int(self._value(high)))
+        self._check_walk(eqn, len(indices))
+        for i in indices:
             self._bind(carried, given)
             self.env[index.name] = i
             given = self.region(eqn.regions[0])
         self._bind(eqn.outs, given)
+
+    def _check_walk(self, eqn: Eqn, trips: int) -> None:
+        if self.walked + trips * len(eqn.regions[0].eqns) <= MOST_WALKED:
+            return
+        raise KernelError(
+            "PTO733",
+            f"the cost of kernel {self.costs.kernel.label}: its loops run too often to be walked without a run",
+            values={"trips of this loop": trips, "most equations, in all loops": MOST_WALKED},
+            loc=eqn.loc,
+            fix="run a task: program.stats.total_cycles counts it; or ask for fewer trips, and scale",
+        )
 
     def _branch(self, eqn: Eqn) -> None:
         (condition,) = eqn.ins
