@@ -376,6 +376,61 @@ def _() -> None:
 
 @mistake("PTO128", TraceError)
 def _() -> None:
+    in_loops(lambda r, n, y: [1, 2][n])  # <-- PTO128
+
+
+@pytest.mark.parametrize(
+    ("use", "fix"),
+    [
+        (lambda n: [1, 2][n], r"element of a Python list, choose with pto\.cond"),
+        (range, r"range\(\), loop with pto\.fori_loop"),
+        (int, r"operators and pto\.cast take it"),
+        (float, r"operators and pto\.cast take it"),
+    ],
+)
+def test_the_number_of_a_scalar_is_not_there(use: Callable[[Any], object], fix: str) -> None:
+    with pytest.raises(TraceError, match=fix):
+        in_loops(lambda r, n, y: use(n))
+
+
+@mistake("PTO102", TypeCheckError)
+def _() -> None:
+    @kernel
+    def k(s: Scalar[DType.I8], y: Out[Tile[4, 4, DType.I64]]):
+        pto.store(y, pto.full((4, 4), s, DType.I64))  # <-- PTO102
+
+    k.wir()
+
+
+@mistake("PTO102", TypeCheckError)
+def _() -> None:
+    @kernel
+    def k(s: Scalar[DType.I64], y: Out[Tile[4, 4, DType.I8]]):
+        pto.store(y, s)  # <-- PTO102
+
+    k.wir()
+
+
+def test_full_of_a_scalar_parameter_has_its_dtype() -> None:
+    @kernel
+    def k(s: Scalar[DType.I8], y: Out[Tile[4, 4, DType.I8]], z: Out[Tile[4, 4, I32]]):
+        pto.store(y, pto.full((4, 4), s))
+        pto.store(z, pto.full((4, 4), pto.cast(s, I32), I32))
+
+    y, z = zeros(4, 4, dtype=np.int8), zeros(4, 4, dtype=np.int32)
+    k.evaluate(s=-7, y=y, z=z)
+    assert (y == -7).all() and (z == -7).all()
+
+
+@mistake("PTO121", TraceError)
+def _() -> None:
+    @kernel
+    def k(n: Constexpr[Any], y: Out[Tile[4, 4, F32]]):  # <-- PTO121
+        pto.store(y, n)
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
     in_kernel(lambda x, y, h, n: 1 if x > 0.0 else 2)  # <-- PTO128
 
 

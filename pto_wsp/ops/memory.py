@@ -152,36 +152,45 @@ def check_dtype(what: str, dtype: object) -> DType:
     return dtype
 
 
-def full(shape: Sequence[int], value: Operand, dtype: DType = DType.F32) -> Value:
-    """A tile of one number, which may be NaN or infinite. shape: (rows, cols); value: a number, a scalar parameter, which has its own
-    dtype, or a scalar that the kernel computes: integers wrap to an integer `dtype`, f64 is rounded to a float one.
+def full(shape: Sequence[int], value: Operand, dtype: DType | None = None) -> Value:
+    """A tile of one number, which may be NaN or infinite. shape: (rows, cols); value: a number, a scalar parameter, whose own dtype the
+    tile has, or a scalar that the kernel computes: integers wrap to an integer `dtype`, f64 is rounded to a float one. dtype: by default
+    F32, and that of a scalar parameter, of which no other one may be asked for.
 
-    It is defined everywhere: with a tile of smaller valid shape it takes that shape.
+    It is defined everywhere: with a tile of smaller valid shape it takes that shape. Raises TypeCheckError where a scalar would have
+    to be converted: pto.cast does that.
 
     number -> [m, n]; all; TEXPANDS; exact
     """
     rows, cols = check_shape("full", shape)
-    if isinstance(value, Value):
-        value = _in_dtype(value, dtype)
+    if is_scalar(value):
+        assert isinstance(value, Value)
+        value = _in_dtype(value, _dtype_of(value) if dtype is None else check_dtype("full", dtype))
         dtype = value.dtype
-    return bind("full", value, dtype=check_dtype("full", dtype), rows=rows, cols=cols)
+    wanted = DType.F32 if dtype is None else check_dtype("full", dtype)
+    return bind("full", value, dtype=wanted, rows=rows, cols=cols)
 
 
-def _in_dtype(x: Value, dtype: object) -> Value:
-    """A scalar that the kernel computes in the dtype of a tile; a parameter stays as it is."""
+def _dtype_of(x: Value) -> DType:
+    """The dtype of a tile of the scalar x, where none is said: its own, where tiles and parameters have it; else F32."""
+    computed = x.dtype in SCALAR_DTYPES and x.read().name not in x.builder.params
+    return DType.F32 if computed else x.dtype
+
+
+def _in_dtype(x: Value, dtype: DType) -> Value:
+    """The scalar x in the dtype of a tile."""
     var = var_of(x, current_kernel("full"), "full")
-    if not is_scalar(x) or x.dtype not in SCALAR_DTYPES or var.name in x.builder.params or x.dtype is dtype:
-        return x
-    narrow = Value(x.builder, narrowed(x.builder, var, check_dtype("full", dtype)))
-    if narrow.dtype is not dtype:
+    known = x.dtype is dtype or var.name in x.builder.params
+    same = x if known else Value(x.builder, narrowed(x.builder, var, dtype))
+    if same.dtype is not dtype:
         raise TypeCheckError(
             "PTO102",
             f"full of {dtype} with a scalar of {x.dtype}",
             values={"value": x},
             loc=here(),
-            fix=f"pto.cast(x, DType.{check_dtype('full', dtype).name}), or say the dtype of its kind: full(shape, x, DType.I32)",
+            fix=f"pto.cast(x, DType.{dtype.name}), or say the dtype of its kind: full(shape, x, DType.I32)",
         )
-    return narrow
+    return same
 
 
 constant = full

@@ -106,14 +106,19 @@ class Value:
         raise self._flow("iteration", "operate on the whole tile, or loop with pto.fori_loop(lo, hi, body, init)")
 
     def __float__(self) -> float:
-        raise self._flow("the number", "keep it a traced value: its number is known only when the program runs")
+        raise self._flow(
+            "the number",
+            "keep it a traced value, whose number is known only when the program runs: operators and pto.cast take it as it is",
+        )
+
+    __int__ = __float__
 
     def __index__(self) -> int:
         raise self._flow(
-            "the number", "loop with pto.fori_loop(lo, hi, body, init): range() needs a number before the program runs"
+            "the number",
+            "its number is known only when the program runs. In the place of range(), loop with pto.fori_loop(lo, hi, body, init); of an "
+            "element of a Python list, choose with pto.cond or pto.where, or read a tensor with pto.item; or make it a Constexpr",
         )
-
-    __int__ = __index__
 
     def __getitem__(self, _: object) -> NoReturn:
         raise self._flow(

@@ -145,15 +145,24 @@ else:
         """A Python constant known while tracing: `Constexpr[int]`. Each value makes a kernel of its own."""
 
         def __class_getitem__(cls, item: Any) -> Any:
-            if not isinstance(item, type):
+            if not _is_class(item):
                 raise TraceError(
                     "PTO121",
-                    "Constexpr[type] needs a Python type",
+                    "Constexpr[type] needs a Python type whose values can be told from others",
                     values={"got": repr(item)[:80]},
                     loc=here(),
-                    fix="write Constexpr[int]",
+                    fix="write Constexpr[int]; Constexpr[object] takes any value",
                 )
             return Annotated[item, ConstexprParam(item)]
+
+
+def _is_class(item: object) -> bool:
+    """Whether isinstance takes it; typing's Any, TypedDict and Protocol are types that it does not take."""
+    try:
+        isinstance(None, item)  # pyright: ignore[reportArgumentType] - that is the question
+    except TypeError:
+        return False
+    return isinstance(item, type)
 
 
 def kernel_parameters(fn: Callable[..., Any], frame: FrameType) -> dict[str, ParamSpec]:
