@@ -346,6 +346,7 @@ PTO135 a loop or branch of a kernel whose values do not keep their structure or 
 PTO136 a loop of a kernel whose trips depend on what it reads
 PTO137 a loop or branch of a kernel that was written wrongly
 PTO138 a value used outside of its loop or branch of a kernel
+PTO139 a kernel that does something else when it is evaluated than when it was traced
 PTO140 an unknown or repeated kernel argument
 PTO141 a missing kernel argument
 PTO142 a kernel argument of the wrong kind

@@ -374,6 +374,33 @@ def _() -> None:
     in_workload(lambda x, y: k(x=x[0], y=y[0]))
 
 
+@mistake("PTO127", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO127
+    def k(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        yield pto.store(y, x)
+
+    k.wir()
+
+
+@mistake("PTO127", TraceError)
+def _() -> None:
+    @kernel  # <-- PTO127
+    async def k(x: In[Tile[4, 4, F32]], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, x)
+
+    k.wir()
+
+
+def test_a_generator_is_named() -> None:
+    @kernel
+    def k(y: Out[Tile[4, 4, F32]]):
+        yield pto.store(y, 1.0)
+
+    with pytest.raises(TraceError, match="generator or coroutine function"):
+        k.wir()
+
+
 @mistake("PTO128", TraceError)
 def _() -> None:
     in_loops(lambda r, n, y: [1, 2][n])  # <-- PTO128
@@ -602,6 +629,40 @@ def _() -> None:
     in_loops(lambda r, n, y: pto.fori_loop(0, n, lambda i, c: "one", 0))  # <-- PTO137
 
 
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, n, lambda i: None, None))  # <-- PTO137
+
+
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.fori_loop(0, n, lambda i, a, b: (a, b), (0, 1)))  # <-- PTO137
+
+
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.cond(n > 0, lambda: 0))  # <-- PTO137
+
+
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.cond(n > 0, lambda: 0, lambda x: 1))  # <-- PTO137
+
+
+@mistake("PTO137", TypeCheckError)
+def _() -> None:
+    in_loops(lambda r, n, y: pto.cond(True, lambda x: x, lambda: 1, n))  # <-- PTO137
+
+
+@mistake("PTO190", TypeCheckError)
+def _() -> None:
+    @ptoisa_kernel
+    def k(n: Scalar[I32], y: Out[Tile[4, 8, F32]]):
+        ptoisa.fori_loop(0, n, lambda: None)  # <-- PTO190
+
+    k.wir()
+
+
 @mistake("PTO138", TraceError)
 def _() -> None:
     def body(r: Any, n: Any, y: Any) -> None:
@@ -688,6 +749,150 @@ def _() -> None:
 @mistake("PTO733", KernelError)
 def _() -> None:
     slow_to_walk(1000).cost(n=1000)
+
+
+def evaluated_twice(body: Callable[[bool, Any, Any, Any], object]) -> None:
+    """Evaluate a kernel whose body is told whether it runs for the second time, with numbers."""
+    calls: list[int] = []
+
+    @kernel
+    def k(x: In[Tile[4, 8, F32]], n: Scalar[I32], y: Out[Tile[4, 8, F32]]):
+        calls.append(1)
+        body(len(calls) > 1, x, n, y)
+
+    k.evaluate(x=zeros(4, 8), n=3, y=zeros(4, 8))
+
+
+def sum_of_ones(x: Any, n: Any) -> Any:
+    return pto.fori_loop(0, n, lambda i, a: a + 1.0, x)  # <-- PTO139
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    evaluated_twice(lambda again, x, n, y: pto.store(y, x * (2.0 if again else 1.0)))  # <-- PTO139
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    evaluated_twice(lambda again, x, n, y: pto.store(y, x + 1.0 if again else x))  # <-- PTO139
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    evaluated_twice(lambda again, x, n, y: pto.store(y, x if again else x + 1.0))  # <-- PTO139
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    def body(again: bool, x: Any, n: Any, y: Any) -> None:
+        pto.store(y, x)
+        if again:
+            pto.store(y, 2.0)  # <-- PTO139
+
+    evaluated_twice(body)
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    @kernel
+    def k(x: In[Tile[4, 8, F32]], y: Out[Tile[4, 8, F32]]):
+        pto.store(y, x)
+        if not seen:
+            pto.store(y, 2.0)
+        seen.append(1)
+
+    seen: list[int] = []
+    k.evaluate(x=zeros(4, 8), y=zeros(4, 8))  # <-- PTO139
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    evaluated_twice(lambda again, x, n, y: pto.store(y, sum_of_ones(x, n) if again else x))
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    def body(again: bool, x: Any, n: Any, y: Any) -> None:
+        pto.store(y, x)
+        if again:
+            pto.cond(True if not again else n > 1, lambda: None, lambda: None)  # <-- PTO139
+
+    evaluated_twice(body)
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    def body(again: bool, x: Any, n: Any, y: Any) -> None:
+        pto.store(y, 0.0)
+        pto.fori_loop(0, 1 if again else 2, lambda i, a: a + 1.0, pto.load(x))  # <-- PTO139
+
+    evaluated_twice(body)
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    turns: list[int] = []
+
+    def turn(i: Any, a: Any) -> Any:
+        turns.append(1)
+        return a * 2.0 if len(turns) > 2 else a + 1.0  # <-- PTO139
+
+    evaluated_twice(lambda again, x, n, y: pto.store(y, pto.fori_loop(0, n, turn, pto.load(x))))
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    def body(again: bool, x: Any, n: Any, y: Any) -> None:
+        def turn(i: Any, a: Any) -> Any:
+            if not again:
+                pto.debug_print("a", a)
+            return a
+
+        pto.store(y, pto.fori_loop(0, n, turn, pto.load(x)))  # <-- PTO139
+
+    evaluated_twice(body)
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    def body(again: bool, x: Any, n: Any, y: Any) -> None:
+        a, b = x + 1.0, x + 2.0
+        pto.store(y, pto.cond(n > 1, lambda: b if again else a, lambda: a))  # <-- PTO139
+
+    evaluated_twice(body)
+
+
+@mistake("PTO139", TraceError)
+def _() -> None:
+    calls: list[int] = []
+
+    @ptoisa_kernel
+    def k(x: In[Tile[4, 8, F32]], n: Scalar[I32], y: Out[Tile[4, 8, F32]]):
+        calls.append(1)
+        a = ptoisa.tile(4, 8)
+        ptoisa.TLOAD(a, x)
+        if len(calls) > 1:
+            ptoisa.fori_loop(0, n, lambda i: ptoisa.TADDS(a, a, 1.0))  # <-- PTO139
+        ptoisa.TSTORE(y, a)
+
+    k.evaluate(x=zeros(4, 8), n=3, y=zeros(4, 8))
+
+
+def test_what_a_kernel_raises_by_itself_stays_what_it_is() -> None:
+    def body(again: bool, x: Any, n: Any, y: Any) -> None:
+        pto.store(y, x)
+        if again:
+            raise KeyError("of the kernel's")
+
+    with pytest.raises(KeyError, match="of the kernel's"):
+        evaluated_twice(body)
+
+
+@mistake("PTO505", BindError)
+def _() -> None:
+    y = zeros(4, 4)
+    y.flags.writeable = False
+    copy.evaluate(x=zeros(4, 4), y=y)  # <-- PTO505
 
 
 @mistake("PTO140", TypeCheckError)

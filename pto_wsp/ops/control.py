@@ -6,6 +6,7 @@ not part of the language: a kernel is what one core does to whole tiles, in prog
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +41,12 @@ def fori_loop(lo: Any, hi: Any, body: Callable[[Any, Any], Any], init: Any) -> A
     builder, loc = current_kernel("fori_loop"), here()
     if not callable(body):
         raise _mistake("fori_loop: its body is no function", {"body": repr(body)[:80]}, "give body(i, carry) -> carry")
+    check_takes(
+        body,
+        2,
+        "fori_loop: its body does not take the index and what is carried",
+        "write body(i, carry), also where carry is a tuple, and where it is None",
+    )
     low, high = (integer(builder, x, f"fori_loop: {word}") for x, word in ((lo, "lo"), (hi, "hi")))
     _check_trips(builder, low, high, {"lo": lo, "hi": hi}, loc)
     leaves, tree = flatten(init)
@@ -127,8 +134,7 @@ class _Loop:
         """Run it with numbers, as it was traced."""
         builder = self.builder
         assert isinstance(builder, RunningKernel)
-        control = builder.traced[self.place]
-        builder.begin(control)
+        control = builder.begin(self.place, "fori_loop", self.ins)
         region = control.eqn.regions[0]
         index, *inside = region.params
         low, high, *given = (builder.numbers.operand(x) for x in self.ins)
@@ -136,13 +142,15 @@ class _Loop:
             with builder.region(region.params, (*self.place, 0), repeats=True):
                 builder.back(control.begins[0])
                 builder.numbers.bind_all(region.params, (i, *given))
-                given = [builder.numbers.operand(x) for x in self.turn(index, inside)]
+                gives = self.turn(index, inside)
+                builder.end(gives)
+                given = [builder.numbers.operand(x) for x in gives]
         return self.tree.build(builder.leave(control, given))
 
 
-def cond(pred: Any, then: Callable[..., Any], otherwise: Callable[..., Any], *operands: Any) -> Any:
+def cond(pred: Any, then: Callable[..., Any], otherwise: Callable[..., Any] | None = None, *operands: Any) -> Any:
     """`then(*operands)` where the bool scalar pred holds, else `otherwise(*operands)`, as `jax.lax.cond`. One of them runs; both
-    are traced, and give values of one structure, dtype and shape. A Python bool chooses while tracing.
+    are needed, are traced, and give values of one structure, dtype and shape. A Python bool chooses while tracing.
 
     A task costs what the branch taken costs; the more expensive one where pred depends on elements that the kernel reads.
 
@@ -155,7 +163,14 @@ def cond(pred: Any, then: Callable[..., Any], otherwise: Callable[..., Any], *op
         raise _mistake(
             "cond: its branches are no functions",
             {"then": repr(then)[:80], "otherwise": repr(otherwise)[:80]},
-            "write pto.cond(c, lambda: a, lambda: b)",
+            "write pto.cond(c, lambda: a, lambda: b): both are there; lambda: None gives nothing",
+        )
+    for word, way in (("then", then), ("otherwise", otherwise)):
+        check_takes(
+            way,
+            len(operands),
+            f"cond: {word} does not take {len(operands)} operands",
+            "write functions of the operands behind them, of none: pto.cond(c, lambda: a, lambda: b)",
         )
     if isinstance(pred, (bool, np.bool_)):
         return then(*operands) if pred else otherwise(*operands)
@@ -220,14 +235,25 @@ class _Branch:
         """Run one of them with numbers, as it was traced."""
         builder = self.builder
         assert isinstance(builder, RunningKernel)
-        control = builder.traced[self.place]
-        builder.begin(control)
+        control = builder.begin(self.place, "branch", (self.condition,))
         k = 0 if builder.numbers.operand(self.condition) else 1
         with builder.region((), (*self.place, k)):
             builder.back(control.begins[k])
             leaves, tree = flatten(self.ways[k]())
-            given = [builder.numbers.operand(_leaf(builder, x, None, "cond")) for x in leaves]
+            gives = [_leaf(builder, x, None, "cond") for x in leaves]
+            builder.end(gives)
+            given = [builder.numbers.operand(x) for x in gives]
         return tree.build(builder.leave(control, given))
+
+
+def check_takes(f: Callable[..., Any], count: int, what: str, fix: str, code: str = "PTO137") -> None:
+    """Refuse a function that cannot be called with `count` arguments."""
+    try:
+        inspect.signature(f).bind(*[None] * count)
+    except TypeError as e:
+        raise _mistake(what, {"function": repr(f)[:80], "because": e}, fix, code) from None
+    except ValueError:  # a builtin that does not tell
+        return
 
 
 def _mistake(what: str, values: dict[str, object], fix: str, code: str = "PTO137") -> TypeCheckError:

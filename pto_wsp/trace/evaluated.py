@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import BoundsError, TypeCheckError, here
-from pto_wsp.ir.core import SHORT_DTYPES, DType, RegionType, TileType
+from pto_wsp.errors import BindError, BoundsError, TypeCheckError, here
+from pto_wsp.ir.core import SHORT_DTYPES, Direction, DType, RegionType, TileType
 from pto_wsp.ir.evaluate import Array, round_integer, round_to
 from pto_wsp.ops.value import is_number
 from pto_wsp.trace.annotations import ConstexprParam, ParamSpec, ScalarParam
@@ -30,6 +30,12 @@ def arrays_of(
             arrays[name] = _scalar(label, name, spec.dtype, x)
             continue
         array = arrays[name] = _array(label, name, x)
+        if spec.direction is not Direction.IN and not array.flags.writeable:
+            raise BindError(
+                *("PTO505", f"kernel {label} writes {name}, but its array is read-only"),
+                loc=here(),
+                fix="give a writable array, such as array.copy()",
+            )
         if spec.type is None:
             types[name] = TileType(_dtype(array), *_shape(label, name, array))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from pto_wsp.trace.evaluated import arrays_of, undisturbed
 from pto_wsp.trace.variants import Variant, add_variant, emit_variant
 
 _depth = threading.local()
+_NOT_RUN_BY_A_CALL = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
 
 
 class KernelFunction:
@@ -144,6 +146,13 @@ class KernelFunction:
 
     def body(self, builder: KernelBuilder, given: Mapping[str, Any]) -> Any:
         """Run the user's function, whose operations append to `builder`."""
+        if any(is_kind(self.fn) for is_kind in _NOT_RUN_BY_A_CALL):
+            raise TraceError(
+                "PTO127",
+                f"kernel {self.label} is a generator or coroutine function: a call of it runs nothing",
+                loc=self._loc,
+                fix="write a plain function, without yield, async and await",
+            )
         return self.fn(**given)
 
     def trace(self, name: str, types: Mapping[str, TileType], constants: Mapping[str, Any]) -> Kernel:
@@ -158,14 +167,17 @@ class KernelFunction:
         arguments: an array for each tile and region, of its valid shape and dtype; a number for each scalar; each Constexpr's value.
         A trace comes first, without the debugger, so that what the kernel says wrongly is an error before anything runs.
 
-        Raises TypeCheckError for arguments that do not fit, and what tasks raise: BoundsError, ExecutionError, KernelError.
+        Raises TypeCheckError for arguments that do not fit, BindError for outputs that are read-only, TraceError where the function
+        does something else than in the trace, and what tasks raise: BoundsError, ExecutionError, KernelError.
         """
         given = self.arguments((), arguments)
         constants = {n: given[n] for n, s in self.specs.items() if isinstance(s, ConstexprParam)}
         arrays, types = arrays_of(self.label, self.specs, given)
         with undisturbed():
             traced = self._traced(types, constants)
-        self._call(RunningKernel(traced, arrays), constants)
+        running = RunningKernel(traced, arrays)
+        self._call(running, constants)
+        running.finish()
 
     @property
     def _loc(self) -> Location:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pto_wsp import ops
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here
+from pto_wsp.ops.control import check_takes
 from pto_wsp.ops.running import RunningKernel
 from pto_wsp.ops.value import Value
 from pto_wsp.trace.ptoisa.instruction import Event
@@ -40,7 +41,7 @@ def fori_loop(lo: Any, hi: Any, body: Callable[[Any], Any]) -> None:
     run. body may be a generator, and is recorded more than once. Raises as `pto.fori_loop` does.
     """
     machine = current_machine("fori_loop")
-    _need_callable("fori_loop", body)
+    _need_function("fori_loop", body, 1)
 
     def find() -> tuple[list[Cell], list[Cell]]:
         live = {c: c.value for c in machine.cells if c.value is not None}
@@ -80,7 +81,7 @@ def cond(pred: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> No
     """
     machine = current_machine("cond")
     for side in (then, otherwise):
-        _need_callable("cond", side)
+        _need_function("cond", side, 0)
     if isinstance(pred, bool):
         drain((then if pred else otherwise)())
         return
@@ -124,7 +125,9 @@ def _found(machine: Machine, find: Callable[[], tuple[list[Cell], list[Cell]]]) 
     place = (*builder.scopes[-1].place, builder.scopes[-1].controls + 1)
     cells = list(machine.cells)
     if isinstance(builder, RunningKernel):
-        given, emptied = machine.carried[place]
+        given, emptied = machine.carried.get(place, ((len(cells),), ()))
+        if any(k >= len(cells) for k in (*given, *emptied)):
+            raise builder.differs(None, "a loop or branch")
         return [cells[k] for k in given], [cells[k] for k in emptied]
     mark, state = builder.mark(), machine.state()
     given, emptied = find()
@@ -135,12 +138,14 @@ def _found(machine: Machine, find: Callable[[], tuple[list[Cell], list[Cell]]]) 
     return given, kept
 
 
-def _need_callable(what: str, f: object) -> None:
+def _need_function(what: str, f: object, count: int) -> None:
+    fix = "write ptoisa.fori_loop(0, n, body) with def body(i), ptoisa.cond(pred, then, otherwise) with functions of nothing"
     if not callable(f):
         raise TypeCheckError(
             "PTO190",
             f"{what} records a function",
             values={"got": repr(f)[:80]},
             loc=here(),
-            fix="write ptoisa.fori_loop(0, n, body) with def body(i), ptoisa.cond(pred, then, otherwise) with functions of nothing",
+            fix=fix,
         )
+    check_takes(f, count, f"{what} records a function of {count} arguments", fix, "PTO190")
