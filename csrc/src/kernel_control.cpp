@@ -133,9 +133,25 @@ class Control {
       default: {
         Fault f;
         if (step_registers(e, m_.args, regs_, f)) [[likely]] return true;
-        return fault(e, f.kind, f.a, f.b);
+        return e.kind == Kind::extent ? no_extent(e, f) : fault(e, f.kind, f.a, f.b);
       }
     }
+  }
+
+  // An extent that is not there. What is left of a dimension behind a part's index is less than 1 where that lies outside: then the
+  // index is what users know. Wir that was written by hand may give a part any extent; none of its indices matches that.
+  bool no_extent(const ScalarEqn& e, const Fault& f) const {
+    for (const ScalarEqn& s : p_.scalars) {
+      if (s.kind != ScalarEqn::Kind::part || s.origin != e.origin) continue;
+      const Param& p = p_.params[s.param];
+      for (std::uint32_t d = 0; d < (p.is_region ? p.rank : 2); ++d) {
+        const Arg& arg = m_.args[s.param];
+        const std::int32_t length = p.is_region ? arg.region.length[d] : d == 0 ? arg.tile.rows : arg.tile.cols;
+        std::int64_t from = 0;
+        if (!__builtin_sub_overflow(std::int64_t{length}, f.a, &from) && from == index(s, d)) return fault(e, FaultKind::part, from, length);
+      }
+    }
+    return fault(e, f.kind, f.a, f.b);
   }
 
   void narrow(const ScalarEqn& e) const { put(static_cast<std::uint64_t>(regs_[e.reg]), e, m_.scratch + m_.k.scalar_slots[e.param]); }

@@ -304,7 +304,7 @@ def _part(x: np.ndarray, index: Sequence[int], sizes: Sequence[int], fix: str) -
     sizes = [1] * (x.ndim - len(sizes)) + list(sizes)
     for k, (i, n) in enumerate(zip(index, sizes, strict=True)):
         if i < 0 or n < 1 or i + n > x.shape[k]:
-            values = {"from": int(i), "elements": int(n), "size": x.shape[k]}
+            values = {"from": int(i)} | ({"elements": int(n)} if n > 0 else {}) | {"size": x.shape[k]}
             raise BoundsError("PTO732", f"a part that lies outside of dimension {k}", values=values, fix=fix)
     return x[tuple(slice(int(i), int(i) + int(n)) for i, n in zip(index, sizes, strict=True))]
 

@@ -121,7 +121,7 @@ def _kernel_fault(f: _Failure) -> PtoError:
             what = f"{label}: {inside.prim} by the index {a}, where there are {b}"
             return f.error("PTO730", BoundsError, what, f"give indices from 0 to {b - 1}")
         case "part":
-            what = f"{label}: {inside.prim} of {_first_operand(inside)} from {a} on, in a dimension of {b}"
+            what = f"{label}: {inside.prim} of {_first_operand(f, inside)} from {a} on, in a dimension of {b}"
             return f.error(
                 "PTO732", BoundsError, what, "begin inside of it: loop up to its length, restrict what is stored"
             )
@@ -129,7 +129,7 @@ def _kernel_fault(f: _Failure) -> PtoError:
             what = f"{label}: restrict to {a} rows or columns, of 1 .. {b}"
             return f.error("PTO710", KernelError, what, "give extents of 1 up to what is valid")
         case "shape" if inside.prim == "load_part":
-            what = f"{label}: {inside.prim} of {_first_operand(inside)} with {a} valid rows or columns, of 1 .. {b}"
+            what = f"{label}: {inside.prim} of {_first_operand(f, inside)} with {a} valid rows or columns, of 1 .. {b}"
             return f.error("PTO732", BoundsError, what, "begin inside of it: loop up to its length")
         case "shape":
             what = f"{label}: {inside.prim} of tiles of different valid shapes, {a} and {b}"
@@ -151,9 +151,10 @@ def _kernel_fault(f: _Failure) -> PtoError:
             return _no_result(f, inside, a, b)
 
 
-def _first_operand(eqn: Eqn) -> str:
+def _first_operand(f: _Failure, eqn: Eqn) -> str:
+    """What an equation reads or writes, as users call it: names of what a kernel computes are ours."""
     x = eqn.ins[0]
-    return x.name if isinstance(x, Var) else "a number"
+    return x.name if isinstance(x, Var) and x.name in (p.name for p in f.kernel.params) else "a tile that it computes"
 
 
 def _no_result(f: _Failure, eqn: Eqn, status: int, operand: int) -> PtoError:

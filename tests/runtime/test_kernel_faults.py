@@ -185,3 +185,49 @@ def test_what_an_inexact_condition_decides_is_open() -> None:
 
     x = np.random.default_rng(0).normal(scale=1e-4, size=(1, 64)).astype(np.float32)
     w(x, np.zeros((1, 1), np.float32)).compile(check="numerics").run()
+
+
+def failed(body: Callable[[Any, Any], Any], n: int) -> str:
+    """What a run says of a kernel that reads a region of 4 rows at n."""
+
+    @kernel
+    def k(x: In[Tensor[None, 8, F32]], t: In[Tile[4, 8, F32]], n: Scalar[I64], y: Out[Tile[4, 8, F32]]):
+        pto.store(y, 0.0)
+        pto.debug_print("", body((x, t), n))
+
+    @workload
+    def w(x, y):
+        k(x=x, t=x, n=n, y=y)
+
+    with pytest.raises(PtoError) as caught:
+        w(np.zeros((4, 8), np.float32), np.zeros((4, 8), np.float32)).compile().run()
+    assert caught.value.code == "PTO732"
+    return caught.value.what
+
+
+@pytest.mark.parametrize("n", [4, 1000, 2**62])
+@pytest.mark.parametrize("of", [0, 1])
+def test_a_part_behind_the_end_is_told_by_its_index(n: int, of: int) -> None:
+    what = failed(lambda given, n: pto.load(given[of], (n, 0), (4, 8)), n)
+    assert what == f"kernel k: load_part of {'xt'[of]} from {n} on, in a dimension of 4"
+
+
+def test_a_tile_that_a_kernel_computes_has_no_name() -> None:
+    what = failed(lambda given, n: pto.item(given[1] * 2.0, (n, 0)), 9)
+    assert what == "kernel k: element of a tile that it computes from 9 on, in a dimension of 4"
+    assert failed(lambda given, n: pto.item(given[0], (n, 0)), 9).startswith("kernel k: element of x from 9 on")
+
+
+def test_a_part_that_shapes_what_a_loop_gives_is_told_by_its_index() -> None:
+    @kernel
+    def k(r: In[Tensor[12, None, F32]], y: Out[Tile[4, 8, F32]]):
+        step = lambda i, c: c + pto.load(r, (pto.minimum(i, 8), 3), (4, 8))  # noqa: E731
+        pto.store(y, 0.0)
+        pto.debug_print("", pto.fori_loop(0, 2, step, pto.full((4, 8), 1.0)))
+
+    @workload
+    def w(r, y):
+        k(r=r, y=y)
+
+    with pytest.raises(PtoError, match="load_part of r from 3 on, in a dimension of 1"):
+        w(np.zeros((12, 1), np.float32), np.zeros((4, 8), np.float32)).compile().run()
