@@ -188,7 +188,7 @@ def _in_dtype(x: Value, dtype: DType) -> Value:
             f"full of {dtype} with a scalar of {x.dtype}",
             values={"value": x},
             loc=here(),
-            fix=f"pto.cast(x, DType.{dtype.name}), or say the dtype of its kind: full(shape, x, DType.I32)",
+            fix=f"pto.cast(x, DType.{dtype.name}); or say another dtype: a scalar parameter's own, one of the kind of what is computed",
         )
     return same
 
