@@ -878,6 +878,20 @@ def _() -> None:
     k.evaluate(x=zeros(4, 8), n=3, y=zeros(4, 8))
 
 
+def test_what_is_computed_of_the_result_of_a_loop_in_a_loop_is_where_it_was_in_the_trace() -> None:
+    @kernel
+    def k(n: Scalar[I32], y: Out[Tile[4, 8, F32]]):
+        def turn(i: Any, a: Any) -> Any:
+            count = pto.fori_loop(0, i, lambda j, c: c + 2, pto.cast(n, DType.I64))
+            return a + pto.cast(count, F32)
+
+        pto.store(y, pto.fori_loop(0, 3, turn, pto.full((4, 8), 0.0)))
+
+    y = zeros(4, 8)
+    k.evaluate(n=10, y=y)
+    assert (y == 10 + 12 + 14).all()
+
+
 def test_what_a_kernel_raises_by_itself_stays_what_it_is() -> None:
     def body(again: bool, x: Any, n: Any, y: Any) -> None:
         pto.store(y, x)

@@ -131,6 +131,7 @@ class RunningKernel(Computing):
     def leave(self, control: Control, given: Sequence[Any]) -> list[Value]:
         """After a loop or branch that gave these values: what stands for its results."""
         self.back(control.after)
+        self.scopes[-1].names.update(v.name for v in control.eqn.outs)
         self.numbers.bind_all(control.eqn.outs, given)
         return [Value(self, v) for v in control.eqn.outs]
 
