@@ -1,6 +1,7 @@
 """Triangles.
 
-Diagonal k has the elements whose column is k more than their row. It is a Python integer or a scalar of the kernel.
+Diagonal k has the elements whose column is k more than their row. It is a Python integer or an integer scalar of the kernel, and may
+lie beyond the tile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import numpy as np
 
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import DType
-from pto_wsp.ops.arithmetic import sub
+from pto_wsp.ops.arithmetic import maximum, minimum, sub
 from pto_wsp.ops.broadcasting import broadcast
 from pto_wsp.ops.comparison import ge, le, where
 from pto_wsp.ops.memory import check_dtype, check_shape, full, iota, need_value
@@ -29,18 +30,31 @@ def _one(dtype: DType) -> float | int | bool:
 
 def _inside(what: str, shape: tuple[int, int], diagonal: Operand, upper: bool) -> Value:
     """The bool tile of a triangle."""
-    good = is_scalar(diagonal) or (isinstance(diagonal, (int, np.integer)) and not isinstance(diagonal, bool))
+    good = _is_integer(diagonal) or (isinstance(diagonal, (int, np.integer)) and not isinstance(diagonal, bool))
     if not good or not isinstance(upper, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeCheckError(
             "PTO106",
             f"{what}: a triangle that was said wrongly",
             values={"diagonal": repr(diagonal)[:80], "upper": repr(upper)[:80]},
             loc=here(),
-            fix="diagonal is a Python integer or a scalar of the kernel, upper is True or False",
+            fix="diagonal is an integer: a Python one or a scalar of the kernel; upper is True or False",
         )
     rows, cols = iota((shape[0], 1), axis=0), iota((1, shape[1]))
     distance = sub(broadcast(cols, shape), rows)
-    return ge(distance, diagonal) if upper else le(distance, diagonal)
+    nearest = _nearest(diagonal, shape)
+    return ge(distance, nearest) if upper else le(distance, nearest)
+
+
+def _is_integer(x: object) -> bool:
+    return isinstance(x, Value) and is_scalar(x) and x.dtype.is_integer
+
+
+def _nearest(diagonal: Operand, shape: tuple[int, int]) -> Operand:
+    """The diagonal, or beyond the tile the one next to its corner: of i32, as distances are."""
+    if not isinstance(diagonal, Value):
+        diagonal = int(diagonal)
+    negative = not isinstance(diagonal, Value) or not diagonal.dtype.is_unsigned
+    return minimum(maximum(diagonal, -shape[0]) if negative else diagonal, shape[1])
 
 
 def tri(shape: Sequence[int], diagonal: Operand = 0, upper: bool = False, dtype: DType = DType.F32) -> Value:

@@ -170,6 +170,53 @@ def test_a_triangle_of_a_tail_whose_diagonal_the_task_says() -> None:
     np.testing.assert_array_equal(out, np.tril(x, -2))
 
 
+BEYOND = [10**30, -(10**30), 2**32, -(2**32), 2**31, -(2**31) - 1, np.int64(2**40)]
+
+
+@pytest.mark.parametrize("diagonal", BEYOND, ids=str)
+def test_a_diagonal_far_beyond_the_tile(diagonal: int) -> None:
+    x = RNG.normal(size=(7, 9)).astype(np.float32)
+    all_of_it, nothing = (x, 0 * x) if diagonal > 0 else (0 * x, x)
+    at = {"shape": x.shape, "dtype": F32, "rows": 7}
+    np.testing.assert_array_equal(on_machine(lambda x: pto.tril(x, diagonal), x, **at), all_of_it)
+    np.testing.assert_array_equal(on_machine(lambda x: pto.triu(x, diagonal), x, **at), nothing)
+    got = on_machine(lambda x: pto.tri(x.shape, diagonal), x, **at)
+    np.testing.assert_array_equal(got, np.full_like(x, float(diagonal > 0)))
+
+
+@pytest.mark.parametrize("dtype", [DType.I64, DType.U64, I32, U8], ids=str)
+def test_the_diagonal_of_a_scalar_is_the_exact_integer(dtype: DType) -> None:
+    numbers = {
+        DType.I64: [2**32, -(2**32), 2**31, -(2**31) - 1, 2**63 - 1, -(2**63), -8, -7, -3, 0, 8, 9],
+        DType.U64: [2**32, 2**64 - 1, 2**63, 2**31, 0, 3],
+        I32: [2**31 - 1, -(2**31), -3, 3],
+        U8: [0, 3, 8, 255],
+    }[dtype]
+
+    @kernel
+    def k(x: In[Tensor], n: In[Tensor], below: Out[Tensor], above: Out[Tensor], ones: Out[Tensor]) -> None:
+        diagonal = pto.item(n, (0, 0))
+        pto.store(below, pto.tril(x, diagonal))
+        pto.store(above, pto.triu(x, diagonal))
+        pto.store(ones, pto.tri(x.shape, diagonal, dtype=F32))
+
+    @workload
+    def w(x: Any, n: Any, below: Any, above: Any, ones: Any) -> None:
+        for i in P(len(numbers)):
+            k(x=x, n=n[i], below=below[i], above=above[i], ones=ones[i])
+
+    x = RNG.normal(size=(7, 9)).astype(np.float32)
+    n = np.array(numbers, dtype.numpy).reshape(-1, 1, 1)
+    for run in (lambda wl, _: wl.compile(threads=1).run(), lambda wl, given: evaluate(expand(wl.wir), given)):
+        results = {name: np.zeros((len(numbers), 7, 9), np.float32) for name in ("below", "above", "ones")}
+        run(w(x, n, **results), {"x": x, "n": n, **results})
+        for i, d in enumerate(numbers):
+            near = max(min(d, 20), -20)
+            np.testing.assert_array_equal(results["below"][i], np.tril(x, near))
+            np.testing.assert_array_equal(results["above"][i], np.triu(x, near))
+            np.testing.assert_array_equal(results["ones"][i], np.tri(7, 9, near))
+
+
 # --- sorting ---
 
 
@@ -427,6 +474,7 @@ def test_mistakes(k: Any) -> None:
     assert code_of(lambda: pto.colall(True)) == "PTO105"
     assert code_of(lambda: pto.tri((4,))) == "PTO106"
     assert code_of(lambda: pto.tri((4, 4), 0.5)) == "PTO106"
+    assert code_of(lambda: pto.tri((4, 4), k.scalar("f", F32))) == "PTO106"
     assert code_of(lambda: pto.tri((4, 4), 0, 1)) == "PTO106"  # type: ignore[arg-type]
     assert code_of(lambda: pto.tri((4, 4), dtype=DType.F8E4M3)) == "PTO104"
     assert code_of(lambda: pto.tril(x, True)) == "PTO106"
