@@ -345,7 +345,7 @@ def literal(x: object, dtype: DType, what: str) -> Literal:
     value: Any = x.item() if isinstance(x, (np.number, np.bool_)) else x
     bad = TypeCheckError(
         "PTO109",
-        f"{what}: {value!r} does not fit {dtype}",
+        f"{what}: {_shown(value)} does not fit {dtype}",
         loc=here(),
         fix=f"write a number that {dtype} holds, or cast the tile first",
     )
@@ -365,7 +365,8 @@ def literal(x: object, dtype: DType, what: str) -> Literal:
     except OverflowError:
         raise bad from None
     rounded = float(round_to(dtype, np.asarray(wide)))
-    if math.isinf(rounded) and not math.isinf(wide):
+    # what is too large for f8e4m3 becomes NaN: it has no infinity
+    if not (math.isfinite(rounded) or math.isnan(wide) or rounded == wide):
         raise bad
     return Literal(rounded, dtype)
 
@@ -390,6 +391,13 @@ def same(what: str, x: Value) -> Value:
     """x as the result of `what`, where it changes nothing."""
     builder = current_kernel(what)
     return Value(builder, var_of(x, builder, what))
+
+
+def _shown(number: object) -> str:
+    """A number in a message: of a long integer how long it is, as Python may refuse to write it out."""
+    if isinstance(number, int) and number.bit_length() > 256:
+        return f"an integer of {number.bit_length()} bits"
+    return repr(number)
 
 
 def to_in(x: object, dtype: DType | None, builder: KernelBuilder, what: str) -> In:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,14 @@ def test_numbers_must_fit(k: Any) -> None:
     assert code_of(lambda: i + 2**31) == "PTO109"
     assert code_of(lambda: i + True) == "PTO109"
     assert code_of(lambda: k.tile("h", 4, 4, F16) * 70000.0) == "PTO109"
+    for bad in (500, 470.0, -1e6, 10**30, math.inf):  # it has no infinity
+        assert code_of(lambda bad=bad: pto.full((1, 1), bad, DType.F8E4M3)) == "PTO109"
+    assert pto.full((1, 1), 460, DType.F8E4M3).shape == (1, 1)  # to the nearest, 448
+    pto.full((1, 1), math.nan, DType.F8E4M3)
+    pto.full((1, 1), math.inf, DType.F8E5M2)
+    for long in (10**400, -(10**5000)):
+        with pytest.raises(TypeCheckError, match=r"full: an integer of \d+ bits does not fit f32\n"):
+            pto.full((1, 1), long)
     assert shows(k.tile("g", 4, 4, F16) * float("inf"), "f16<4x4 of g.rows x g.cols>")
     assert shows(i + (-(2**31)), "i32<4x4 of i.rows x i.cols>")
 
