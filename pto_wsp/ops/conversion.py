@@ -28,7 +28,8 @@ cast_as_p = Primitive("cast_as", opcode=100)
 def cast(x: Value, dtype: DType, rounding: str | None = None, saturate: bool | None = None) -> Value:
     """x in another dtype. rounding: "rint" (floats by default), "round", "floor", "ceil", "trunc" (floats to integers by default) or
     "odd". saturate: what is too large becomes the largest, or smallest, number of the dtype (floats to integers by default);
-    without it integers wrap, floats become infinite, of f8e4m3 NaN. NaN as an integer is 0; to bool: x != 0; bool gives 0 and 1.
+    without it integers wrap, floats become infinite, of f8e4m3 NaN. A float beyond 64 bits (for unsigned dtypes: beyond -2^63 ..
+    2^64 - 1) saturates to 64 bits first, and then wraps. NaN as an integer is 0; to bool: x != 0; bool gives 0 and 1.
     Scalars are cast to I64, U64, F64, BOOL and to the dtypes of tiles, without options.
 
     Raises TypeCheckError for another rounding, and for a rounding of integers or of bool.
@@ -98,8 +99,15 @@ def _whole(x: np.ndarray, rounding: str) -> np.ndarray:
 
 
 def _to_integer(x: np.ndarray, to: DType, rounding: str, saturate: bool) -> np.ndarray:
-    low, high = RANGES[to if saturate else DType.U64 if to.is_unsigned else DType.I64]
     whole = _whole(np.where(np.isnan(x), 0.0, x), rounding)
+    if saturate or not to.is_unsigned:
+        return _nearest(whole, to if saturate else DType.I64)
+    return np.where(whole < 0, _nearest(whole, DType.I64).view(np.uint64), _nearest(whole, DType.U64))
+
+
+def _nearest(whole: np.ndarray, to: DType) -> np.ndarray:
+    """Whole numbers of float64 in 64 bits: the nearest that `to` has."""
+    low, high = RANGES[to]
     inside = np.where((whole > low) & (whole < high), whole, 0.0)
     kind = np.uint64 if to.is_unsigned else np.int64
     out = inside.astype(kind)

@@ -211,7 +211,7 @@ def test_casts(source: DType, to: DType) -> None:
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize(
     "to",
-    [DType.I8, DType.U16, DType.I32, DType.U64, DType.F16, DType.BF16, DType.F8E4M3, DType.F8E5M2, DType.F32],
+    [*GROUPS["integers"], DType.F16, DType.BF16, DType.F8E4M3, DType.F8E5M2, DType.F32],
     ids=str,
 )
 def test_casts_as_told(to: DType, rounding: str, saturate: bool) -> None:
@@ -231,10 +231,42 @@ def test_casts_of_known_numbers() -> None:
     assert cast(DType.I8, "rint") == [2, -2, 4, 127, -128, 0, 127, 127]
     assert cast(DType.I8, "round", False) == [3, -3, 4, 44, -44, 0, -64, -24]
     assert cast(DType.U8, "ceil") == [3, 0, 4, 255, 0, 0, 255, 255]
+    assert cast(DType.U8, "rint", False) == [2, 254, 4, 44, 212, 0, 192, 232]
     assert cast(DType.I16, "odd") == [3, -3, 3, 300, -300, 0, 448, 1000]
     assert cast(DType.F8E4M3, None, True)[6:] == [448, 448]
     assert np.isnan(cast(DType.F8E4M3)[7])
     assert cast(DType.F8E5M2)[6:] == [448, 1024]
+
+
+@pytest.mark.parametrize("to", [d for d in GROUPS["integers"] if d.is_unsigned], ids=str)
+@pytest.mark.parametrize("native", [False, True])
+def test_floats_wrap_to_unsigned_integers(to: DType, native: bool) -> None:
+    """As the exact integers do, after they were cut to 64 bits."""
+    near = [0, 1, 255, 256, 300, 65535, 65536, 2**31, 2**32 - 256, 2**32, 2**53, 2**63, 2**64 - 2**40]
+    x = np.array([[*near, *(-n for n in near), 2.0**64, 1e30, np.inf, -1e30, -np.inf, np.nan]], np.float32)
+    exact = [0 if np.isnan(v) else int(np.clip(np.float64(v), -(2.0**63), 2.0**64)) for v in x[0]]
+    want = [min(n, 2**64 - 1) % 2 ** (8 * to.itemsize) for n in exact]
+
+    @kernel
+    def k(a: In[Tensor], out: Out[Tensor]) -> None:
+        pto.store(out, pto.cast(-(-a), to, saturate=False))  # a chain to fuse before
+
+    @workload
+    def w(a: Any, out: Any) -> None:
+        k(a=a, out=out)
+
+    evaluated = np.zeros(x.shape, to.numpy)
+    evaluate(w(x, evaluated).wir, {"a": x, "out": evaluated})
+    assert evaluated[0].tolist() == want
+    level = core().isa()
+    try:
+        for isa in core().isas():
+            core().set_isa(isa)
+            got = np.zeros(x.shape, to.numpy)
+            w(x, got).compile(threads=1, native=native).run()
+            assert got[0].tolist() == want
+    finally:
+        core().set_isa(level)
 
 
 @pytest.mark.parametrize("shape", [(7, 19, 5), (33, 700, 70)], ids=str)

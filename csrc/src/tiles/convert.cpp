@@ -55,11 +55,12 @@ Limits limits(DType t) {
   return {std::numeric_limits<std::int64_t>::min() >> (64 - n), ~std::uint64_t{0} >> (65 - n)};
 }
 
-// A float to the 64 bits of an integer. What does not fit is the nearest that does, or without `saturate` that of 64 bits, which
-// then wraps.
+// A float to the 64 bits of an integer. What does not fit is the nearest that does, or without `saturate` that of 64 bits, of
+// negative numbers signed, which then wraps.
 std::uint64_t to_integer(double x, DType to, Rounding how, bool saturate) {
   if (std::isnan(x)) return 0;
   const double y = rounded(x, how);
+  if (!saturate && is_unsigned(to) && y < 0) return to_integer(y, DType::i64, how, true);
   const Limits l = limits(saturate ? to : scalar_of(to));
   if (y <= static_cast<double>(l.least)) return static_cast<std::uint64_t>(l.least);
   if (y >= static_cast<double>(l.most)) return l.most;  // of 64 bits the bound is rounded up, which is beyond
