@@ -150,9 +150,9 @@ def rowmin(x: Operand) -> Value:
 
 
 def rowprod(x: Operand) -> Value:
-    """The product of each row; integers wrap.
+    """The product of each row; integers wrap. Column c goes into product c % 16, and of these i + 8 into i, then 4, 2 and 1.
 
-    [m, n] -> [m, 1]; numbers; TROWPROD; n roundings of f32, then one
+    [m, n] -> [m, 1]; numbers; TROWPROD; n roundings of f32, then one, where none of these products overflows or underflows f32 (of f64: f64)
     """
     return bind("rowprod", x)
 
@@ -190,9 +190,9 @@ def colmin(x: Operand) -> Value:
 
 
 def colprod(x: Operand) -> Value:
-    """The product of each column; integers wrap.
+    """The product of each column; integers wrap. Row r goes into product r % 4, and of these 2 into 0, 3 into 1, then 1 into 0.
 
-    [m, n] -> [1, n]; numbers; TCOLPROD; m roundings of f32, then one
+    [m, n] -> [1, n]; numbers; TCOLPROD; m roundings of f32, then one, where none of these products overflows or underflows f32 (of f64: f64)
     """
     return bind("colprod", x)
 

@@ -35,8 +35,8 @@ bool; *all* also f8e4m3 and f8e5m2, which are only moved and cast.
 Largest error: *one rounding* is the exact result rounded to the dtype. *ulp of f32* is in units in the last place of
 the exact result; f16 and bf16 are computed in f32, and the f32 result is then rounded once. f64 is
 computed in f64, its functions by the C library: within 2 ulp; its *roundings of f32* are roundings of f64. *k roundings of f32* is at
-most k * 2^-24 times the sum of the magnitudes that are added up (times the result, where nothing is added). Integers
-are exact, and wrap.
+most k * 2^-24 times the sum of the magnitudes that are added up (times the result, where nothing is added), where that sum is
+finite. Integers are exact, and wrap.
 
 A leaf is one instruction of a plan, control is structure of it; a composition is traced as one equation and expands to leaves before lowering. The
 PTO-ISA column names the instructions an operation maps to.

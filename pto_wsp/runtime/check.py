@@ -35,7 +35,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.elements import Array, OutOfBounds, Range, indices, take
-from pto_wsp.runtime.numerics import Birth, Reference, differing
+from pto_wsp.runtime.numerics import Birth, Reference, differing, not_finite
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.races import Instance, RaceWatch, paths_of
 from pto_wsp.targets.cpu_sim.target import registers
@@ -193,6 +193,8 @@ class Checker:
             fix = "report this: the runtime and the reference differ by more than rounding explains"
             raise self._found("PTO721", KernelError, task, what, values, fix)
         birth = task.reference.births.get(param.name)
+        if birth is None and not_finite(got[last], want[last]):
+            birth = task.reference.overflows.get(param.name)
         if birth is not None:
             raise self._not_finite(task, param, birth)
 
@@ -201,7 +203,7 @@ class Checker:
         values: dict[str, object] = {"kernel": task.kernel.label, "operation": birth.operation}
         if birth.loc is not None:
             values["operation at"] = birth.loc
-        fix = "keep operands where the operation has a finite result: subtract the maximum before exp, add eps to a divisor"
+        fix = "keep operands where the operation, and what it adds up or multiplies on the way, is finite: subtract the maximum before exp, add eps to a divisor"
         return self._found("PTO722", KernelError, task, what, values, fix)
 
     def _found(

@@ -3,7 +3,7 @@
 The evaluator computes each operation in float64 and rounds once; the runtime rounds as docs/operations.md says. Beside each value
 goes a radius: the runtime's value is inside value +- radius. An operation passes the radii of its operands on, as its derivative
 or its monotony does, and adds its own error. A radius is infinite where the radii of the operands leave open what an operation
-does: a comparison of numbers that may be equal, an overflow. Bounds on sums are Higham's (Accuracy and Stability of Numerical
+does: a comparison of numbers that may be equal, an overflow, also of a part of a sum or product. Bounds on sums are Higham's (Accuracy and Stability of Numerical
 Algorithms, lemma 3.1).
 """
 
@@ -197,22 +197,52 @@ def _cast_as(params: Mapping[str, Any], x: list[Array], r: list[Array]) -> Array
     return np.where(inside, moved, np.inf)
 
 
+def _if_finite(bound: Array, most: Array, unit: float) -> Array:
+    """The bound, where no sum of some of what adds up to `most` can be infinite in what the runtime adds in."""
+    return np.where(most <= _LARGE[_adds_in(unit)], bound, np.inf)
+
+
+def _adds_in(unit: float) -> DType:
+    return DType.F64 if unit == U64 else DType.F32
+
+
 def _row_or_column_sum(axis: int, accumulators: int, levels: int) -> OwnRule:
     def rule(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: float) -> Array:
         n = -(-x[0].shape[axis] // accumulators) + levels
         size = (np.abs(x[0]) + r[0]).sum(axis=axis, keepdims=True)
-        return r[0].sum(axis=axis, keepdims=True) + _roundings(n, unit) * size
+        return _if_finite(r[0].sum(axis=axis, keepdims=True) + _roundings(n, unit) * size, size, unit)
 
     return rule
 
 
-def _product(axis: int) -> OwnRule:
+def _product(axis: int, accumulators: int) -> OwnRule:
     def rule(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: float) -> Array:
         size = np.abs(x[0]).prod(axis=axis, keepdims=True)
         most = (np.abs(x[0]) + r[0]).prod(axis=axis, keepdims=True)
-        return most - size + _roundings(x[0].shape[axis], unit) * most
+        bound = most - size + _roundings(x[0].shape[axis], unit) * most
+        # a factor that is 0, or may be, makes a product small that is not wrong for it
+        least = np.where(np.abs(x[0]) > r[0], np.abs(x[0]) - r[0], 1.0)
+        up = _partial_products(np.abs(x[0]) + r[0], axis, accumulators)
+        down = _partial_products(least, axis, accumulators)
+        info = np.finfo(_adds_in(unit).numpy)
+        inside = (up <= float(info.max)).all(axis=0) & (down >= float(info.tiny)).all(axis=0)
+        return np.where(np.expand_dims(inside, axis), bound, np.inf)
 
     return rule
+
+
+def _partial_products(x: Array, axis: int, accumulators: int) -> Array:
+    """[products, rows or columns]: all that come about in the runtime's order, element i into accumulator i mod so many, and then
+    the upper half of these into the lower half."""
+    x = np.moveaxis(x, axis, 0)
+    missing = -x.shape[0] % accumulators
+    x = np.concatenate([x, np.ones((missing, x.shape[1]))]).reshape(-1, accumulators, x.shape[1])
+    chains = np.cumprod(x, axis=0)
+    found, last = [chains.reshape(-1, x.shape[2])], chains[-1]
+    while len(last) > 1:
+        last = last[: len(last) // 2] * last[len(last) // 2 :]
+        found.append(last)
+    return np.concatenate(found)
 
 
 def _extreme(axis: int) -> Rule:
@@ -228,7 +258,7 @@ def _matmul(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: flo
     passed = most - a @ b
     for c, rc in zip(x[2:], r[2:], strict=True):
         passed, most = passed + rc, most + np.abs(c) + rc
-    return np.maximum(passed, 0.0) + _roundings(k + 5, unit) * most
+    return _if_finite(np.maximum(passed, 0.0) + _roundings(k + 5, unit) * most, most, unit)
 
 
 def _moved(name: str) -> Rule:
@@ -258,18 +288,20 @@ def _indexed(name: str) -> Rule:
 def _chain(params: Mapping[str, Any], x: list[Array], r: list[Array], unit: float) -> Array:
     axis = params["axis"]
     size = np.cumsum(np.abs(x[0]) + r[0], axis=axis)
-    return np.cumsum(r[0], axis=axis) + _roundings(x[0].shape[axis], unit) * size
+    return _if_finite(np.cumsum(r[0], axis=axis) + _roundings(x[0].shape[axis], unit) * size, size, unit)
 
 
 # operations whose own error is not in proportion to the result: it is added by their rule
 _OWN: dict[str, OwnRule] = {
     "rowsum": _row_or_column_sum(1, 16, 4),
     "colsum": _row_or_column_sum(0, 4, 2),
-    "rowprod": _product(1),
-    "colprod": _product(0),
+    "rowprod": _product(1, 16),
+    "colprod": _product(0, 4),
     "matmul": _matmul,
     "cumsum": _chain,
 }
+ACCUMULATING = tuple(_OWN)
+"""Operations that add up or multiply many elements: what they make of some of them may be infinite though the result is not."""
 _SAME = ("load", "full", "iota", "broadcast")
 _MOVES = ("fill_pad", "slice", "concat", "transpose", "reshape", "interleave")
 _INDEXED = ("gather", "scatter", "topk_values")

@@ -10,7 +10,7 @@ import numpy as np
 from pto_wsp.errors import Location
 from pto_wsp.ir.core import Eqn, In, Kernel, TileType, Var
 from pto_wsp.ir.evaluate_kernel import run_kernel
-from pto_wsp.runtime.deviation import deviation
+from pto_wsp.runtime.deviation import ACCUMULATING, deviation
 from pto_wsp.runtime.elements import Array
 
 OWN = ("store", "store_part", "load_part", "element", "restrict", "debug_print")
@@ -28,13 +28,15 @@ class Birth:
 class Reference:
     """One task as the evaluator runs it, on copies of its arguments, with radii and the births of what is not finite.
 
-    Where a scalar with a radius decides which way a loop or branch goes, nothing is known of what comes after.
+    `overflows` are births that the runtime may have where the evaluator, in float64, has none: what it adds up or multiplies is
+    finite, and a sum or product of some of it is not. Where a scalar with a radius decides which way a loop or branch goes, nothing is known of what comes after.
     """
 
     def __init__(self, kernel: Kernel, args: Mapping[str, Array]) -> None:
         self.values = {name: np.array(a) for name, a in args.items()}
         self.radii = {name: np.zeros(a.shape) for name, a in args.items()}
         self.births: dict[str, Birth] = {}
+        self.overflows: dict[str, Birth] = {}
         self._open = False
         run_kernel(kernel, self.values, self)
 
@@ -45,10 +47,12 @@ class Reference:
     def moved(self, to: Sequence[Var], given: Sequence[In]) -> None:
         """Values got other names."""
         radii = [self._radius(x) for x in given]
-        births = [self.births.get(x.name) if isinstance(x, Var) else None for x in given]
-        for v, radius, born in zip(to, radii, births, strict=True):
+        names = [x.name if isinstance(x, Var) else "" for x in given]
+        born = [{n: by[n] for n in names if n in by} for by in (self.births, self.overflows)]
+        for v, radius, name in zip(to, radii, names, strict=True):
             self.radii[v.name] = radius
-            self._born(v.name, born)
+            _put(self.births, v.name, born[0].get(name))
+            _put(self.overflows, v.name, born[1].get(name))
 
     def computed(self, eqn: Eqn, ins: list[Array], out: Array | None) -> None:
         """After each operation: `ins` are its operands, cut to the valid shape."""
@@ -65,8 +69,12 @@ class Reference:
         # an infinity may be meant (a mask), a NaN that none of the operands has is not
         if (from_finite and not _finite(out)) or (_has_nan(out) and not any(_has_nan(a) for a in given)):
             self.births[name] = Birth(eqn.prim, eqn.loc)
-        elif not from_finite:
-            self._pass(name, [x.name for x in eqn.ins if isinstance(x, Var)], out)
+        else:
+            _inherit(self.births, name, eqn.ins, not _finite(out))
+        _inherit(self.overflows, name, eqn.ins, np.isinf(self.radii[name]).any())
+        known = not self._open and not any(np.isinf(self._radius(x)).any() for x in eqn.ins)
+        if eqn.prim in ACCUMULATING and known and np.isinf(self.radii[name]).any():
+            self.overflows[name] = Birth(eqn.prim, eqn.loc)
 
     def _radius(self, x: In) -> Array:
         """The radius of an operand; of numbers it is 0."""
@@ -100,18 +108,21 @@ class Reference:
             place[...] = _cut(self.radii[source], place)
         else:
             place[...] = _cut(self.radii[source], ins[1]).reshape(place.shape)
-        self._pass(target, [source], self.values[target])
+        _inherit(self.births, target, eqn.ins[1:2], not _finite(self.values[target]))
+        _inherit(self.overflows, target, eqn.ins[1:2], np.isinf(radius).any())
 
-    def _pass(self, name: str, sources: list[str], value: Array) -> None:
-        """What is not finite here comes from an operand, if that had a birth."""
-        born = next((self.births[s] for s in sources if s in self.births), None)
-        self._born(name, None if _finite(value) else born)
 
-    def _born(self, name: str, born: Birth | None) -> None:
-        if born is None:
-            self.births.pop(name, None)
-        else:
-            self.births[name] = born
+def _inherit(births: dict[str, Birth], name: str, ins: Sequence[In], lasts: bool | np.bool) -> None:
+    """What is not finite, or open, in `name` comes from an operand, if that had a birth."""
+    found = (births[x.name] for x in ins if isinstance(x, Var) and x.name in births)
+    _put(births, name, next(found, None) if lasts else None)
+
+
+def _put(births: dict[str, Birth], name: str, born: Birth | None) -> None:
+    if born is None:
+        births.pop(name, None)
+    else:
+        births[name] = born
 
 
 def _part(x: Array, index: Sequence[Array], shape: tuple[int, ...]) -> Array:
@@ -140,3 +151,10 @@ def differing(got: Array, want: Array, radius: Array) -> tuple[int, ...] | None:
     with np.errstate(invalid="ignore"):
         same = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= radius) | np.isinf(radius)
     return None if same.all() else tuple(int(i) for i in np.argwhere(~same)[0])
+
+
+def not_finite(got: Array, want: Array) -> bool:
+    """Whether an element is infinite or NaN where `want` is finite."""
+    if got.dtype.kind in "biu":
+        return False
+    return bool((~np.isfinite(got.astype(np.float64)) & np.isfinite(want.astype(np.float64))).any())

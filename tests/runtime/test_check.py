@@ -200,6 +200,52 @@ def test_an_infinity_is_blamed_on_the_operation_that_made_it() -> None:
     applied(logarithm, x).run()
 
 
+def of_columns(name: str, x: Array) -> Array:
+    """A reduction of the rows of x, or of the columns of x turned, under the check of numerics."""
+
+    @kernel
+    def k(x: In[Tensor], y: Out[Tensor]):
+        pto.store(y, -getattr(pto, name)(x))
+
+    @workload
+    def w(x, y):
+        k(x=x, y=y)
+
+    rows = name.startswith("row")
+    y = np.zeros((len(x), 1) if rows else (1, len(x)), x.dtype)
+    w(x if rows else np.ascontiguousarray(x.T), y).compile(check="numerics").run()
+    return -y.ravel()
+
+
+@pytest.mark.parametrize("name", ["rowprod", "colprod"])
+@pytest.mark.parametrize("dtype", [DType.F64, DType.F32, DType.F16, DType.BF16], ids=str)
+def test_an_overflow_on_the_way_to_a_product_is_no_difference(name: str, dtype: DType) -> None:
+    """The product of each pair is near 1; in the order of the runtime all small numbers come first, and all large ones."""
+    small, large = (1e-40, 1e40) if dtype is DType.F64 else (0.02, 60.0)
+    x = np.array([[small, large] * 32] * 3).astype(dtype.numpy)
+    with pytest.raises(KernelError) as caught:
+        of_columns(name, x)
+    e = caught.value
+    assert e.code == "PTO722"
+    assert f": {name} makes a NaN of numbers, or an infinity of finite ones" in e.what
+    assert str(e.values["operation at"]).startswith(__file__)
+    x[:] = small**0.5
+    assert np.isfinite(of_columns(name, x)).all()
+    x[:, 7] = 0
+    assert (of_columns(name, x) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["rowsum", "colsum"])
+def test_an_overflow_on_the_way_to_a_sum_is_no_difference(name: str) -> None:
+    x = np.zeros((2, 16), np.float32)
+    x[1, [0, 8, 2, 10]] = 3e38, 3e38, -3e38, -3e38
+    with pytest.raises(KernelError, match=f": {name} makes a NaN of numbers") as caught:
+        of_columns(name, x)
+    assert caught.value.code == "PTO722"
+    x[1, [8, 10]] = 0
+    assert (of_columns(name, x) == 0).all()
+
+
 def test_infinities_that_are_written_down_are_meant() -> None:
     assert np.isinf(applied(masked, -ones(2, 4, 4)).run().tensors["y"]).all()
 
