@@ -83,7 +83,8 @@ def rmsnorm(x: Value, gamma: Value | None = None, eps: float = 1e-6) -> Value:
     Source: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
 
     [m, n] (, [1, n]) -> [m, n]; floats f64; TMUL, TROWSUM, TDIVS, TADDS, TRSQRT, TROWEXPANDMUL,
-    TCOLEXPANDMUL; (n/32 + 8) roundings of f32, then one
+    TCOLEXPANDMUL; (n/32 + 8) roundings of f32, then one, where the sum of x^2 is below 3.4e38 and mean(x^2) + eps above 1.2e-38
+    (of f64: 1.7e308, 2.3e-308)
     """
     vectors = [] if gamma is None else [need_value("rmsnorm", gamma)]
     return bind("rmsnorm", need_value("rmsnorm", x), *vectors, eps=_check_eps("rmsnorm", eps))
@@ -110,7 +111,8 @@ def layernorm(x: Value, gamma: Value | None = None, beta: Value | None = None, e
 
     [m, n] (, [1, n], [1, n]) -> [m, n]; floats f64; TROWSUM, TDIVS, TROWEXPANDSUB, TMUL, TADDS, TRSQRT,
     TROWEXPANDMUL, TCOLEXPANDMUL, TCOLEXPANDADD; (n/8 + 12) roundings of f32 of
-    the largest |x| over the deviation, then one
+    the largest |x| over the deviation, then one, where the sums of |x| and of (x - mean)^2 are below 3.4e38 and variance + eps above
+    1.2e-38 (of f64: 1.7e308, 2.3e-308)
     """
     vectors = [need_value("layernorm", v) for v in (gamma, beta) if v is not None]
     return bind(
