@@ -33,6 +33,7 @@ from pto_wsp.ir.core import (
     operand_type,
 )
 from pto_wsp.ir.evaluate import Array, round_to
+from pto_wsp.ir.requirements import unfit
 from pto_wsp.ir.scalars import SCALAR_DTYPES, compute
 
 
@@ -201,7 +202,7 @@ class Numbers:
                 if eqn.prim == "restrict":
                     what, fix = "restrict to a shape that is not there", "give extents of 1 up to what is valid"
                 else:
-                    what, fix = f"{eqn.prim}: valid shapes differ", "give tiles of equal valid shape"
+                    what, fix = unfit(eqn, c, a, b)
                 raise KernelError("PTO710", what, values=values, fix=fix)
 
     def _tile(self, eqn: Eqn, out: TileType, ins: list[Array]) -> list[Array]:

@@ -15,7 +15,7 @@ from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import Check, Dim, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.memory import check_shape, need_value
-from pto_wsp.ops.rules import join, need_tile, same_dtype
+from pto_wsp.ops.rules import at_least, join, need_tile, same_dtype
 from pto_wsp.ops.value import Value, bind
 
 slice_p = Primitive("slice", opcode=60)
@@ -23,10 +23,6 @@ concat_p = Primitive("concat", opcode=61)
 transpose_p = Primitive("transpose", opcode=62)
 reshape_p = Primitive("reshape", opcode=63)
 interleave_p = Primitive("interleave", opcode=64)
-
-
-def _at_least(valid: Dim, size: int) -> tuple[Check, ...]:
-    return () if isinstance(valid, int) else (Check("ge", valid, size),)
 
 
 def check_axis(what: str, axis: object) -> int:
@@ -117,7 +113,7 @@ def _(params: dict[str, Any], x: Type) -> Typed:
             raise TypeCheckError("PTO106", "slice leaves the tile", values={"x": x}, fix="cut where x has elements")
         everything = (start, step, size) == (0, 1, whole)
         valid.append(have if everything else size)
-        checks += () if everything else _at_least(have, stop)
+        checks += () if everything else at_least(have, stop)
     return Typed(TileType(tile.dtype, params["rows"], params["cols"], *valid), checks)
 
 
@@ -158,7 +154,7 @@ def _(params: dict[str, Any], a: Type, b: Type) -> Typed:
             fix="give tiles with equal rows, or columns with axis=0",
         )
     (valid_a, valid_b) = ((t.vrows, t.vcols)[axis] for t in (a, b))
-    checks = _at_least(valid_a, a.shape[axis]) + _at_least(valid_b, b.shape[axis])
+    checks = at_least(valid_a, a.shape[axis]) + at_least(valid_b, b.shape[axis])
     other, more = join((a.vrows, a.vcols)[1 - axis], (b.vrows, b.vcols)[1 - axis])
     total = a.shape[axis] + b.shape[axis]
     out = TileType(dtype, a.rows, total, other) if axis == 1 else TileType(dtype, total, a.cols, -1, other)
@@ -233,7 +229,7 @@ def _(params: dict[str, Any], x: Type) -> Typed:
     rows, cols = params["rows"], params["cols"]
     if rows * cols != tile.rows * tile.cols:
         raise TypeCheckError("PTO103", "reshape: the numbers of elements differ", values={"x": x}, fix="keep them")
-    return Typed(TileType(tile.dtype, rows, cols), _at_least(tile.vrows, tile.rows) + _at_least(tile.vcols, tile.cols))
+    return Typed(TileType(tile.dtype, rows, cols), at_least(tile.vrows, tile.rows) + at_least(tile.vcols, tile.cols))
 
 
 @reshape_p.def_follows
@@ -271,7 +267,7 @@ def _(params: dict[str, Any], a: Type, b: Type) -> Typed:
             fix="give tiles of equal shape",
         )
     rows, more = join(a.vrows, b.vrows)
-    checks = _at_least(a.vcols, a.cols) + _at_least(b.vcols, b.cols)
+    checks = at_least(a.vcols, a.cols) + at_least(b.vcols, b.cols)
     return Typed(TileType(dtype, a.rows, 2 * a.cols, rows), checks + more)
 
 

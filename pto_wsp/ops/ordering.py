@@ -17,7 +17,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.layout import check_axis, transpose
 from pto_wsp.ops.memory import need_value
-from pto_wsp.ops.rules import NUMBERS, need_dtype, need_tile
+from pto_wsp.ops.rules import NUMBERS, at_least, need_dtype, need_tile
 from pto_wsp.ops.value import Value, bind
 
 cumsum_p = Primitive("cumsum", opcode=67)
@@ -36,13 +36,12 @@ def _order(x: np.ndarray, *, smallest_first: bool) -> np.ndarray:
 
 
 def topk(x: Value, k: int) -> tuple[Value, Value]:
-    """The k largest elements of each row and the columns they stand in, a pair of tiles, largest first.
-
-    In the order above. Where a row has fewer than k valid columns, the rest is -inf (the smallest integer) with index -1.
+    """The k largest elements of each row and the columns they stand in, a pair of tiles, largest first, in the order above. Rows with
+    fewer than k valid columns are an error of the task.
 
     [m, n] -> [m, k], i32 [m, k]; numbers; TSORT32, TMRGSORT; exact
     """
-    index = extract_topk_indices(x, k)
+    index = _largest("topk", x, k)
     return bind("topk_values", x, index), index
 
 
@@ -51,25 +50,32 @@ def extract_topk_indices(x: Value, k: int) -> Value:
 
     [m, n] -> i32 [m, k]; numbers; TSORT32, TMRGSORT; exact
     """
-    n = need_value("topk", x).shape[1]
+    return _largest("extract_topk_indices", x, k)
+
+
+def _largest(what: str, x: Value, k: int) -> Value:
+    n = need_value(what, x).shape[1]
     if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or not 1 <= k <= n:
         raise TypeCheckError(
             "PTO106",
-            f"topk of {n} columns",
+            f"{what} of {n} columns",
             values={"k": repr(k)[:80]},
             loc=here(),
             fix=f"k is a Python integer from 1 to {n}",
         )
-    return bind("extract_topk_indices", x, cols=int(k))
+    need_dtype(what, x.dtype, NUMBERS, here())
+    return bind("extract_topk_indices", x, cols=int(k), valid=int(k))
 
 
 @extract_topk_indices_p.def_type
 def _(params: dict[str, Any], x: Type) -> Typed:
+    """params cols: how many; valid: how many columns x must have, 1 where those that are missing are -1."""
     tile = need_tile("topk", x)
     need_dtype("topk", tile.dtype, NUMBERS)
-    if not 1 <= params["cols"] <= tile.cols:
+    if not 1 <= params["valid"] <= params["cols"] <= tile.cols:
         raise TypeCheckError("PTO106", f"topk of {tile.cols} columns", values=params, fix="take as many as there are")
-    return Typed(TileType(DType.I32, tile.rows, params["cols"], tile.vrows))
+    checks = at_least(tile.vcols, params["valid"]) if params["valid"] > 1 else ()
+    return Typed(TileType(DType.I32, tile.rows, params["cols"], tile.vrows), checks)
 
 
 @extract_topk_indices_p.def_follows

@@ -67,6 +67,11 @@ def join(a: Dim, b: Dim) -> tuple[Dim, tuple[Check, ...]]:
     return a, (Check("eq", a, b),)
 
 
+def at_least(valid: Dim, size: int) -> tuple[Check, ...]:
+    """What the task must look at where `size` rows or columns are needed. A number is the whole static size."""
+    return () if isinstance(valid, int) else (Check("ge", valid, size),)
+
+
 def broadcast(what: str, types: Sequence[Type]) -> tuple[tuple[int, int], tuple[Dim, Dim], tuple[Check, ...]]:
     """Static and valid shape of an elementwise result: in each dimension operands are equal or 1."""
     tiles = [t for t in types if isinstance(t, TileType)]

@@ -14,7 +14,6 @@ from pto_wsp.ops.bits import bit_not
 from pto_wsp.ops.indexing import gather
 from pto_wsp.ops.layout import concat, reshape
 from pto_wsp.ops.memory import need_value
-from pto_wsp.ops.ordering import extract_topk_indices
 from pto_wsp.ops.parts import restrict, valid_shape
 from pto_wsp.ops.rules import NUMBERS, need_dtype
 from pto_wsp.ops.value import Value, bind
@@ -53,7 +52,7 @@ def _places(what: str, x: Value, descending: object) -> Value:
             fix="give True, for the largest first, or False",
         )
     turned = x if descending else neg(x) if x.dtype.is_float else bit_not(x)
-    return extract_topk_indices(turned, x.shape[1])
+    return bind("extract_topk_indices", turned, cols=x.shape[1], valid=1)
 
 
 def _as_valid(y: Value, x: Value) -> Value:
@@ -66,8 +65,8 @@ def _as_valid(y: Value, x: Value) -> Value:
 
 def sort32(x: Value, index: Value) -> tuple[Value, Value]:
     """Each block of 32 columns in order, largest first, and in the second result the elements of index (also u32) moved with them.
-
-    What is cut in blocks must be valid as a whole: with n > 32 all of x.
+    The columns, and those that are valid, are a multiple of 32: with n > 32 all of x is valid, else all columns, or it is an error of
+    the task.
 
     [m, n], i32 [m, n] -> [m, n], i32 [m, n]; numbers; TSORT32; exact
     """
@@ -81,6 +80,7 @@ def sort32(x: Value, index: Value) -> tuple[Value, Value]:
             loc=here(),
             fix=f"give tiles of one shape, and a multiple of {BLOCK} columns",
         )
+    need_dtype("sort32", value.dtype, NUMBERS, here())
     _need_names("sort32", (names,))
     value, names = ((reshape(t, (m * n // BLOCK, BLOCK)) if n != BLOCK else t) for t in (value, names))
     ordered = _in_order(value, names)
@@ -111,6 +111,8 @@ def merge_sort(values: Sequence[Value], indices: Sequence[Value]) -> tuple[Value
             loc=here(),
             fix="give an index for each value",
         )
+    for run in runs:
+        need_dtype("merge_sort", run.dtype, NUMBERS, here())
     _need_names("merge_sort", names)
     whole, name = runs[0], names[0]
     for run, more in zip(runs[1:], names[1:], strict=True):
@@ -124,5 +126,6 @@ def _need_names(what: str, indices: Sequence[Value]) -> None:
 
 
 def _in_order(x: Value, names: Value) -> tuple[Value, Value]:
-    places = _places("sorting", x, descending=True)
+    n = x.shape[1]
+    places = bind("extract_topk_indices", x, cols=n, valid=n)
     return bind("topk_values", x, places), gather(names, places)

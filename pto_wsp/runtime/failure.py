@@ -9,6 +9,7 @@ from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
 from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
 from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, Var, View, ViewDim, written_tensors
+from pto_wsp.ir.requirements import ENOUGH, failed, requirements, unfit
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
@@ -132,8 +133,10 @@ def _kernel_fault(f: _Failure) -> PtoError:
             what = f"{label}: {inside.prim} of {_first_operand(f, inside)} with {a} valid rows or columns, of 1 .. {b}"
             return f.error("PTO732", BoundsError, what, "begin inside of it: loop up to its length")
         case "shape":
-            what = f"{label}: {inside.prim} of tiles of different valid shapes, {a} and {b}"
-            return f.error("PTO710", KernelError, what, "give tiles of equal valid shape")
+            check = failed(requirements(inside), a, b)
+            assert check is not None
+            what, fix = unfit(inside, check, a, b)
+            return f.error("PTO710", KernelError, f"{label}: {what}", fix)
         case "trips":
             what = f"{label}: fori_loop of {a if a < 2**63 - 1 else '2^63 or more'} trips"
             return f.error("PTO733", KernelError, what, f"loop at most {b} times")
@@ -345,7 +348,13 @@ def _valid_shape(f: _Failure) -> PtoError:
     inside = rows[f.check] if f.check < len(rows) else None
     if inside is not None:
         f.values["needed at"] = inside
-    word = "differ from" if check.rel == "eq" else "are fewer than"
+    word, fix = (
+        (
+            "differ from",
+            "pass tiles of equal valid shape: tile both tensors by the same axis, or pad them to whole tiles",
+        )
+        if check.rel == "eq"
+        else ("are fewer than", ENOUGH)
+    )
     what = f"kernel {kernel.label}: {eqn.prim} gets tiles whose valid extents do not fit: {check.a} {word} {check.b}"
-    fix = "pass tiles of equal valid shape: tile both tensors by the same axis, or pad them to whole tiles"
     return f.error("PTO710", KernelError, what, fix)

@@ -57,7 +57,7 @@ def call(row: Row, tiles: list[Value]) -> Value:
         "fill_pad": (tiles[0].dtype is DType.BOOL or 1, (M + 1, N + 2)),
         "lrelu": (3,),
         "topk": (3,),
-        "extract_topk_indices": (VALID + 1,),
+        "extract_topk_indices": (VALID,),
     }
     result = getattr(pto, row.name)(*tiles, *more.get(row.name, ()))
     return result[0] if row.name == "topk" else result

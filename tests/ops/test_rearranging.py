@@ -17,7 +17,7 @@ from pto_wsp.ir.core import PRIMITIVES, Check, Direction, DType, Kernel, Region
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.evaluate_kernel import run_kernel
 from pto_wsp.ops.rules import NUMBERS
-from pto_wsp.passes.expand import expand_kernel
+from pto_wsp.passes.expand import expand, expand_kernel
 from pto_wsp.runtime.core import core
 
 F32, F16, BF16, I32, BOOL = DType.F32, DType.F16, DType.BF16, DType.I32, DType.BOOL
@@ -118,6 +118,7 @@ def test_gather_and_scatter(k: Any) -> None:
 def test_order(k: Any) -> None:
     x = k.tile("x", 8, 16, BF16)
     v, i = pto.topk(x, 5)
+    assert k.builder.eqns[1].params == {"cols": 5, "valid": 5}
     assert shows(v, "bf16<8x5 of x.rows x 5>")
     assert shows(i, "i32<8x5 of x.rows x 5>")
     assert [e.prim for e in k.builder.eqns] == ["load", "extract_topk_indices", "topk_values"]
@@ -319,10 +320,13 @@ def test_topk_of_long_rows() -> None:
     np.testing.assert_array_equal(v, np.take_along_axis(x, i, axis=1))
 
 
-def test_fewer_valid_columns_than_k() -> None:
+@pytest.mark.parametrize("valid", [3, 8])
+def test_fewer_valid_columns_than_k(valid: int) -> None:
+    """Of a tail they are refused where the task begins, of a part that the kernel makes there."""
+
     @kernel
     def k(x: In[Tile[1, 8, F32]], v: Out[Tile[1, 4, F32]], i: Out[Tile[1, 4, I32]]):
-        values, index = pto.topk(x, 4)
+        values, index = pto.topk(pto.restrict(x, 1, valid) if valid < 8 else x, 4)
         pto.store(v, values)
         pto.store(i, index)
 
@@ -331,10 +335,71 @@ def test_fewer_valid_columns_than_k() -> None:
         for t in P(x[0].tiles(8)):
             k[t](x=x[0:1, t], v=v[t : t + 1], i=i[t : t + 1])
 
-    v, i = np.zeros((2, 4), np.float32), np.zeros((2, 4), np.int32)
-    w(np.float32([range(10)]), v, i).compile().run()
-    assert i.tolist() == [[7, 6, 5, 4], [1, 0, -1, -1]]
-    assert v.tolist() == [[7, 6, 5, 4], [9, 8, -INF, -INF]]
+    def arrays(n: int) -> dict[str, np.ndarray]:
+        return {
+            "x": np.arange(n, dtype=np.float32)[None],
+            "v": np.zeros(((n + 7) // 8, 4), np.float32),
+            "i": np.zeros(((n + 7) // 8, 4), np.int32),
+        }
+
+    columns = "3" if valid < 8 else "2"
+    given = arrays(10)
+    with pytest.raises(KernelError, match=f"extract_topk_indices needs 4 valid columns, and there are {columns}"):
+        evaluate(expand(w(**given).wir), given)
+    what = "extract_topk_indices needs 4 valid columns, and there are 3" if valid < 8 else "x.cols are fewer than 4"
+    with pytest.raises(KernelError, match=what) as e:
+        w(**given).compile().run()
+    assert e.value.code == "PTO710"
+    if valid == 8:
+        given = arrays(12)
+        w(**given).compile().run()
+        assert given["i"].tolist() == [[7, 6, 5, 4], [3, 2, 1, 0]]
+        assert given["v"].tolist() == [[7, 6, 5, 4], [11, 10, 9, 8]]
+
+
+NEEDS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "slice": ("slice needs 25 valid columns, and there are 20", lambda x, i: pto.slice(x, None, (3, 25))),
+    "slice_even": ("slice needs 31 valid columns, and there are 20", lambda x, i: pto.slice_even(x)),
+    "reshape": ("reshape needs 32 valid columns, and there are 20", lambda x, i: pto.reshape(x, (4, 8))),
+    "concat": ("concat needs 32 valid columns, and there are 20", lambda x, i: pto.concat(x, x)),
+    "topk": (
+        "extract_topk_indices needs 21 valid columns, and there are 20",
+        lambda x, i: pto.topk(x, 21)[0],
+    ),
+    "all of topk": (
+        "extract_topk_indices needs 32 valid columns, and there are 20",
+        lambda x, i: pto.extract_topk_indices(x, 32),
+    ),
+    "sort32": (
+        "extract_topk_indices needs 32 valid columns, and there are 20",
+        lambda x, i: pto.sort32(x, i)[0],
+    ),
+    "sum": ("add of tiles of different valid shapes, 20 and 19", lambda x, i: x + pto.restrict(x, 1, 19)),
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_what_must_be_valid_and_is_not(name: str) -> None:
+    what, f = NEEDS[name]
+
+    @kernel
+    def k(x: In[Tile[1, 32, F32]], i: In[Tile[1, 32, I32]], y: Out[Tile[1, 1, F32]]):
+        pto.store(y, pto.cast(pto.colmax(pto.rowmax(f(pto.restrict(x, 1, 20), i))), F32))
+
+    @workload
+    def w(x, i, y):
+        k(x=x, i=i, y=y)
+
+    given = {"x": np.zeros((1, 32), np.float32), "i": np.zeros((1, 32), np.int32), "y": np.zeros((1, 1), np.float32)}
+    with pytest.raises(KernelError) as evaluated:
+        evaluate(expand(w(**given).wir), given)
+    with pytest.raises(KernelError) as run:
+        w(**given).compile().run()
+    assert evaluated.value.what == what
+    assert run.value.what == f"kernel k: {what}"
+    assert evaluated.value.code == run.value.code == "PTO710"
+    assert ("fill_pad" in run.value.fix) is ("needs" in what)
+    assert run.value.fix == evaluated.value.fix
 
 
 @kernel
