@@ -1560,6 +1560,26 @@ def a_sum_of_bools() -> None:
 
 
 @mistake("PTO405", CompileError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.full((70000, 70000), 1.0))  # <-- PTO405
+
+
+@mistake("PTO405", CompileError)
+def _() -> None:
+    in_kernel(lambda x, y, h, n: pto.broadcast(pto.rowmax(x), (4, 2**31)))  # <-- PTO405
+
+
+@mistake("PTO405", CompileError)
+def _() -> None:
+    @kernel
+    def k(x: In[Tensor], y: Out[Tile[4, 4, F32]]):
+        pto.store(y, 0.0)
+
+    huge = Tensor(np.broadcast_to(np.float32(0), (70000, 70000)))
+    in_workload(lambda x, y: k(x=huge, y=y[0]))  # <-- PTO405
+
+
+@mistake("PTO405", CompileError)
 def an_index_that_doubles_in_each_step() -> None:
     def body(x: Any, y: Any, n: Any) -> None:
         for b in P(4):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from pto_wsp.errors import CompileError, InternalError, Location, PtoError, TraceError, here
 from pto_wsp.ir.core import (
+    MOST_ELEMENTS,
     PRIMITIVES,
     Dialect,
     Direction,
@@ -278,7 +279,8 @@ def _can_fail(prim: str, ins: Sequence[In], params: dict[str, Param]) -> bool:
 
 
 def result_type(prim: str, ins: Sequence[In], params: dict[str, Param]) -> TileType | ScalarType | None:
-    """The type of the result of an equation of a kernel without regions. Raises TypeCheckError without a location."""
+    """The type of the result of an equation of a kernel without regions. Raises TypeCheckError and CompileError, without a
+    location."""
     p = PRIMITIVES[prim]
     types: list[Type] = [operand_type(x) for x in ins]
     if p.dialect is Dialect.SCALAR:
@@ -290,6 +292,13 @@ def result_type(prim: str, ins: Sequence[In], params: dict[str, Param]) -> TileT
         raise InternalError(f"{prim} has no type rule")
     typed = p.type(params, *types)
     assert isinstance(typed, Typed)
+    if isinstance(typed.type, TileType) and typed.type.rows * typed.type.cols > MOST_ELEMENTS:
+        raise CompileError(
+            "PTO405",
+            f"{prim} makes a tile of more than 2^28 elements",
+            values={"tile": typed.type},
+            fix="tile the axis: tiles are pieces that a core holds",
+        )
     return typed.type
 
 

@@ -124,6 +124,10 @@ def _dim(d: Dim) -> str:
     return show_name(d) if isinstance(d, str) else str(d)
 
 
+MOST_ELEMENTS = 2**28
+"""Of a tile, as the runtime takes it: 2^31 bytes of the widest dtype (`most_elements` in csrc/src/kernel_decoder.hpp)."""
+
+
 @dataclass(frozen=True, slots=True)
 class TileType:
     """A tile in registers: static shape, valid shape of which elements outside are never read into a result."""

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 import numpy as np
 
 from pto_wsp.errors import Location, PtoError, TraceError, here
-from pto_wsp.ir.core import Direction, DType, RegionType, TileType
+from pto_wsp.ir.core import MOST_ELEMENTS, Direction, DType, RegionType, TileType
 from pto_wsp.ops.value import Value
 from pto_wsp.trace.tensor import Tensor
-
-MAX_TILE_BYTES = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class Tile:
         ):
             raise bad
         rows, cols = (int(n) for n in shape)
-        if rows * cols * 8 > MAX_TILE_BYTES:
+        if rows * cols > MOST_ELEMENTS:
             raise TraceError(
                 "PTO121",
                 "a tile of more than 2^28 elements",

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pto_wsp.errors import BoundsError, Location, TypeCheckError, here
+from pto_wsp.errors import BoundsError, CompileError, Location, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.bounds import interval
 from pto_wsp.ir.conditions import Case, Names, cases_of_all
 from pto_wsp.ir.core import (
+    MOST_ELEMENTS,
     At,
     DType,
     Gather,
@@ -297,6 +298,14 @@ def bare_type(x: Any, what: str) -> TileType:
             values={"tensor": view.root},
             loc=here(),
             fix="index so that two non-empty dimensions remain: X[b, i:i+1, :] keeps the second as one row",
+        )
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise CompileError(
+            "PTO405",
+            f"{what} is a tile of more than 2^28 elements",
+            values={"tensor": view.root, "tile": f"{shape[0]}x{shape[1]}"},
+            loc=here(),
+            fix="tile the axis: x.tiles(16); or declare a region, of which the kernel loads tiles: In[Tensor[None, 128, DType.F32]]",
         )
     return TileType(view.dtype, *shape)
 

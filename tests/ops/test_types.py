@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
+from pto_wsp import Constexpr, Out, Tile, kernel, workload
 from pto_wsp import ops as pto
-from pto_wsp.errors import PtoError, TraceError, TypeCheckError
+from pto_wsp.errors import CompileError, PtoError, TraceError, TypeCheckError
 from pto_wsp.ir.build import KernelBuilder, tracing_kernel
 from pto_wsp.ir.core import Check, Direction, DType, Literal, TileType, Typed
 from pto_wsp.ops.table import rows
@@ -381,3 +383,20 @@ def test_the_table_lists_the_dtypes_that_work(k: Any, row: Any) -> None:
             assert isinstance(call(), (Value, tuple))
         else:
             assert code_of(call) == "PTO104"
+
+
+def test_the_largest_tile_is_the_runtimes() -> None:
+    """2^28 elements of the widest dtype compile; one row more is refused where it is made."""
+
+    @kernel
+    def k(n: Constexpr[int], y: Out[Tile[1, 1, DType.F64]]):
+        pto.store(y, pto.rowmax(pto.full((1, 2**28 + n), 1.0, DType.F64)))
+
+    @workload
+    def w(y: Any, n: Any) -> None:
+        k(n=n, y=y)
+
+    y = np.zeros((1, 1))
+    w(y, 0).compile(threads=1)
+    with pytest.raises(CompileError, match="full makes a tile of more than 2\\^28 elements\n  tile: f64<1x268435457>"):
+        w(y, 1)
