@@ -113,7 +113,7 @@ def gelu(x: Operand, *, approximate: str = "none") -> Value:
 
     [m, n] -> [m, n]; floats f64; as erf or tanh, TMULS, TMUL, TADDS; 4e-7 |x|, then one rounding
     """
-    if approximate not in ("none", "tanh"):
+    if not isinstance(approximate, str) or approximate not in ("none", "tanh"):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeCheckError(
             "PTO106",
             "gelu: an unknown approximation",

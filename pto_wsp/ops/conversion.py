@@ -45,10 +45,11 @@ def cast(x: Value, dtype: DType, rounding: str | None = None, saturate: bool | N
     if rounding is None and saturate is None:
         return same("cast", value) if to is value.dtype else bind("cast", value, dtype=None, to=to)
     integer = value.dtype.is_float and to.is_integer
-    if rounding is not None and (rounding not in ROUNDINGS or not value.dtype.is_float or to is DType.BOOL):
+    known = rounding is None or (isinstance(rounding, str) and rounding in ROUNDINGS)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not known or (rounding is not None and (not value.dtype.is_float or to is DType.BOOL)):
         raise TypeCheckError(
             "PTO106",
-            f"cast of {value.dtype} to {to} with rounding {rounding!r}",
+            f"cast of {value.dtype} to {to} with rounding {repr(rounding)[:80]}",
             values={"there is": ", ".join(ROUNDINGS)},
             loc=here(),
             fix="floats are rounded in one of these ways; integers and bool take none",
@@ -56,7 +57,7 @@ def cast(x: Value, dtype: DType, rounding: str | None = None, saturate: bool | N
     if saturate is not None and (not isinstance(saturate, bool) or DType.BOOL in (to, value.dtype)):
         raise TypeCheckError(
             "PTO106",
-            f"cast of {value.dtype} to {to} with saturate {saturate!r}",
+            f"cast of {value.dtype} to {to} with saturate {repr(saturate)[:80]}",
             loc=here(),
             fix="give True or False, for numbers",
         )

@@ -13,8 +13,8 @@ from pto_wsp.arch import Arch
 from pto_wsp.errors import BoundsError, TypeCheckError
 from pto_wsp.ir.core import Check, Dim, DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ops.layout import check_axis, reshape
-from pto_wsp.ops.memory import check_shape, need_value
+from pto_wsp.ops.layout import reshape
+from pto_wsp.ops.memory import check_axis, check_shape, need_value
 from pto_wsp.ops.rules import join, need_dtype, need_tile, same_dtype
 from pto_wsp.ops.value import Value, bind
 

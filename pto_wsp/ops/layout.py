@@ -14,7 +14,7 @@ from pto_wsp.arch import Arch
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import Check, Dim, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ops.memory import check_shape, need_value
+from pto_wsp.ops.memory import check_axis, check_shape, need_value
 from pto_wsp.ops.rules import at_least, join, need_tile, same_dtype
 from pto_wsp.ops.value import Value, bind
 
@@ -23,19 +23,6 @@ concat_p = Primitive("concat", opcode=61)
 transpose_p = Primitive("transpose", opcode=62)
 reshape_p = Primitive("reshape", opcode=63)
 interleave_p = Primitive("interleave", opcode=64)
-
-
-def check_axis(what: str, axis: object) -> int:
-    """0 (rows) or 1 (columns)."""
-    if axis not in (0, 1) or isinstance(axis, bool):
-        raise TypeCheckError(
-            "PTO106",
-            f"{what} needs axis 0 or 1",
-            values={"axis": repr(axis)[:80]},
-            loc=here(),
-            fix="0 goes along the rows (down a column), 1 along the columns",
-        )
-    return int(axis)  # type: ignore[call-overload]
 
 
 def _range(which: str, part: object, size: int) -> tuple[int, int]:

@@ -140,6 +140,19 @@ def check_shape(what: str, shape: object) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])  # type: ignore[index]
 
 
+def check_axis(what: str, axis: object) -> int:
+    """0 (rows) or 1 (columns)."""
+    if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool) or axis not in (0, 1):
+        raise TypeCheckError(
+            "PTO106",
+            f"{what} needs axis 0 or 1",
+            values={"axis": repr(axis)[:80]},
+            loc=here(),
+            fix="0 goes along the rows (down a column), 1 along the columns",
+        )
+    return int(axis)
+
+
 def check_dtype(what: str, dtype: object) -> DType:
     if not isinstance(dtype, DType):
         raise TypeCheckError(
@@ -201,7 +214,8 @@ def full_like(x: Value, value: Operand) -> Value:
 
     [m, n], number -> [m, n]; all; TEXPANDS; exact
     """
-    return full(x.shape, value, x.dtype)
+    like = need_value("full_like", x)
+    return full(like.shape, value, like.dtype)
 
 
 @full_p.def_type
@@ -232,12 +246,8 @@ def iota(shape: Sequence[int], axis: int = 1) -> Value:
     -> [m, n]; i32; TCI; exact
     """
     rows, cols = check_shape("iota", shape)
-    if axis not in (0, 1):
-        raise TypeCheckError(
-            "PTO106", "iota needs axis 0 or 1", values={"axis": axis}, loc=here(), fix="0 counts rows, 1 counts columns"
-        )
     builder = current_kernel("iota")
-    var = builder.emit("iota", [], {"axis": axis, "rows": rows, "cols": cols}, here())
+    var = builder.emit("iota", [], {"axis": check_axis("iota", axis), "rows": rows, "cols": cols}, here())
     assert var is not None
     return Value(builder, var)
 

@@ -15,8 +15,8 @@ from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import DType, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.elementwise import quiet, wide
-from pto_wsp.ops.layout import check_axis, transpose
-from pto_wsp.ops.memory import need_value
+from pto_wsp.ops.layout import transpose
+from pto_wsp.ops.memory import check_axis, need_value
 from pto_wsp.ops.rules import NUMBERS, at_least, need_dtype, need_tile
 from pto_wsp.ops.value import Value, bind
 

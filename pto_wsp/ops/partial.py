@@ -1,7 +1,7 @@
 """Partly valid operands.
 
 Where one operand alone is valid it is copied. The result has as many rows, and as many columns, as the one that has more of them;
-what neither has there is the number that changes nothing: 0, 1, or the smallest or largest of the dtype.
+what neither has there is the number that changes nothing: 0 (of floats -0.0), 1, or the smallest or largest of the dtype.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ DEQUANTIZED = (*QUANTIZED, DType.I16, DType.U16, DType.I32)
 
 def quantize(x: Value, scale: Operand, dtype: DType = DType.I8, zero_point: Operand | None = None) -> Value:
     """x / scale, rounded to the nearest (the even one of two), plus zero_point, in dtype I8, U8, F8E4M3 or F8E5M2. What is too large
-    becomes the largest, or smallest, number of it; NaN the integer 0. f8 has no zero point. TQUANT multiplies by the inverse scale.
+    becomes the largest, or smallest, number of it; NaN the integer 0. f8 has no zero point: one is refused. TQUANT multiplies by the inverse scale.
 
     [m, n], f32 [m, 1] -> i8 [m, n]; floats; TROWEXPANDDIV, TADDS, TCVT (TQUANT); one rounding of f32, then one
     """
@@ -37,7 +37,7 @@ def quantize(x: Value, scale: Operand, dtype: DType = DType.I8, zero_point: Oper
 
 
 def dequantize(q: Value, scale: Operand, zero_point: Operand | None = None, dtype: DType = DType.F32) -> Value:
-    """(q - zero_point) * scale, in dtype F32, F16 or BF16.
+    """(q - zero_point) * scale, in dtype F32, F16 or BF16. f8 has no zero point: one is refused.
 
     [m, n], f32 [m, 1] -> f32 [m, n]; i8 u8 f8e4m3 f8e5m2 i16 u16 i32; TCVT, TSUBS, TROWEXPANDMUL (TDEQUANT); one rounding of f32
     (of i32 three), then one

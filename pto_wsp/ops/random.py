@@ -32,8 +32,8 @@ _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 
 def random_bits(shape: Sequence[int], key: Operand, counter: Operand = 0) -> Value:
-    """32 random bits for each element, by Philox4x32-10. key: an integer of 64 bits, counter: of 128, or scalars of the kernel, which
-    wrap to u64. Element e, counted row by row, is word e % 4 of the block of counter + e // 4.
+    """32 random bits for each element, by Philox4x32-10. key: an integer of 0 to 2^64 - 1, counter: of 0 to
+    2^128 - 1, negative ones are refused; or scalars of the kernel, which wrap to u64. Element e, counted row by row, is word e % 4 of the block of counter + e // 4.
 
     Source: Salmon, Moraes, Dror and Shaw, Parallel Random Numbers: As Easy as 1, 2, 3, 2011. TRANDOM of a device has other rounds.
 

@@ -385,6 +385,28 @@ def test_the_table_lists_the_dtypes_that_work(k: Any, row: Any) -> None:
             assert code_of(call) == "PTO104"
 
 
+def test_options_of_any_kind_are_refused_by_code(k: Any) -> None:
+    x, i = k.tile("x", 4, 4), k.tile("i", 4, 4, I32)
+    for axis in (True, np.True_, np.array([0, 1]), np.zeros((2, 2)), x, 2, -1, 0.0, None, "0"):
+        for f in (
+            lambda a: pto.iota((2, 2), a),
+            lambda a: pto.concat(x, x, a),
+            lambda a: pto.gather(x, i, a),
+            lambda a: pto.scatter(x, i, x, a),
+            lambda a: pto.cumsum(x, a),
+        ):
+            with pytest.raises(TypeCheckError, match="needs axis 0 or 1") as e:
+                f(axis)
+            assert e.value.code == "PTO106"
+    assert pto.iota((2, 2), np.int64(0)).shape == (2, 2)
+    for option in (np.array(["rint", "floor"]), x, 1, ["rint"]):
+        assert code_of(lambda option=option: pto.cast(x, I32, option)) == "PTO106"
+        assert code_of(lambda option=option: pto.cast(x, I32, saturate=option)) == "PTO106"
+        assert code_of(lambda option=option: pto.gelu(x, approximate=option)) == "PTO106"
+    for nothing in (None, 1.0, np.zeros((4, 4)), k.scalar("s")):
+        assert code_of(lambda nothing=nothing: pto.full_like(nothing, 1.0)) == "PTO105"
+
+
 def test_the_largest_tile_is_the_runtimes() -> None:
     """2^28 elements of the widest dtype compile; one row more is refused where it is made."""
 
