@@ -17,7 +17,7 @@ from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.functions import erf, exp, reciprocal, tanh
 from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.rules import COMPUTED_IN, NUMBERS, WITH_F64, need_dtype, need_tile
-from pto_wsp.ops.value import Operand, Value, bind
+from pto_wsp.ops.value import Operand, Value, bind, composed
 
 
 def _activation(name: str, computed: Callable[..., Value]) -> Primitive:
@@ -85,6 +85,7 @@ def _(x: Value) -> Value:
     return maximum(x, 0)
 
 
+@composed
 def lrelu(x: Value, slope: Operand) -> Value:
     """x where it is positive, else x * slope; NaN of NaN.
 
@@ -93,6 +94,7 @@ def lrelu(x: Value, slope: Operand) -> Value:
     return _leaky("lrelu", x, slope)
 
 
+@composed
 def prelu(x: Value, slope: Value) -> Value:
     """x where it is positive, else x * slope, a tile of slopes: of each element, or [m, 1] or [1, n].
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pto_wsp.ops.elementwise import elementwise
 from pto_wsp.ops.rules import INTEGERS, NUMBERS, WITH_F64
-from pto_wsp.ops.value import Operand, Value, bind
+from pto_wsp.ops.value import Operand, Value, bind, composed
 
 
 def larger(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -155,6 +155,7 @@ def minimum(a: Operand, b: Operand) -> Any:
     return bind("minimum", a, b)
 
 
+@composed
 def clamp(x: Operand, lo: Operand, hi: Operand) -> Value:
     """x where it lies between lo and hi, else the nearer of them: min(max(x, lo), hi), which is hi where lo is above it; NaN where
     one is NaN.

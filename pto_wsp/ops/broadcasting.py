@@ -18,7 +18,7 @@ from pto_wsp.ops.arithmetic import add, div, maximum, minimum, mul, sub
 from pto_wsp.ops.functions import exp
 from pto_wsp.ops.memory import check_shape, need_value
 from pto_wsp.ops.rules import need_tile
-from pto_wsp.ops.value import Value, bind, same
+from pto_wsp.ops.value import Value, bind, composed, same
 
 broadcast_p = Primitive("broadcast", opcode=5)
 
@@ -38,6 +38,7 @@ def _vector(what: str, x: Value, v: Value, axis: int) -> None:
         )
 
 
+@composed
 def rowadd(x: Value, v: Value) -> Value:
     """x + v, with one number of v for each row.
 
@@ -47,6 +48,7 @@ def rowadd(x: Value, v: Value) -> Value:
     return add(x, v)
 
 
+@composed
 def rowsub(x: Value, v: Value) -> Value:
     """x - v, with one number of v for each row.
 
@@ -56,6 +58,7 @@ def rowsub(x: Value, v: Value) -> Value:
     return sub(x, v)
 
 
+@composed
 def rowmul(x: Value, v: Value) -> Value:
     """x * v, with one number of v for each row.
 
@@ -65,6 +68,7 @@ def rowmul(x: Value, v: Value) -> Value:
     return mul(x, v)
 
 
+@composed
 def rowdiv(x: Value, v: Value) -> Value:
     """pto.div(x, v), with one number of v for each row.
 
@@ -74,6 +78,7 @@ def rowdiv(x: Value, v: Value) -> Value:
     return div(x, v)
 
 
+@composed
 def rowmaximum(x: Value, v: Value) -> Value:
     """The larger of x and v, with one number of v for each row; NaN where one is NaN.
 
@@ -83,6 +88,7 @@ def rowmaximum(x: Value, v: Value) -> Value:
     return maximum(x, v)
 
 
+@composed
 def rowminimum(x: Value, v: Value) -> Value:
     """The smaller of x and v, with one number of v for each row; NaN where one is NaN.
 
@@ -92,6 +98,7 @@ def rowminimum(x: Value, v: Value) -> Value:
     return minimum(x, v)
 
 
+@composed
 def rowexpdif(x: Value, v: Value) -> Value:
     """exp(x - v), with one number of v for each row. The difference is rounded to the dtype.
 
@@ -101,6 +108,7 @@ def rowexpdif(x: Value, v: Value) -> Value:
     return exp(sub(x, v))
 
 
+@composed
 def coladd(x: Value, v: Value) -> Value:
     """x + v, with one number of v for each column.
 
@@ -110,6 +118,7 @@ def coladd(x: Value, v: Value) -> Value:
     return add(x, v)
 
 
+@composed
 def colsub(x: Value, v: Value) -> Value:
     """x - v, with one number of v for each column.
 
@@ -119,6 +128,7 @@ def colsub(x: Value, v: Value) -> Value:
     return sub(x, v)
 
 
+@composed
 def colmul(x: Value, v: Value) -> Value:
     """x * v, with one number of v for each column.
 
@@ -128,6 +138,7 @@ def colmul(x: Value, v: Value) -> Value:
     return mul(x, v)
 
 
+@composed
 def coldiv(x: Value, v: Value) -> Value:
     """pto.div(x, v), with one number of v for each column.
 
@@ -137,6 +148,7 @@ def coldiv(x: Value, v: Value) -> Value:
     return div(x, v)
 
 
+@composed
 def colmaximum(x: Value, v: Value) -> Value:
     """The larger of x and v, with one number of v for each column; NaN where one is NaN.
 
@@ -146,6 +158,7 @@ def colmaximum(x: Value, v: Value) -> Value:
     return maximum(x, v)
 
 
+@composed
 def colminimum(x: Value, v: Value) -> Value:
     """The smaller of x and v, with one number of v for each column; NaN where one is NaN.
 
@@ -155,6 +168,7 @@ def colminimum(x: Value, v: Value) -> Value:
     return minimum(x, v)
 
 
+@composed
 def colexpdif(x: Value, v: Value) -> Value:
     """exp(x - v), with one number of v for each column. The difference is rounded to the dtype.
 

@@ -16,7 +16,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.layout import reshape
 from pto_wsp.ops.memory import check_axis, check_shape, need_value
 from pto_wsp.ops.rules import join, need_dtype, need_tile, same_dtype
-from pto_wsp.ops.value import Value, bind
+from pto_wsp.ops.value import Value, bind, composed
 
 gather_p = Primitive("gather", opcode=65)
 scatter_p = Primitive("scatter", opcode=66)
@@ -154,6 +154,7 @@ def _(arch: Arch, params: dict[str, Any], out: TileType, x: TileType, index: Til
     return arch.vector("copy", x) + arch.vector("scatter", values)
 
 
+@composed
 def take(x: Value, index: Value) -> Value:
     """The elements of x by their numbers, counted row by row from 0.
 
@@ -163,6 +164,7 @@ def take(x: Value, index: Value) -> Value:
     return reshape(gather(_in_a_row("take", tile), _in_a_row("take", where)), where.shape)
 
 
+@composed
 def put(x: Value, index: Value, values: Value) -> Value:
     """x with `values` at the elements of these numbers, counted row by row from 0. Of equal numbers the last one counts.
 

@@ -16,7 +16,7 @@ from pto_wsp.ir.core import Check, Dim, Primitive, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ops.memory import check_axis, check_shape, need_value
 from pto_wsp.ops.rules import at_least, join, need_tile, same_dtype
-from pto_wsp.ops.value import Value, bind
+from pto_wsp.ops.value import Value, bind, composed
 
 slice_p = Primitive("slice", opcode=60)
 concat_p = Primitive("concat", opcode=61)
@@ -56,6 +56,7 @@ def slice(x: Value, rows: Sequence[int] | None = None, cols: Sequence[int] | Non
     return bind("slice", x, row=top, col=left, step=1, rows=bottom - top, cols=right - left)
 
 
+@composed
 def slice_even(x: Value) -> Value:
     """Columns 0, 2, 4, ... of x.
 
@@ -64,6 +65,7 @@ def slice_even(x: Value) -> Value:
     return _every_second("slice_even", x, 0)
 
 
+@composed
 def slice_odd(x: Value) -> Value:
     """Columns 1, 3, 5, ... of x.
 

@@ -15,7 +15,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.scalars import SCALAR_DTYPES
 from pto_wsp.ops.parts import load_part, store_part
 from pto_wsp.ops.scalars import narrowed
-from pto_wsp.ops.value import Operand, Ref, Value, bind, is_scalar, to_in, var_of
+from pto_wsp.ops.value import Operand, Ref, Value, bind, composed, is_scalar, to_in, var_of
 
 load_p = Primitive("load", opcode=1, doc="TLOAD", unit="load")
 store_p = Primitive("store", opcode=2, doc="TSTORE", unit="store")
@@ -209,6 +209,7 @@ def _in_dtype(x: Value, dtype: DType) -> Value:
 constant = full
 
 
+@composed
 def full_like(x: Value, value: Operand) -> Value:
     """`full` of the shape and dtype of x.
 

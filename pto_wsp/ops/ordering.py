@@ -18,7 +18,7 @@ from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.layout import transpose
 from pto_wsp.ops.memory import check_axis, need_value
 from pto_wsp.ops.rules import NUMBERS, at_least, need_dtype, need_tile
-from pto_wsp.ops.value import Value, bind
+from pto_wsp.ops.value import Value, bind, composed
 
 cumsum_p = Primitive("cumsum", opcode=67)
 extract_topk_indices_p = Primitive("extract_topk_indices", opcode=71)
@@ -35,6 +35,7 @@ def _order(x: np.ndarray, *, smallest_first: bool) -> np.ndarray:
     return np.lexsort((key, ~missing), axis=1)
 
 
+@composed
 def topk(x: Value, k: int) -> tuple[Value, Value]:
     """The k largest elements of each row and the columns they stand in, a pair of tiles, largest first, in the order above. Rows with
     fewer than k valid columns are an error of the task.
@@ -168,6 +169,7 @@ def rowargmin(x: Value) -> Value:
     return bind("rowargmin", need_value("rowargmin", x))
 
 
+@composed
 def colargmax(x: Value) -> Value:
     """The row of the largest element of each column, in the order above.
 
@@ -176,6 +178,7 @@ def colargmax(x: Value) -> Value:
     return transpose(rowargmax(transpose(x)))
 
 
+@composed
 def colargmin(x: Value) -> Value:
     """The row of the smallest element of each column; of NaN, if there is one.
 

@@ -17,9 +17,10 @@ from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.padding import fill_pad
 from pto_wsp.ops.parts import restrict, valid_shape
 from pto_wsp.ops.rules import NUMBERS, need_dtype
-from pto_wsp.ops.value import Operand, Value
+from pto_wsp.ops.value import Operand, Value, composed
 
 
+@composed
 def part_add(a: Value, b: Value) -> Value:
     """a + b.
 
@@ -28,6 +29,7 @@ def part_add(a: Value, b: Value) -> Value:
     return _part("part_add", add, a, b, lambda dtype: -0.0 if dtype.is_float else 0)
 
 
+@composed
 def part_mul(a: Value, b: Value) -> Value:
     """a * b.
 
@@ -36,6 +38,7 @@ def part_mul(a: Value, b: Value) -> Value:
     return _part("part_mul", mul, a, b, lambda dtype: 1)
 
 
+@composed
 def part_max(a: Value, b: Value) -> Value:
     """The larger of a and b; NaN where one is NaN.
 
@@ -44,6 +47,7 @@ def part_max(a: Value, b: Value) -> Value:
     return _part("part_max", maximum, a, b, lambda dtype: -math.inf if dtype.is_float else RANGES[dtype][0])
 
 
+@composed
 def part_min(a: Value, b: Value) -> Value:
     """The smaller of a and b; NaN where one is NaN.
 

@@ -15,12 +15,13 @@ from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.functions import rint
 from pto_wsp.ops.memory import check_dtype, need_value
 from pto_wsp.ops.rules import FLOATS, INTEGERS, need_dtype
-from pto_wsp.ops.value import Operand, Value, is_number, is_scalar
+from pto_wsp.ops.value import Operand, Value, composed, is_number, is_scalar
 
 QUANTIZED = (DType.I8, DType.U8, DType.F8E4M3, DType.F8E5M2)
 DEQUANTIZED = (*QUANTIZED, DType.I16, DType.U16, DType.I32)
 
 
+@composed
 def quantize(x: Value, scale: Operand, dtype: DType = DType.I8, zero_point: Operand | None = None) -> Value:
     """x / scale, rounded to the nearest (the even one of two), plus zero_point, in dtype I8, U8, F8E4M3 or F8E5M2. What is too large
     becomes the largest, or smallest, number of it; NaN the integer 0. f8 has no zero point: one is refused. TQUANT multiplies by the inverse scale.
@@ -36,6 +37,7 @@ def quantize(x: Value, scale: Operand, dtype: DType = DType.I8, zero_point: Oper
     return cast(q, dtype, "rint", True)
 
 
+@composed
 def dequantize(q: Value, scale: Operand, zero_point: Operand | None = None, dtype: DType = DType.F32) -> Value:
     """(q - zero_point) * scale, in dtype F32, F16 or BF16. f8 has no zero point: one is refused.
 

@@ -20,7 +20,7 @@ from pto_wsp.ops.conversion import cast
 from pto_wsp.ops.elementwise import quiet, wide
 from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.rules import COMPUTED_IN, NUMBERS, WITH_F64, need_dtype, need_tile
-from pto_wsp.ops.value import Operand, Value, bind
+from pto_wsp.ops.value import Operand, Value, bind, composed
 
 
 def _sum(x: np.ndarray, axis: int) -> np.ndarray:
@@ -211,6 +211,7 @@ def _of_bool(what: str, reduction: str, x: Operand) -> Value:
     return eq(bind(reduction, cast(value, DType.U8)), 1)
 
 
+@composed
 def rowany(x: Operand) -> Value:
     """Whether one element of each row is true.
 
@@ -219,6 +220,7 @@ def rowany(x: Operand) -> Value:
     return _of_bool("rowany", "rowmax", x)
 
 
+@composed
 def rowall(x: Operand) -> Value:
     """Whether all elements of each row are true.
 
@@ -227,6 +229,7 @@ def rowall(x: Operand) -> Value:
     return _of_bool("rowall", "rowmin", x)
 
 
+@composed
 def colany(x: Operand) -> Value:
     """Whether one element of each column is true.
 
@@ -235,6 +238,7 @@ def colany(x: Operand) -> Value:
     return _of_bool("colany", "colmax", x)
 
 
+@composed
 def colall(x: Operand) -> Value:
     """Whether all elements of each column are true.
 

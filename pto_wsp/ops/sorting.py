@@ -16,12 +16,13 @@ from pto_wsp.ops.layout import concat, reshape
 from pto_wsp.ops.memory import need_value
 from pto_wsp.ops.parts import restrict, valid_shape
 from pto_wsp.ops.rules import NUMBERS, need_dtype
-from pto_wsp.ops.value import Value, bind
+from pto_wsp.ops.value import Value, bind, composed
 
 BLOCK = 32
 """Columns that TSORT32 sorts at once."""
 
 
+@composed
 def sort(x: Value, descending: bool = True) -> Value:
     """The elements of each row in order, largest first, or with descending=False smallest first.
 
@@ -31,6 +32,7 @@ def sort(x: Value, descending: bool = True) -> Value:
     return _as_valid(bind("topk_values", value, _places("sort", value, descending)), value)
 
 
+@composed
 def argsort(x: Value, descending: bool = True) -> Value:
     """The columns that the elements of `sort` stand in.
 
@@ -63,6 +65,7 @@ def _as_valid(y: Value, x: Value) -> Value:
     return restrict(y, *valid_shape(x))
 
 
+@composed
 def sort32(x: Value, index: Value) -> tuple[Value, Value]:
     """Each block of 32 columns in order, largest first, and in the second result the elements of index (also u32) moved with them.
     The columns, and those that are valid, are a multiple of 32: with n > 32 all of x is valid, else all columns, or it is an error of
@@ -88,6 +91,7 @@ def sort32(x: Value, index: Value) -> tuple[Value, Value]:
     return values, names
 
 
+@composed
 def merge_sort(values: Sequence[Value], indices: Sequence[Value]) -> tuple[Value, Value]:
     """2 to 4 tiles whose rows are in order, largest first, as one, and the elements of indices (also u32) moved with them. Of equal
     elements that of the earlier tile comes first.

@@ -83,7 +83,7 @@ def rows() -> Iterator[Row]:
 
 
 def _place(function: Callable[..., Any]) -> tuple[int, int]:
-    return _FAMILIES.index(function.__module__.rpartition(".")[2]), function.__code__.co_firstlineno
+    return _FAMILIES.index(function.__module__.rpartition(".")[2]), inspect.unwrap(function).__code__.co_firstlineno
 
 
 def _signature(function: Callable[..., Any]) -> str:

@@ -17,7 +17,7 @@ from pto_wsp.ops.broadcasting import broadcast
 from pto_wsp.ops.comparison import ge, le, where
 from pto_wsp.ops.memory import check_dtype, check_shape, full, iota, need_value
 from pto_wsp.ops.rules import COMPUTED, need_dtype
-from pto_wsp.ops.value import Operand, Value, is_scalar
+from pto_wsp.ops.value import Operand, Value, composed, is_scalar
 
 
 def _zero(dtype: DType) -> float | int | bool:
@@ -57,6 +57,7 @@ def _nearest(diagonal: Operand, shape: tuple[int, int]) -> Operand:
     return minimum(maximum(diagonal, -shape[0]) if negative else diagonal, shape[1])
 
 
+@composed
 def tri(shape: Sequence[int], diagonal: Operand = 0, upper: bool = False, dtype: DType = DType.F32) -> Value:
     """1 at and below the diagonal, with upper=True at and above it, and 0 elsewhere. shape: (rows, cols).
 
@@ -68,6 +69,7 @@ def tri(shape: Sequence[int], diagonal: Operand = 0, upper: bool = False, dtype:
     return inside if dtype is DType.BOOL else where(inside, full(whole, _one(dtype), dtype), _zero(dtype))
 
 
+@composed
 def tril(x: Value, diagonal: Operand = 0) -> Value:
     """x at and below the diagonal, 0 above it.
 
@@ -76,6 +78,7 @@ def tril(x: Value, diagonal: Operand = 0) -> Value:
     return _part("tril", x, diagonal, upper=False)
 
 
+@composed
 def triu(x: Value, diagonal: Operand = 0) -> Value:
     """x at and above the diagonal, 0 below it.
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
 from pto_wsp.errors import (
     InternalError,
+    PtoError,
     TraceError,
     TypeCheckError,
     UnsupportedError,
@@ -34,6 +36,9 @@ from pto_wsp.ir.core import (
 from pto_wsp.ir.evaluate import round_to
 from pto_wsp.ir.scalars import RANGES
 from pto_wsp.ops.scalars import SCALAR_OPS, narrowed, type_of, widened
+
+A = ParamSpec("A")
+R = TypeVar("R")
 
 
 @without_operators(
@@ -445,6 +450,22 @@ def bind_scalars(prim: str, operands: Sequence[object]) -> Value:
         dtype = DType.F64
     ins = condition + [scalar_in(builder, x, dtype, prim) for x in rest]
     return Value(builder, builder.scalar(SCALAR_OPS[prim], ins, {}))
+
+
+def composed(function: Callable[A, R]) -> Callable[A, R]:
+    """Decorates an operation that is made of others: errors of these begin with the name that the user wrote."""
+    name = function.__name__
+
+    @wraps(function)
+    def operation(*args: A.args, **kwargs: A.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except PtoError as e:
+            if not e.what.startswith(name):
+                e.what = f"{name}: {e.what}"
+            raise
+
+    return operation
 
 
 def bind(prim: str, *operands: object, dtype: DType | None = None, **params: Param) -> Value:

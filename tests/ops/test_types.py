@@ -407,6 +407,44 @@ def test_options_of_any_kind_are_refused_by_code(k: Any) -> None:
         assert code_of(lambda nothing=nothing: pto.full_like(nothing, 1.0)) == "PTO105"
 
 
+def test_errors_of_operations_made_of_others_name_what_the_user_wrote(k: Any) -> None:
+    x, h, m, i = k.tile("x", 4, 4), k.tile("h", 4, 4, F16), k.tile("m", 4, 4, BOOL), k.tile("i", 4, 4, I32)
+    for what, make in (
+        ("clamp: maximum of different dtypes", lambda: pto.clamp(x, h, 1.0)),
+        ("clamp: minimum of str", lambda: pto.clamp(x, 0.0, "1")),
+        ("lrelu: mul of str", lambda: pto.lrelu(x, "0")),
+        ("prelu: mul of different dtypes", lambda: pto.prelu(x, h)),
+        ("part_add: add of different dtypes", lambda: pto.part_add(x, h)),
+        ("part_mul does not exist for bool", lambda: pto.part_mul(m, m)),
+        ("colargmax: transpose of float", lambda: pto.colargmax(1.0)),
+        ("colargmin: rowargmin does not exist for bool", lambda: pto.colargmin(m)),
+        ("full_like: full: 1.5 does not fit i32", lambda: pto.full_like(i, 1.5)),
+        ("topk of 4 columns", lambda: pto.topk(x, 5)),
+        ("extract_topk_indices of 4 columns", lambda: pto.extract_topk_indices(x, 5)),
+        ("extract_topk_indices does not exist for bool", lambda: pto.extract_topk_indices(m, 2)),
+        ("take: gather by an index does not exist for f32", lambda: pto.take(x, x)),
+        ("put: scatter of different dtypes", lambda: pto.put(x, i, h)),
+        ("slice_odd of float", lambda: pto.slice_odd(1.0)),
+        ("rowadd: add of different dtypes", lambda: pto.rowadd(x, k.tile("c", 4, 1, F16))),
+        (
+            "merge_sort: concat: rows differ",
+            lambda: pto.merge_sort((x, k.tile("y", 2, 4)), (i, k.tile("j", 2, 4, I32))),
+        ),
+        ("quantize: div of different dtypes", lambda: pto.quantize(x, k.scalar("s", I32))),
+    ):
+        with pytest.raises(PtoError) as e:
+            make()  # type: ignore[no-untyped-call]
+        assert e.value.what == what
+        assert e.value.loc is not None and e.value.loc.file == __file__
+        assert str(e.value).startswith(f"[{e.value.code}] {what}\n")
+
+
+def test_every_operation_made_of_others_names_itself() -> None:
+    made = [getattr(pto, r.name) for r in rows() if r.kind == "of others" and r.name != "valid_shape"]
+    assert made
+    assert all(hasattr(f, "__wrapped__") for f in made)
+
+
 def test_the_largest_tile_is_the_runtimes() -> None:
     """2^28 elements of the widest dtype compile; one row more is refused where it is made."""
 
