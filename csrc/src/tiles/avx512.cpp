@@ -7,7 +7,7 @@
 
 namespace pto_wsp::tiles::PTO_WSP_LEVEL {
 namespace {
-constexpr int tile_rows = 8;          // of matmul's block: what the registers hold
+constexpr int tile_rows = 12;         // of matmul's block: what the registers hold
 constexpr int wide_vectors = 8;       // of one or two rows of a product
 constexpr int chains = 12;             // of fused multiply-adds that hide their latency
 constexpr bool dots_by_four = true;

@@ -89,18 +89,26 @@ template <class S, int rows, int vectors, bool ahead = false> void block(const B
       }
     }
   const std::byte* b = t.b;
-  const std::byte* a = t.a.p;
+  // Three rows from one pointer, which is what an address can say: a pointer for each row would not fit the registers.
+  constexpr int pointers = (rows + 2) / 3;
+  const std::byte* a[pointers];
+#pragma GCC unroll 8
+  for (int p = 0; p < pointers; ++p) a[p] = t.a.p + 3 * p * t.a.down;
   for (int k = 0; k < t.k; ++k) {
     if constexpr (ahead) fetch(b + t.ahead, 64 * vectors);
     V column[vectors];
     for (int v = 0; v < vectors; ++v) column[v] = load4(b + 64 * v, V{});
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      const V x = repeat(a + i * t.a.down, V{});
+      const V x = repeat(a[i / 3] + i % 3 * t.a.down, V{});
       for (int v = 0; v < vectors; ++v) sum[i][v] = fma(x, column[v], sum[i][v]);
     }
     b += t.b_down;
-    a += t.a.right;
+#pragma GCC unroll 8
+    for (int p = 0; p < pointers; ++p) {
+      a[p] += t.a.right;
+      asm("" : "+r"(a[p]));  // not one of the others and a distance
+    }
   }
   for (int i = 0; i < rows; ++i)
     for (int v = 0; v < vectors; ++v) put_sums<S>(t, i, v, sum[i][v]);
@@ -118,7 +126,7 @@ template <class S> void wide_rows(const Block& t, int rows) {
 }
 
 template <class S> void block_rows(const Block& t, int rows) {
-  static_assert(tile_rows <= 8);
+  static_assert(tile_rows <= 12);
   switch (rows) {
     case 1: return block_of<S, 1>(t);
     case 2: return block_of<S, 2>(t);
@@ -131,7 +139,11 @@ template <class S> void block_rows(const Block& t, int rows) {
       case 5: return block_of<S, 5>(t);
       case 6: return block_of<S, 6>(t);
       case 7: return block_of<S, 7>(t);
-      default: return block_of<S, 8>(t);
+      case 8: return block_of<S, 8>(t);
+      case 9: return block_of<S, 9>(t);
+      case 10: return block_of<S, 10>(t);
+      case 11: return block_of<S, 11>(t);
+      default: return block_of<S, 12>(t);
     }
   }
 }

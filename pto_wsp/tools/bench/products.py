@@ -10,7 +10,7 @@ import numpy as np
 from pto_wsp import DType, In, Out, P, Tensor, kernel, pto, workload
 from pto_wsp.tools.bench.arms import Arms, Call, has_jax, in_n_eps, jitted
 
-ROWS, COLS = 512, 256  # of a task's result: b is packed once for each task
+ROWS, COLS = 1024, 256  # of a task's result: b is packed once for each task
 
 
 @kernel
