@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 
 from pto_wsp.cxx import cache
-from pto_wsp.cxx.compiler import compiler
+from pto_wsp.cxx.compiler import NoCompiler, compiler
+from pto_wsp.errors import CompileError, Location
 
 _lock = threading.Lock()
 _loaded: dict[str, ctypes.CDLL] = {}
@@ -33,6 +34,31 @@ def library(source: str) -> ctypes.CDLL:
                 _loaded[key] = made
                 _making.pop(key, None)
         return _loaded[key]
+
+
+def required(source: str, what: str, loc: Location | None, instead: str = "") -> ctypes.CDLL:
+    """`library`, for `what` ("kernel f's native code") of a user's program. instead: what else the user may do.
+
+    Raises CompileError where there is no compiler, or no room; DoesNotCompile.
+    """
+    try:
+        return library(source)
+    except NoCompiler as e:
+        raise CompileError(
+            "PTO412",
+            f"{what} needs a C++ compiler, and there is none",
+            values={"because": e},
+            loc=loc,
+            fix=f"install g++ or clang++, or name a compiler with CXX{instead}",
+        ) from e
+    except OSError as e:
+        raise CompileError(
+            "PTO415",
+            f"there is no room to compile {what}",
+            values={"because": e},
+            loc=loc,
+            fix="let PTO_WSP_CACHE_DIR or TMPDIR name a folder on a disk with room",
+        ) from e
 
 
 def address(made: ctypes.CDLL, symbol: str) -> int:

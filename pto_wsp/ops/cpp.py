@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.arch import Arch
-from pto_wsp.cxx.compiler import Diagnostic, DoesNotCompile, NoCompiler
-from pto_wsp.cxx.library import address, library
+from pto_wsp.cxx.compiler import Diagnostic, DoesNotCompile
+from pto_wsp.cxx.library import address, required
 from pto_wsp.errors import CompileError, ExecutionError, KernelError, Location
 from pto_wsp.ir.core import Eqn, Primitive, RegionType, ScalarType, TileType, Type, Typed
 from pto_wsp.ir.expr import Expr, const
@@ -50,23 +50,7 @@ def compiled(source: str, label: str, unit: str, at: Location | None) -> int:
     Raises CompileError: no compiler, text that does not compile, no entry for these parameters.
     """
     try:
-        return address(library(source), ENTRY)
-    except NoCompiler as e:
-        raise CompileError(
-            "PTO412",
-            f"kernel {label} is C++, and there is no C++ compiler",
-            values={"because": e},
-            loc=at,
-            fix="install g++ or clang++, or name a compiler with CXX",
-        ) from e
-    except OSError as e:
-        raise CompileError(
-            "PTO415",
-            f"kernel {label}: there is no room to compile its C++",
-            values={"because": e},
-            loc=at,
-            fix="let PTO_WSP_CACHE_DIR or TMPDIR name a folder on a disk with room",
-        ) from e
+        return address(required(source, f"kernel {label}'s C++", at), ENTRY)
     except DoesNotCompile as e:
         raise _refused(e, source, label, unit, at) from e
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pto_wsp.cxx.compiler import DoesNotCompile, NoCompiler
-from pto_wsp.cxx.library import address, library
+from pto_wsp.cxx.compiler import DoesNotCompile
+from pto_wsp.cxx.library import address, required
 from pto_wsp.errors import CompileError, Location, here
 from pto_wsp.targets.cpu_sim.native.emit import emit
 from pto_wsp.targets.cpu_sim.native.pieces import pieces_of
@@ -123,23 +123,7 @@ class Tier:
 def _library(source: str, label: str, loc: Location) -> Callable[[str], int]:
     """Where functions of a kernel's pieces lie, by symbol. Raises CompileError."""
     try:
-        made = library(source)
-    except NoCompiler as e:
-        raise CompileError(
-            "PTO412",
-            "native code needs a C++ compiler, and there is none",
-            values={"because": e},
-            loc=loc,
-            fix="install g++ or clang++, name a compiler with CXX, or give native=False",
-        ) from e
-    except OSError as e:
-        raise CompileError(
-            "PTO415",
-            f"kernel {label}: there is no room to compile its native code",
-            values={"because": e},
-            loc=loc,
-            fix="let PTO_WSP_CACHE_DIR or TMPDIR name a folder on a disk with room",
-        ) from e
+        made = required(source, f"kernel {label}'s native code", loc, ", or give native=False")
     except DoesNotCompile as e:
         raise CompileError(
             "PTO413",
