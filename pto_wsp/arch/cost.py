@@ -46,8 +46,8 @@ from pto_wsp.ir.core import (
     Var,
     operand_type,
 )
-from pto_wsp.ir.evaluate import round_to
 from pto_wsp.ir.expr import Expr, const
+from pto_wsp.ir.rounding import round_to
 from pto_wsp.ir.scalars import Number, compute
 
 

@@ -32,8 +32,8 @@ from pto_wsp.ir.core import (
     Var,
     operand_type,
 )
-from pto_wsp.ir.evaluate import Array, round_to
 from pto_wsp.ir.requirements import unfit
+from pto_wsp.ir.rounding import Array, round_to
 from pto_wsp.ir.scalars import SCALAR_DTYPES, compute
 
 

@@ -33,7 +33,7 @@ from pto_wsp.ir.core import (
     Type,
     Var,
 )
-from pto_wsp.ir.evaluate import round_to
+from pto_wsp.ir.rounding import round_to
 from pto_wsp.ir.scalars import RANGES
 from pto_wsp.ops.scalars import SCALAR_OPS, narrowed, type_of, widened
 

@@ -30,8 +30,8 @@ from pto_wsp.ir.core import (
     View,
     Wir,
 )
-from pto_wsp.ir.evaluate import round_integer, round_to
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.rounding import round_integer, round_to
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.elements import Array, OutOfBounds, Range, indices, take

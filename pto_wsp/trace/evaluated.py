@@ -11,7 +11,7 @@ import numpy as np
 
 from pto_wsp.errors import BindError, BoundsError, TypeCheckError, here
 from pto_wsp.ir.core import SHORT_DTYPES, Direction, DType, RegionType, TileType
-from pto_wsp.ir.evaluate import Array, round_integer, round_to
+from pto_wsp.ir.rounding import Array, round_integer, round_to
 from pto_wsp.ops.value import is_number
 from pto_wsp.trace.annotations import ConstexprParam, ParamSpec, ScalarParam
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pto_wsp import BoundsError, DType, ExecutionError, PtoError
-from pto_wsp.ir.evaluate import evaluate, round_integer
+from pto_wsp.ir.evaluate import evaluate
+from pto_wsp.ir.rounding import round_integer
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 

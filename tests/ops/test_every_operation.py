@@ -12,8 +12,8 @@ from pto_wsp import arch
 from pto_wsp import ops as pto
 from pto_wsp.arch.cost import Costs, kernel_cost
 from pto_wsp.ir.core import PRIMITIVES, Dialect, Direction, DType, Kernel, Region, TileType, Wir
-from pto_wsp.ir.evaluate import round_to
 from pto_wsp.ir.evaluate_kernel import run_kernel
+from pto_wsp.ir.rounding import round_to
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ops.product import ACCUMULATED
 from pto_wsp.ops.table import Row, rows

@@ -27,8 +27,8 @@ from pto_wsp.ir.core import (
     View,
     Wir,
 )
-from pto_wsp.ir.evaluate import round_to
 from pto_wsp.ir.expr import const
+from pto_wsp.ir.rounding import round_to
 from pto_wsp.ops.table import Row
 from pto_wsp.ops.value import Ref, Value
 from pto_wsp.passes.expand import expand_kernel
