@@ -68,6 +68,15 @@ def _refused(e: DoesNotCompile, source: str, label: str, unit: str, at: Location
             loc=at,
             fix="define it outside of namespaces, with pto_wsp::Tile and Region by const reference and scalars by value",
         )
+    if first.file == OURS:  # the lines after the text are no longer what they should be
+        last = _last_line(source, unit)
+        values["the compiler says"] = first.what
+        if at is not None:
+            at = Location(at.file, at.line + last - 1, at.function)
+        what = "a brace, bracket or quotation mark of its text has no other half"
+        return CompileError(
+            "PTO413", f"kernel {label}: {what}", values=values, loc=at, fix="close what is open, and no more"
+        )
     if first.file == unit and at is not None and (place := _place(source, unit, first, at)) is not None:
         at = place
     elif first.file:
@@ -87,6 +96,11 @@ def _place(source: str, unit: str, first: Diagnostic, at: Location) -> Location 
         return None
     col = len(here[:start].encode()) + first.col - 1
     return Location(at.file, line, at.function, (col, col + 1) if first.col else None)
+
+
+def _last_line(source: str, unit: str) -> int:
+    """The number of the last line of `unit` that is not blank."""
+    return max((n for n in range(1, source.count("\n") + 2) if _line(source, unit, n).strip()), default=1)
 
 
 def _line(source: str, unit: str, wanted: int) -> str:

@@ -332,3 +332,21 @@ def test_a_compiler_that_is_a_command_with_words(monkeypatch: pytest.MonkeyPatch
 def test_what_the_file_is_called_does_not_change_the_artifact() -> None:
     x, y = numbers(4, 20), np.zeros((4, 20), np.float32)
     assert str(HERE) not in scaled(x, y, 1.0, 5).compile().wir
+
+
+@pytest.mark.parametrize("rest", ["y(0, 0) = 1; {", "y(0, 0) = 1; }"])
+def test_braces_without_another_half_are_told_where_the_text_ends(tmp_path: Path, rest: str) -> None:
+    path = tmp_path / "body.cpp"
+    path.write_text(f"int i = 0;\n(void)i;\n{rest}\n\n")
+
+    @kernel(cpp_body_path=path)
+    def body(y: Out[Tile[1, 4, F32]]): ...
+
+    @workload
+    def w(y):
+        body(y=y)
+
+    with pytest.raises(CompileError, match=r"PTO413.*has no other half") as caught:
+        w(np.zeros((1, 4), np.float32)).compile()
+    assert caught.value.loc is not None
+    assert (caught.value.loc.file, caught.value.loc.line) == (str(path), 3)
