@@ -461,4 +461,9 @@ PTO733 a loop of a kernel that runs too often
 PTO734 C++ of a kernel that throws an exception
 PTO735 memory that C++ of a kernel cannot take
 PTO731 an input that changed while a run read it
+PTO801 a task of a simulation that is not one
+PTO802 a task of a simulation that waits for one that does not exist
+PTO803 arrays of a simulation that do not fit together
+PTO804 a simulation that goes beyond 2**62 cycles
+PTO805 an option of a simulation with a wrong value
 """)

@@ -87,6 +87,7 @@ from pto_wsp.ir.verify import verify
 from pto_wsp.runtime.check import Checker, check_modes, keep_temporaries
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.targets.cpu_sim.target import CpuSim
+from pto_wsp.tools import simulate
 
 F32, F16, I32, BOOL = DType.F32, DType.F16, DType.I32, DType.BOOL
 Mistake = Callable[[], object]
@@ -3178,6 +3179,31 @@ def _():
 
     odd = np.zeros(4 * 4 * 4 + 1, np.uint8)[1:].view(np.float32).reshape(4, 4)
     w(odd, zeros(4, 4)).compile().run()
+
+
+@mistake("PTO801", BindError)
+def _():
+    simulate.tasks([{"cost": 1}, {"cost": 1.5}], lanes=4)  # <-- PTO801
+
+
+@mistake("PTO802", BindError)
+def _():
+    simulate.tasks([{"cost": 1}, {"cost": 1, "deps": [2]}], lanes=4)  # <-- PTO802
+
+
+@mistake("PTO803", BindError)
+def _():
+    simulate.tasks(simulate.TaskArrays([1], [0], []), lanes=4)  # <-- PTO803
+
+
+@mistake("PTO804", BindError)
+def _():
+    simulate.tasks([{"cost": 2**61}] * 2, lanes=1)  # <-- PTO804
+
+
+@mistake("PTO805", ScheduleError)
+def _():
+    simulate.tasks([], lanes=4, window=0)  # <-- PTO805
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "pto_wsp/instance.hpp"
@@ -229,19 +231,48 @@ py::dict stats(const Instance& instance) {
   return d;
 }
 
-py::dict simulate_dict(const std::vector<std::uint64_t>& costs, const std::vector<std::uint32_t>& lanes,
-                       const std::vector<std::uint64_t>& indptr, const std::vector<std::uint64_t>& indices, std::uint64_t window,
-                       std::uint32_t total_lanes, std::uint64_t issue_cost, std::uint64_t handover,
-                       const std::vector<std::uint64_t>& wait_indptr, const std::vector<std::uint64_t>& wait_indices,
-                       std::uint64_t read_cost) {
-  const Simulation s = simulate({costs, lanes, indptr, indices, window, total_lanes, issue_cost, handover, wait_indptr, wait_indices, read_cost});
+// The numbers of an array of 8 or 4 bytes each; it must stay alive.
+template <class T>
+std::span<T> numbers(const py::buffer& array) {
+  const py::buffer_info info = array.request(!std::is_const_v<T>);
+  if (info.ndim != 1 || info.itemsize != sizeof(T) || (info.size > 1 && info.strides[0] != info.itemsize))
+    throw std::invalid_argument("an array of numbers of " + std::to_string(sizeof(T)) + " bytes, side by side, is needed");
+  return {static_cast<T*>(info.ptr), static_cast<std::size_t>(info.size)};
+}
+
+template <class T>
+std::span<const T> column(const py::dict& columns, const char* name) {
+  return columns.contains(name) ? numbers<const T>(columns[name]) : std::span<const T>();
+}
+
+py::dict simulate_dict(const py::dict& columns, const SimulationOptions& options, const py::buffer& start, const py::buffer& end,
+                       const py::buffer& lane) {
+  using U = std::uint64_t;
+  using I = std::int64_t;
+  TaskGraph g;
+  g.costs = column<U>(columns, "costs");
+  g.deps = {column<U>(columns, "deps_indptr"), column<U>(columns, "deps_indices")};
+  g.waits = {column<U>(columns, "waits_indptr"), column<U>(columns, "waits_indices")};
+  g.lanes = column<I>(columns, "lanes");
+  g.streams = column<I>(columns, "streams");
+  g.priorities = column<I>(columns, "priorities");
+  g.units = column<I>(columns, "units");
+  g.bytes = column<U>(columns, "bytes");
+  const Clock::Trace trace{numbers<U>(start), numbers<U>(end), numbers<std::uint32_t>(lane)};
+  Simulation s;
+  without_gil([&] {
+    s = simulate(g, options, trace);
+    return true;
+  });
   py::dict d = window_stats(s.window);
-  d["start"] = s.trace.start;
-  d["end"] = s.trace.end;
-  d["lane"] = s.trace.lane;
+  d["high_bytes"] = s.window.high_bytes;
   d["total"] = s.total;
   d["scalar_waits"] = s.scalar_waits;
   d["scalar_wait_cycles"] = s.scalar_wait_cycles;
+  d["overflowed"] = s.overflowed;
+  d["deadlock"] = s.deadlock ? py::object(py::make_tuple(s.deadlock->issued, s.deadlock->retired, s.deadlock->ring_full)) : py::none();
+  d["window_needed"] = s.window_needed;
+  d["bytes_needed"] = s.bytes_needed;
   return d;
 }
 
@@ -298,10 +329,27 @@ PYBIND11_MODULE(_core, m) {
         run_copy({reinterpret_cast<std::byte*>(to), size}, {reinterpret_cast<const std::byte*>(from), size}, threads);
       },
       py::arg("to"), py::arg("from_"), py::arg("size"), py::arg("threads"), py::call_guard<py::gil_scoped_release>());
-  m.def("simulate", &simulate_dict, py::arg("costs"), py::arg("lanes"), py::arg("deps_indptr"), py::arg("deps_indices"),
-        py::arg("window"), py::arg("total_lanes"), py::arg("issue_cost") = 0, py::arg("handover") = 0,
-        py::arg("waits_indptr") = std::vector<std::uint64_t>(), py::arg("waits_indices") = std::vector<std::uint64_t>(), py::arg("read_cost") = 0,
-        "Semantic time of a task graph. lanes: home lanes, or empty for round robin. waits: tasks of boundaries.");
+  m.attr("NO_LIMIT") = no_limit;
+  py::enum_<WindowMode>(m, "WindowMode")
+      .value("stall", WindowMode::stall)
+      .value("abort", WindowMode::abort)
+      .value("benchmark", WindowMode::benchmark);
+  py::enum_<Ready>(m, "Ready").value("fifo", Ready::fifo).value("priority", Ready::priority).value("work_steal", Ready::work_steal);
+  py::class_<SimulationOptions>(m, "SimulationOptions")
+      .def(py::init<>())
+      .def_readwrite("pools", &SimulationOptions::pools)
+      .def_readwrite("window", &SimulationOptions::window)
+      .def_readwrite("window_bytes", &SimulationOptions::window_bytes)
+      .def_readwrite("mode", &SimulationOptions::mode)
+      .def_readwrite("issue_cost", &SimulationOptions::issue_cost)
+      .def_readwrite("handover", &SimulationOptions::handover)
+      .def_readwrite("read_cost", &SimulationOptions::read_cost)
+      .def_readwrite("ready", &SimulationOptions::ready)
+      .def_readwrite("start", &SimulationOptions::start)
+      .def_readwrite("batch", &SimulationOptions::batch)
+      .def_readwrite("interleave", &SimulationOptions::interleave);
+  m.def("simulate", &simulate_dict, py::arg("columns"), py::arg("options"), py::arg("start"), py::arg("end"), py::arg("lane"),
+        "Semantic time of a task graph; see simulate.hpp. columns: arrays of 64 bit integers by name. The last three are written.");
 
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&decode), py::arg("data"))

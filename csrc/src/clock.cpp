@@ -14,18 +14,35 @@ Clock::Clock(ClockOptions options) : options_(std::move(options)) {
     rings_.push_back(ring);
   }
   stats_.resize(rings_.size());
+  counts_bytes_ = !options_.window_bytes.empty();
+  for (std::size_t i = 0; i < options_.window_bytes.size(); ++i) rings_[i].byte_limit = options_.window_bytes[i];
+  if (options_.ready == Ready::priority) ranked_.resize(options_.lanes);
+  if (options_.ready == Ready::work_steal) {
+    if (options_.pools.empty()) options_.pools = {options_.lanes};
+    std::uint32_t first = 0;
+    for (const std::uint32_t lanes : options_.pools) {
+      pool_of_.insert(pool_of_.end(), lanes, static_cast<std::uint32_t>(pools_.size()));
+      Pool& pool = pools_.emplace_back(first, lanes);
+      for (std::uint32_t lane = 0; lane < lanes; ++lane) pool.idle.set(lane, 1);
+      first += lanes;
+    }
+  }
 }
 
-ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps) {
-  if (boundary_) [[unlikely]] wait_at_boundary();
+ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps,
+                      const TaskTraits& traits) {
+  if (boundary_) [[unlikely]] {
+    if (!wait_at_boundary()) return {};
+  }
   Ring& ring = rings_[window];
-  while (next_issue_ > now_ || ring.count >= ring.limit) {
+  while (next_issue_ > now_ || !has_room(ring, traits.bytes)) {
     if (next_issue_ <= now_ && !ring.stalled) {
       ring.stalled = true;
       ring.stalled_since = now_;
       ++stats_[window].stalls;
+      release_batch();  // an open batch never waits behind a full ring
     }
-    pass();
+    if (!pass()) return {};
   }
   if (ring.stalled) {
     stats_[window].stall_cycles += now_ - ring.stalled_since;
@@ -35,18 +52,26 @@ ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t wind
 
   const std::uint32_t id = new_slot();
   Slot& slot = slots_[id];
-  slot.serial = ++issued_;
+  slot.serial = traits.position + 1;
   slot.cost = cost;
   slot.lane = lane;
   slot.window = window;
-  slot.pending = 0;
   slot.edges = nil;
   slot.next_issued = nil;
   slot.done = false;
   (ring.tail == nil ? ring.head : slots_[ring.tail].next_issued) = id;
   ring.tail = id;
+  ++issued_;
   ++ring.count;
   stats_[window].high_water = std::max(stats_[window].high_water, ring.count);
+  if (counts_bytes_ || !ranked_.empty()) {
+    if (extras_.size() <= id) extras_.resize(slots_.size());
+    extras_[id] = {traits.priority, traits.bytes};
+  }
+  if (counts_bytes_) {
+    ring.bytes += traits.bytes;
+    stats_[window].high_bytes = std::max(stats_[window].high_bytes, ring.bytes);
+  }
 
   std::uint32_t pending = 0;
   for (const ClockRef dep : deps) {
@@ -55,8 +80,26 @@ ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t wind
     ++pending;
   }
   slot.pending = pending;
-  if (pending == 0) unblocked_.push_back(id);
+  if (options_.batch > 1) {
+    ++slot.pending;
+    open_batch_.push_back(id);
+    if (open_batch_.size() == options_.batch) release_batch();
+  } else if (pending == 0) {
+    unblocked_.push_back(id);
+  }
   return {slot.serial, id};
+}
+
+void Clock::release_batch() {
+  for (const std::uint32_t id : open_batch_)
+    if (--slots_[id].pending == 0) unblocked_.push_back(id);
+  open_batch_.clear();
+}
+
+std::uint64_t Clock::in_flight() const {
+  std::uint64_t tasks = 0;
+  for (const Ring& ring : rings_) tasks += ring.count;
+  return tasks;
 }
 
 void Clock::add_wait(std::span<const ClockRef> tasks) {
@@ -65,9 +108,10 @@ void Clock::add_wait(std::span<const ClockRef> tasks) {
     if (!complete(task)) awaited_.push_back(task);
 }
 
-// Due, the boundary first waits for its tasks, then takes the time of reading; the ring is asked after that.
-void Clock::wait_at_boundary() {
-  while (next_issue_ > now_) pass();
+// Due, the boundary first waits for its tasks, then takes the time of reading; the ring is asked after that. False: a deadlock.
+bool Clock::wait_at_boundary() {
+  while (next_issue_ > now_)
+    if (!pass()) return false;
   const auto all_complete = [&] {
     while (!awaited_.empty() && complete(awaited_.back())) awaited_.pop_back();
     return awaited_.empty();
@@ -75,11 +119,16 @@ void Clock::wait_at_boundary() {
   if (!all_complete()) {
     const std::uint64_t since = now_;
     ++scalar_waits_;
-    while (!all_complete()) pass();
+    waiting_ = true;
+    release_batch();
+    while (!all_complete())
+      if (!pass()) return false;
+    waiting_ = false;
     scalar_wait_cycles_ += now_ - since;
   }
   next_issue_ = sum(now_, options_.read_cost);
   boundary_ = false;
+  return true;
 }
 
 ClockRef Clock::open_join() {
@@ -108,19 +157,25 @@ void Clock::seal(ClockRef join) {
 }
 
 void Clock::finish() {
+  all_issued_ = true;
+  next_issue_ = 0;
+  release_batch();
   do {
     while (queue_and_take()) retire();
-    if (running_.empty() && handed_first_ == handed_.size()) break;
-    next_issue_ = 0;
-    advance();
+    if (!advance()) break;
     retire();
   } while (true);
+  deadlocked_ = in_flight() != 0;
 }
 
-// The steps of one pass but for issuing, and time where nothing happens in them.
-void Clock::pass() {
-  if (!queue_and_take()) advance();
+// The steps of one pass but for issuing, and time where nothing happens in them. False: nothing ever will, a deadlock.
+bool Clock::pass() {
+  if (!queue_and_take() && !advance()) {
+    deadlocked_ = true;
+    return false;
+  }
   retire();
+  return true;
 }
 
 std::uint32_t Clock::new_slot() {
@@ -171,18 +226,41 @@ bool Clock::queue_and_take() {
     handed_.erase(handed_.begin(), handed_.begin() + static_cast<std::ptrdiff_t>(handed_first_));
     handed_first_ = 0;
   }
-  // A lane takes from its own queue only, so lanes where nothing happened need no look.
-  for (std::size_t i = 0; i < marked_lanes_.size(); ++i) {
-    Lane& lane = lanes_[marked_lanes_[i]];
+  if (!may_start()) [[unlikely]] return changed;
+  // A lane first takes from its own queue, so lanes where nothing happened need no look.
+  for (const std::uint32_t id : marked_lanes_) {
+    Lane& lane = lanes_[id];
     lane.marked = false;
-    if (!lane.busy && (lane.head != nil || !lane.late.empty())) {
+    if (!lane.busy && !queue_is_empty(id)) {
       changed = true;
-      take(marked_lanes_[i]);
+      take(id, id);
     }
   }
   marked_lanes_.clear();
+  if (!marked_pools_.empty() && steal()) changed = true;
   pop_completions();  // tasks of no cost end in the cycle they start
   return changed;
+}
+
+// Idle lanes take from the longest queue of their pool, in lane order.
+bool Clock::steal() {
+  bool changed = false;
+  for (const std::uint32_t id : marked_pools_) {
+    Pool& pool = pools_[id];
+    pool.marked = false;
+    while (pool.idle.largest() != 0 && pool.queued.largest() != 0) {
+      take(pool.first + pool.idle.place(), pool.first + pool.queued.place());
+      changed = true;
+    }
+  }
+  marked_pools_.clear();
+  return changed;
+}
+
+void Clock::mark_pool(std::uint32_t id) {
+  if (pools_[id].marked) return;
+  pools_[id].marked = true;
+  marked_pools_.push_back(id);
 }
 
 void Clock::mark(std::uint32_t id) {
@@ -196,7 +274,10 @@ void Clock::enqueue(std::uint32_t id) {
   Slot& slot = slots_[id];
   Lane& lane = lanes_[slot.lane];
   slot.next_queued = nil;
-  if (lane.tail == nil) {
+  if (!ranked_.empty()) {
+    ranked_[slot.lane].push_back({extras_[id].priority, {now_, slot.serial, id}});
+    std::ranges::push_heap(ranked_[slot.lane], std::greater<>{});
+  } else if (lane.tail == nil) {
     lane.head = lane.tail = id;
     lane.tail_time = now_;
   } else if (lane.tail_time < now_ || slots_[lane.tail].serial < slot.serial) {
@@ -209,9 +290,28 @@ void Clock::enqueue(std::uint32_t id) {
   }
   slot.start = now_;  // until it is taken: when it became ready
   mark(slot.lane);
+  if (!pools_.empty()) {
+    const std::uint32_t id_of_pool = pool_of_[slot.lane];
+    Pool& pool = pools_[id_of_pool];
+    const std::uint32_t place = slot.lane - pool.first;
+    pool.queued.set(place, pool.queued[place] + 1);
+    mark_pool(id_of_pool);
+  }
 }
 
-void Clock::take(std::uint32_t lane_id) {
+bool Clock::queue_is_empty(std::uint32_t id) const {
+  return ranked_.empty() ? lanes_[id].head == nil && lanes_[id].late.empty() : ranked_[id].empty();
+}
+
+// Takes the first task out of a queue that has one.
+std::uint32_t Clock::first_of_queue(std::uint32_t lane_id) {
+  if (!ranked_.empty()) {
+    std::vector<Ranked>& queue = ranked_[lane_id];
+    std::ranges::pop_heap(queue, std::greater<>{});
+    const std::uint32_t id = queue.back().key.slot;
+    queue.pop_back();
+    return id;
+  }
   Lane& lane = lanes_[lane_id];
   std::uint32_t id = lane.head;
   const bool late = !lane.late.empty() &&
@@ -224,20 +324,34 @@ void Clock::take(std::uint32_t lane_id) {
     lane.head = slots_[id].next_queued;
     if (lane.head == nil) lane.tail = nil;
   }
+  return id;
+}
+
+void Clock::take(std::uint32_t lane, std::uint32_t from) {
+  const std::uint32_t id = first_of_queue(from);
+  if (!pools_.empty()) {
+    Pool& pool = pools_[pool_of_[lane]];
+    pool.queued.set(from - pool.first, pool.queued[from - pool.first] - 1);
+    pool.idle.set(lane - pool.first, 0);
+  }
   Slot& slot = slots_[id];
-  lane.busy = true;
+  lanes_[lane].busy = true;
+  slot.lane = lane;
   slot.start = now_;
   running_.push_back({sum(now_, slot.cost), slot.serial, id});
   std::ranges::push_heap(running_, std::greater<>{});
 }
 
-void Clock::advance() {
-  std::uint64_t next = end_of_time;
+// False: no event is left.
+bool Clock::advance() {
+  std::uint64_t next = no_limit;
   if (!running_.empty()) next = std::min(next, running_.front().time);
   if (next_issue_ > now_) next = std::min(next, next_issue_);
   if (handed_first_ < handed_.size()) next = std::min(next, handed_[handed_first_].time);
+  if (next == no_limit) return false;
   now_ = next;
   pop_completions();
+  return true;
 }
 
 void Clock::pop_completions() {
@@ -255,20 +369,20 @@ void Clock::complete_task(std::uint32_t id) {
   last_completion_ = now_;
   lanes_[slot.lane].busy = false;
   mark(slot.lane);
+  if (!pools_.empty()) {
+    const std::uint32_t id_of_pool = pool_of_[slot.lane];
+    pools_[id_of_pool].idle.set(slot.lane - pools_[id_of_pool].first, 1);
+    mark_pool(id_of_pool);
+  }
   if (rings_[slot.window].head == id && !rings_[slot.window].marked) {
     rings_[slot.window].marked = true;
     marked_rings_.push_back(slot.window);
   }
-  if (trace_ != nullptr) {
+  if (!trace_.end.empty()) {
     const std::size_t at = slot.serial - 1;
-    if (trace_->end.size() <= at) {
-      trace_->start.resize(at + 1);
-      trace_->end.resize(at + 1);
-      trace_->lane.resize(at + 1);
-    }
-    trace_->start[at] = slot.start;
-    trace_->end[at] = now_;
-    trace_->lane[at] = slot.lane;
+    trace_.start[at] = slot.start;
+    trace_.end[at] = now_;
+    trace_.lane[at] = slot.lane;
   }
   if (slot.edges == nil) return;
   const std::uint32_t edges = slot.edges;
@@ -308,6 +422,7 @@ void Clock::retire() {
       const std::uint32_t id = ring.head;
       ring.head = slots_[id].next_issued;
       --ring.count;
+      if (counts_bytes_) ring.bytes -= extras_[id].bytes;
       slots_[id].next_queued = free_slot_;
       free_slot_ = id;
     }

@@ -1,65 +1,268 @@
 #include "pto_wsp/simulate.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <set>
 #include <stdexcept>
+#include <unordered_map>
 
 namespace pto_wsp {
 namespace {
 
-bool divides(std::span<const std::uint64_t> indptr, std::span<const std::uint64_t> indices, std::size_t tasks) {
-  return indptr.size() == tasks + 1 && indptr[0] == 0 && indptr[tasks] == indices.size() && std::ranges::is_sorted(indptr);
+using Order = std::vector<std::uint64_t>;
+
+// The list of task `i`. Arrays are read where they are used, so that nothing is read outside of them, whatever they hold.
+std::span<const std::uint64_t> list(const TaskLists& lists, std::size_t i) {
+  const std::uint64_t first = lists.indptr[i], last = lists.indptr[i + 1];
+  if (first > last || last > lists.indices.size()) throw std::invalid_argument("indptr does not divide indices among the tasks");
+  return lists.indices.subspan(first, last - first);
 }
 
-// What task `i` names, all of it earlier.
-void look_up(std::span<const std::uint64_t> indptr, std::span<const std::uint64_t> indices, std::span<const ClockRef> refs, std::size_t i,
-             std::vector<ClockRef>& out) {
-  out.clear();
-  for (std::uint64_t d = indptr[i]; d < indptr[i + 1]; ++d) {
-    if (indices[d] >= i) throw std::invalid_argument("a task can wait for earlier tasks only");
-    out.push_back(refs[indices[d]]);
+bool has_boundary(const TaskGraph& g, std::size_t i) { return !g.waits.indptr.empty() && !list(g.waits, i).empty(); }
+
+// What the clock knows of tasks that are not complete, kept where their results will stand: the lane's place holds the slot of a
+// task in flight, or the join that others wait for until a later task is issued, whose serial is in the start's place.
+class Places {
+ public:
+  static constexpr std::uint64_t most = std::uint64_t{1} << 30;
+
+  Places(Clock& clock, const Clock::Trace& trace) : clock_(clock), trace_(trace) { std::ranges::fill(trace_.lane, unknown); }
+
+  // What completes with task `i`.
+  ClockRef ref(std::uint64_t i) {
+    if (i >= trace_.lane.size()) throw std::invalid_argument("a task that is waited for does not exist");
+    const std::uint32_t at = trace_.lane[i];
+    if (at < slot_bit) return {};
+    if (at == unknown) return await(i);
+    if ((at & ClockRef::join_bit) != 0) return {trace_.start[i], at};
+    return {i + 1, at & ~slot_bit};
   }
-}
 
-}  // namespace
+  void issued(std::uint64_t i, ClockRef task) {
+    const std::uint32_t at = trace_.lane[i];
+    trace_.lane[i] = task.index | slot_bit;
+    if (at == unknown) return;
+    const ClockRef awaited{trace_.start[i], at};
+    clock_.add_member(awaited, task);
+    clock_.seal(awaited);
+  }
 
-Simulation simulate(const TaskGraph& g) {
-  const std::size_t n = g.costs.size();
-  if (!divides(g.indptr, g.indices, n)) throw std::invalid_argument("deps_indptr does not divide deps_indices among the tasks");
-  const bool waits = !g.wait_indptr.empty() || !g.wait_indices.empty();
-  if (waits && !divides(g.wait_indptr, g.wait_indices, n))
-    throw std::invalid_argument("waits_indptr does not divide waits_indices among the tasks");
-  if (!g.lanes.empty() && g.lanes.size() != n) throw std::invalid_argument("there must be a lane for each task");
-  if (g.total_lanes == 0 || g.total_lanes > 65536) throw std::invalid_argument("there must be 1 to 65536 lanes");
-  if (g.window == 0) throw std::invalid_argument("a window holds at least one task");
+ private:
+  static constexpr std::uint32_t unknown = 0xffffffffu, slot_bit = 0x40000000u;
+  static_assert(slot_bit == most && (slot_bit & ClockRef::join_bit) == 0);
 
-  ClockOptions options;
-  options.lanes = g.total_lanes;
-  options.issue_cost = g.issue_cost;
-  options.handover = g.handover;
-  options.read_cost = g.read_cost;
-  options.windows = {g.window};
-  Clock clock(options);
-  Simulation out;
-  out.trace.start.resize(n);
-  out.trace.end.resize(n);
-  out.trace.lane.resize(n);
-  clock.record(&out.trace);
-  std::vector<ClockRef> refs, deps;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (waits) {
-      look_up(g.wait_indptr, g.wait_indices, refs, i, deps);
-      if (!deps.empty()) clock.add_wait(deps);
+  ClockRef await(std::uint64_t i) {
+    const ClockRef join = clock_.open_join();
+    trace_.start[i] = join.serial;
+    trace_.lane[i] = join.index;
+    return join;
+  }
+
+  Clock& clock_;
+  Clock::Trace trace_;
+};
+
+// The order of issue that takes one task of each stream in turn among the next `look_ahead` tasks that are not issued, never past
+// what a task waits for or a boundary. None: a task waits for one that comes after it in every order.
+class Interleaving {
+ public:
+  Interleaving(const TaskGraph& g, std::uint64_t streams, std::uint64_t look_ahead) : g_(g), look_ahead_(look_ahead) {
+    const std::size_t n = g.costs.size();
+    std::vector<std::uint64_t> turns(n);
+    for (std::size_t i = 0; i < n; ++i)
+      turns[i] = g.streams.empty() || g.streams[i] < 0 ? 0 : static_cast<std::uint64_t>(g.streams[i]) % streams;
+    std::vector<std::uint64_t> present = turns;
+    std::ranges::sort(present);
+    present.erase(std::ranges::unique(present).begin(), present.end());
+    for (const std::uint64_t t : turns) turn_.push_back(static_cast<std::size_t>(std::ranges::lower_bound(present, t) - present.begin()));
+    free_.resize(present.size());
+    turn_around(n);
+  }
+
+  std::optional<Order> order() {
+    const std::size_t n = turn_.size();
+    Order out;
+    std::size_t next = 0;
+    while (out.size() < n) {
+      look_ahead();
+      if (with_free_.empty()) return std::nullopt;
+      auto turn = with_free_.lower_bound(next);
+      if (turn == with_free_.end()) turn = with_free_.begin();
+      next = *turn + 1;
+      const std::uint64_t i = take(*turn);
+      out.push_back(i);
+      for (std::uint64_t u = users_first_[i]; u < users_first_[i + 1]; ++u)
+        if (--missing_[users_[u]] == 0 && users_[u] < end_) add_free(users_[u]);
     }
-    look_up(g.indptr, g.indices, refs, i, deps);
-    const std::uint64_t lane = g.lanes.empty() ? i : g.lanes[i];
-    refs.push_back(clock.issue(g.costs[i], static_cast<std::uint32_t>(lane % g.total_lanes), 0, deps));
+    return out;
   }
-  clock.finish();
+
+ private:
+  // Who waits for each task.
+  void turn_around(std::size_t n) {
+    missing_.resize(n);
+    users_first_.resize(n + 2);
+    for (std::size_t i = 0; i < n; ++i)
+      for (const std::uint64_t d : list(g_.deps, i)) {
+        if (d >= n) throw std::invalid_argument("a task that is waited for does not exist");
+        ++users_first_[d + 2];
+        ++missing_[i];
+      }
+    for (std::size_t i = 2; i < n + 2; ++i) users_first_[i] += users_first_[i - 1];
+    users_.resize(users_first_[n + 1]);
+    for (std::size_t i = 0; i < n; ++i)
+      for (const std::uint64_t d : list(g_.deps, i)) users_.at(users_first_.at(d + 1)++) = i;
+  }
+
+  // What lies behind a boundary is not known before its task is issued; that comes when it is the first.
+  void look_ahead() {
+    if (near_ == 0) behind_boundary_ = false;
+    while (end_ < turn_.size() && near_ < look_ahead_ && !behind_boundary_) {
+      if (has_boundary(g_, end_)) {
+        if (near_ != 0) return;
+        behind_boundary_ = true;
+      }
+      const std::size_t i = end_++;
+      ++near_;
+      if (missing_[i] == 0) add_free(i);
+    }
+  }
+
+  void add_free(std::uint64_t i) {
+    std::vector<std::uint64_t>& tasks = free_[turn_[i]];
+    if (tasks.empty()) with_free_.insert(turn_[i]);
+    tasks.push_back(i);
+    std::ranges::push_heap(tasks, std::greater<>{});
+  }
+
+  std::uint64_t take(std::size_t turn) {
+    std::vector<std::uint64_t>& tasks = free_[turn];
+    std::ranges::pop_heap(tasks, std::greater<>{});
+    const std::uint64_t i = tasks.back();
+    tasks.pop_back();
+    if (tasks.empty()) with_free_.erase(turn);
+    --near_;
+    return i;
+  }
+
+  const TaskGraph& g_;
+  std::uint64_t look_ahead_;
+  std::vector<std::size_t> turn_;                     // of each task; turns without a task are left out
+  std::vector<std::uint64_t> missing_;                // of each task: what it waits for and is not issued
+  std::vector<std::uint64_t> users_first_, users_;
+  std::vector<std::vector<std::uint64_t>> free_;      // of each turn, a heap: tasks that may be issued, the first on top
+  std::set<std::size_t> with_free_;                   // turns that have some
+  std::size_t end_ = 0;                               // tasks below it are issued or near
+  std::uint64_t near_ = 0;
+  bool behind_boundary_ = false;
+};
+
+ClockOptions clock_options(const TaskGraph& g, const SimulationOptions& o) {
+  ClockOptions c;
+  c.lanes = 0;
+  for (const std::uint32_t lanes : o.pools) c.lanes += lanes;
+  c.issue_cost = o.issue_cost;
+  c.handover = o.handover;
+  c.read_cost = o.read_cost;
+  c.windows = {o.window};
+  if (!g.bytes.empty()) c.window_bytes = {o.window_bytes};
+  c.ready = o.ready;
+  c.pools = o.pools;
+  c.start = o.start;
+  c.batch = o.batch;
+  return c;
+}
+
+Simulation run(const TaskGraph& g, const SimulationOptions& o, const Clock::Trace& trace) {
+  const std::size_t n = g.costs.size();
+  Order order;
+  if (o.interleave != 0) {
+    std::optional<Order> found = Interleaving(g, o.interleave, o.window).order();
+    if (!found) {
+      Simulation never;
+      never.deadlock.emplace();
+      return never;
+    }
+    order = std::move(*found);
+  }
+  std::vector<std::uint64_t> first_lane;
+  for (std::uint64_t first = 0; const std::uint32_t lanes : o.pools) {
+    first_lane.push_back(first);
+    first += lanes;
+  }
+  Clock clock(clock_options(g, o));
+  clock.record(trace);
+  clock.reserve(std::min<std::uint64_t>(n, o.window));
+  Places places(clock, trace);
+  std::unordered_map<std::int64_t, std::uint64_t> last_of_stream;
+  std::vector<ClockRef> refs;
+  for (std::size_t at = 0; at < n && !clock.deadlocked(); ++at) {
+    const std::size_t i = order.empty() ? at : order[at];
+    if (has_boundary(g, i)) {
+      refs.clear();
+      for (const std::uint64_t task : list(g.waits, i)) refs.push_back(places.ref(task));
+      clock.add_wait(refs);
+    }
+    refs.clear();
+    for (const std::uint64_t task : list(g.deps, i)) refs.push_back(places.ref(task));
+    if (!g.streams.empty() && g.streams[i] >= 0) {
+      const auto [last, is_first] = last_of_stream.try_emplace(g.streams[i], i);
+      if (!is_first) refs.push_back(places.ref(last->second));
+      last->second = i;
+    }
+    const std::size_t pool = g.units.empty() ? 0 : static_cast<std::size_t>(g.units[i]);
+    if (pool >= o.pools.size()) throw std::invalid_argument("a task's unit has no pool");
+    const std::uint64_t lane = g.lanes.empty() || g.lanes[i] < 0 ? i : static_cast<std::uint64_t>(g.lanes[i]);
+    const TaskTraits traits{i, g.priorities.empty() ? 0 : g.priorities[i], g.bytes.empty() ? 0 : g.bytes[i]};
+    const ClockRef task = clock.issue(g.costs[i], static_cast<std::uint32_t>(first_lane[pool] + lane % o.pools[pool]), 0, refs, traits);
+    if (!clock.deadlocked()) places.issued(i, task);
+  }
+  if (!clock.deadlocked()) clock.finish();
+  Simulation out;
+  out.overflowed = clock.overflowed();
+  if (clock.deadlocked()) {
+    out.deadlock = {clock.task_count(), clock.task_count() - clock.in_flight(), clock.task_count() < n};
+    return out;
+  }
   out.total = clock.total_cycles();
   out.window = clock.windows()[0];
   out.scalar_waits = clock.scalar_waits();
   out.scalar_wait_cycles = clock.scalar_wait_cycles();
   return out;
+}
+
+void check(const TaskGraph& g, const SimulationOptions& o, const Clock::Trace& trace) {
+  const std::size_t n = g.costs.size();
+  const auto fits = [n](std::size_t size) { return size == 0 || size == n; };
+  if (n >= Places::most) throw std::invalid_argument("there must be fewer than 2^30 tasks");
+  if (g.deps.indptr.size() != n + 1 || (!g.waits.indptr.empty() && g.waits.indptr.size() != n + 1))
+    throw std::invalid_argument("indptr has one entry more than there are tasks");
+  if (!fits(g.lanes.size()) || !fits(g.streams.size()) || !fits(g.priorities.size()) || !fits(g.units.size()) || !fits(g.bytes.size()))
+    throw std::invalid_argument("there must be one entry for each task");
+  if (trace.start.size() != n || trace.end.size() != n || trace.lane.size() != n)
+    throw std::invalid_argument("the trace must have a place for each task");
+  std::uint64_t lanes = 0;
+  for (const std::uint32_t pool : o.pools) lanes += pool;
+  if (o.pools.empty() || std::ranges::count(o.pools, 0u) != 0 || lanes > 65536) throw std::invalid_argument("there must be 1 to 65536 lanes");
+  if (o.window == 0 || o.batch == 0) throw std::invalid_argument("a window and a batch hold at least one task");
+}
+
+}  // namespace
+
+Simulation simulate(const TaskGraph& g, const SimulationOptions& o, const Clock::Trace& trace) {
+  check(g, o, trace);
+  if (o.mode == WindowMode::stall) return run(g, o, trace);
+  SimulationOptions unlimited = o;
+  unlimited.window = unlimited.window_bytes = no_limit;
+  Simulation free = run(g, unlimited, trace);
+  if (o.mode == WindowMode::benchmark) return free;
+  if (!free.deadlock) {
+    if (free.window.high_water > o.window) free.window_needed = free.window.high_water;
+    if (free.window.high_bytes > o.window_bytes) free.bytes_needed = free.window.high_bytes;
+    // Nothing was in the way, and only the order of issue may depend on the window.
+    if (free.window_needed || free.bytes_needed || o.interleave == 0) return free;
+  }
+  return run(g, o, trace);
 }
 
 WindowStats total(std::span<const WindowStats> windows) {
@@ -68,6 +271,7 @@ WindowStats total(std::span<const WindowStats> windows) {
     sum.stalls += w.stalls;
     sum.stall_cycles += w.stall_cycles;
     sum.high_water = std::max(sum.high_water, w.high_water);
+    sum.high_bytes = std::max(sum.high_bytes, w.high_bytes);
   }
   return sum;
 }

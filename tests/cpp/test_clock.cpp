@@ -1,8 +1,9 @@
 // The clock on cases worked by hand, and the recurrence of independent tasks against the general engine.
+#include <algorithm>
 #include <random>
 
 #include "check.hpp"
-#include "pto_wsp/simulate.hpp"
+#include "simulate_helpers.hpp"
 
 using namespace pto_wsp;
 
@@ -19,7 +20,12 @@ Simulation run(const Graph& g, std::uint32_t lanes, std::uint64_t window, std::u
     if (i < g.deps.size()) indices.insert(indices.end(), g.deps[i].begin(), g.deps[i].end());
     indptr.push_back(indices.size());
   }
-  return simulate({g.costs, {}, indptr, indices, window, lanes, issue_cost, handover});
+  SimulationOptions options;
+  options.pools = {lanes};
+  options.window = window;
+  options.issue_cost = issue_cost;
+  options.handover = handover;
+  return simulated({g.costs, {indptr, indices}}, options).simulation;
 }
 
 Graph free_tasks(std::size_t n, std::uint64_t cost) { return {std::vector<std::uint64_t>(n, cost), {}}; }
@@ -82,7 +88,11 @@ void boundaries() {
   const auto run_waits = [](std::vector<std::uint64_t> costs, std::vector<std::uint64_t> indptr, std::vector<std::uint64_t> indices,
                             std::uint32_t lanes, std::uint64_t read_cost, std::uint64_t issue_cost = 0) {
     const std::vector<std::uint64_t> none(costs.size() + 1, 0);
-    return simulate({costs, {}, none, {}, 65536, lanes, issue_cost, 0, indptr, indices, read_cost});
+    SimulationOptions options;
+    options.pools = {lanes};
+    options.issue_cost = issue_cost;
+    options.read_cost = read_cost;
+    return simulated({costs, {none, {}}, {indptr, indices}}, options).simulation;
   };
   const Simulation waits = run_waits({10, 5, 7}, {0, 0, 0, 1}, {0}, 2, 0);
   CHECK(waits.total == 17 && waits.scalar_waits == 1 && waits.scalar_wait_cycles == 10);
@@ -155,10 +165,153 @@ void time_does_not_wrap_around() {
   CHECK(exact.task_count() == 5 && exact.total_cycles() == end_of_time && quick.total_cycles() == end_of_time);
 }
 
+// Eight tasks of 10 cycles on lane 0 of 4: the others steal, lowest lane first.
+void lanes_steal() {
+  const std::vector<std::uint64_t> costs(8, 10), none(9);
+  const std::vector<std::int64_t> lanes(8, 0), units{0, 0, 0, 0, 1, 1, 1, 1};
+  SimulationOptions options;
+  options.ready = Ready::work_steal;
+  TaskGraph graph{costs, {none, {}}};
+  graph.lanes = lanes;
+  const Simulated s = simulated(graph, options);
+  CHECK_EQ(s.simulation.total, 20);
+  CHECK(std::equal(s.lane.begin(), s.lane.begin() + 4, std::vector<std::uint32_t>{0, 1, 2, 3}.begin()));
+  graph.units = units;  // nobody steals from another pool
+  options.pools = {1, 3};
+  const Simulated typed = simulated(graph, options);
+  CHECK_EQ(typed.simulation.total, 40);
+  for (std::size_t i = 0; i < 8; ++i) CHECK((typed.lane[i] == 0) == (i < 4));
+}
+
+void the_highest_priority_comes_first() {
+  const std::vector<std::uint64_t> costs{1, 1, 1, 1}, none(5);
+  const std::vector<std::int64_t> priorities{-1, 2, 2, 3};
+  SimulationOptions options;
+  options.pools = {1};
+  options.ready = Ready::priority;
+  TaskGraph graph{costs, {none, {}}};
+  graph.priorities = priorities;
+  const Simulated s = simulated(graph, options);
+  CHECK(s.start == std::vector<std::uint64_t>({3, 1, 2, 0}));
+}
+
+void batches_and_starts() {
+  const Graph g = free_tasks(8, 10);
+  const std::vector<std::uint64_t> none(9);
+  SimulationOptions options;
+  options.window = 2;
+  options.batch = 4;
+  CHECK_EQ(simulated({g.costs, {none, {}}}, options).simulation.total, 40);  // a stall releases what there is
+  options.window = 4;
+  options.batch = 1;
+  options.start = no_limit;
+  const Simulation never = simulated({g.costs, {none, {}}}, options).simulation;
+  CHECK(never.deadlock && never.deadlock->ring_full && never.deadlock->issued == 4 && never.deadlock->retired == 0);
+  options.window = 8;
+  CHECK_EQ(simulated({g.costs, {none, {}}}, options).simulation.total, 20);
+}
+
+void bytes_limit_the_ring() {
+  const std::vector<std::uint64_t> costs(4, 10), none(5), bytes{60, 60, 500, 1};
+  SimulationOptions options;
+  options.window_bytes = 100;
+  TaskGraph graph{costs, {none, {}}};
+  graph.bytes = bytes;
+  Simulation s = simulated(graph, options).simulation;
+  CHECK(s.total == 40 && s.window.high_bytes == 500 && s.window.stalls == 3);
+  options.mode = WindowMode::benchmark;
+  CHECK(simulated(graph, options).simulation.window.high_bytes == 621);
+  options.mode = WindowMode::abort;
+  s = simulated(graph, options).simulation;
+  CHECK(s.bytes_needed == 621u && !s.window_needed);
+  options.window = 3;
+  CHECK(simulated(graph, options).simulation.window_needed == 4u);
+  options.window_bytes = 621;
+  options.window = 4;
+  CHECK_EQ(simulated(graph, options).simulation.total, 10);
+}
+
+// The previous task of a stream in order of issue; look-ahead ends at boundaries and at what is not issued.
+void streams_take_turns() {
+  const std::vector<std::uint64_t> costs(6, 1), none(7);
+  const std::vector<std::int64_t> streams{0, 0, 0, 1, 1, 1};
+  SimulationOptions options;
+  options.pools = {1};
+  options.issue_cost = 1;
+  options.interleave = 2;
+  TaskGraph graph{costs, {none, {}}};
+  graph.streams = streams;
+  CHECK(simulated(graph, options).start == std::vector<std::uint64_t>({0, 2, 4, 1, 3, 5}));
+  options.window = 1;
+  CHECK(simulated(graph, options).start == std::vector<std::uint64_t>({0, 1, 2, 3, 4, 5}));
+  options.window = no_limit;
+  const std::vector<std::uint64_t> waits{0, 0, 1, 1, 1, 1, 1}, first{0};
+  graph.waits = {waits, first};
+  CHECK(simulated(graph, options).start == std::vector<std::uint64_t>({0, 1, 3, 2, 4, 5}));
+}
+
+void later_tasks_are_waited_for() {
+  const std::vector<std::uint64_t> costs{1, 2, 3}, indptr{0, 2, 2, 2}, indices{2, 1}, itself{0, 1, 1, 1}, zero{0};
+  SimulationOptions options;
+  const Simulated s = simulated({costs, {indptr, indices}}, options);
+  CHECK(s.start == std::vector<std::uint64_t>({3, 0, 0}) && s.lane == std::vector<std::uint32_t>({0, 1, 2}));
+  options.window = 2;
+  const Simulation full = simulated({costs, {indptr, indices}}, options).simulation;
+  CHECK(full.deadlock && full.deadlock->ring_full && full.deadlock->issued == 2 && full.deadlock->retired == 0);
+  const Simulation never = simulated({costs, {itself, zero}}, options).simulation;
+  CHECK(never.deadlock && never.deadlock->ring_full);
+  options.window = 3;
+  const Simulation own = simulated({costs, {itself, zero}}, options).simulation;
+  CHECK(own.deadlock && !own.deadlock->ring_full && own.deadlock->issued == 3);
+  options.interleave = 1;
+  const Simulation order = simulated({costs, {itself, zero}}, options).simulation;
+  CHECK(order.deadlock && !order.deadlock->ring_full && order.deadlock->issued == 0);
+}
+
+void the_largest_and_its_place() {
+  for (const std::uint32_t size : {1u, 3u, 8u}) {
+    Tournament t(size);
+    CHECK_EQ(t.largest(), 0);
+    t.set(size - 1, 2);
+    CHECK(t.largest() == 2 && t.place() == size - 1);
+    t.set(0, 2);
+    CHECK(t.largest() == 2 && t.place() == 0);
+    t.set(0, 1);
+    CHECK(t.place() == (size == 1 ? 0 : size - 1) && t[0] == 1);
+  }
+}
+
 void wrong_graphs_are_refused() {
-  const std::vector<std::uint64_t> costs{1}, indptr{0, 1}, own{0};
-  CHECK_THROWS(std::invalid_argument, simulate({costs, {}, indptr, own, 1, 1, 0, 0}));
-  CHECK_THROWS(std::invalid_argument, simulate({costs, {}, indptr, {}, 1, 1, 0, 0}));
+  const std::vector<std::uint64_t> costs{1}, indptr{0, 1}, beyond{1}, none{0, 0};
+  const std::vector<std::int64_t> one{1};
+  const SimulationOptions options;
+  const auto refused = [&](const TaskGraph& graph, const SimulationOptions& o) {
+    CHECK_THROWS(std::invalid_argument, simulated(graph, o));
+  };
+  refused({costs, {indptr, beyond}}, options);
+  refused({costs, {indptr, {}}}, options);
+  refused({costs, {beyond, {}}}, options);
+  refused({costs, {none, {}}, {indptr, beyond}}, options);
+  TaskGraph graph{costs, {none, {}}};
+  graph.units = one;
+  refused(graph, options);
+  graph.units = {};
+  const std::vector<std::int64_t> two{1, 1};
+  graph.lanes = two;
+  refused(graph, options);
+  graph.lanes = {};
+  SimulationOptions other;
+  other.pools = {4, 0};
+  refused(graph, other);
+  other.pools = {65536, 1};
+  refused(graph, other);
+  other.pools = {1};
+  other.window = 0;
+  refused(graph, other);
+  other.window = 1;
+  other.interleave = 1;
+  refused({costs, {indptr, beyond}}, other);
+  CHECK_THROWS(std::invalid_argument, simulate(graph, options, {}));
 }
 
 }  // namespace
@@ -170,6 +323,13 @@ int main() {
   boundaries_of_one_task_are_one();
   the_recurrence_equals_the_engine();
   time_does_not_wrap_around();
+  lanes_steal();
+  the_highest_priority_comes_first();
+  batches_and_starts();
+  bytes_limit_the_ring();
+  streams_take_turns();
+  later_tasks_are_waited_for();
+  the_largest_and_its_place();
   wrong_graphs_are_refused();
   return check::result();
 }

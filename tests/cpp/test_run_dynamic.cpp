@@ -7,8 +7,8 @@
 
 #include "check.hpp"
 #include "order_helpers.hpp"
-#include "pto_wsp/simulate.hpp"
 #include "run_helpers.hpp"
+#include "simulate_helpers.hpp"
 
 using namespace helpers;
 
@@ -468,8 +468,13 @@ void same_time(const Program& p, const pto_wsp::RunStats& stats) {
     wait_indices.insert(wait_indices.end(), f.waits.begin(), f.waits.end());
     wait_indptr.push_back(wait_indices.size());
   }
-  const auto s = pto_wsp::simulate({costs, {}, indptr, indices, p.plan.windows[0], static_cast<std::uint32_t>(p.plan.lanes), p.plan.issue_cost,
-                                    p.plan.handover, wait_indptr, wait_indices, p.plan.read_cost});
+  pto_wsp::SimulationOptions options;
+  options.pools = {static_cast<std::uint32_t>(p.plan.lanes)};
+  options.window = p.plan.windows[0];
+  options.issue_cost = p.plan.issue_cost;
+  options.handover = p.plan.handover;
+  options.read_cost = p.plan.read_cost;
+  const auto s = simulated({costs, {indptr, indices}, {wait_indptr, wait_indices}}, options).simulation;
   CHECK_EQ(stats.total_cycles, s.total);
   CHECK_EQ(stats.scalar_waits, s.scalar_waits);
   CHECK_EQ(stats.scalar_wait_cycles, s.scalar_wait_cycles);

@@ -5,8 +5,8 @@
 
 #include "check.hpp"
 #include "order_helpers.hpp"
-#include "pto_wsp/simulate.hpp"
 #include "run_helpers.hpp"
+#include "simulate_helpers.hpp"
 
 using namespace helpers;
 
@@ -249,17 +249,23 @@ std::vector<Array> expected(const Program& p) {
 void same_time(const Program& p, const pto_wsp::RunStats& stats) {
   if (p.plan.windows.size() > 1) return;  // the list knows one ring
   std::vector<std::uint64_t> costs, indptr{0}, indices;
-  std::vector<std::uint32_t> lanes;
+  std::vector<std::int64_t> lanes;
   std::uint64_t in_scope = 0;
   for (const Flat& f : p.tasks) {
     const std::uint64_t at = costs.size();
-    lanes.push_back(static_cast<std::uint32_t>(f.dispatch == 0 ? at % p.plan.lanes : in_scope++ % p.plan.dispatches[0]));
+    lanes.push_back(static_cast<std::int64_t>(f.dispatch == 0 ? at % p.plan.lanes : in_scope++ % p.plan.dispatches[0]));
     costs.push_back(f.cost);
     indices.insert(indices.end(), f.deps.begin(), f.deps.end());
     indptr.push_back(indices.size());
   }
-  const auto s = pto_wsp::simulate({costs, lanes, indptr, indices, p.plan.windows[0], static_cast<std::uint32_t>(p.plan.lanes),
-                                    p.plan.issue_cost, p.plan.handover});
+  pto_wsp::SimulationOptions options;
+  options.pools = {static_cast<std::uint32_t>(p.plan.lanes)};
+  options.window = p.plan.windows[0];
+  options.issue_cost = p.plan.issue_cost;
+  options.handover = p.plan.handover;
+  pto_wsp::TaskGraph graph{costs, {indptr, indices}};
+  graph.lanes = lanes;
+  const auto s = simulated(graph, options).simulation;
   CHECK_EQ(stats.total_cycles, s.total);
   CHECK_EQ(stats.windows[0].stalls, s.window.stalls);
   CHECK_EQ(stats.windows[0].stall_cycles, s.window.stall_cycles);

@@ -4,6 +4,7 @@
 // idle lanes take work.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -12,15 +13,57 @@ namespace pto_wsp {
 
 /// Cycles stay below this; a run that would go beyond is marked as overflowed.
 inline constexpr std::uint64_t end_of_time = std::uint64_t{1} << 62;
+/// A window that admits anything; a start that waits until everything is issued.
+inline constexpr std::uint64_t no_limit = ~std::uint64_t{0};
+
+/// Which of its ready tasks a lane takes: the one that became ready first, ties in program order; that of the highest priority
+/// first; or as the first, and a lane that has none takes so from the longest queue of its pool, ties from the lowest lane.
+enum class Ready : std::uint8_t { fifo, priority, work_steal };
 
 struct ClockOptions {
   std::uint32_t lanes = 1;
   std::uint64_t issue_cost = 0, handover = 0, read_cost = 0;
   std::vector<std::uint64_t> windows{65536};  // tasks in flight of each ring
+  std::vector<std::uint64_t> window_bytes;    // bytes in flight of each ring; empty: bytes are not counted
+  Ready ready = Ready::fifo;
+  std::vector<std::uint32_t> pools;           // lanes of each pool, which add up to `lanes`; empty: one pool
+  std::uint64_t start = 0;                    // lanes take nothing before so many tasks, or all, are issued
+  std::uint64_t batch = 1;                    // tasks released together
 };
 
 struct WindowStats {
-  std::uint64_t stalls = 0, stall_cycles = 0, high_water = 0;
+  std::uint64_t stalls = 0, stall_cycles = 0, high_water = 0, high_bytes = 0;
+};
+
+/// What a task says where the options or the order of issue ask for it.
+struct TaskTraits {
+  std::uint64_t position;  // in program order, each once
+  std::int64_t priority = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// The largest of some numbers and where it stands, the lowest place among equals. Changes and answers take logarithmic time.
+class Tournament {
+ public:
+  explicit Tournament(std::uint32_t size) : leaves_(std::bit_ceil(size)), values_(std::size_t{2} * leaves_) {}
+
+  std::uint32_t operator[](std::uint32_t place) const { return values_[leaves_ + place]; }
+  void set(std::uint32_t place, std::uint32_t value) {
+    std::uint32_t at = leaves_ + place;
+    values_[at] = value;
+    while ((at /= 2) != 0) values_[at] = values_[2 * at] > values_[2 * at + 1] ? values_[2 * at] : values_[2 * at + 1];
+  }
+  std::uint32_t largest() const { return values_[1]; }
+  /// Where the largest stands, if it is above 0.
+  std::uint32_t place() const {
+    std::uint32_t at = 1;
+    while (at < leaves_) at = values_[2 * at] == values_[at] ? 2 * at : 2 * at + 1;
+    return at - leaves_;
+  }
+
+ private:
+  std::uint32_t leaves_;
+  std::vector<std::uint32_t> values_;  // node i above nodes 2i and 2i + 1
 };
 
 /// What a task waits for: an earlier task or a join. Stays valid after that has completed.
@@ -35,9 +78,13 @@ class Clock {
  public:
   explicit Clock(ClockOptions options);
 
-  /// Issues the next task in program order, letting time pass as needed. `lane` is its home lane, `window` its
-  /// ring, `deps` what it waits for.
-  ClockRef issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps);
+  /// Issues the next task, letting time pass as needed. `lane` is its home lane, `window` its ring, `deps` what it waits for.
+  /// Where it could never be issued, the clock is deadlocked, and the answer is no task.
+  ClockRef issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps, const TaskTraits& traits);
+  /// The same for tasks that are issued in program order and have nothing more to say.
+  ClockRef issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps) {
+    return issue(cost, lane, window, deps, {issued_});
+  }
 
   /// The next task is issued behind a materialisation boundary: once all of `tasks` are complete and `read_cost` is paid, once
   /// for all that is added before that task. Those complete already may be left out as long as the call is made.
@@ -53,23 +100,31 @@ class Clock {
     return ref.serial == 0 || slots_[ref.index].serial != ref.serial || slots_[ref.index].done;
   }
 
-  /// Lets everything issued run to its end. No task may be issued afterwards.
+  /// Lets everything issued run to its end, or to a deadlock. No task may be issued afterwards.
   void finish();
+
+  /// Nothing will ever happen again, and there are tasks left. No task may be issued afterwards.
+  bool deadlocked() const { return deadlocked_; }
 
   std::uint64_t total_cycles() const { return last_completion_; }
   bool overflowed() const { return overflowed_; }
   std::uint64_t task_count() const { return issued_; }
+  /// Tasks issued and not retired.
+  std::uint64_t in_flight() const;
   std::uint64_t scalar_waits() const { return scalar_waits_; }
   std::uint64_t scalar_wait_cycles() const { return scalar_wait_cycles_; }
   const std::vector<WindowStats>& windows() const { return stats_; }
 
   /// Where and when each task ran, by position in program order.
   struct Trace {
-    std::vector<std::uint64_t> start, end;
-    std::vector<std::uint32_t> lane;
+    std::span<std::uint64_t> start, end;
+    std::span<std::uint32_t> lane;
   };
-  /// From now on tasks are recorded; `trace` must outlive the clock.
-  void record(Trace* trace) { trace_ = trace; }
+  /// From now on each task is recorded when it completes. There must be room for every position.
+  void record(const Trace& trace) { trace_ = trace; }
+
+  /// Makes room for so many tasks in flight.
+  void reserve(std::uint64_t tasks) { slots_.reserve(tasks); }
 
  private:
   static constexpr std::uint32_t nil = 0xffffffffu;
@@ -107,34 +162,66 @@ class Clock {
     bool busy = false, marked = false;
     std::vector<Key> late;  // a heap, smallest first
   };
+  // What a slot's task says for priorities and byte windows.
+  struct Extra {
+    std::int64_t priority = 0;
+    std::uint64_t bytes = 0;
+  };
+  struct Ranked {
+    std::int64_t priority;
+    Key key;
+    friend bool operator>(const Ranked& a, const Ranked& b) {
+      return a.priority != b.priority ? a.priority < b.priority : a.key > b.key;
+    }
+  };
+  // Lanes that steal from each other.
+  struct Pool {
+    Pool(std::uint32_t lane, std::uint32_t lanes) : first(lane), queued(lanes), idle(lanes) {}
+    std::uint32_t first;
+    Tournament queued, idle;                   // tasks in each lane's queue; 1 where it runs none
+    bool marked = false;
+  };
   struct Ring {
     std::uint64_t limit = 0, count = 0;
+    std::uint64_t byte_limit = no_limit, bytes = 0;
     std::uint32_t head = nil, tail = nil;
     bool stalled = false, marked = false;
     std::uint64_t stalled_since = 0;
   };
 
-  void pass();
-  void wait_at_boundary();
+  bool pass();
+  bool wait_at_boundary();
+  bool has_room(const Ring& ring, std::uint64_t bytes) const {
+    if (ring.count >= ring.limit) return false;
+    return !counts_bytes_ || ring.count == 0 || ring.bytes + bytes <= ring.byte_limit;
+  }
+  bool may_start() const { return issued_ >= options_.start || all_issued_ || waiting_; }
+  void release_batch();
   std::uint32_t new_slot();
   void add_edge(ClockRef from, std::uint32_t target);
   bool queue_and_take();
+  bool steal();
   void enqueue(std::uint32_t slot);
-  void take(std::uint32_t lane);
-  void advance();
+  bool queue_is_empty(std::uint32_t lane) const;
+  std::uint32_t first_of_queue(std::uint32_t lane);
+  void take(std::uint32_t lane, std::uint32_t from);
+  bool advance();
   void pop_completions();
   void complete_task(std::uint32_t slot);
   void resolve(std::uint32_t edges);
   void retire();
   void mark(std::uint32_t lane);
+  void mark_pool(std::uint32_t pool);
   std::uint64_t sum(std::uint64_t a, std::uint64_t b);
 
   ClockOptions options_;
   std::uint64_t now_ = 0, next_issue_ = 0, last_completion_ = 0;
   std::uint64_t issued_ = 0, joins_opened_ = 0;
-  bool overflowed_ = false;
+  bool overflowed_ = false, deadlocked_ = false, all_issued_ = false;
+  bool counts_bytes_ = false;
 
   bool boundary_ = false;                      // before the next task
+  bool waiting_ = false;                       // at a boundary, for its tasks
   std::vector<ClockRef> awaited_;
   std::uint64_t scalar_waits_ = 0, scalar_wait_cycles_ = 0;
 
@@ -145,17 +232,23 @@ class Clock {
   std::vector<Lane> lanes_;
   std::vector<Ring> rings_;
   std::vector<WindowStats> stats_;
+  std::vector<Extra> extras_;                  // of slots; empty where nothing asks for them
+  std::vector<std::vector<Ranked>> ranked_;    // under priorities, each lane's queue: a heap, the first to take on top
+  std::vector<Pool> pools_;                    // where lanes steal
+  std::vector<std::uint32_t> pool_of_;         // of a lane, there
+  std::vector<std::uint32_t> open_batch_;      // issued and not released: each counts that among what it waits for
 
   std::vector<Key> running_;                   // a heap by (completion, program order)
   std::vector<std::uint32_t> unblocked_;       // nothing left to wait for, not yet seen by the queue step
   std::vector<Key> handed_;                    // on their way to a queue, in order of arrival
   std::size_t handed_first_ = 0;
-  std::vector<std::uint32_t> marked_lanes_, marked_rings_;
+  std::vector<std::uint32_t> marked_lanes_, marked_rings_, marked_pools_;
   std::vector<std::uint32_t> resolving_;       // joins that have just completed
-  Trace* trace_ = nullptr;
+  Trace trace_;                                // empty: nothing is recorded
 };
 
-/// The same figures for independent tasks of nonzero cost, by a recurrence per lane:
+/// The same figures for independent tasks of nonzero cost in program order, by a recurrence per lane. Of the options it knows
+/// lanes, costs and windows:
 ///   issue[k] = max(issue[k-1] + issue_cost, retire[k-W]),  start = max(issue + handover, lane free).
 class LaneClock {
  public:

@@ -2,35 +2,64 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "pto_wsp/clock.hpp"
 
 namespace pto_wsp {
 
+/// Lists of tasks, one for each task: that of task i is indices[indptr[i] .. indptr[i + 1]).
+struct TaskLists {
+  std::span<const std::uint64_t> indptr, indices;
+};
+
+/// Tasks are named by their positions in program order. A task may wait for later ones.
 struct TaskGraph {
   std::span<const std::uint64_t> costs;
-  std::span<const std::uint32_t> lanes;          // home lanes; empty: position modulo total_lanes
-  std::span<const std::uint64_t> indptr, indices;  // task i waits for indices[indptr[i] .. indptr[i+1]), all below i
-  std::uint64_t window = 65536;
-  std::uint32_t total_lanes = 4;
-  std::uint64_t issue_cost = 0, handover = 0;
-  // Task i is issued behind a boundary that waits for wait_indices[wait_indptr[i] .. wait_indptr[i+1]), where there are any.
-  std::span<const std::uint64_t> wait_indptr = {}, wait_indices = {};  // both empty: no boundaries
-  std::uint64_t read_cost = 0;
+  TaskLists deps;
+  // Where the list is not empty, task i is issued behind a boundary that waits for it. No lists: there are no boundaries.
+  TaskLists waits = {};
+  // Each of these has one entry for each task, or none at all.
+  std::span<const std::int64_t> lanes = {};       // home lanes, modulo those of the pool; -1: the task's position
+  std::span<const std::int64_t> streams = {};     // -1: of no stream
+  std::span<const std::int64_t> priorities = {};  // 0
+  std::span<const std::int64_t> units = {};       // places in SimulationOptions::pools; 0
+  std::span<const std::uint64_t> bytes = {};      // 0; their sum must be below 2^64
+};
+
+/// What a full window does: issue waits; the simulation is given up, naming what would have sufficed; nothing.
+enum class WindowMode : std::uint8_t { stall, abort, benchmark };
+
+struct SimulationOptions {
+  std::vector<std::uint32_t> pools{4};  // lanes of each pool
+  std::uint64_t window = no_limit, window_bytes = no_limit;
+  WindowMode mode = WindowMode::stall;
+  std::uint64_t issue_cost = 0, handover = 0, read_cost = 0;
+  Ready ready = Ready::fifo;
+  std::uint64_t start = 0, batch = 1;
+  std::uint64_t interleave = 0;         // streams that take turns in issue among the next `window` tasks; 0: program order
 };
 
 struct Simulation {
-  Clock::Trace trace;
+  struct Deadlock {
+    std::uint64_t issued = 0, retired = 0;
+    bool ring_full = false;                               // a task could never be issued; else tasks were never ready
+  };
   std::uint64_t total = 0;
   WindowStats window;
   std::uint64_t scalar_waits = 0, scalar_wait_cycles = 0;
+  bool overflowed = false;                                // the times are beyond end_of_time, and wrong
+  std::optional<Deadlock> deadlock;                       // the rest means nothing then
+  std::optional<std::uint64_t> window_needed, bytes_needed;  // given up for want of these; the rest means nothing then
 };
 
-/// Throws invalid_argument when the arrays do not make a graph in program order.
-Simulation simulate(const TaskGraph& graph);
+/// `trace` has a place for each of fewer than 2^30 tasks; in between it holds other things. Needs no lock.
+/// Throws invalid_argument when the arrays do not make a graph.
+Simulation simulate(const TaskGraph& graph, const SimulationOptions& options, const Clock::Trace& trace);
 
-/// Stalls added up, and the highest mark.
+/// Stalls added up, and the highest marks.
 WindowStats total(std::span<const WindowStats> windows);
 
 }  // namespace pto_wsp
