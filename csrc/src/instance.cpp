@@ -16,6 +16,7 @@ Instance::Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads)
 
 Instance::~Instance() {
   if (!run_ || run_->over()) return;
+  const Run::Use use(run_);  // who waits works too, and needs what it works on until it is out again
   run_->cancel();
   while (!run_->wait(SteadyClock::now() + std::chrono::hours(1))) {
   }
