@@ -1,0 +1,22 @@
+// What a schedule says of one task, besides what it costs.
+#pragma once
+
+#include <cstdint>
+
+namespace pto_wsp {
+
+inline constexpr std::uint32_t no_batch = 0xffffffffu;
+
+/// Made in program order by whoever issues the task; read by the clock and by the real run. Streams are dependences instead.
+struct Placement {
+  std::uint32_t lane = 0;            // its home
+  std::uint32_t window = 0;          // the ring that it counts in
+  std::uint32_t batch = no_batch;    // the batch that it is released with
+  bool pinned = false;               // really runs on thread lane mod threads
+  bool steal = false;                // idle lanes of its pool may take it
+  std::int64_t priority = 0;         // larger ones are taken first
+  std::uint64_t bytes = 0;           // valid ones that it writes, for windows in bytes
+  std::uint64_t distance = 0;        // cycles until the next issue, at least
+};
+
+}  // namespace pto_wsp
