@@ -257,6 +257,7 @@ py::dict simulate_dict(const py::dict& columns, const SimulationOptions& options
   g.streams = column<I>(columns, "streams");
   g.priorities = column<I>(columns, "priorities");
   g.units = column<I>(columns, "units");
+  g.steals = column<I>(columns, "steals");
   g.bytes = column<U>(columns, "bytes");
   const Clock::Trace trace{numbers<U>(start), numbers<U>(end), numbers<std::uint32_t>(lane)};
   Simulation s;
@@ -334,7 +335,6 @@ PYBIND11_MODULE(_core, m) {
       .value("stall", WindowMode::stall)
       .value("abort", WindowMode::abort)
       .value("benchmark", WindowMode::benchmark);
-  py::enum_<Ready>(m, "Ready").value("fifo", Ready::fifo).value("priority", Ready::priority).value("work_steal", Ready::work_steal);
   py::class_<SimulationOptions>(m, "SimulationOptions")
       .def(py::init<>())
       .def_readwrite("pools", &SimulationOptions::pools)
@@ -344,7 +344,6 @@ PYBIND11_MODULE(_core, m) {
       .def_readwrite("issue_cost", &SimulationOptions::issue_cost)
       .def_readwrite("handover", &SimulationOptions::handover)
       .def_readwrite("read_cost", &SimulationOptions::read_cost)
-      .def_readwrite("ready", &SimulationOptions::ready)
       .def_readwrite("start", &SimulationOptions::start)
       .def_readwrite("batch", &SimulationOptions::batch)
       .def_readwrite("interleave", &SimulationOptions::interleave);

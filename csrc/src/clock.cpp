@@ -16,8 +16,9 @@ Clock::Clock(ClockOptions options) : options_(std::move(options)) {
   stats_.resize(rings_.size());
   counts_bytes_ = !options_.window_bytes.empty();
   for (std::size_t i = 0; i < options_.window_bytes.size(); ++i) rings_[i].byte_limit = options_.window_bytes[i];
-  if (options_.ready == Ready::priority) ranked_.resize(options_.lanes);
-  if (options_.ready == Ready::work_steal) {
+  open_batches_.resize(options_.batches.size());
+  if (options_.steals) {
+    stealable_.resize(options_.lanes);
     if (options_.pools.empty()) options_.pools = {options_.lanes};
     std::uint32_t first = 0;
     for (const std::uint32_t lanes : options_.pools) {
@@ -29,18 +30,18 @@ Clock::Clock(ClockOptions options) : options_(std::move(options)) {
   }
 }
 
-ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps,
-                      const TaskTraits& traits) {
+ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, std::uint64_t position) {
   if (boundary_) [[unlikely]] {
     if (!wait_at_boundary()) return {};
   }
+  const std::uint32_t window = placement.window;
   Ring& ring = rings_[window];
-  while (next_issue_ > now_ || !has_room(ring, traits.bytes)) {
+  while (next_issue_ > now_ || !has_room(ring, placement.bytes)) {
     if (next_issue_ <= now_ && !ring.stalled) {
       ring.stalled = true;
       ring.stalled_since = now_;
       ++stats_[window].stalls;
-      release_batch();  // an open batch never waits behind a full ring
+      release_batches();  // an open batch never waits behind a full ring
     }
     if (!pass()) return {};
   }
@@ -48,28 +49,29 @@ ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t wind
     stats_[window].stall_cycles += now_ - ring.stalled_since;
     ring.stalled = false;
   }
-  next_issue_ = sum(now_, options_.issue_cost);
+  next_issue_ = sum(now_, std::max(options_.issue_cost, placement.distance));
 
   const std::uint32_t id = new_slot();
   Slot& slot = slots_[id];
-  slot.serial = traits.position + 1;
+  slot.serial = position + 1;
   slot.cost = cost;
-  slot.lane = lane;
+  slot.lane = placement.lane;
   slot.window = window;
   slot.edges = nil;
   slot.next_issued = nil;
   slot.done = false;
+  slot.steal = placement.steal;
   (ring.tail == nil ? ring.head : slots_[ring.tail].next_issued) = id;
   ring.tail = id;
   ++issued_;
   ++ring.count;
   stats_[window].high_water = std::max(stats_[window].high_water, ring.count);
-  if (counts_bytes_ || !ranked_.empty()) {
+  if (counts_bytes_ || options_.ranked) {
     if (extras_.size() <= id) extras_.resize(slots_.size());
-    extras_[id] = {traits.priority, traits.bytes};
+    extras_[id] = {placement.priority, placement.bytes};
   }
   if (counts_bytes_) {
-    ring.bytes += traits.bytes;
+    ring.bytes += placement.bytes;
     stats_[window].high_bytes = std::max(stats_[window].high_bytes, ring.bytes);
   }
 
@@ -80,20 +82,21 @@ ClockRef Clock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t wind
     ++pending;
   }
   slot.pending = pending;
-  if (options_.batch > 1) {
+  if (placement.batch != no_batch) {
+    std::vector<std::uint32_t>& batch = open_batches_[placement.batch];
     ++slot.pending;
-    open_batch_.push_back(id);
-    if (open_batch_.size() == options_.batch) release_batch();
+    batch.push_back(id);
+    if (batch.size() == options_.batches[placement.batch]) release(batch);
   } else if (pending == 0) {
     unblocked_.push_back(id);
   }
   return {slot.serial, id};
 }
 
-void Clock::release_batch() {
-  for (const std::uint32_t id : open_batch_)
+void Clock::release(std::vector<std::uint32_t>& batch) {
+  for (const std::uint32_t id : batch)
     if (--slots_[id].pending == 0) unblocked_.push_back(id);
-  open_batch_.clear();
+  batch.clear();
 }
 
 std::uint64_t Clock::in_flight() const {
@@ -120,7 +123,7 @@ bool Clock::wait_at_boundary() {
     const std::uint64_t since = now_;
     ++scalar_waits_;
     waiting_ = true;
-    release_batch();
+    release_batches();
     while (!all_complete())
       if (!pass()) return false;
     waiting_ = false;
@@ -159,7 +162,7 @@ void Clock::seal(ClockRef join) {
 void Clock::finish() {
   all_issued_ = true;
   next_issue_ = 0;
-  release_batch();
+  release_batches();
   do {
     while (queue_and_take()) retire();
     if (!advance()) break;
@@ -231,10 +234,7 @@ bool Clock::queue_and_take() {
   for (const std::uint32_t id : marked_lanes_) {
     Lane& lane = lanes_[id];
     lane.marked = false;
-    if (!lane.busy && !queue_is_empty(id)) {
-      changed = true;
-      take(id, id);
-    }
+    if (!lane.busy && take_own(id)) changed = true;
   }
   marked_lanes_.clear();
   if (!marked_pools_.empty() && steal()) changed = true;
@@ -242,14 +242,15 @@ bool Clock::queue_and_take() {
   return changed;
 }
 
-// Idle lanes take from the longest queue of their pool, in lane order.
+// Idle lanes, in lane order, take from the queue of their pool that has most to be stolen.
 bool Clock::steal() {
   bool changed = false;
   for (const std::uint32_t id : marked_pools_) {
     Pool& pool = pools_[id];
     pool.marked = false;
     while (pool.idle.largest() != 0 && pool.queued.largest() != 0) {
-      take(pool.first + pool.idle.place(), pool.first + pool.queued.place());
+      const std::uint32_t from = pool.first + pool.queued.place();
+      take(pool.first + pool.idle.place(), from, stealable_[from]);
       changed = true;
     }
   }
@@ -272,25 +273,22 @@ void Clock::mark(std::uint32_t id) {
 
 void Clock::enqueue(std::uint32_t id) {
   Slot& slot = slots_[id];
-  Lane& lane = lanes_[slot.lane];
+  Queue& queue = slot.steal ? stealable_[slot.lane] : lanes_[slot.lane].kept;
   slot.next_queued = nil;
-  if (!ranked_.empty()) {
-    ranked_[slot.lane].push_back({extras_[id].priority, {now_, slot.serial, id}});
-    std::ranges::push_heap(ranked_[slot.lane], std::greater<>{});
-  } else if (lane.tail == nil) {
-    lane.head = lane.tail = id;
-    lane.tail_time = now_;
-  } else if (lane.tail_time < now_ || slots_[lane.tail].serial < slot.serial) {
-    slots_[lane.tail].next_queued = id;
-    lane.tail = id;
-    lane.tail_time = now_;
+  if (!options_.ranked && queue.tail == nil) {
+    queue.head = queue.tail = id;
+    queue.tail_time = now_;
+  } else if (!options_.ranked && (queue.tail_time < now_ || slots_[queue.tail].serial < slot.serial)) {
+    slots_[queue.tail].next_queued = id;
+    queue.tail = id;
+    queue.tail_time = now_;
   } else {
-    lane.late.push_back({now_, slot.serial, id});
-    std::ranges::push_heap(lane.late, std::greater<>{});
+    queue.late.push_back({options_.ranked ? extras_[id].priority : 0, {now_, slot.serial, id}});
+    std::ranges::push_heap(queue.late, std::greater<>{});
   }
   slot.start = now_;  // until it is taken: when it became ready
   mark(slot.lane);
-  if (!pools_.empty()) {
+  if (slot.steal) {
     const std::uint32_t id_of_pool = pool_of_[slot.lane];
     Pool& pool = pools_[id_of_pool];
     const std::uint32_t place = slot.lane - pool.first;
@@ -299,39 +297,43 @@ void Clock::enqueue(std::uint32_t id) {
   }
 }
 
-bool Clock::queue_is_empty(std::uint32_t id) const {
-  return ranked_.empty() ? lanes_[id].head == nil && lanes_[id].late.empty() : ranked_[id].empty();
+// What comes first in a queue that has something.
+Clock::Ranked Clock::first(const Queue& queue) const {
+  if (queue.head == nil) return queue.late.front();
+  const Ranked head{0, {slots_[queue.head].start, slots_[queue.head].serial, queue.head}};
+  return queue.late.empty() || queue.late.front() > head ? head : queue.late.front();
 }
 
-// Takes the first task out of a queue that has one.
-std::uint32_t Clock::first_of_queue(std::uint32_t lane_id) {
-  if (!ranked_.empty()) {
-    std::vector<Ranked>& queue = ranked_[lane_id];
-    std::ranges::pop_heap(queue, std::greater<>{});
-    const std::uint32_t id = queue.back().key.slot;
-    queue.pop_back();
-    return id;
-  }
-  Lane& lane = lanes_[lane_id];
-  std::uint32_t id = lane.head;
-  const bool late = !lane.late.empty() &&
-                    (id == nil || lane.late.front() < Key{slots_[id].start, slots_[id].serial, id});
-  if (late) {
-    std::ranges::pop_heap(lane.late, std::greater<>{});
-    id = lane.late.back().slot;
-    lane.late.pop_back();
+std::uint32_t Clock::pop(Queue& queue) {
+  const std::uint32_t id = queue.late.empty() ? queue.head : first(queue).key.slot;
+  if (id != queue.head) {
+    std::ranges::pop_heap(queue.late, std::greater<>{});
+    queue.late.pop_back();
   } else {
-    lane.head = slots_[id].next_queued;
-    if (lane.head == nil) lane.tail = nil;
+    queue.head = slots_[id].next_queued;
+    if (queue.head == nil) queue.tail = nil;
   }
   return id;
 }
 
-void Clock::take(std::uint32_t lane, std::uint32_t from) {
-  const std::uint32_t id = first_of_queue(from);
+// What a lane has in its queue is what it keeps and what others may steal from it. False: nothing.
+bool Clock::take_own(std::uint32_t lane) {
+  Queue& kept = lanes_[lane].kept;
+  if (stealable_.empty() || stealable_[lane].empty()) {
+    if (kept.empty()) return false;
+    take(lane, lane, kept);
+  } else {
+    Queue& stealable = stealable_[lane];
+    take(lane, lane, kept.empty() || first(kept) > first(stealable) ? stealable : kept);
+  }
+  return true;
+}
+
+void Clock::take(std::uint32_t lane, std::uint32_t from, Queue& queue) {
+  const std::uint32_t id = pop(queue);
   if (!pools_.empty()) {
     Pool& pool = pools_[pool_of_[lane]];
-    pool.queued.set(from - pool.first, pool.queued[from - pool.first] - 1);
+    if (slots_[id].steal) pool.queued.set(from - pool.first, pool.queued[from - pool.first] - 1);
     pool.idle.set(lane - pool.first, 0);
   }
   Slot& slot = slots_[id];

@@ -131,7 +131,7 @@ Front::Step Front::task_step() {
     seal(handles_[handle]);
     follow(handles_[handle].all);
   }
-  issued_ = clock_->issue(cost, lanes_.next(t.spec->dispatch), t.spec->window, deps_);
+  issued_ = clock_->issue(cost, {.lane = lanes_.next(t.spec->dispatch), .window = t.spec->window}, deps_);
   if (t.n_views != 0) {
     map_.record(t, regs, indices_.data(), issued_, *this);
     if (by_ranges_) ranges_.record(t, args_.data(), issued_, *this);

@@ -166,10 +166,11 @@ ClockOptions clock_options(const TaskGraph& g, const SimulationOptions& o) {
   c.read_cost = o.read_cost;
   c.windows = {o.window};
   if (!g.bytes.empty()) c.window_bytes = {o.window_bytes};
-  c.ready = o.ready;
+  c.batches = {o.batch};
+  c.ranked = !g.priorities.empty();
+  c.steals = !g.steals.empty();
   c.pools = o.pools;
   c.start = o.start;
-  c.batch = o.batch;
   return c;
 }
 
@@ -213,8 +214,12 @@ Simulation run(const TaskGraph& g, const SimulationOptions& o, const Clock::Trac
     const std::size_t pool = g.units.empty() ? 0 : static_cast<std::size_t>(g.units[i]);
     if (pool >= o.pools.size()) throw std::invalid_argument("a task's unit has no pool");
     const std::uint64_t lane = g.lanes.empty() || g.lanes[i] < 0 ? i : static_cast<std::uint64_t>(g.lanes[i]);
-    const TaskTraits traits{i, g.priorities.empty() ? 0 : g.priorities[i], g.bytes.empty() ? 0 : g.bytes[i]};
-    const ClockRef task = clock.issue(g.costs[i], static_cast<std::uint32_t>(first_lane[pool] + lane % o.pools[pool]), 0, refs, traits);
+    Placement placement{.lane = static_cast<std::uint32_t>(first_lane[pool] + lane % o.pools[pool])};
+    if (o.batch > 1) placement.batch = 0;
+    if (!g.priorities.empty()) placement.priority = g.priorities[i];
+    if (!g.steals.empty()) placement.steal = g.steals[i] != 0;
+    if (!g.bytes.empty()) placement.bytes = g.bytes[i];
+    const ClockRef task = clock.issue(g.costs[i], placement, refs, i);
     if (!clock.deadlocked()) places.issued(i, task);
   }
   if (!clock.deadlocked()) clock.finish();
@@ -237,7 +242,8 @@ void check(const TaskGraph& g, const SimulationOptions& o, const Clock::Trace& t
   if (n >= Places::most) throw std::invalid_argument("there must be fewer than 2^30 tasks");
   if (g.deps.indptr.size() != n + 1 || (!g.waits.indptr.empty() && g.waits.indptr.size() != n + 1))
     throw std::invalid_argument("indptr has one entry more than there are tasks");
-  if (!fits(g.lanes.size()) || !fits(g.streams.size()) || !fits(g.priorities.size()) || !fits(g.units.size()) || !fits(g.bytes.size()))
+  if (!fits(g.lanes.size()) || !fits(g.streams.size()) || !fits(g.priorities.size()) || !fits(g.units.size()) || !fits(g.steals.size()) ||
+      !fits(g.bytes.size()))
     throw std::invalid_argument("there must be one entry for each task");
   if (trace.start.size() != n || trace.end.size() != n || trace.lane.size() != n)
     throw std::invalid_argument("the trace must have a place for each task");

@@ -192,7 +192,7 @@ void TimeWalk::issue(std::uint32_t id, std::uint64_t cost) {
   if (quick_)
     quick_->issue(cost, lane, spec.window);
   else
-    exact_->issue(cost, lane, spec.window, {});
+    exact_->issue(cost, {.lane = lane, .window = spec.window}, {});
   ++count_;
   ++kernel_counts_[spec.kernel];
 }

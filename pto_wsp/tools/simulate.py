@@ -118,7 +118,7 @@ def tasks(
     options.batch = _number("batch", batch, 1)
     options.interleave = 0 if interleave is None else _number("interleave", interleave, 1)
     options.mode = getattr(core().WindowMode, _choice("mode", mode, ("stall", "abort", "benchmark")))
-    options.ready = getattr(core().Ready, _choice("ready", ready, ("fifo", "priority", "work_steal")))
+    _choice("ready", ready, ("fifo", "priority", "work_steal"))
     if isinstance(start, str):
         _choice("start", start, ("after_orchestration",))
         options.start = no_limit
@@ -126,7 +126,12 @@ def tasks(
         options.start = _number("start", start)
     as_arrays = isinstance(tasks, TaskArrays)
     given = tasks if as_arrays else _arrays(tasks, units if pools is not None else None)
-    return _run(_checked(given, units, typed=pools is not None), options, as_arrays)
+    columns = _checked(given, units, typed=pools is not None)
+    if ready != "priority":
+        columns.pop("priorities", None)
+    if ready == "work_steal":
+        columns["steals"] = np.ones(len(columns["costs"]), np.int64)
+    return _run(columns, options, as_arrays)
 
 
 def _run(columns: dict[str, Array], options: Any, as_arrays: bool) -> dict[str, Any]:

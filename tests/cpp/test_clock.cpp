@@ -70,7 +70,7 @@ void joins_are_as_edges_to_every_member() {
         members.push_back(g.costs.size());
         g.costs.push_back(part * i + 1);
         g.deps.push_back(last);
-        clock.add_member(join, clock.issue(g.costs.back(), static_cast<std::uint32_t>(members.back() % 2), 0, {&before, 1}));
+        clock.add_member(join, clock.issue(g.costs.back(), {.lane = static_cast<std::uint32_t>(members.back() % 2)}, {&before, 1}));
       }
       clock.seal(join);
       before = join;
@@ -107,14 +107,14 @@ void boundaries_of_one_task_are_one() {
   options.lanes = 2;
   options.read_cost = 3;
   Clock clock(options);
-  const ClockRef a = clock.issue(10, 0, 0, {}), b = clock.issue(4, 1, 0, {});
+  const ClockRef a = clock.issue(10, {}, {}), b = clock.issue(4, {.lane = 1}, {});
   clock.add_wait({&b, 1});
   clock.add_wait({&a, 1});
   clock.add_wait({});
-  clock.issue(1, 0, 0, {});  // from 13 to 14
+  clock.issue(1, {}, {});  // from 13 to 14
   CHECK(clock.complete(a) && clock.complete(b));
   clock.add_wait({});
-  clock.issue(1, 1, 0, {});  // from 16 to 17
+  clock.issue(1, {.lane = 1}, {});  // from 16 to 17
   clock.add_wait({});        // no task follows
   clock.finish();
   CHECK_EQ(clock.total_cycles(), 17);
@@ -138,7 +138,7 @@ void the_recurrence_equals_the_engine() {
       const std::uint64_t cost = 1 + below(most);
       const auto lane = static_cast<std::uint32_t>(below(options.lanes));
       const auto window = static_cast<std::uint32_t>(below(options.windows.size()));
-      exact.issue(cost, lane, window, {});
+      exact.issue(cost, {.lane = lane, .window = window}, {});
       quick.issue(cost, lane, window);
     }
     exact.finish();
@@ -157,7 +157,7 @@ void time_does_not_wrap_around() {
   Clock exact(options);
   LaneClock quick(options);
   for (int i = 0; i < 5; ++i) {
-    exact.issue(much, 0, 0, {});
+    exact.issue(much, {}, {});
     quick.issue(much, 0, 0);
   }
   exact.finish();
@@ -168,10 +168,10 @@ void time_does_not_wrap_around() {
 // Eight tasks of 10 cycles on lane 0 of 4: the others steal, lowest lane first.
 void lanes_steal() {
   const std::vector<std::uint64_t> costs(8, 10), none(9);
-  const std::vector<std::int64_t> lanes(8, 0), units{0, 0, 0, 0, 1, 1, 1, 1};
+  const std::vector<std::int64_t> lanes(8, 0), steals(8, 1), units{0, 0, 0, 0, 1, 1, 1, 1};
   SimulationOptions options;
-  options.ready = Ready::work_steal;
   TaskGraph graph{costs, {none, {}}};
+  graph.steals = steals;
   graph.lanes = lanes;
   const Simulated s = simulated(graph, options);
   CHECK_EQ(s.simulation.total, 20);
@@ -188,7 +188,6 @@ void the_highest_priority_comes_first() {
   const std::vector<std::int64_t> priorities{-1, 2, 2, 3};
   SimulationOptions options;
   options.pools = {1};
-  options.ready = Ready::priority;
   TaskGraph graph{costs, {none, {}}};
   graph.priorities = priorities;
   const Simulated s = simulated(graph, options);

@@ -9,6 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "pto_wsp/placement.hpp"
+
 namespace pto_wsp {
 
 /// Cycles stay below this; a run that would go beyond is marked as overflowed.
@@ -16,30 +18,20 @@ inline constexpr std::uint64_t end_of_time = std::uint64_t{1} << 62;
 /// A window that admits anything; a start that waits until everything is issued.
 inline constexpr std::uint64_t no_limit = ~std::uint64_t{0};
 
-/// Which of its ready tasks a lane takes: the one that became ready first, ties in program order; that of the highest priority
-/// first; or as the first, and a lane that has none takes so from the longest queue of its pool, ties from the lowest lane.
-enum class Ready : std::uint8_t { fifo, priority, work_steal };
-
 struct ClockOptions {
   std::uint32_t lanes = 1;
   std::uint64_t issue_cost = 0, handover = 0, read_cost = 0;
   std::vector<std::uint64_t> windows{65536};  // tasks in flight of each ring
   std::vector<std::uint64_t> window_bytes;    // bytes in flight of each ring; empty: bytes are not counted
-  Ready ready = Ready::fifo;
+  std::vector<std::uint64_t> batches;         // tasks released together in each batch scope
+  bool ranked = false;                        // a task may have a priority other than 0
+  bool steals = false;                        // a task may be stolen
   std::vector<std::uint32_t> pools;           // lanes of each pool, which add up to `lanes`; empty: one pool
   std::uint64_t start = 0;                    // lanes take nothing before so many tasks, or all, are issued
-  std::uint64_t batch = 1;                    // tasks released together
 };
 
 struct WindowStats {
   std::uint64_t stalls = 0, stall_cycles = 0, high_water = 0, high_bytes = 0;
-};
-
-/// What a task says where the options or the order of issue ask for it.
-struct TaskTraits {
-  std::uint64_t position;  // in program order, each once
-  std::int64_t priority = 0;
-  std::uint64_t bytes = 0;
 };
 
 /// The largest of some numbers and where it stands, the lowest place among equals. Changes and answers take logarithmic time.
@@ -78,12 +70,17 @@ class Clock {
  public:
   explicit Clock(ClockOptions options);
 
-  /// Issues the next task, letting time pass as needed. `lane` is its home lane, `window` its ring, `deps` what it waits for.
+  /// Issues the next task, letting time pass as needed. `deps` is what it waits for, `position` its place in program order, of
+  /// which there are no two. Bytes in flight must stay below 2^64.
   /// Where it could never be issued, the clock is deadlocked, and the answer is no task.
-  ClockRef issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps, const TaskTraits& traits);
-  /// The same for tasks that are issued in program order and have nothing more to say.
-  ClockRef issue(std::uint64_t cost, std::uint32_t lane, std::uint32_t window, std::span<const ClockRef> deps) {
-    return issue(cost, lane, window, deps, {issued_});
+  ///
+  /// A lane takes from its own queue the task of the highest priority, then what became ready first, then program order. After
+  /// all lanes, each that is still idle, in lane order, takes so what may be stolen from the queue of its pool that has most of
+  /// that, ties from the lowest lane.
+  ClockRef issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, std::uint64_t position);
+  /// The same for tasks that are issued in program order.
+  ClockRef issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps) {
+    return issue(cost, placement, deps, issued_);
   }
 
   /// The next task is issued behind a materialisation boundary: once all of `tasks` are complete and `read_cost` is paid, once
@@ -138,6 +135,7 @@ class Clock {
     std::uint32_t edges = nil;
     std::uint32_t next_queued = nil, next_issued = nil;
     bool done = false;
+    bool steal = false;
   };
   struct Join {
     std::uint64_t serial = 0;  // 0 while free
@@ -155,13 +153,6 @@ class Clock {
     }
     friend bool operator>(const Key& a, const Key& b) { return b < a; }
   };
-  // A queue in order of (time ready, program order): nearly always appended to, else the entry goes to `late`.
-  struct Lane {
-    std::uint32_t head = nil, tail = nil;
-    std::uint64_t tail_time = 0;
-    bool busy = false, marked = false;
-    std::vector<Key> late;  // a heap, smallest first
-  };
   // What a slot's task says for priorities and byte windows.
   struct Extra {
     std::int64_t priority = 0;
@@ -174,11 +165,24 @@ class Clock {
       return a.priority != b.priority ? a.priority < b.priority : a.key > b.key;
     }
   };
+  // Tasks of one priority come in order of (time ready, program order), so nearly always at the end; the others go to `late`, and
+  // all do where there are priorities.
+  struct Queue {
+    std::uint32_t head = nil, tail = nil;
+    std::uint64_t tail_time = 0;
+    std::vector<Ranked> late;                  // a heap, the first to take on top
+
+    bool empty() const { return head == nil && late.empty(); }
+  };
+  struct Lane {
+    Queue kept;                                // for itself
+    bool busy = false, marked = false;
+  };
   // Lanes that steal from each other.
   struct Pool {
     Pool(std::uint32_t lane, std::uint32_t lanes) : first(lane), queued(lanes), idle(lanes) {}
     std::uint32_t first;
-    Tournament queued, idle;                   // tasks in each lane's queue; 1 where it runs none
+    Tournament queued, idle;                   // tasks of each lane's that may be stolen; 1 where it runs none
     bool marked = false;
   };
   struct Ring {
@@ -196,15 +200,19 @@ class Clock {
     return !counts_bytes_ || ring.count == 0 || ring.bytes + bytes <= ring.byte_limit;
   }
   bool may_start() const { return issued_ >= options_.start || all_issued_ || waiting_; }
-  void release_batch();
+  void release(std::vector<std::uint32_t>& batch);
+  void release_batches() {
+    for (std::vector<std::uint32_t>& batch : open_batches_) release(batch);
+  }
   std::uint32_t new_slot();
   void add_edge(ClockRef from, std::uint32_t target);
   bool queue_and_take();
   bool steal();
   void enqueue(std::uint32_t slot);
-  bool queue_is_empty(std::uint32_t lane) const;
-  std::uint32_t first_of_queue(std::uint32_t lane);
-  void take(std::uint32_t lane, std::uint32_t from);
+  Ranked first(const Queue& queue) const;
+  std::uint32_t pop(Queue& queue);
+  bool take_own(std::uint32_t lane);
+  void take(std::uint32_t lane, std::uint32_t from, Queue& queue);
   bool advance();
   void pop_completions();
   void complete_task(std::uint32_t slot);
@@ -233,10 +241,10 @@ class Clock {
   std::vector<Ring> rings_;
   std::vector<WindowStats> stats_;
   std::vector<Extra> extras_;                  // of slots; empty where nothing asks for them
-  std::vector<std::vector<Ranked>> ranked_;    // under priorities, each lane's queue: a heap, the first to take on top
+  std::vector<Queue> stealable_;               // of lanes; empty where none steal
   std::vector<Pool> pools_;                    // where lanes steal
   std::vector<std::uint32_t> pool_of_;         // of a lane, there
-  std::vector<std::uint32_t> open_batch_;      // issued and not released: each counts that among what it waits for
+  std::vector<std::vector<std::uint32_t>> open_batches_;  // issued and not released: each task counts that among what it waits for
 
   std::vector<Key> running_;                   // a heap by (completion, program order)
   std::vector<std::uint32_t> unblocked_;       // nothing left to wait for, not yet seen by the queue step

@@ -26,6 +26,7 @@ struct TaskGraph {
   std::span<const std::int64_t> streams = {};     // -1: of no stream
   std::span<const std::int64_t> priorities = {};  // 0
   std::span<const std::int64_t> units = {};       // places in SimulationOptions::pools; 0
+  std::span<const std::int64_t> steals = {};      // not 0: idle lanes of its pool may take it; 0
   std::span<const std::uint64_t> bytes = {};      // 0; their sum must be below 2^64
 };
 
@@ -37,7 +38,6 @@ struct SimulationOptions {
   std::uint64_t window = no_limit, window_bytes = no_limit;
   WindowMode mode = WindowMode::stall;
   std::uint64_t issue_cost = 0, handover = 0, read_cost = 0;
-  Ready ready = Ready::fifo;
   std::uint64_t start = 0, batch = 1;
   std::uint64_t interleave = 0;         // streams that take turns in issue among the next `window` tasks; 0: program order
 };
