@@ -241,39 +241,64 @@ std::span<T> numbers(const py::buffer& array) {
 }
 
 template <class T>
-std::span<const T> column(const py::dict& columns, const char* name) {
-  return columns.contains(name) ? numbers<const T>(columns[name]) : std::span<const T>();
+std::span<T> column(const py::dict& columns, const char* name) {
+  return columns.contains(name) ? numbers<T>(columns[name]) : std::span<T>();
 }
 
-py::dict simulate_dict(const py::dict& columns, const SimulationOptions& options, const py::buffer& start, const py::buffer& end,
-                       const py::buffer& lane) {
+py::dict deadlock_dict(const Simulation::Deadlock& deadlock) {
+  py::dict d;
+  d["issued"] = deadlock.issued;
+  d["retired"] = deadlock.retired;
+  if (!deadlock.at) return d;
+  const Clock::Blocked& b = *deadlock.at;
+  d["at"] = b.at == Clock::Blocked::At::window ? "window" : b.at == Clock::Blocked::At::boundary ? "boundary" : "end";
+  d["first"] = b.first;
+  if (b.at != Clock::Blocked::At::window) return d;
+  d["window"] = b.window;
+  d["tasks"] = b.tasks;
+  d["bytes"] = b.bytes;
+  d["more_bytes"] = b.more_bytes;
+  return d;
+}
+
+py::dict simulate_dict(const py::dict& columns, const SimulationOptions& options, const py::dict& into) {
   using U = std::uint64_t;
   using I = std::int64_t;
   TaskGraph g;
-  g.costs = column<U>(columns, "costs");
-  g.deps = {column<U>(columns, "deps_indptr"), column<U>(columns, "deps_indices")};
-  g.waits = {column<U>(columns, "waits_indptr"), column<U>(columns, "waits_indices")};
-  g.lanes = column<I>(columns, "lanes");
-  g.streams = column<I>(columns, "streams");
-  g.priorities = column<I>(columns, "priorities");
-  g.units = column<I>(columns, "units");
-  g.steals = column<I>(columns, "steals");
-  g.bytes = column<U>(columns, "bytes");
-  const Clock::Trace trace{numbers<U>(start), numbers<U>(end), numbers<std::uint32_t>(lane)};
+  g.costs = column<const U>(columns, "costs");
+  g.deps = {column<const U>(columns, "deps_indptr"), column<const U>(columns, "deps_indices")};
+  g.waits = {column<const U>(columns, "waits_indptr"), column<const U>(columns, "waits_indices")};
+  g.lanes = column<const I>(columns, "lanes");
+  g.streams = column<const I>(columns, "streams");
+  g.priorities = column<const I>(columns, "priorities");
+  g.units = column<const I>(columns, "units");
+  g.steals = column<const I>(columns, "steals");
+  g.windows = column<const I>(columns, "windows");
+  g.batches = column<const I>(columns, "batches");
+  g.distances = column<const U>(columns, "distances");
+  g.bytes = column<const U>(columns, "bytes");
+  const SimulationTrace trace{column<U>(into, "start"), column<U>(into, "end"), column<std::uint32_t>(into, "lane"),
+                              column<U>(into, "issue"), column<U>(into, "ready")};
   Simulation s;
   without_gil([&] {
     s = simulate(g, options, trace);
     return true;
   });
-  py::dict d = window_stats(s.window);
-  d["high_bytes"] = s.window.high_bytes;
+  py::dict d;
+  py::list windows, needed;
+  for (const WindowStats& w : s.windows) {
+    py::dict window = window_stats(w);
+    window["high_bytes"] = w.high_bytes;
+    windows.append(window);
+  }
+  for (const Simulation::Needed& x : s.needed) needed.append(py::make_tuple(x.window, x.tasks, x.bytes));
+  d["windows"] = windows;
+  d["needed"] = needed;
   d["total"] = s.total;
   d["scalar_waits"] = s.scalar_waits;
   d["scalar_wait_cycles"] = s.scalar_wait_cycles;
   d["overflowed"] = s.overflowed;
-  d["deadlock"] = s.deadlock ? py::object(py::make_tuple(s.deadlock->issued, s.deadlock->retired, s.deadlock->ring_full)) : py::none();
-  d["window_needed"] = s.window_needed;
-  d["bytes_needed"] = s.bytes_needed;
+  d["deadlock"] = s.deadlock ? py::object(deadlock_dict(*s.deadlock)) : py::none();
   return d;
 }
 
@@ -335,20 +360,22 @@ PYBIND11_MODULE(_core, m) {
       .value("stall", WindowMode::stall)
       .value("abort", WindowMode::abort)
       .value("benchmark", WindowMode::benchmark);
+  py::class_<WindowLimits>(m, "WindowLimits")
+      .def(py::init([](std::uint64_t tasks, std::uint64_t bytes, WindowMode mode) { return WindowLimits{tasks, bytes, mode}; }),
+           py::arg("tasks"), py::arg("bytes"), py::arg("mode"));
   py::class_<SimulationOptions>(m, "SimulationOptions")
       .def(py::init<>())
       .def_readwrite("pools", &SimulationOptions::pools)
-      .def_readwrite("window", &SimulationOptions::window)
-      .def_readwrite("window_bytes", &SimulationOptions::window_bytes)
-      .def_readwrite("mode", &SimulationOptions::mode)
+      .def_readwrite("windows", &SimulationOptions::windows)
+      .def_readwrite("batches", &SimulationOptions::batches)
       .def_readwrite("issue_cost", &SimulationOptions::issue_cost)
       .def_readwrite("handover", &SimulationOptions::handover)
       .def_readwrite("read_cost", &SimulationOptions::read_cost)
       .def_readwrite("start", &SimulationOptions::start)
-      .def_readwrite("batch", &SimulationOptions::batch)
       .def_readwrite("interleave", &SimulationOptions::interleave);
-  m.def("simulate", &simulate_dict, py::arg("columns"), py::arg("options"), py::arg("start"), py::arg("end"), py::arg("lane"),
-        "Semantic time of a task graph; see simulate.hpp. columns: arrays of 64 bit integers by name. The last three are written.");
+  m.def("simulate", &simulate_dict, py::arg("columns"), py::arg("options"), py::arg("trace"),
+        "Semantic time of a task graph; see simulate.hpp. columns and trace: arrays of 64 bit integers by name, and lanes of 32 bits; "
+        "those of the trace are written.");
 
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&decode), py::arg("data"))

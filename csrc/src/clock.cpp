@@ -32,7 +32,7 @@ Clock::Clock(ClockOptions options) : options_(std::move(options)) {
 
 ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, std::uint64_t position) {
   if (boundary_) [[unlikely]] {
-    if (!wait_at_boundary()) return {};
+    if (!wait_at_boundary()) return block(nullptr);
   }
   const std::uint32_t window = placement.window;
   Ring& ring = rings_[window];
@@ -43,7 +43,7 @@ ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<
       ++stats_[window].stalls;
       release_batches();  // an open batch never waits behind a full ring
     }
-    if (!pass()) return {};
+    if (!pass()) return block(&placement);
   }
   if (ring.stalled) {
     stats_[window].stall_cycles += now_ - ring.stalled_since;
@@ -66,9 +66,9 @@ ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<
   ++issued_;
   ++ring.count;
   stats_[window].high_water = std::max(stats_[window].high_water, ring.count);
-  if (counts_bytes_ || options_.ranked) {
+  if (counts_bytes_ || options_.ranked || log_ != nullptr) {
     if (extras_.size() <= id) extras_.resize(slots_.size());
-    extras_[id] = {placement.priority, placement.bytes};
+    extras_[id] = {placement.priority, placement.bytes, now_};
   }
   if (counts_bytes_) {
     ring.bytes += placement.bytes;
@@ -168,15 +168,37 @@ void Clock::finish() {
     if (!advance()) break;
     retire();
   } while (true);
-  deadlocked_ = in_flight() != 0;
+  if (in_flight() != 0) block(nullptr);
+}
+
+// Nothing will ever happen again. `next` is the task that there was no room for, if that is it.
+ClockRef Clock::block(const Placement* next) {
+  Blocked& b = blocked_.emplace();
+  b.issued = issued_;
+  b.start = options_.start;
+  const auto look_at = [&](const Ring& ring) {
+    if (ring.head != nil) b.first = std::min(b.first.value_or(no_limit), slots_[ring.head].serial - 1);
+  };
+  if (next == nullptr) {
+    b.at = all_issued_ ? Blocked::At::end : Blocked::At::boundary;
+    std::ranges::for_each(rings_, look_at);
+  } else {
+    const Ring& ring = rings_[next->window];
+    b.at = Blocked::At::window;
+    b.window = next->window;
+    b.tasks = ring.count;
+    b.limit = ring.limit;
+    b.bytes = ring.bytes;
+    b.byte_limit = ring.byte_limit;
+    b.more_bytes = next->bytes;
+    look_at(ring);
+  }
+  return {};
 }
 
 // The steps of one pass but for issuing, and time where nothing happens in them. False: nothing ever will, a deadlock.
 bool Clock::pass() {
-  if (!queue_and_take() && !advance()) {
-    deadlocked_ = true;
-    return false;
-  }
+  if (!queue_and_take() && !advance()) return false;
   retire();
   return true;
 }
@@ -337,6 +359,7 @@ void Clock::take(std::uint32_t lane, std::uint32_t from, Queue& queue) {
     pool.idle.set(lane - pool.first, 0);
   }
   Slot& slot = slots_[id];
+  if (log_ != nullptr) extras_[id].ready = slot.start;
   lanes_[lane].busy = true;
   slot.lane = lane;
   slot.start = now_;
@@ -380,12 +403,7 @@ void Clock::complete_task(std::uint32_t id) {
     rings_[slot.window].marked = true;
     marked_rings_.push_back(slot.window);
   }
-  if (!trace_.end.empty()) {
-    const std::size_t at = slot.serial - 1;
-    trace_.start[at] = slot.start;
-    trace_.end[at] = now_;
-    trace_.lane[at] = slot.lane;
-  }
+  if (log_ != nullptr) log_->completed({slot.serial - 1, slot.lane, extras_[id].issue, extras_[id].ready, slot.start, now_});
   if (slot.edges == nil) return;
   const std::uint32_t edges = slot.edges;
   slot.edges = nil;
@@ -451,8 +469,10 @@ LaneClock::LaneClock(const ClockOptions& options)
 }
 
 void LaneClock::grow(Ring& ring) {
-  // Nothing has wrapped around yet: the first `size` positions lie where they will lie.
-  ring.retire.resize(ring.retire.size() * 2);
+  std::vector<std::uint64_t> larger(ring.retire.size() * 2);
+  for (std::uint64_t k = ring.retired; k != ring.retired + ring.retire.size(); ++k)
+    larger[k & (larger.size() - 1)] = ring.retire[k & (ring.retire.size() - 1)];
+  ring.retire = std::move(larger);
 }
 
 }  // namespace pto_wsp

@@ -1,6 +1,7 @@
 #include "pto_wsp/simulate.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <functional>
 #include <set>
 #include <stdexcept>
@@ -20,13 +21,41 @@ std::span<const std::uint64_t> list(const TaskLists& lists, std::size_t i) {
 
 bool has_boundary(const TaskGraph& g, std::size_t i) { return !g.waits.indptr.empty() && !list(g.waits, i).empty(); }
 
+// An entry of a column, which may be missing.
+template <class T>
+T entry(std::span<const T> column, std::size_t i, T absent) {
+  return column.empty() ? absent : column[i];
+}
+
+std::size_t window(const TaskGraph& g, const std::vector<WindowLimits>& windows, std::size_t i) {
+  const auto at = static_cast<std::size_t>(entry<std::int64_t>(g.windows, i, 0));
+  if (at >= windows.size()) throw std::invalid_argument("a task's window does not exist");
+  return at;
+}
+
+class Recorder : public ClockLog {
+ public:
+  explicit Recorder(const SimulationTrace& trace) : trace_(trace) {}
+
+  void completed(const Task& task) override {
+    trace_.start[task.position] = task.start;
+    trace_.end[task.position] = task.end;
+    trace_.lane[task.position] = task.lane;
+    if (!trace_.issue.empty()) trace_.issue[task.position] = task.issue;
+    if (!trace_.ready.empty()) trace_.ready[task.position] = task.ready;
+  }
+
+ private:
+  SimulationTrace trace_;
+};
+
 // What the clock knows of tasks that are not complete, kept where their results will stand: the lane's place holds the slot of a
 // task in flight, or the join that others wait for until a later task is issued, whose serial is in the start's place.
 class Places {
  public:
   static constexpr std::uint64_t most = std::uint64_t{1} << 30;
 
-  Places(Clock& clock, const Clock::Trace& trace) : clock_(clock), trace_(trace) { std::ranges::fill(trace_.lane, unknown); }
+  Places(Clock& clock, const SimulationTrace& trace) : clock_(clock), trace_(trace) { std::ranges::fill(trace_.lane, unknown); }
 
   // What completes with task `i`.
   ClockRef ref(std::uint64_t i) {
@@ -59,15 +88,43 @@ class Places {
   }
 
   Clock& clock_;
-  Clock::Trace trace_;
+  SimulationTrace trace_;
 };
 
-// The order of issue that takes one task of each stream in turn among the next `look_ahead` tasks that are not issued, never past
-// what a task waits for or a boundary. None: a task waits for one that comes after it in every order.
+// Positions from which some are taken, each once.
+class Remaining {
+ public:
+  explicit Remaining(std::size_t n) : sums_(n + 1), top_(std::bit_floor(n)) {
+    for (std::size_t i = 1; i <= n; ++i) sums_[i] = i & (~i + 1);
+  }
+
+  void take(std::size_t position) {
+    for (std::size_t i = position + 1; i < sums_.size(); i += i & (~i + 1)) --sums_[i];
+  }
+  /// Above the first `count` that are left, or above all.
+  std::size_t after(std::uint64_t count) const {
+    std::size_t at = 0;
+    for (std::size_t step = top_; step != 0; step /= 2) {
+      if (at + step >= sums_.size() || sums_[at + step] >= count) continue;
+      at += step;
+      count -= sums_[at];
+    }
+    return std::min(at + 1, sums_.size() - 1);
+  }
+
+ private:
+  std::vector<std::uint64_t> sums_;                   // i: how many of the last (lowest bit of i) positions below i are left
+  std::size_t top_;
+};
+
+// The order of issue that takes one task of each stream in turn among the next tasks that are not issued, as many as the window of
+// the first of them holds, never past what a task waits for or a boundary. None: a task waits for one that comes after it in
+// every order.
 class Interleaving {
  public:
-  Interleaving(const TaskGraph& g, std::uint64_t streams, std::uint64_t look_ahead) : g_(g), look_ahead_(look_ahead) {
+  Interleaving(const TaskGraph& g, const SimulationOptions& o) : g_(g), windows_(o.windows), remaining_(g.costs.size()) {
     const std::size_t n = g.costs.size();
+    const std::uint64_t streams = o.interleave;
     std::vector<std::uint64_t> turns(n);
     for (std::size_t i = 0; i < n; ++i)
       turns[i] = g.streams.empty() || g.streams[i] < 0 ? 0 : static_cast<std::uint64_t>(g.streams[i]) % streams;
@@ -84,10 +141,9 @@ class Interleaving {
     Order out;
     std::size_t next = 0;
     while (out.size() < n) {
-      look_ahead();
-      if (with_free_.empty()) return std::nullopt;
-      auto turn = with_free_.lower_bound(next);
-      if (turn == with_free_.end()) turn = with_free_.begin();
+      const std::size_t limit = look_ahead();
+      const std::optional<std::size_t> turn = turn_from(next, limit);
+      if (!turn) return std::nullopt;
       next = *turn + 1;
       const std::uint64_t i = take(*turn);
       out.push_back(i);
@@ -114,18 +170,31 @@ class Interleaving {
       for (const std::uint64_t d : list(g_.deps, i)) users_.at(users_first_.at(d + 1)++) = i;
   }
 
-  // What lies behind a boundary is not known before its task is issued; that comes when it is the first.
-  void look_ahead() {
+  // Says below which position tasks may be issued. What lies behind a boundary is not known before its task is issued; that comes
+  // when it is the first.
+  std::size_t look_ahead() {
+    const std::uint64_t most = windows_[window(g_, windows_, remaining_.after(1) - 1)].tasks;
     if (near_ == 0) behind_boundary_ = false;
-    while (end_ < turn_.size() && near_ < look_ahead_ && !behind_boundary_) {
+    while (end_ < turn_.size() && near_ < most && !behind_boundary_) {
       if (has_boundary(g_, end_)) {
-        if (near_ != 0) return;
+        if (near_ != 0) break;
         behind_boundary_ = true;
       }
       const std::size_t i = end_++;
       ++near_;
       if (missing_[i] == 0) add_free(i);
     }
+    return near_ > most ? remaining_.after(most) : end_;  // a window before it held more
+  }
+
+  // The first turn that has a task below `limit`, from `next` on and around.
+  std::optional<std::size_t> turn_from(std::size_t next, std::size_t limit) const {
+    const auto has = [&](std::size_t turn) { return free_[turn].front() < limit; };
+    const auto from = with_free_.lower_bound(next);
+    auto turn = std::find_if(from, with_free_.end(), has);
+    if (turn != with_free_.end()) return *turn;
+    turn = std::find_if(with_free_.begin(), from, has);
+    return turn != from ? std::optional(*turn) : std::nullopt;
   }
 
   void add_free(std::uint64_t i) {
@@ -141,18 +210,20 @@ class Interleaving {
     const std::uint64_t i = tasks.back();
     tasks.pop_back();
     if (tasks.empty()) with_free_.erase(turn);
+    remaining_.take(i);
     --near_;
     return i;
   }
 
   const TaskGraph& g_;
-  std::uint64_t look_ahead_;
+  const std::vector<WindowLimits>& windows_;
+  Remaining remaining_;                               // not issued
   std::vector<std::size_t> turn_;                     // of each task; turns without a task are left out
   std::vector<std::uint64_t> missing_;                // of each task: what it waits for and is not issued
   std::vector<std::uint64_t> users_first_, users_;
   std::vector<std::vector<std::uint64_t>> free_;      // of each turn, a heap: tasks that may be issued, the first on top
   std::set<std::size_t> with_free_;                   // turns that have some
-  std::size_t end_ = 0;                               // tasks below it are issued or near
+  std::size_t end_ = 0;                               // tasks below it are issued or near; so may be some that lie too far now
   std::uint64_t near_ = 0;
   bool behind_boundary_ = false;
 };
@@ -164,9 +235,12 @@ ClockOptions clock_options(const TaskGraph& g, const SimulationOptions& o) {
   c.issue_cost = o.issue_cost;
   c.handover = o.handover;
   c.read_cost = o.read_cost;
-  c.windows = {o.window};
-  if (!g.bytes.empty()) c.window_bytes = {o.window_bytes};
-  c.batches = {o.batch};
+  c.windows.clear();
+  for (const WindowLimits& w : o.windows) {
+    c.windows.push_back(w.tasks);
+    if (!g.bytes.empty()) c.window_bytes.push_back(w.bytes);
+  }
+  c.batches = o.batches;
   c.ranked = !g.priorities.empty();
   c.steals = !g.steals.empty();
   c.pools = o.pools;
@@ -174,11 +248,28 @@ ClockOptions clock_options(const TaskGraph& g, const SimulationOptions& o) {
   return c;
 }
 
-Simulation run(const TaskGraph& g, const SimulationOptions& o, const Clock::Trace& trace) {
+Placement placement(const TaskGraph& g, const SimulationOptions& o, const std::vector<std::uint64_t>& first_lane, std::size_t i) {
+  const auto pool = static_cast<std::size_t>(entry<std::int64_t>(g.units, i, 0));
+  if (pool >= o.pools.size()) throw std::invalid_argument("a task's unit has no pool");
+  const std::int64_t lane = entry<std::int64_t>(g.lanes, i, -1);
+  const std::int64_t batch = entry<std::int64_t>(g.batches, i, -1);
+  if (batch >= 0 && static_cast<std::size_t>(batch) >= o.batches.size()) throw std::invalid_argument("a task's batch does not exist");
+  Placement p;
+  p.lane = static_cast<std::uint32_t>(first_lane[pool] + (lane < 0 ? i : static_cast<std::uint64_t>(lane)) % o.pools[pool]);
+  p.window = static_cast<std::uint32_t>(window(g, o.windows, i));
+  if (batch >= 0) p.batch = static_cast<std::uint32_t>(batch);
+  p.steal = entry<std::int64_t>(g.steals, i, 0) != 0;
+  p.priority = entry<std::int64_t>(g.priorities, i, 0);
+  p.bytes = entry<std::uint64_t>(g.bytes, i, 0);
+  p.distance = entry<std::uint64_t>(g.distances, i, 0);
+  return p;
+}
+
+Simulation run(const TaskGraph& g, const SimulationOptions& o, const SimulationTrace& trace) {
   const std::size_t n = g.costs.size();
   Order order;
   if (o.interleave != 0) {
-    std::optional<Order> found = Interleaving(g, o.interleave, o.window).order();
+    std::optional<Order> found = Interleaving(g, o).order();
     if (!found) {
       Simulation never;
       never.deadlock.emplace();
@@ -192,8 +283,11 @@ Simulation run(const TaskGraph& g, const SimulationOptions& o, const Clock::Trac
     first += lanes;
   }
   Clock clock(clock_options(g, o));
-  clock.record(trace);
-  clock.reserve(std::min<std::uint64_t>(n, o.window));
+  Recorder recorder(trace);
+  clock.record(recorder);
+  std::uint64_t room = 0;
+  for (const WindowLimits& w : o.windows) room += std::min<std::uint64_t>(n, w.tasks);
+  clock.reserve(std::min<std::uint64_t>(n, room));
   Places places(clock, trace);
   std::unordered_map<std::int64_t, std::uint64_t> last_of_stream;
   std::vector<ClockRef> refs;
@@ -211,64 +305,68 @@ Simulation run(const TaskGraph& g, const SimulationOptions& o, const Clock::Trac
       if (!is_first) refs.push_back(places.ref(last->second));
       last->second = i;
     }
-    const std::size_t pool = g.units.empty() ? 0 : static_cast<std::size_t>(g.units[i]);
-    if (pool >= o.pools.size()) throw std::invalid_argument("a task's unit has no pool");
-    const std::uint64_t lane = g.lanes.empty() || g.lanes[i] < 0 ? i : static_cast<std::uint64_t>(g.lanes[i]);
-    Placement placement{.lane = static_cast<std::uint32_t>(first_lane[pool] + lane % o.pools[pool])};
-    if (o.batch > 1) placement.batch = 0;
-    if (!g.priorities.empty()) placement.priority = g.priorities[i];
-    if (!g.steals.empty()) placement.steal = g.steals[i] != 0;
-    if (!g.bytes.empty()) placement.bytes = g.bytes[i];
-    const ClockRef task = clock.issue(g.costs[i], placement, refs, i);
+    const ClockRef task = clock.issue(g.costs[i], placement(g, o, first_lane, i), refs, i);
     if (!clock.deadlocked()) places.issued(i, task);
   }
   if (!clock.deadlocked()) clock.finish();
   Simulation out;
   out.overflowed = clock.overflowed();
   if (clock.deadlocked()) {
-    out.deadlock = {clock.task_count(), clock.task_count() - clock.in_flight(), clock.task_count() < n};
+    out.deadlock = {clock.task_count(), clock.task_count() - clock.in_flight(), clock.blocked()};
     return out;
   }
   out.total = clock.total_cycles();
-  out.window = clock.windows()[0];
+  out.windows = clock.windows();
   out.scalar_waits = clock.scalar_waits();
   out.scalar_wait_cycles = clock.scalar_wait_cycles();
   return out;
 }
 
-void check(const TaskGraph& g, const SimulationOptions& o, const Clock::Trace& trace) {
+void check(const TaskGraph& g, const SimulationOptions& o, const SimulationTrace& trace) {
   const std::size_t n = g.costs.size();
   const auto fits = [n](std::size_t size) { return size == 0 || size == n; };
   if (n >= Places::most) throw std::invalid_argument("there must be fewer than 2^30 tasks");
   if (g.deps.indptr.size() != n + 1 || (!g.waits.indptr.empty() && g.waits.indptr.size() != n + 1))
     throw std::invalid_argument("indptr has one entry more than there are tasks");
   if (!fits(g.lanes.size()) || !fits(g.streams.size()) || !fits(g.priorities.size()) || !fits(g.units.size()) || !fits(g.steals.size()) ||
-      !fits(g.bytes.size()))
+      !fits(g.windows.size()) || !fits(g.batches.size()) || !fits(g.distances.size()) || !fits(g.bytes.size()))
     throw std::invalid_argument("there must be one entry for each task");
-  if (trace.start.size() != n || trace.end.size() != n || trace.lane.size() != n)
+  if (trace.start.size() != n || trace.end.size() != n || trace.lane.size() != n || !fits(trace.issue.size()) || !fits(trace.ready.size()))
     throw std::invalid_argument("the trace must have a place for each task");
   std::uint64_t lanes = 0;
   for (const std::uint32_t pool : o.pools) lanes += pool;
   if (o.pools.empty() || std::ranges::count(o.pools, 0u) != 0 || lanes > 65536) throw std::invalid_argument("there must be 1 to 65536 lanes");
-  if (o.window == 0 || o.batch == 0) throw std::invalid_argument("a window and a batch hold at least one task");
+  if (o.windows.empty()) throw std::invalid_argument("there must be a window");
+  if (std::ranges::count(o.windows, 0u, &WindowLimits::tasks) != 0 || std::ranges::count(o.batches, 0u) != 0)
+    throw std::invalid_argument("a window and a batch hold at least one task");
 }
 
 }  // namespace
 
-Simulation simulate(const TaskGraph& g, const SimulationOptions& o, const Clock::Trace& trace) {
+Simulation simulate(const TaskGraph& g, const SimulationOptions& o, const SimulationTrace& trace) {
   check(g, o, trace);
-  if (o.mode == WindowMode::stall) return run(g, o, trace);
-  SimulationOptions unlimited = o;
-  unlimited.window = unlimited.window_bytes = no_limit;
-  Simulation free = run(g, unlimited, trace);
-  if (o.mode == WindowMode::benchmark) return free;
-  if (!free.deadlock) {
-    if (free.window.high_water > o.window) free.window_needed = free.window.high_water;
-    if (free.window.high_bytes > o.window_bytes) free.bytes_needed = free.window.high_bytes;
-    // Nothing was in the way, and only the order of issue may depend on the window.
-    if (free.window_needed || free.bytes_needed || o.interleave == 0) return free;
+  SimulationOptions free = o, limited = o;
+  bool aborts = false;
+  for (std::size_t w = 0; w < o.windows.size(); ++w) {
+    const WindowMode mode = o.windows[w].mode;
+    if (mode != WindowMode::stall) free.windows[w] = {};
+    if (mode == WindowMode::benchmark) limited.windows[w] = {};
+    aborts = aborts || mode == WindowMode::abort;
   }
-  return run(g, o, trace);
+  Simulation out = run(g, free, trace);
+  if (!aborts) return out;
+  if (!out.deadlock) {
+    for (std::size_t w = 0; w < o.windows.size(); ++w) {
+      if (o.windows[w].mode != WindowMode::abort) continue;
+      Simulation::Needed needed{w, {}, {}};
+      if (out.windows[w].high_water > o.windows[w].tasks) needed.tasks = out.windows[w].high_water;
+      if (out.windows[w].high_bytes > o.windows[w].bytes) needed.bytes = out.windows[w].high_bytes;
+      if (needed.tasks || needed.bytes) out.needed.push_back(needed);
+    }
+    // Nothing was in the way, and only the order of issue may depend on the windows.
+    if (!out.needed.empty() || o.interleave == 0) return out;
+  }
+  return run(g, limited, trace);
 }
 
 WindowStats total(std::span<const WindowStats> windows) {

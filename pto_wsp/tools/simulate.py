@@ -110,14 +110,17 @@ def tasks(
     options, units = core().SimulationOptions(), _pools(lanes, pools)
     options.pools = list(units.values())
     no_limit: int = core().NO_LIMIT
-    options.window = no_limit if window is None else _number("window", window, 1)
-    options.window_bytes = no_limit if window_bytes is None else _number("window_bytes", window_bytes)
+    limits = (
+        no_limit if window is None else _number("window", window, 1),
+        no_limit if window_bytes is None else _number("window_bytes", window_bytes),
+    )
     options.issue_cost = max(_number("issue_cost", issue_cost), _number("min_distance", min_distance))
     options.handover = _number("handover", handover)
     options.read_cost = _number("read_cost", read_cost)
-    options.batch = _number("batch", batch, 1)
+    options.batches = [_number("batch", batch, 1)]
     options.interleave = 0 if interleave is None else _number("interleave", interleave, 1)
-    options.mode = getattr(core().WindowMode, _choice("mode", mode, ("stall", "abort", "benchmark")))
+    mode = _choice("mode", mode, ("stall", "abort", "benchmark"))
+    options.windows = [core().WindowLimits(*limits, getattr(core().WindowMode, mode))]
     _choice("ready", ready, ("fifo", "priority", "work_steal"))
     if isinstance(start, str):
         _choice("start", start, ("after_orchestration",))
@@ -129,15 +132,18 @@ def tasks(
     columns = _checked(given, units, typed=pools is not None)
     if ready != "priority":
         columns.pop("priorities", None)
+    n = len(columns["costs"])
     if ready == "work_steal":
-        columns["steals"] = np.ones(len(columns["costs"]), np.int64)
+        columns["steals"] = np.ones(n, np.int64)
+    if batch > 1:
+        columns["batches"] = np.zeros(n, np.int64)
     return _run(columns, options, as_arrays)
 
 
 def _run(columns: dict[str, Array], options: Any, as_arrays: bool) -> dict[str, Any]:
     n = len(columns["costs"])
-    begin, end, lane = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int32)
-    got: dict[str, Any] = core().simulate(columns, options, begin, end, lane)
+    trace = {"start": np.empty(n, np.int64), "end": np.empty(n, np.int64), "lane": np.empty(n, np.int32)}
+    got: dict[str, Any] = core().simulate(columns, options, trace)
     if got.pop("overflowed"):
         raise BindError(
             "PTO804",
@@ -145,16 +151,13 @@ def _run(columns: dict[str, Array], options: Any, as_arrays: bool) -> dict[str, 
             loc=here(),
             fix="take a larger unit of time for all costs",
         )
-    deadlock = got.pop("deadlock")
-    needed = {"window": got.pop("window_needed"), "bytes": got.pop("bytes_needed")}
+    deadlock, needed, windows = got.pop("deadlock"), got.pop("needed"), got.pop("windows")
     if deadlock is not None:
-        issued, retired, ring_full = deadlock
-        reason = "TASK_RING_FULL" if ring_full else "NOT_READY"
-        return {"deadlock": {"issued": issued, "retired": retired, "reason": reason}}
-    if any(x is not None for x in needed.values()):
-        return {"abort": {name: x for name, x in needed.items() if x is not None}}
-    trace = {"start": begin, "end": end, "lane": lane}
-    return {name: x if as_arrays else x.tolist() for name, x in trace.items()} | got
+        reason = "TASK_RING_FULL" if deadlock.get("at") in ("window", "boundary") else "NOT_READY"
+        return {"deadlock": {"issued": deadlock["issued"], "retired": deadlock["retired"], "reason": reason}}
+    for _, in_tasks, in_bytes in needed:
+        return {"abort": {name: x for name, x in (("window", in_tasks), ("bytes", in_bytes)) if x is not None}}
+    return {name: x if as_arrays else x.tolist() for name, x in trace.items()} | windows[0] | got
 
 
 # options

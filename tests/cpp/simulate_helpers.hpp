@@ -15,6 +15,6 @@ struct Simulated {
 inline Simulated simulated(const pto_wsp::TaskGraph& graph, const pto_wsp::SimulationOptions& options) {
   const std::size_t n = graph.costs.size();
   Simulated s{{}, std::vector<std::uint64_t>(n), std::vector<std::uint64_t>(n), std::vector<std::uint32_t>(n)};
-  s.simulation = pto_wsp::simulate(graph, options, {s.start, s.end, s.lane});
+  s.simulation = pto_wsp::simulate(graph, options, {.start = s.start, .end = s.end, .lane = s.lane});
   return s;
 }

@@ -9,6 +9,8 @@ using namespace pto_wsp;
 
 namespace {
 
+using At = Clock::Blocked::At;
+
 struct Graph {
   std::vector<std::uint64_t> costs;
   std::vector<std::vector<std::uint64_t>> deps;
@@ -22,7 +24,7 @@ Simulation run(const Graph& g, std::uint32_t lanes, std::uint64_t window, std::u
   }
   SimulationOptions options;
   options.pools = {lanes};
-  options.window = window;
+  options.windows[0].tasks = window;
   options.issue_cost = issue_cost;
   options.handover = handover;
   return simulated({g.costs, {indptr, indices}}, options).simulation;
@@ -48,9 +50,9 @@ void worked_cases() {
   CHECK_EQ(run(eight, 4, 100, 5).total, 7 * 5 + 10);
   CHECK_EQ(run(eight, 4, 100, 0, 3).total, 23);
   CHECK_EQ(run(free_tasks(5, 0), 1, 100).total, 0);
-  CHECK_EQ(run(free_tasks(5, 0), 1, 1).window.stalls, 4);  // stalls of no cycles count
-  CHECK_EQ(run(free_tasks(5, 0), 1, 1).window.stall_cycles, 0);
-  CHECK_EQ(run(eight, 4, 100).window.high_water, 8);
+  CHECK_EQ(run(free_tasks(5, 0), 1, 1).windows[0].stalls, 4);  // stalls of no cycles count
+  CHECK_EQ(run(free_tasks(5, 0), 1, 1).windows[0].stall_cycles, 0);
+  CHECK_EQ(run(eight, 4, 100).windows[0].high_water, 8);
   CHECK_EQ(run(free_tasks(0, 0), 1, 1).total, 0);
 }
 
@@ -79,7 +81,7 @@ void joins_are_as_edges_to_every_member() {
     clock.finish();
     const Simulation direct = run(g, 2, window);
     CHECK_EQ(clock.total_cycles(), direct.total);
-    CHECK_EQ(clock.windows()[0].stall_cycles, direct.window.stall_cycles);
+    CHECK_EQ(clock.windows()[0].stall_cycles, direct.windows[0].stall_cycles);
     CHECK(clock.complete(before));
   }
 }
@@ -130,7 +132,7 @@ void the_recurrence_equals_the_engine() {
     options.issue_cost = below(3) == 0 ? below(6) : 0;
     options.handover = below(3) == 0 ? below(6) : 0;
     options.windows.clear();
-    for (std::uint64_t w = 0; w <= below(3); ++w) options.windows.push_back(1 + below(9));
+    for (std::uint64_t w = 0; w <= below(3); ++w) options.windows.push_back(below(6) == 0 ? no_limit : 1 + below(9));
     Clock exact(options);
     LaneClock quick(options);
     const std::uint64_t most = 1 + below(30);
@@ -198,36 +200,74 @@ void batches_and_starts() {
   const Graph g = free_tasks(8, 10);
   const std::vector<std::uint64_t> none(9);
   SimulationOptions options;
-  options.window = 2;
-  options.batch = 4;
-  CHECK_EQ(simulated({g.costs, {none, {}}}, options).simulation.total, 40);  // a stall releases what there is
-  options.window = 4;
-  options.batch = 1;
+  TaskGraph graph{g.costs, {none, {}}};
+  const std::vector<std::int64_t> together(8, 0);
+  options.windows[0].tasks = 2;
+  options.batches = {4};
+  graph.batches = together;
+  CHECK_EQ(simulated(graph, options).simulation.total, 40);  // a stall releases what there is
+  options.windows[0].tasks = 4;
   options.start = no_limit;
   const Simulation never = simulated({g.costs, {none, {}}}, options).simulation;
-  CHECK(never.deadlock && never.deadlock->ring_full && never.deadlock->issued == 4 && never.deadlock->retired == 0);
-  options.window = 8;
+  CHECK(never.deadlock && never.deadlock->at->at == At::window && never.deadlock->issued == 4 && never.deadlock->retired == 0);
+  options.windows[0].tasks = 8;
   CHECK_EQ(simulated({g.costs, {none, {}}}, options).simulation.total, 20);
 }
 
 void bytes_limit_the_ring() {
   const std::vector<std::uint64_t> costs(4, 10), none(5), bytes{60, 60, 500, 1};
   SimulationOptions options;
-  options.window_bytes = 100;
+  options.windows[0].bytes = 100;
   TaskGraph graph{costs, {none, {}}};
   graph.bytes = bytes;
   Simulation s = simulated(graph, options).simulation;
-  CHECK(s.total == 40 && s.window.high_bytes == 500 && s.window.stalls == 3);
-  options.mode = WindowMode::benchmark;
-  CHECK(simulated(graph, options).simulation.window.high_bytes == 621);
-  options.mode = WindowMode::abort;
+  CHECK(s.total == 40 && s.windows[0].high_bytes == 500 && s.windows[0].stalls == 3);
+  options.windows[0].mode = WindowMode::benchmark;
+  CHECK(simulated(graph, options).simulation.windows[0].high_bytes == 621);
+  options.windows[0].mode = WindowMode::abort;
   s = simulated(graph, options).simulation;
-  CHECK(s.bytes_needed == 621u && !s.window_needed);
-  options.window = 3;
-  CHECK(simulated(graph, options).simulation.window_needed == 4u);
-  options.window_bytes = 621;
-  options.window = 4;
+  CHECK(s.needed.size() == 1 && s.needed[0].bytes == 621u && !s.needed[0].tasks);
+  options.windows[0].tasks = 3;
+  CHECK(simulated(graph, options).simulation.needed.at(0).tasks == 4u);
+  options.windows[0].bytes = 621;
+  options.windows[0].tasks = 4;
   CHECK_EQ(simulated(graph, options).simulation.total, 10);
+}
+
+// Tasks of two batch scopes, one of which is complete before the other's last task.
+void a_log_is_told_of_every_task() {
+  struct Log : ClockLog {
+    void completed(const Task& t) override { lines.push_back({t.position, t.lane, t.issue, t.ready, t.start, t.end}); }
+    std::vector<std::vector<std::uint64_t>> lines;
+  } log;
+  ClockOptions options;
+  options.lanes = 2;
+  options.handover = 1;
+  options.batches = {2, 2};
+  Clock clock(options);
+  clock.record(log);
+  clock.issue(10, {.lane = 0, .batch = 0, .distance = 5}, {});
+  clock.issue(10, {.lane = 1, .batch = 1}, {});
+  clock.issue(3, {.lane = 0, .batch = 0}, {});
+  clock.finish();
+  const std::vector<std::vector<std::uint64_t>> expected{{0, 0, 0, 6, 6, 16}, {1, 1, 5, 6, 6, 16}, {2, 0, 5, 6, 16, 19}};
+  CHECK(log.lines == expected);
+}
+
+void a_blocked_clock_says_where() {
+  ClockOptions options;
+  options.windows = {8, 2};
+  options.window_bytes = {no_limit, 100};
+  options.start = 9;
+  Clock clock(options);
+  CHECK(!clock.blocked());
+  clock.issue(1, {.window = 0, .bytes = 7}, {});
+  clock.issue(1, {.window = 1, .bytes = 70}, {});
+  clock.issue(1, {.window = 1, .bytes = 40}, {});  // no room, and nothing starts
+  CHECK(clock.deadlocked());
+  const Clock::Blocked& b = *clock.blocked();
+  CHECK(b.at == At::window && b.window == 1 && b.tasks == 1 && b.limit == 2 && b.bytes == 70 && b.byte_limit == 100);
+  CHECK(b.more_bytes == 40 && b.issued == 2 && b.first == 1u && b.start == 9);
 }
 
 // The previous task of a stream in order of issue; look-ahead ends at boundaries and at what is not issued.
@@ -241,9 +281,9 @@ void streams_take_turns() {
   TaskGraph graph{costs, {none, {}}};
   graph.streams = streams;
   CHECK(simulated(graph, options).start == std::vector<std::uint64_t>({0, 2, 4, 1, 3, 5}));
-  options.window = 1;
+  options.windows[0].tasks = 1;
   CHECK(simulated(graph, options).start == std::vector<std::uint64_t>({0, 1, 2, 3, 4, 5}));
-  options.window = no_limit;
+  options.windows[0].tasks = no_limit;
   const std::vector<std::uint64_t> waits{0, 0, 1, 1, 1, 1, 1}, first{0};
   graph.waits = {waits, first};
   CHECK(simulated(graph, options).start == std::vector<std::uint64_t>({0, 1, 3, 2, 4, 5}));
@@ -254,17 +294,17 @@ void later_tasks_are_waited_for() {
   SimulationOptions options;
   const Simulated s = simulated({costs, {indptr, indices}}, options);
   CHECK(s.start == std::vector<std::uint64_t>({3, 0, 0}) && s.lane == std::vector<std::uint32_t>({0, 1, 2}));
-  options.window = 2;
+  options.windows[0].tasks = 2;
   const Simulation full = simulated({costs, {indptr, indices}}, options).simulation;
-  CHECK(full.deadlock && full.deadlock->ring_full && full.deadlock->issued == 2 && full.deadlock->retired == 0);
+  CHECK(full.deadlock && full.deadlock->at->at == At::window && full.deadlock->issued == 2 && full.deadlock->retired == 0);
   const Simulation never = simulated({costs, {itself, zero}}, options).simulation;
-  CHECK(never.deadlock && never.deadlock->ring_full);
-  options.window = 3;
+  CHECK(never.deadlock && never.deadlock->at->at == At::window);
+  options.windows[0].tasks = 3;
   const Simulation own = simulated({costs, {itself, zero}}, options).simulation;
-  CHECK(own.deadlock && !own.deadlock->ring_full && own.deadlock->issued == 3);
+  CHECK(own.deadlock && own.deadlock->at->at == At::end && own.deadlock->issued == 3);
   options.interleave = 1;
   const Simulation order = simulated({costs, {itself, zero}}, options).simulation;
-  CHECK(order.deadlock && !order.deadlock->ring_full && order.deadlock->issued == 0);
+  CHECK(order.deadlock && !order.deadlock->at && order.deadlock->issued == 0);
 }
 
 void the_largest_and_its_place() {
@@ -282,7 +322,7 @@ void the_largest_and_its_place() {
 
 void wrong_graphs_are_refused() {
   const std::vector<std::uint64_t> costs{1}, indptr{0, 1}, beyond{1}, none{0, 0};
-  const std::vector<std::int64_t> one{1};
+  const std::vector<std::int64_t> one{1}, none_at{0};
   const SimulationOptions options;
   const auto refused = [&](const TaskGraph& graph, const SimulationOptions& o) {
     CHECK_THROWS(std::invalid_argument, simulated(graph, o));
@@ -305,10 +345,21 @@ void wrong_graphs_are_refused() {
   other.pools = {65536, 1};
   refused(graph, other);
   other.pools = {1};
-  other.window = 0;
+  other.windows[0].tasks = 0;
   refused(graph, other);
-  other.window = 1;
+  other.windows.clear();
+  refused(graph, other);
+  other.windows = {{.tasks = 1}};
+  other.batches = {0};
+  refused(graph, other);
+  other.batches = {};
+  graph.batches = none_at;
+  refused(graph, other);
+  graph.batches = {};
+  graph.windows = one;
+  refused(graph, other);
   other.interleave = 1;
+  refused(graph, other);
   refused({costs, {indptr, beyond}}, other);
   CHECK_THROWS(std::invalid_argument, simulate(graph, options, {}));
 }
@@ -326,6 +377,8 @@ int main() {
   the_highest_priority_comes_first();
   batches_and_starts();
   bytes_limit_the_ring();
+  a_log_is_told_of_every_task();
+  a_blocked_clock_says_where();
   streams_take_turns();
   later_tasks_are_waited_for();
   the_largest_and_its_place();

@@ -470,7 +470,7 @@ void same_time(const Program& p, const pto_wsp::RunStats& stats) {
   }
   pto_wsp::SimulationOptions options;
   options.pools = {static_cast<std::uint32_t>(p.plan.lanes)};
-  options.window = p.plan.windows[0];
+  options.windows[0].tasks = p.plan.windows[0];
   options.issue_cost = p.plan.issue_cost;
   options.handover = p.plan.handover;
   options.read_cost = p.plan.read_cost;
@@ -478,9 +478,9 @@ void same_time(const Program& p, const pto_wsp::RunStats& stats) {
   CHECK_EQ(stats.total_cycles, s.total);
   CHECK_EQ(stats.scalar_waits, s.scalar_waits);
   CHECK_EQ(stats.scalar_wait_cycles, s.scalar_wait_cycles);
-  CHECK_EQ(stats.windows[0].stalls, s.window.stalls);
-  CHECK_EQ(stats.windows[0].stall_cycles, s.window.stall_cycles);
-  CHECK_EQ(stats.windows[0].high_water, s.window.high_water);
+  CHECK_EQ(stats.windows[0].stalls, s.windows[0].stalls);
+  CHECK_EQ(stats.windows[0].stall_cycles, s.windows[0].stall_cycles);
+  CHECK_EQ(stats.windows[0].high_water, s.windows[0].high_water);
 }
 
 void right_order(const Program& p, const Order& order) {

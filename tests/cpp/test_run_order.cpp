@@ -247,29 +247,34 @@ std::vector<Array> expected(const Program& p) {
 }
 
 void same_time(const Program& p, const pto_wsp::RunStats& stats) {
-  if (p.plan.windows.size() > 1) return;  // the list knows one ring
   std::vector<std::uint64_t> costs, indptr{0}, indices;
-  std::vector<std::int64_t> lanes;
+  std::vector<std::int64_t> lanes, windows;
   std::uint64_t in_scope = 0;
   for (const Flat& f : p.tasks) {
     const std::uint64_t at = costs.size();
     lanes.push_back(static_cast<std::int64_t>(f.dispatch == 0 ? at % p.plan.lanes : in_scope++ % p.plan.dispatches[0]));
+    windows.push_back(static_cast<std::int64_t>(f.window));
     costs.push_back(f.cost);
     indices.insert(indices.end(), f.deps.begin(), f.deps.end());
     indptr.push_back(indices.size());
   }
   pto_wsp::SimulationOptions options;
   options.pools = {static_cast<std::uint32_t>(p.plan.lanes)};
-  options.window = p.plan.windows[0];
+  options.windows.clear();
+  for (const std::uint64_t tasks : p.plan.windows) options.windows.push_back({.tasks = tasks});
   options.issue_cost = p.plan.issue_cost;
   options.handover = p.plan.handover;
   pto_wsp::TaskGraph graph{costs, {indptr, indices}};
   graph.lanes = lanes;
+  graph.windows = windows;
   const auto s = simulated(graph, options).simulation;
   CHECK_EQ(stats.total_cycles, s.total);
-  CHECK_EQ(stats.windows[0].stalls, s.window.stalls);
-  CHECK_EQ(stats.windows[0].stall_cycles, s.window.stall_cycles);
-  CHECK_EQ(stats.windows[0].high_water, s.window.high_water);
+  CHECK_EQ(stats.windows.size(), s.windows.size());
+  for (std::size_t w = 0; w < s.windows.size(); ++w) {
+    CHECK_EQ(stats.windows[w].stalls, s.windows[w].stalls);
+    CHECK_EQ(stats.windows[w].stall_cycles, s.windows[w].stall_cycles);
+    CHECK_EQ(stats.windows[w].high_water, s.windows[w].high_water);
+  }
 }
 
 void right_order(const Program& p, const Order& order) {

@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -65,6 +66,19 @@ struct ClockRef {
   std::uint32_t index = 0;
 };
 
+/// Is told of each task when it completes, in that order. Times are cycles.
+struct ClockLog {
+  struct Task {
+    std::uint64_t position;
+    std::uint32_t lane;                        // where it ran
+    std::uint64_t issue, ready, start, end;    // ready: it came into its lane's queue
+  };
+  virtual void completed(const Task& task) = 0;
+
+ protected:
+  ~ClockLog() = default;
+};
+
 /// Memory is proportional to the tasks in flight and the edges between them. Not for several threads.
 class Clock {
  public:
@@ -100,8 +114,22 @@ class Clock {
   /// Lets everything issued run to its end, or to a deadlock. No task may be issued afterwards.
   void finish();
 
+  /// What the orchestrator was at when nothing more would ever happen.
+  struct Blocked {
+    enum class At : std::uint8_t { window, boundary, end };  // no room for the next task; it waits; everything is issued
+    At at = At::end;
+    std::uint32_t window = 0;                  // the one without room
+    std::uint64_t tasks = 0, limit = 0;        // in flight there
+    std::uint64_t bytes = 0, byte_limit = 0;   // and theirs
+    std::uint64_t more_bytes = 0;              // of the task that there was no room for
+    std::uint64_t issued = 0;
+    std::optional<std::uint64_t> first;        // the position of what is next to retire there, or lowest of all windows
+    std::uint64_t start = 0;                   // what ClockOptions say; lanes were held back where fewer tasks are issued
+  };
+
   /// Nothing will ever happen again, and there are tasks left. No task may be issued afterwards.
-  bool deadlocked() const { return deadlocked_; }
+  bool deadlocked() const { return blocked_.has_value(); }
+  const std::optional<Blocked>& blocked() const { return blocked_; }
 
   std::uint64_t total_cycles() const { return last_completion_; }
   bool overflowed() const { return overflowed_; }
@@ -112,13 +140,8 @@ class Clock {
   std::uint64_t scalar_wait_cycles() const { return scalar_wait_cycles_; }
   const std::vector<WindowStats>& windows() const { return stats_; }
 
-  /// Where and when each task ran, by position in program order.
-  struct Trace {
-    std::span<std::uint64_t> start, end;
-    std::span<std::uint32_t> lane;
-  };
-  /// From now on each task is recorded when it completes. There must be room for every position.
-  void record(const Trace& trace) { trace_ = trace; }
+  /// Before the first task is issued. The log must outlive the clock.
+  void record(ClockLog& log) { log_ = &log; }
 
   /// Makes room for so many tasks in flight.
   void reserve(std::uint64_t tasks) { slots_.reserve(tasks); }
@@ -153,10 +176,10 @@ class Clock {
     }
     friend bool operator>(const Key& a, const Key& b) { return b < a; }
   };
-  // What a slot's task says for priorities and byte windows.
+  // What only priorities, byte windows and logs ask for.
   struct Extra {
     std::int64_t priority = 0;
-    std::uint64_t bytes = 0;
+    std::uint64_t bytes = 0, issue = 0, ready = 0;
   };
   struct Ranked {
     std::int64_t priority;
@@ -195,6 +218,7 @@ class Clock {
 
   bool pass();
   bool wait_at_boundary();
+  ClockRef block(const Placement* next);
   bool has_room(const Ring& ring, std::uint64_t bytes) const {
     if (ring.count >= ring.limit) return false;
     return !counts_bytes_ || ring.count == 0 || ring.bytes + bytes <= ring.byte_limit;
@@ -225,8 +249,9 @@ class Clock {
   ClockOptions options_;
   std::uint64_t now_ = 0, next_issue_ = 0, last_completion_ = 0;
   std::uint64_t issued_ = 0, joins_opened_ = 0;
-  bool overflowed_ = false, deadlocked_ = false, all_issued_ = false;
+  bool overflowed_ = false, all_issued_ = false;
   bool counts_bytes_ = false;
+  std::optional<Blocked> blocked_;
 
   bool boundary_ = false;                      // before the next task
   bool waiting_ = false;                       // at a boundary, for its tasks
@@ -252,7 +277,7 @@ class Clock {
   std::size_t handed_first_ = 0;
   std::vector<std::uint32_t> marked_lanes_, marked_rings_, marked_pools_;
   std::vector<std::uint32_t> resolving_;       // joins that have just completed
-  Trace trace_;                                // empty: nothing is recorded
+  ClockLog* log_ = nullptr;
 };
 
 /// The same figures for independent tasks of nonzero cost in program order, by a recurrence per lane. Of the options it knows
@@ -274,7 +299,7 @@ class LaneClock {
     std::uint64_t limit = 0;
     std::uint64_t issued = 0, retired = 0;       // retired: those known to be at the last issue
     std::uint64_t last_retire = 0;
-    std::vector<std::uint64_t> retire;           // by position, modulo its size (a power of two)
+    std::vector<std::uint64_t> retire;           // of those not retired, by position, modulo its size (a power of two)
   };
   void grow(Ring& ring);
 
@@ -291,12 +316,10 @@ inline void LaneClock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32
   WindowStats& stats = stats_[window];
   std::uint64_t now = next_issue_;
   const std::uint64_t k = ring.issued++;
-  if (k >= ring.retire.size()) [[unlikely]] {
-    if (ring.retire.size() < ring.limit) grow(ring);
-  }
+  if (k - ring.retired == ring.retire.size()) [[unlikely]] grow(ring);
   std::uint64_t* const retire = ring.retire.data();
   const std::uint64_t mask = ring.retire.size() - 1;
-  if (k >= ring.limit) {
+  if (k - ring.retired >= ring.limit) {
     const std::uint64_t room = retire[(k - ring.limit) & mask];
     if (room > now) {
       ++stats.stalls;
@@ -317,7 +340,7 @@ inline void LaneClock::issue(std::uint64_t cost, std::uint32_t lane, std::uint32
   if (end > total_) total_ = end;
   if (end > ring.last_retire) ring.last_retire = end;
   while (ring.retired < k && retire[ring.retired & mask] <= now) ++ring.retired;
-  retire[k & mask] = ring.last_retire;  // where that of task k - limit may have been
+  retire[k & mask] = ring.last_retire;
   const std::uint64_t in_flight = k - ring.retired + 1;
   if (in_flight > stats.high_water) stats.high_water = in_flight;
 }

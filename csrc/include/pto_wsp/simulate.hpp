@@ -27,37 +27,57 @@ struct TaskGraph {
   std::span<const std::int64_t> priorities = {};  // 0
   std::span<const std::int64_t> units = {};       // places in SimulationOptions::pools; 0
   std::span<const std::int64_t> steals = {};      // not 0: idle lanes of its pool may take it; 0
+  std::span<const std::int64_t> windows = {};     // places in SimulationOptions::windows; 0
+  std::span<const std::int64_t> batches = {};     // places in SimulationOptions::batches; -1: released at once
+  std::span<const std::uint64_t> distances = {};  // cycles until the next issue, at least; 0
   std::span<const std::uint64_t> bytes = {};      // 0; their sum must be below 2^64
 };
 
 /// What a full window does: issue waits; the simulation is given up, naming what would have sufficed; nothing.
 enum class WindowMode : std::uint8_t { stall, abort, benchmark };
 
+struct WindowLimits {
+  std::uint64_t tasks = no_limit, bytes = no_limit;
+  WindowMode mode = WindowMode::stall;
+};
+
 struct SimulationOptions {
   std::vector<std::uint32_t> pools{4};  // lanes of each pool
-  std::uint64_t window = no_limit, window_bytes = no_limit;
-  WindowMode mode = WindowMode::stall;
+  std::vector<WindowLimits> windows = std::vector<WindowLimits>(1);
+  std::vector<std::uint64_t> batches;   // tasks released together in each scope
   std::uint64_t issue_cost = 0, handover = 0, read_cost = 0;
-  std::uint64_t start = 0, batch = 1;
-  std::uint64_t interleave = 0;         // streams that take turns in issue among the next `window` tasks; 0: program order
+  std::uint64_t start = 0;
+  // Streams that take turns in issue, among as many tasks as the window of the first that is not issued holds; 0: program order.
+  std::uint64_t interleave = 0;
 };
 
 struct Simulation {
   struct Deadlock {
     std::uint64_t issued = 0, retired = 0;
-    bool ring_full = false;                               // a task could never be issued; else tasks were never ready
+    std::optional<Clock::Blocked> at;         // none: there is no order of issue
+  };
+  struct Needed {
+    std::size_t window;
+    std::optional<std::uint64_t> tasks, bytes;  // where the limit is below
   };
   std::uint64_t total = 0;
-  WindowStats window;
+  std::vector<WindowStats> windows;
   std::uint64_t scalar_waits = 0, scalar_wait_cycles = 0;
-  bool overflowed = false;                                // the times are beyond end_of_time, and wrong
-  std::optional<Deadlock> deadlock;                       // the rest means nothing then
-  std::optional<std::uint64_t> window_needed, bytes_needed;  // given up for want of these; the rest means nothing then
+  bool overflowed = false;                    // the times are beyond end_of_time, and wrong
+  std::optional<Deadlock> deadlock;           // the rest means nothing then
+  std::vector<Needed> needed;                 // given up for want of these; the rest means nothing then
+};
+
+/// Where and when each task ran, by position in program order. Nothing is written for those that never do.
+struct SimulationTrace {
+  std::span<std::uint64_t> start, end;
+  std::span<std::uint32_t> lane;
+  std::span<std::uint64_t> issue = {}, ready = {};  // as in ClockLog; or empty
 };
 
 /// `trace` has a place for each of fewer than 2^30 tasks; in between it holds other things. Needs no lock.
 /// Throws invalid_argument when the arrays do not make a graph.
-Simulation simulate(const TaskGraph& graph, const SimulationOptions& options, const Clock::Trace& trace);
+Simulation simulate(const TaskGraph& graph, const SimulationOptions& options, const SimulationTrace& trace);
 
 /// Stalls added up, and the highest marks.
 WindowStats total(std::span<const WindowStats> windows);
