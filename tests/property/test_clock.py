@@ -150,8 +150,12 @@ def schedules(draw: st.DrawFn) -> tuple[list[Task], Options]:
     batches = options["batches"] = draw(st.lists(st.sampled_from([1, 2, 3, 5]), max_size=3))
     has = {f for f in ("batch", "distance", "priority", "steal") if draw(st.booleans())}
     stealable = draw(st.sampled_from([0.2, 0.6, 1.0]))
+    homes = draw(st.sampled_from([0, 1, 2, 3]))  # few of them: long queues
+    later = draw(st.sampled_from([False, False, True]))  # most graphs with such dependences end in a deadlock
     scope: Task = {}
-    for task in tasks:
+    for i, task in enumerate(tasks):
+        for name in {"deps", "wait"} & set(task) if not later else ():
+            task[name] = [d for d in task[name] if d < i]
         if random.random() < 0.3:  # tasks of one scope follow each other
             scope = {"window": random.randrange(len(windows)), "batch": random.choice([None, *range(len(batches))])}
         task["window"] = scope.get("window", 0)
@@ -164,6 +168,8 @@ def schedules(draw: st.DrawFn) -> tuple[list[Task], Options]:
             task["priority"] = random.randrange(-2, 3)
         if "steal" in has:
             task["steal"] = random.random() < stealable
+        if homes:
+            task["lane"] = random.randrange(homes)
         if "stream" in task and random.random() < 0.5:
             task["stream"] = (random.randrange(1, 3), task["stream"])
     return tasks, options
@@ -180,15 +186,16 @@ def test_the_schedules_reach_every_rule() -> None:
     """Random schedules differ from those that leave one thing out: what is compared above is there."""
     seen: set[str] = set()
     fields = {"window", "batch", "distance", "priority", "steal", "stream"}
+    every = fields | {"total", "deadlock", "abort", "two windows stall"}
 
-    @settings(max_examples=600, database=None, derandomize=True)
+    @settings(max_examples=400, database=None, derandomize=True)
     @given(schedules())
     def look(schedule: tuple[list[Task], Options]) -> None:
         tasks, options = schedule
+        if seen == every:
+            return
         result = schedule_time.simulate(tasks, **options)
         seen.add(next(iter(result)) if len(result) == 1 else "total")
-        if "deadlock" in result:
-            seen.add(f"stuck at {result['deadlock'].get('at', 'no order')}")
         if "total" in result and sum(w["stalls"] > 0 for w in result["windows"]) > 1:
             seen.add("two windows stall")
         for name in fields - seen:
@@ -197,8 +204,7 @@ def test_the_schedules_reach_every_rule() -> None:
                 seen.add(name)
 
     look()
-    stuck = {f"stuck at {at}" for at in ("no order", "window", "boundary", "end")}
-    assert seen == fields | stuck | {"total", "deadlock", "abort", "two windows stall"}
+    assert seen == every
 
 
 # worked by hand
