@@ -22,6 +22,7 @@ from pto_wsp.errors import (
 from pto_wsp.ir.core import DType
 from pto_wsp.ops.value import Value
 from pto_wsp.runtime.program import Program
+from pto_wsp.runtime.resources import Resources
 from pto_wsp.runtime.stats import ProgramStats
 from pto_wsp.trace import ptoisa
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
@@ -97,6 +98,7 @@ __all__ = [
     "PtoError",
     "RaceError",
     "Ragged",
+    "Resources",
     "Scalar",
     "ScheduleError",
     "Sparse",

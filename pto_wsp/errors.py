@@ -417,6 +417,7 @@ PTO413 C++ that does not compile
 PTO414 C++ without the function that a kernel needs
 PTO415 no room to compile C++
 PTO416 an unknown tier
+PTO425 a resource of a wrong size
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration
 PTO503 an array's shape differs from its declaration
@@ -434,6 +435,7 @@ PTO514 an indptr or indices that a sparse axis cannot have
 PTO516 a symbol or tensor of the wrong kind for what is bound to it
 PTO517 a slot that the workload does not use, or a value that it does not hold
 PTO518 an address without what says what is there
+PTO519 a task, or the temporaries, need more of a resource than there is
 PTO601 an artifact that is damaged or not one
 PTO602 an artifact of a newer version, or with unknown required parts
 PTO603 an artifact that cannot be read or written

@@ -38,6 +38,7 @@ from pto_wsp import (
     PtoError,
     RaceError,
     Ragged,
+    Resources,
     Scalar,
     ScheduleError,
     Sparse,
@@ -2087,6 +2088,27 @@ def _() -> None:
 @mistake("PTO406", CompileError)
 def _() -> None:
     in_workload(lambda x, y: copy(x[0], y[0])).compile(threads=0)  # <-- PTO406
+
+
+@mistake("PTO425", CompileError)
+def _() -> None:
+    Resources(task_window=0)  # <-- PTO425
+
+
+@mistake("PTO425", CompileError)
+def _() -> None:
+    in_workload(lambda x, y: copy(x[0], y[0])).compile(resources=64)  # type: ignore[arg-type] # <-- PTO425
+
+
+@mistake("PTO519", BindError)
+def _() -> None:
+    def through(x: Any, y: Any) -> None:
+        t = empty((4, 4), F32)
+        copy(x[0], t)
+        copy(t, y[0])
+
+    p = in_workload(through).compile(resources=Resources(arena=63))
+    p.run()  # <-- PTO519
 
 
 # ---- binding

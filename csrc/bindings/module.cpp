@@ -228,6 +228,14 @@ py::dict stats(const Instance& instance) {
   d["max_in_flight"] = s.max_in_flight;
   d["threads"] = s.threads;
   d["kernel_counts"] = s.kernel_counts;
+  d["grid_cells"] = s.grid_cells;
+  d["boxed_tensors"] = s.boxed_tensors;
+  py::list resources;
+  for (std::size_t i = 1; i < n_reasons; ++i) {
+    const ResourceStats& r = s.resources[i];
+    resources.append(py::make_tuple(name_of(static_cast<Reason>(i)), r.capacity, r.high_water, r.enough, r.stalls, r.stall_ns));
+  }
+  d["resources"] = resources;
   return d;
 }
 
@@ -410,11 +418,18 @@ PYBIND11_MODULE(_core, m) {
           },
           py::arg("kernel"), py::arg("entry"), "Gives a kernel of C++ its compiled function.");
 
-  py::class_<PyInstance>(m, "Instance", py::custom_type_setup(&PyInstance::collect_garbage))
-      .def(py::init([](std::shared_ptr<Plan> plan, std::uint32_t threads) {
-             return std::make_unique<PyInstance>(std::move(plan), threads);
+  py::class_<Resources>(m, "Resources", "How much a run may use; 0: as much as the plan suggests.")
+      .def(py::init([](std::uint64_t task_window, std::uint64_t dependence_map, std::uint64_t edges, std::uint64_t arena, std::uint64_t ready_queue) {
+             return Resources{task_window, dependence_map, edges, arena, ready_queue};
            }),
-           py::arg("plan"), py::arg("threads"))
+           py::kw_only(), py::arg("task_window") = 0, py::arg("dependence_map") = 0, py::arg("edges") = 0, py::arg("arena") = 0,
+           py::arg("ready_queue") = 0);
+
+  py::class_<PyInstance>(m, "Instance", py::custom_type_setup(&PyInstance::collect_garbage))
+      .def(py::init([](std::shared_ptr<Plan> plan, std::uint32_t threads, const Resources& resources) {
+             return std::make_unique<PyInstance>(std::move(plan), threads, resources);
+           }),
+           py::arg("plan"), py::arg("threads"), py::arg("resources") = Resources())
       .def("set_symbols", [](PyInstance& i, const std::vector<std::int64_t>& values) { i.set_symbols(values); }, py::arg("values"))
       .def("set_slots", [](PyInstance& i, const std::vector<std::pair<std::uint32_t, std::uint64_t>>& values) { i.set_slots(values); },
            py::arg("values"), "(slot, 64 bits) each: what slots hold when a run starts")
@@ -431,6 +446,7 @@ PYBIND11_MODULE(_core, m) {
       .def("wait", &wait, py::arg("seconds"), "(whether the run is over, what went wrong in it or None)")
       .def("cancel", &Instance::cancel)
       .def("is_running", &Instance::is_running)
+      .def("waiting_for", [](const PyInstance& i) { return name_of(i.waiting_for()); }, "The name of the reason, or \"\"")
       .def("error", [](const PyInstance& i) { return record(i, i.error()); })
       .def("stats", [](const PyInstance& i) { return stats(i); });
 }

@@ -43,11 +43,11 @@ bool overlap(std::uint64_t begin, std::uint64_t end, std::uint64_t other_begin, 
 
 }  // namespace
 
-void Arena::prepare(const Plan& plan, std::span<const std::int64_t> symbols, std::span<Buffer> buffers) {
+bool Arena::prepare(const Plan& plan, std::span<const std::int64_t> symbols, std::span<Buffer> buffers, std::uint64_t limit) {
   const std::size_t n = plan.tensors().size();
   bytes_ = 0;
   released_.clear();
-  if (std::ranges::none_of(plan.tensors(), &TensorInfo::temporary)) return;
+  if (std::ranges::none_of(plan.tensors(), &TensorInfo::temporary)) return true;
   live_.clear();
   sizes_.assign(n, 0);
   places_.assign(n, {});
@@ -65,6 +65,7 @@ void Arena::prepare(const Plan& plan, std::span<const std::int64_t> symbols, std
     if (plan.tensors()[i].temporary && !shared_[i]) place(i);
   }
   lay_out(plan, plan.root());
+  if (bytes_ > limit) return false;
   if (bytes_ > capacity_) {
     give_back();
     data_ = static_cast<std::byte*>(::operator new(bytes_, std::align_val_t{alignment}));
@@ -72,6 +73,7 @@ void Arena::prepare(const Plan& plan, std::span<const std::int64_t> symbols, std
   }
   for (std::size_t i = 0; i < n; ++i)
     if (plan.tensors()[i].temporary) buffers[i].data = data_ + places_[i].begin;
+  return true;
 }
 
 // The body of a loop gives back what it takes, so one iteration stands for all, and so do both branches of a condition.

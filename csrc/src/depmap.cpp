@@ -69,7 +69,7 @@ void DepMap::prepare(const BoundPlan& plan) {
     epoch_ = 1;
   }
   mark_used();
-  std::uint64_t total = 0;
+  n_cells_ = 0;
   for (std::uint32_t i = 0; i < n; ++i) {
     Tensor& t = tensors_[i];
     if (!t.used) continue;
@@ -81,21 +81,35 @@ void DepMap::prepare(const BoundPlan& plan) {
       t.capacity = 0;
       continue;
     }
-    total += t.n_cells;
+    n_cells_ += t.n_cells;
     if (t.capacity >= t.n_cells) continue;
     // Zeroed pages come from the system as they are touched.
     t.cell.reset(static_cast<Cell*>(std::calloc(t.n_cells, sizeof(Cell))));
     if (t.cell == nullptr) throw std::bad_alloc();
     t.capacity = t.n_cells;
   }
-  sweep_at_ = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(total, 65536, 1u << 28));
+  sweep_at_ = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(n_cells_, 65536, 1u << 28));
+  entries_.assign(plan.n_tasks(), 0);
   for (std::uint32_t i = 0; i < plan.n_tasks(); ++i) {
     const BoundTask& task = plan.task(i);
     if (!task.reachable) continue;
     if (views_.size() < task.first_view + task.n_views) views_.resize(task.first_view + task.n_views);
     std::uint32_t at = task.first_view;
-    for (const TrackedView& v : plan.views(task)) grid_view(v, views_[at++]);
+    for (const TrackedView& v : plan.views(task)) {
+      grid_view(v, views_[at]);
+      entries_[i] += entries_of(v, views_[at++]);
+    }
   }
+}
+
+std::uint64_t DepMap::entries_of(const TrackedView& view, const GridView& cells) const {
+  const Tensor& t = tensors_[view.tensor];
+  if (!t.used || (!exact_ && !view.write)) return 0;
+  if (t.grid) return view.write ? 0 : cells.cells;
+  std::uint64_t boxes = 1;
+  for (const TrackedDim& dim : plan_->dims(view))
+    if (dim.gather != none) boxes *= static_cast<std::uint64_t>(dim.length.size);
+  return boxes;
 }
 
 void DepMap::mark_used() {

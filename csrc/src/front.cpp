@@ -15,6 +15,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   map_.prepare(plan);
   by_ranges_ = plan.plan().deps_mode() == DepsMode::bytes;
   if (by_ranges_) ranges_.prepare(plan);
+  count_entries();
   clock_.emplace(clock_options(plan.plan()));
   scopes_.clear();
   handles_.assign(plan.plan().n_handles(), {});
@@ -26,6 +27,18 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   args_.resize(plan.max_args());
   indices_.resize(plan.plan().max_gather());
   kernel_counts_.assign(plan.plan().kernels().size(), 0);
+}
+
+void Front::count_entries() {
+  entries_.assign(plan_->n_tasks(), 0);
+  for (std::uint32_t i = 0; i < plan_->n_tasks(); ++i)
+    if (plan_->task(i).reachable) entries_[i] = map_.entries(i) + (by_ranges_ ? plan_->task(i).n_views : 0);
+}
+
+std::uint64_t Front::most_entries() const {
+  std::uint64_t most = 0;
+  for (const std::uint64_t n : entries_) most = std::max(most, n);
+  return most;
 }
 
 Front::Step Front::next() {
@@ -144,7 +157,7 @@ Front::Step Front::task_step() {
 void Front::collect(const BoundTask& t) {
   map_.collect(t, walker_.regs(), indices_.data(), deps_);
   if (by_ranges_) ranges_.collect(t, args_.data(), deps_);
-  if (deps_.size() <= 4) return;
+  if (deps_.size() <= Ring::few_conflicts) return;
   // A view over many cells meets the same task often.
   std::ranges::sort(deps_, {}, &ClockRef::serial);
   const auto rest = std::ranges::unique(deps_, {}, &ClockRef::serial);
@@ -219,6 +232,8 @@ void Front::trim() {
 }
 
 void Front::stats(RunStats& stats) const {
+  stats.grid_cells = map_.cells();
+  stats.boxed_tensors = map_.boxed();
   stats.task_count = clock_->task_count();
   stats.total_cycles = clock_->total_cycles();
   stats.windows = clock_->windows();

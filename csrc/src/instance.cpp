@@ -7,8 +7,8 @@
 
 namespace pto_wsp {
 
-Instance::Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads)
-    : plan_(std::move(plan)), threads_(threads), symbols_set_(plan_->symbols().empty()), slots_(plan_->slots().size(), 0),
+Instance::Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads, const Resources& resources)
+    : plan_(std::move(plan)), threads_(threads), resources_(resources), symbols_set_(plan_->symbols().empty()), slots_(plan_->slots().size(), 0),
       buffers_(plan_->tensors().size()) {
   for (const TensorInfo& t : plan_->tensors()) bound_.push_back(t.temporary);
   if (threads < 1 || threads > 1024) throw std::invalid_argument("the number of threads must be 1 to 1024");
@@ -70,7 +70,7 @@ bool Instance::start() {
     if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
-  return run_->start(plan_, {symbols_, slots_, hook_, watch_}, buffers_, threads_);
+  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_}, buffers_, threads_);
 }
 
 bool Instance::wait(double seconds, std::optional<Failure>* failure) {
@@ -106,6 +106,11 @@ RunStats Instance::stats() const {
   const std::lock_guard lock(mutex_);
   if (!run_ || !run_->over()) return {};
   return run_->stats();
+}
+
+Reason Instance::waiting_for() const {
+  const std::lock_guard lock(mutex_);
+  return run_ ? run_->waiting_for() : Reason::nothing;
 }
 
 void Instance::set_hook(TaskHook hook) {

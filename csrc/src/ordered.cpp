@@ -12,13 +12,15 @@ constexpr std::chrono::microseconds patience{20};
 
 }  // namespace
 
-void Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
+std::optional<Failure> Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
   plan_ = &plan;
   control_ = &control;
   alone_ = control.threads == 1;
   const auto may_fault = [](const Kernel& k) { return k.may_fault(); };
-  if (!alone_) ring_.prepare(plan, control.hook.call != nullptr || std::ranges::any_of(plan.plan().kernels(), may_fault));
   front_.prepare(plan, alone_ ? nullptr : &ring_, &arena);
+  limits_ = resolve(control.resources, plan, front_.most_entries());
+  if (front_.most_entries() > limits_.dependence_map) return too_small(Reason::dependence_map, front_.most_entries(), limits_.dependence_map);
+  if (!alone_) ring_.prepare(plan, control.hook.call != nullptr || std::ranges::any_of(plan.plan().kernels(), may_fault), limits_);
   held_ = false;
   waits_ = false;
   awaiting_ = false;
@@ -30,6 +32,7 @@ void Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
   n_issued_ = 0;
   failure_.reset();
   failed_ = ~std::uint64_t{0};
+  return std::nullopt;
 }
 
 void Ordered::trim() {
@@ -170,7 +173,7 @@ bool Ordered::orchestrate() {
     }
     if (waits_) {
       awaiting_.store(true);
-      if (blocked_until([&] { return front_.may_go_on(); })) return i > 0;
+      if (blocked_while([&] { return front_.may_go_on() ? Reason::nothing : front_.waits_for(); })) return i > 0;
       awaiting_.store(false);
       waits_ = false;
     }
@@ -192,8 +195,9 @@ bool Ordered::orchestrate() {
           return true;
       }
     }
-    if (blocked_until([&] { return ring_.room(front_.task().spec->window); })) return i > 0;
-    front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), front_.conflicts(), front_.after()));
+    const Ring::Needs needs = front_.needs();
+    if (blocked_while([&] { return ring_.lacks(front_.task().spec->window, needs); })) return i > 0;
+    front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), needs));
     held_ = false;
   }
   return true;
@@ -201,12 +205,16 @@ bool Ordered::orchestrate() {
 
 // Whether the orchestrator has to stop because something is not there before more tasks are complete.
 template <class F>
-bool Ordered::blocked_until(F&& there) {
-  if (!there()) {
+bool Ordered::blocked_while(F&& lacks) {
+  if (lacks() != Reason::nothing) {
     blocked_.store(true);
     // Looked at again after saying so: who completes a task afterwards takes that back, and then looks itself or calls.
-    if (!there()) return true;
+    if (const Reason why = lacks(); why != Reason::nothing) {
+      control_->stalls.begin(why);
+      return true;
+    }
   }
+  control_->stalls.end();
   blocked_.store(false);
   return false;
 }
@@ -214,6 +222,10 @@ bool Ordered::blocked_until(F&& there) {
 void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help) {
   Failure failure;
   while (node != nullptr) {
+    if (ring_.begin()) {
+      blocked_.store(false);
+      if (help.working.load(std::memory_order_relaxed) < control_->threads) help.wake(help.context);
+    }
     // A cancelled run drops what has not started, one with a failure what comes after it.
     if (control_->cancelled.load(std::memory_order_relaxed)) {
       cut_short_ = true;
@@ -241,6 +253,7 @@ void Ordered::tell(std::uint64_t serial, Failure failure) {
 }
 
 void Ordered::end_of_tasks() {
+  control_->stalls.end();
   if (!cut_short_.load()) front_.finish_time();
   if (alone_) {
     over_.store(true, std::memory_order_release);
@@ -264,6 +277,12 @@ std::optional<Failure> Ordered::failure() {
 
 void Ordered::stats(RunStats& stats) const {
   front_.stats(stats);
+  const auto of = [&](Reason reason) -> ResourceStats& { return stats.resources[static_cast<std::size_t>(reason)]; };
+  of(Reason::task_ring).capacity = limits_.task_window;
+  of(Reason::dependence_map).capacity = limits_.dependence_map;
+  of(Reason::edges).capacity = limits_.edges;
+  of(Reason::ready_queue).capacity = limits_.ready_queue;
+  if (!alone_) ring_.result(stats.resources);
   stats.max_in_flight = alone_ ? (stats.task_count > 0 ? 1 : 0) : ring_.max_in_flight();
 }
 

@@ -6,23 +6,19 @@
 namespace pto_wsp {
 namespace {
 
-constexpr std::uint64_t max_capacity = 4096;
-constexpr std::size_t max_saved_args = std::size_t{1} << 20;
-constexpr std::size_t max_idle_args = std::size_t{1} << 16, max_idle_edges = 64, max_idle_indices = 64, max_idle_joins = 4096;
+constexpr std::size_t max_idle_args = std::size_t{1} << 16, max_idle_indices = 64, max_idle_joins = 4096;
+constexpr std::uint64_t max_idle_edges = std::uint64_t{1} << 16;
 
 }  // namespace
 
-void Ring::prepare(const BoundPlan& plan, bool keep_regs) {
+void Ring::prepare(const BoundPlan& plan, bool keep_regs, const Resources& resources) {
   plan_ = &plan;
-  std::uint64_t widest = 1;
   window_limit_.clear();
-  for (const Window& w : plan.plan().windows()) {
-    window_limit_.push_back(w.tasks);
-    widest = std::max(widest, w.tasks);
-  }
+  for (const Window& w : plan.plan().windows()) window_limit_.push_back(w.tasks);
   window_count_.assign(window_limit_.size(), 0);
-  const std::uint64_t by_memory = std::bit_floor(std::max<std::uint64_t>(max_saved_args / std::max<std::size_t>(plan.max_args(), 1), 1));
-  const std::uint64_t capacity = std::min({std::bit_ceil(std::min(widest, max_capacity)), max_capacity, by_memory});
+  limits_ = resources;
+  ready_limited_ = resources.ready_queue < resources.task_window;
+  const std::uint64_t capacity = std::bit_ceil(resources.task_window);
   reset_used();
   if (capacity > allocated_ || max_args_ < plan.max_args()) {
     allocated_ = 0;
@@ -33,6 +29,13 @@ void Ring::prepare(const BoundPlan& plan, bool keep_regs) {
     for (std::uint64_t i = 0; i < capacity; ++i) nodes_[i].args = args_.data() + i * max_args_;
     for (std::uint64_t i = 0; i < capacity; ++i) queue_[i].turn.store(i, std::memory_order_relaxed);
     allocated_ = capacity;
+  }
+  const std::uint64_t edges = limits_.edges + 1;  // one is for trying
+  if (edges_allocated_ < edges) {
+    // Pages come from the system as they are touched.
+    edges_.reset(static_cast<Edge*>(std::malloc(edges * sizeof(Edge))));
+    edges_allocated_ = edges_ == nullptr ? 0 : edges;
+    if (edges_ == nullptr) throw std::bad_alloc();
   }
   capacity_ = capacity;
   mask_ = capacity - 1;
@@ -48,6 +51,10 @@ void Ring::reset_used() {
   }
   for (std::uint64_t i = 0, n = std::min(tail_.load(), capacity_); i < n; ++i) queue_[i].turn.store(i, std::memory_order_relaxed);
   issued_ = retired_ = max_in_flight_ = 0;
+  next_edge_ = edges_taken_ = edges_back_ = max_edges_ = 0;
+  entries_ = max_entries_ = all_entries_ = max_after_ = 0;
+  max_ready_ = 0;
+  begun_ = 0;
   head_ = 0;
   tail_ = 0;
   n_ready_ = 0;
@@ -65,8 +72,11 @@ void Ring::trim() {
     max_args_ = 0;
   }
   for (std::uint64_t i = 0, n = std::min(issued_, capacity_); i < n; ++i) {
-    if (nodes_[i].edges.capacity() > max_idle_edges) free_memory(nodes_[i].edges);
     if (nodes_[i].indices.capacity() > max_idle_indices) free_memory(nodes_[i].indices);
+  }
+  if (edges_allocated_ > max_idle_edges) {
+    edges_.reset();
+    edges_allocated_ = 0;
   }
   if (joins_.size() > max_idle_joins) {
     free_memory(joins_);
@@ -75,7 +85,7 @@ void Ring::trim() {
 }
 
 Ring::Edge* Ring::closed() {
-  static Edge mark;
+  static Edge mark{};
   return &mark;
 }
 
@@ -94,6 +104,8 @@ void Ring::retire() {
     const Node* first = node_of(retired_ + 1);
     if (!first->done.load()) break;
     --window_count_[first->task->spec->window];
+    edges_back_ += first->n_edges;
+    entries_ -= first->n_entries;
     ++retired_;
   }
 }
@@ -103,9 +115,24 @@ bool Ring::retired(std::uint64_t serial) {
   return serial <= retired_;
 }
 
-bool Ring::room(std::uint32_t window) {
+Reason Ring::lacks(std::uint32_t window, const Needs& needs) {
   retire();
-  return issued_ - retired_ < capacity_ && window_count_[window] < window_limit_[window];
+  if (window_count_[window] >= window_limit_[window]) return Reason::window;
+  if (issued_ - retired_ >= limits_.task_window) return Reason::task_ring;
+  if (ready_limited_ && issued_ - begun_.load() >= limits_.ready_queue) return Reason::ready_queue;
+  if (entries_ + needs.entries > limits_.dependence_map) return Reason::dependence_map;
+  const std::uint64_t edges = edges_taken_ - edges_back_;
+  if (edges + needs.before.size() + needs.after.size() > limits_.edges && edges + unfinished(needs) > limits_.edges) return Reason::edges;
+  return Reason::nothing;
+}
+
+// How many edges it would take to wait for them now.
+std::uint64_t Ring::unfinished(const Needs& needs) const {
+  const auto waits = [this](const Ref& ref) {
+    return ref.join != nullptr ? !ref.join->done.load(std::memory_order_acquire) : !finished(ref.serial);
+  };
+  return static_cast<std::uint64_t>(std::ranges::count_if(needs.before, [this](const ClockRef& dep) { return !finished(dep.serial); }) +
+                                    std::ranges::count_if(needs.after, waits));
 }
 
 bool Ring::finished(std::uint64_t serial) const {
@@ -113,8 +140,7 @@ bool Ring::finished(std::uint64_t serial) const {
   return serial <= issued_ && node_of(serial)->done.load();
 }
 
-Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs,
-                      std::span<const ClockRef> before, std::span<const Ref> after) {
+Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, const Needs& needs) {
   const std::uint64_t serial = ++issued_;
   Node* node = node_of(serial);
   ++window_count_[task.spec->window];
@@ -127,28 +153,30 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
     plan_->move_indices(task, node->args, node->indices.data());
   }
   if (keep_regs_) node->regs.assign(regs, regs + n_regs_);
-  node->edges.resize(before.size() + after.size());
   node->done.store(false, std::memory_order_relaxed);
   node->successors.store(nullptr, std::memory_order_relaxed);
   // Counted in full first, so that nothing brings it to zero while it is being linked.
-  node->pending.store(static_cast<std::uint32_t>(before.size() + after.size()) + 1, std::memory_order_relaxed);
+  node->pending.store(static_cast<std::uint32_t>(needs.before.size() + needs.after.size()) + 1, std::memory_order_relaxed);
   std::uint32_t met = 1;
-  Edge* edge = node->edges.data();
+  const std::uint64_t first_edge = edges_taken_;
   const auto wait_for = [&](std::atomic<Edge*>& list) {
-    edge->node = node;
-    edge->join = nullptr;
-    if (link(list, edge))
-      ++edge;
-    else
+    Edge& edge = edges_[next_edge_];
+    edge.node = node;
+    edge.join = nullptr;
+    if (!link(list, &edge)) {
       ++met;
+      return;
+    }
+    ++edges_taken_;
+    next_edge_ = next_edge_ == limits_.edges ? 0 : next_edge_ + 1;
   };
-  for (const ClockRef& dep : before) {
+  for (const ClockRef& dep : needs.before) {
     if (finished(dep.serial))
       ++met;
     else
       wait_for(node_of(dep.serial)->successors);
   }
-  for (const Ref& ref : after) {
+  for (const Ref& ref : needs.after) {
     if (ref.join != nullptr)
       wait_for(ref.join->successors);
     else if (ref.serial != 0 && !finished(ref.serial))
@@ -156,6 +184,13 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
     else
       ++met;
   }
+  node->n_edges = static_cast<std::uint32_t>(edges_taken_ - first_edge);
+  node->n_entries = needs.entries;
+  max_after_ = std::max<std::uint64_t>(max_after_, needs.after.size());
+  entries_ += needs.entries;
+  all_entries_ += needs.entries;
+  max_entries_ = std::max(max_entries_, entries_);
+  max_edges_ = std::max(max_edges_, edges_taken_ - edges_back_);
   if (node->pending.fetch_sub(met, std::memory_order_acq_rel) == met) push(node);
   return {serial, nullptr};
 }
@@ -232,7 +267,10 @@ void Ring::push(Node* node) {
   }
   cell.node = node;
   cell.turn.store(at + 1, std::memory_order_release);
-  n_ready_.fetch_add(1);
+  const auto ready = static_cast<std::int32_t>(n_ready_.fetch_add(1) + 1);  // for a moment below what there is, if others take it
+  std::int32_t most = max_ready_.load(std::memory_order_relaxed);
+  while (ready > most && !max_ready_.compare_exchange_weak(most, ready, std::memory_order_relaxed)) {
+  }
 }
 
 Ring::Node* Ring::take() {
@@ -251,6 +289,20 @@ Ring::Node* Ring::take() {
     }
     at = head_.load(std::memory_order_relaxed);
   }
+}
+
+void Ring::result(AllResourceStats& stats) const {
+  const auto of = [&](Reason reason) -> ResourceStats& { return stats[static_cast<std::size_t>(reason)]; };
+  const std::uint64_t most = std::min(issued_, limits_.task_window);
+  of(Reason::task_ring).high_water = max_in_flight_;
+  of(Reason::task_ring).enough = issued_;
+  of(Reason::dependence_map).high_water = max_entries_;
+  of(Reason::dependence_map).enough = all_entries_;
+  // Of the tasks in flight each waits for all before it, at most, but for the few that it may meet several times.
+  of(Reason::edges).high_water = max_edges_;
+  of(Reason::edges).enough = most * (std::max<std::uint64_t>(most, few_conflicts) + max_after_);
+  of(Reason::ready_queue).high_water = static_cast<std::uint64_t>(max_ready_.load(std::memory_order_relaxed));
+  of(Reason::ready_queue).enough = most;
 }
 
 }  // namespace pto_wsp

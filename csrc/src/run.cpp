@@ -8,9 +8,10 @@ namespace {
 constexpr std::chrono::microseconds patience{20};
 constexpr std::uint64_t dry_walk_budget = std::uint64_t{1} << 20;
 
-// Tasks in flight are bounded by the smallest window that has tasks.
-std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads) {
+// Tasks in flight are bounded by the smallest window that has tasks, and by what the ring and its queue may hold.
+std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads, const Resources& resources) {
   std::uint64_t limit = threads;
+  if (resources.task_window != 0) limit = std::min(limit, resources.task_window);
   for (std::uint32_t i = 0; i < plan.n_tasks(); ++i)
     if (plan.task(i).reachable) limit = std::min(limit, plan.plan().windows()[plan.task(i).spec->window].tasks);
   return static_cast<std::uint32_t>(limit);
@@ -76,12 +77,19 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   control_.watch = inputs.watch;
   const bool watched = inputs.watch.call != nullptr;
   independent_ = plan.independent() && !watched;
-  limit_ = watched ? 1 : thread_limit(plan_, threads);
+  limit_ = watched ? 1 : thread_limit(plan_, threads, inputs.resources);
   control_.threads = limit_;
+  control_.resources = inputs.resources;
+  control_.stalls.reset();
   if (independent_)
     engine->loose.prepare(plan_, control_);
   else
-    engine->ordered.prepare(plan_, control_, engine->arena);
+    failure_ = engine->ordered.prepare(plan_, control_, engine->arena);
+  if (failure_) {
+    Engines::instance().give(std::move(engine));
+    over_.store(true);
+    return false;
+  }
   engine_ = std::move(engine);
   most_ = 0;
   finishing_ = false;
@@ -104,7 +112,9 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
 // Everything that can be told before the first task.
 std::optional<Failure> Run::check(const RunInputs& inputs, std::span<Buffer> buffers, Arena& arena) {
   try {
-    arena.prepare(*source_, inputs.symbols, buffers);
+    const std::uint64_t limit = inputs.resources.arena;
+    if (!arena.prepare(*source_, inputs.symbols, buffers, limit == 0 ? no_limit : limit))
+      return too_small(Reason::arena, arena.bytes(), limit);
   } catch (const std::bad_alloc&) {
     return Failure{.kind = ErrorKind::memory};
   }
@@ -198,6 +208,15 @@ void Run::call_for_help() {
   if (limit_ > 1 || waiting_.load() == 0) pool_->wake();
 }
 
+void Run::count_resources() {
+  control_.stalls.result(stats_.resources);
+  const auto of = [&](Reason reason) -> ResourceStats& { return stats_.resources[static_cast<std::size_t>(reason)]; };
+  of(Reason::task_ring).high_water = stats_.max_in_flight;
+  of(Reason::arena).high_water = stats_.arena_bytes;
+  of(Reason::arena).capacity = control_.resources.arena == 0 ? stats_.arena_bytes : control_.resources.arena;
+  if (independent_) of(Reason::task_ring).capacity = limit_;
+}
+
 void Run::finish() {
   if (finishing_.exchange(true)) return;
   if (independent_) {
@@ -209,6 +228,7 @@ void Run::finish() {
   }
   stats_.threads = most_.load();
   if (independent_) stats_.max_in_flight = std::min<std::uint64_t>(stats_.threads, stats_.task_count);
+  count_resources();
   if (stats_.time_overflowed && !failure_) failure_ = Failure{.kind = ErrorKind::overflow};
   stats_.wall_ns = static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - began_).count());

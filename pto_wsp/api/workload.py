@@ -30,6 +30,7 @@ from pto_wsp.passes.discharge import discharge as to_pure_form
 from pto_wsp.runtime.check import check_modes, keep_temporaries
 from pto_wsp.runtime.native import native_mode
 from pto_wsp.runtime.program import Program, thread_count
+from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.targets import base
 from pto_wsp.targets.cpu_sim import target as cpu_sim
 from pto_wsp.trace.builder import current_workload, innermost_workload
@@ -57,6 +58,7 @@ class Workload(Traced, Schedules):
         threads: int | None = None,
         check: str | None = None,
         native: bool | str = False,
+        resources: Resources | str | None = None,
         **options: object,
     ) -> Program:
         """The program of this workload, bound to the arrays it was traced with.
@@ -68,10 +70,12 @@ class Workload(Traced, Schedules):
         evaluator's, or a NaN made of numbers, or an infinity of finite ones (KernelError) stops them. Slow; None checks what every run checks.
         native: True compiles C++ for each kernel, with the system's compiler, that computes the same bits, before this returns;
         "auto" meanwhile, and runs use what is ready. stats.tiers says which kernels run it. False: none.
+        resources: most that runs use of what they are bounded by, see `Resources`; None or "auto": what the plan suggests.
         Raises CompileError (unknown target or arch, schedules that have no meaning) and BindError (arrays that do not fit).
         """
-        no_options("compile", options, "target, arch, threads, check, native")
+        no_options("compile", options, "target, arch, threads, check, native, resources")
         count = thread_count(threads)
+        limits = resources_of(resources)
         modes = check_modes(check)
         tier = native_mode(native)
         begin = time.perf_counter()
@@ -79,7 +83,7 @@ class Workload(Traced, Schedules):
         artifact = base.get(target).compile(wir, archs.get(arch), self.sizes)
         artifact = replace(artifact, manifest={**artifact.manifest, "native": tier})
         try:
-            program = Program(artifact, count, check=modes, scratch=scratch, native=tier)
+            program = Program(artifact, count, check=modes, scratch=scratch, native=tier, resources=limits)
         except ArtifactError as e:  # what the runtime refuses of a plan just made is a limit of the runtime
             raise CompileError(
                 "PTO405",

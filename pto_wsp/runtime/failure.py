@@ -7,7 +7,16 @@ from typing import Any
 
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import damaged
-from pto_wsp.errors import BoundsError, Cancelled, ExecutionError, InternalError, KernelError, Location, PtoError
+from pto_wsp.errors import (
+    BindError,
+    BoundsError,
+    Cancelled,
+    ExecutionError,
+    InternalError,
+    KernelError,
+    Location,
+    PtoError,
+)
 from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, Var, View, ViewDim, written_tensors
 from pto_wsp.ir.requirements import ENOUGH, failed, requirements, unfit
 from pto_wsp.ir.text import show_view
@@ -24,6 +33,8 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     kind = failure["kind"]
     if kind == "cancelled":
         return Cancelled("PTO703", "the run was cancelled", fix="execute() runs the program again")
+    if kind == "resource":
+        return _too_small(failure)
     if kind == "memory":
         return ExecutionError("PTO715", "there is no memory for the run", fix="use smaller tiles, or fewer threads")
     try:
@@ -31,6 +42,17 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     except (LookupError, AssertionError, ValueError) as e:
         error = damaged("its plan and its wir have different equations")
         raise error from e
+
+
+def _too_small(failure: dict[str, Any]) -> PtoError:
+    """More of a resource is needed at once than there is of it."""
+    needed, given = failure["values"]
+    name, what = {
+        "TENSORMAP_POOL_FULL": ("dependence_map", "a task takes more entries of the dependence map than there are"),
+        "HEAP_ARENA_FULL": ("arena", "the temporaries that are alive at once need more memory than there is"),
+    }[failure["text"]]
+    values = {"needed": f"{needed:,}", name: f"{given:,}"}
+    return BindError("PTO519", what, values=values, fix=f"compile with resources=Resources({name}={needed}), or more")
 
 
 class _Failure:

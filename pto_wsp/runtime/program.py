@@ -30,7 +30,8 @@ from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.runtime.native import Native, Tier
-from pto_wsp.runtime.stats import ProgramStats, WindowStats
+from pto_wsp.runtime.resources import Resources, resources_of
+from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowStats, resource_stats
 from pto_wsp.targets.base import TARGETS
 
 _SLICE = 0.05  # seconds between looks at signals while waiting
@@ -72,6 +73,7 @@ class Program:
         scratch: frozenset[str] = frozenset(),
         native: Native | None = None,
         tier: Tier | None = None,
+        resources: Resources | None = None,
     ) -> None:
         """`check`, `scratch`: what `workload.compile(check=...)` looks for, and the tensors that are temporaries without it. `native`: see `Tier`;
         by default what the artifact was compiled with. `tier`: that of `plan`."""
@@ -80,7 +82,8 @@ class Program:
         self.compile_time_ms = 0.0
         self._plan = plan if plan is not None else _load_plan(artifact)
         self._tier = tier if tier is not None else _tier(artifact, self._plan, native)
-        self._run = core().Instance(self._plan, self._threads)
+        self._resources = resources_of(resources)
+        self._run = core().Instance(self._plan, self._threads, core().Resources(**self._resources.sizes()))
         self._bound = Bindings(artifact, scratch)
         self._check, self._scratch = check, scratch
         self._checker = Checker(artifact, check) if check else None
@@ -286,32 +289,50 @@ class Program:
             counts[k.label] = counts.get(k.label, 0) + n
         return ProgramStats(
             compile_time_ms=self.compile_time_ms,
-            execute_time_ms=s["wall_ns"] / 1e6,
-            task_count=s["task_count"],
-            total_cycles=s["total_cycles"],
-            stalls=s["stalls"],
-            stall_cycles=s["stall_cycles"],
-            high_water=s["high_water"],
-            windows=windows,
-            lanes=s["lanes"],
-            arch=self._artifact.manifest["arch"],
-            model=self._artifact.manifest["model"],
-            threads=s["threads"],
-            max_in_flight=s["max_in_flight"],
+            semantic=SemanticStats(
+                task_count=s["task_count"],
+                total_cycles=s["total_cycles"],
+                stalls=s["stalls"],
+                stall_cycles=s["stall_cycles"],
+                high_water=s["high_water"],
+                windows=windows,
+                scalar_waits=s["scalar_waits"],
+                scalar_wait_cycles=s["scalar_wait_cycles"],
+                lanes=s["lanes"],
+                arch=self._artifact.manifest["arch"],
+                model=self._artifact.manifest["model"],
+            ),
+            real=RealStats(
+                execute_time_ms=s["wall_ns"] / 1e6,
+                threads=s["threads"],
+                max_in_flight=s["max_in_flight"],
+                arena_bytes=s["arena_bytes"],
+                grid_cells=s["grid_cells"],
+                boxed_tensors=s["boxed_tensors"],
+                resources=resource_stats(s["resources"]),
+            ),
             kernel_counts=counts,
-            scalar_waits=s["scalar_waits"],
-            scalar_wait_cycles=s["scalar_wait_cycles"],
-            arena_bytes=s["arena_bytes"],
             tiers=self._tier.tiers,
             tier_note=self._tier.note,
         )
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What issue waits for at this moment in the run in progress, before another task can be issued: one of the reasons of
+        `stats.real.resources`, such as "TASK_RING_FULL"; None when it does not wait. May be asked by any thread."""
+        return self._run.waiting_for() or None
 
     # the artifact
 
     def copy(self) -> Program:
         """Another program of the same artifact, with the same bindings, that can run beside this one."""
         other = Program(
-            self._artifact, self._threads, plan=self._plan, check=self._check, scratch=self._scratch, tier=self._tier
+            *(self._artifact, self._threads),
+            plan=self._plan,
+            check=self._check,
+            scratch=self._scratch,
+            tier=self._tier,
+            resources=self._resources,
         )
         other.compile_time_ms = self.compile_time_ms
         with self._lock:
@@ -333,16 +354,18 @@ class Program:
         self._artifact.save(path)
 
     @staticmethod
-    def from_bytes(data: bytes, *, threads: int | None = None) -> Program:
+    def from_bytes(data: bytes, *, threads: int | None = None, resources: Resources | None = None) -> Program:
         """The program of an artifact's bytes; bind arrays before running it. Raises ArtifactError."""
         _need(isinstance(data, (bytes, bytearray, memoryview)), "from_bytes", "bytes", data)
-        return Program(Artifact.from_bytes(bytes(data)), threads)
+        return Program(Artifact.from_bytes(bytes(data)), threads, resources=resources)
 
     @staticmethod
-    def load(path: str | os.PathLike[str], *, threads: int | None = None) -> Program:
+    def load(
+        path: str | os.PathLike[str], *, threads: int | None = None, resources: Resources | None = None
+    ) -> Program:
         """The program that `save` wrote; bind arrays before running it. Raises ArtifactError."""
         _need(isinstance(path, (str, os.PathLike)), "load", "a path", path)
-        return Program(Artifact.load(path), threads)
+        return Program(Artifact.load(path), threads, resources=resources)
 
 
 def _need(ok: bool, what: str, wanted: str, got: object) -> None:

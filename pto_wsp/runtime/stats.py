@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from pto_wsp.runtime.resources import MOST
 
 
 @dataclass(frozen=True)
@@ -15,43 +20,229 @@ class WindowStats:
 
 
 @dataclass(frozen=True)
-class ProgramStats:
-    """Figures of the last finished run.
+class SemanticStats:
+    """Semantic time of a run: exact, the same for every number of threads.
 
-    compile_time_ms       tracing excluded: passes, lowering, loading
-    execute_time_ms       from the start of the run to its last task, measured
     task_count            tasks that ran
-    total_cycles          semantic time of the last completion, in cycles of the arch
+    total_cycles          the last completion, in cycles of the arch
     stalls, stall_cycles  how often, and how long in cycles, issue waited for a full window
-    high_water            most tasks issued and not retired, in semantic time
+    high_water            most tasks issued and not retired
     windows               the same for each window
-    lanes, arch, model    of the machine that the cycles belong to, and how costs of kernels are made on it: "serial" or "pipes"
-    threads               most threads that worked on the run at once, measured
-    max_in_flight         most tasks that were really running or waiting to run, measured
-    kernel_counts         tasks by kernel
     scalar_waits, scalar_wait_cycles   how often, and how long in cycles, issue waited for tasks whose results a scalar or a gather
                           reads
-    arena_bytes           memory of the temporaries: most that lived at once
-    tiers                 by kernel: "native" where code compiled for it runs, "first" where tile operations do, "cpp" of C++
-    tier_note             why kernels run in the first tier though native code was asked for; else ""
+    lanes, arch, model    of the machine that the cycles belong to, and how costs of kernels are made on it: "serial" or "pipes"
     """
 
-    compile_time_ms: float = 0.0
-    execute_time_ms: float = 0.0
     task_count: int = 0
     total_cycles: int = 0
     stalls: int = 0
     stall_cycles: int = 0
     high_water: int = 0
     windows: tuple[WindowStats, ...] = ()
+    scalar_waits: int = 0
+    scalar_wait_cycles: int = 0
     lanes: int = 0
     arch: str = ""
     model: str = ""
+
+
+@dataclass(frozen=True)
+class ResourceStats:
+    """One resource of a run, measured.
+
+    reason      what issue waits for when it is used up, as `program.waiting_for` says it
+    capacity    how much there was; None where there is no size: what a scalar waits for, and windows, which the schedule sizes
+    high_water  most that was in use at once; None as above
+    stalls      how often issue waited for more
+    stall_ns    how long, in nanoseconds, until a thread went on with it
+    suffices    a size with which no run of this program with these sizes waits for it, the other resources as they are; None where it
+                never waited, or where there is no telling
+    """
+
+    reason: str
+    capacity: int | None
+    high_water: int | None
+    stalls: int
+    stall_ns: int
+    suffices: int | None
+
+
+@dataclass(frozen=True)
+class RealStats:
+    """What was measured of a run: differs from run to run.
+
+    execute_time_ms  from the start of the run to its last task
+    threads          most threads that worked on the run at once
+    max_in_flight    most tasks that were running or waiting to run: what was in use of `task_window`
+    arena_bytes      memory of the temporaries: most that lived at once, what was in use of `arena`
+    grid_cells       cells of the tensors where conflicts are found by cells
+    boxed_tensors    tensors where they are found by boxes
+    resources        by name: those of `Resources`; "window", the schedule's; "scalars", tasks whose results a scalar or a gather reads
+    """
+
+    execute_time_ms: float = 0.0
     threads: int = 0
     max_in_flight: int = 0
-    kernel_counts: dict[str, int] = field(default_factory=dict[str, int])
-    scalar_waits: int = 0
-    scalar_wait_cycles: int = 0
     arena_bytes: int = 0
+    grid_cells: int = 0
+    boxed_tensors: int = 0
+    resources: Mapping[str, ResourceStats] = field(default_factory=lambda: MappingProxyType[str, ResourceStats]({}))
+
+    @property
+    def limited_by(self) -> str | None:
+        """The resource that issue waited for longest, of those that waited at all."""
+        waited = {name: r.stall_ns for name, r in self.resources.items() if r.stalls}
+        return max(waited, key=waited.__getitem__, default=None)
+
+
+@dataclass(frozen=True)
+class ProgramStats:
+    """Figures of the last finished run. What `semantic` and `real` hold can be asked for here too: `stats.total_cycles` is
+    `stats.semantic.total_cycles`. `str(stats)` is a table for people.
+
+    compile_time_ms       tracing excluded: passes, lowering, loading
+    semantic              of semantic time, exact
+    real                  of the run itself, measured
+    kernel_counts         tasks by kernel
+    tiers                 by kernel: "native" where code compiled for it runs, "first" where tile operations do, "cpp" of C++
+    tier_note             why kernels run in the first tier though native code was asked for; else ""
+    """
+
+    compile_time_ms: float = 0.0
+    semantic: SemanticStats = SemanticStats()
+    real: RealStats = RealStats()
+    kernel_counts: dict[str, int] = field(default_factory=dict[str, int])
     tiers: dict[str, str] = field(default_factory=dict[str, str])
     tier_note: str = ""
+
+    @property
+    def task_count(self) -> int:
+        """Tasks that ran."""
+        return self.semantic.task_count
+
+    @property
+    def total_cycles(self) -> int:
+        """Semantic time of the last completion."""
+        return self.semantic.total_cycles
+
+    @property
+    def stalls(self) -> int:
+        """How often issue waited for a full window, in semantic time."""
+        return self.semantic.stalls
+
+    @property
+    def stall_cycles(self) -> int:
+        """How long, in cycles."""
+        return self.semantic.stall_cycles
+
+    @property
+    def high_water(self) -> int:
+        """Most tasks issued and not retired, in semantic time."""
+        return self.semantic.high_water
+
+    @property
+    def windows(self) -> tuple[WindowStats, ...]:
+        """The same for each window."""
+        return self.semantic.windows
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of semantic time."""
+        return self.semantic.lanes
+
+    @property
+    def arch(self) -> str:
+        """The machine that the cycles belong to."""
+        return self.semantic.arch
+
+    @property
+    def model(self) -> str:
+        """How costs of kernels are made on it: "serial" or "pipes"."""
+        return self.semantic.model
+
+    @property
+    def scalar_waits(self) -> int:
+        """How often issue waited for tasks whose results a scalar or a gather reads, in semantic time."""
+        return self.semantic.scalar_waits
+
+    @property
+    def scalar_wait_cycles(self) -> int:
+        """How long, in cycles."""
+        return self.semantic.scalar_wait_cycles
+
+    @property
+    def execute_time_ms(self) -> float:
+        """From the start of the run to its last task, measured."""
+        return self.real.execute_time_ms
+
+    @property
+    def threads(self) -> int:
+        """Most threads that worked on the run at once, measured."""
+        return self.real.threads
+
+    @property
+    def max_in_flight(self) -> int:
+        """Most tasks that were really running or waiting to run, measured."""
+        return self.real.max_in_flight
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory of the temporaries: most that lived at once."""
+        return self.real.arena_bytes
+
+    def __str__(self) -> str:
+        return "\n".join((*_head(self), *_table(self.real), _verdict(self.real)))
+
+
+# The names of the resources, in the order of the core's reasons.
+_NAMES = ("task_window", "window", "dependence_map", "edges", "arena", "ready_queue", "scalars")
+_WITHOUT_SIZE = ("window", "scalars")
+
+
+def resource_stats(rows: list[tuple[str, int, int, int, int, int]]) -> Mapping[str, ResourceStats]:
+    """By name, from the rows of the core: reason, capacity, high-water mark, what suffices or 0, stalls, nanoseconds."""
+    found: dict[str, ResourceStats] = {}
+    for name, (reason, capacity, high, enough, stalls, ns) in zip(_NAMES, rows, strict=True):
+        sized = name not in _WITHOUT_SIZE
+        known = stalls > 0 and 0 < enough <= MOST.get(name, 0)
+        found[name] = ResourceStats(
+            *(reason, capacity if sized else None, high if sized else None),
+            *(stalls, ns, enough if known else None),
+        )
+    return MappingProxyType(found)
+
+
+def _head(s: ProgramStats) -> tuple[str, ...]:
+    semantic = f"semantic: {s.total_cycles:,} cycles on {s.lanes} lanes of {s.arch}, {s.stalls:,} stalls of {s.stall_cycles:,} cycles"
+    real = f"real: {s.execute_time_ms:.3f} ms on {s.threads} threads, {s.max_in_flight:,} tasks in flight at most"
+    return (f"{s.task_count:,} tasks", semantic, real)
+
+
+def _table(real: RealStats) -> tuple[str, ...]:
+    def row(name: str, *cells: Any) -> str:
+        return f"  {name:<16}" + "".join(
+            f"{'-' if c is None else c:>{w}}" for c, w in zip(cells, (12, 12, 10, 12), strict=True)
+        )
+
+    rows = [row("resource", "capacity", "high water", "stalls", "stalled ms")]
+    for name, r in real.resources.items():
+        capacity, high = (None if n is None else f"{n:,}" for n in (r.capacity, r.high_water))
+        rows.append(row(name, capacity, high, f"{r.stalls:,}", f"{r.stall_ns / 1e6:.3f}"))
+    return tuple(rows)
+
+
+def _verdict(real: RealStats) -> str:
+    name = real.limited_by
+    if name is None:
+        return "no resource limited the run"
+    r = real.resources[name]
+    share = r.stall_ns / sum(other.stall_ns for other in real.resources.values()) if r.stall_ns else 0
+    head = f"limited by {name} ({r.reason}): {share:.0%} of the stalled time"
+    if name == "window":
+        return f"{head}; the window is the schedule's"
+    if name == "scalars":
+        return f"{head}; tasks must be over before what they computed is read"
+    if name == "arena":
+        return f"{head}; temporaries wait for memory that earlier tasks use, and no size changes that"
+    more = f"{head}; more than {r.capacity:,} are needed"
+    return f"{more}, {r.suffices:,} suffice" if r.suffices is not None else more

@@ -1,6 +1,7 @@
-// What tests of random programs use: chance, and a record of which task really ran when.
+// What tests of random programs use: chance, a record of which task really ran when, and resources that are soon used up.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -9,6 +10,9 @@
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "check.hpp"
+#include "pto_wsp/instance.hpp"
 
 namespace helpers {
 
@@ -45,6 +49,42 @@ struct Order {
     const std::lock_guard lock(o.mutex);
     o.events.emplace_back(begin, std::move(path));
   }
+};
+
+/// Resources of one to three of everything, another mix for each seed. `make(resources)` gives an instance that can be started: it
+/// says how many entries of the dependence map a task takes.
+template <class Make>
+pto_wsp::Resources few_resources(std::uint64_t seed, Make&& make) {
+  pto_wsp::Resources few{.task_window = seed % 4, .dependence_map = 1, .edges = seed / 4 % 3, .ready_queue = seed / 12 % 3};
+  const auto probe = make(few);
+  if (probe->start()) {
+    probe->cancel();
+    CHECK(probe->wait(60));
+    return few;
+  }
+  const auto failure = probe->error();
+  CHECK(failure && failure->kind == pto_wsp::ErrorKind::resource && failure->text == "TENSORMAP_POOL_FULL");
+  few.dependence_map = static_cast<std::uint64_t>(failure->values[0]) - 1;
+  CHECK(few.dependence_map >= 1);
+  CHECK(!make(few)->start());  // one less than it says is not enough
+  ++few.dependence_map;
+  return few;
+}
+
+/// How often runs waited for each resource.
+struct Waits {
+  std::array<std::uint64_t, pto_wsp::n_reasons> stalls{};
+
+  void add(const pto_wsp::RunStats& stats) {
+    for (std::size_t i = 0; i < pto_wsp::n_reasons; ++i) {
+      const auto reason = static_cast<pto_wsp::Reason>(i);
+      const pto_wsp::ResourceStats& r = stats.resources[i];
+      stalls[i] += r.stalls;
+      if (reason != pto_wsp::Reason::window && reason != pto_wsp::Reason::scalar) CHECK(r.high_water <= r.capacity);
+      CHECK(r.stalls != 0 || r.stall_ns == 0);
+    }
+  }
+  std::uint64_t of(pto_wsp::Reason reason) const { return stalls[static_cast<std::size_t>(reason)]; }
 };
 
 }  // namespace helpers

@@ -1,5 +1,6 @@
 // Materialisation boundaries, temporaries, slots and watched runs: figures worked out by hand, failures, and many runs.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <random>
 #include <string>
@@ -223,7 +224,7 @@ void places_of_temporaries() {
   std::vector<pto_wsp::Buffer> buffers(6);
   const auto prepare = [&](std::int64_t n) {
     buffers[4] = {nullptr, {n}, {4}};
-    arena.prepare(*plan, {&n, 1}, buffers);
+    arena.prepare(*plan, {&n, 1}, buffers, pto_wsp::no_limit);
     return [&](std::size_t i) { return buffers[i].data - buffers[5].data; };
   };
   const auto at = prepare(20);  // 80 bytes are 128 with what aligns the next; tensor 5 has a place of its own, the first
@@ -240,6 +241,8 @@ void places_of_temporaries() {
   CHECK_EQ(arena.bytes(), 64 + 64 + 256 + 128);  // the hole of tensor 0 is too small for tensor 2
   prepare(0);
   CHECK_EQ(arena.bytes(), 128);
+  CHECK(!arena.prepare(*plan, std::array<std::int64_t, 1>{20}, buffers, 256 + 512 + 128 - 1));
+  CHECK(arena.prepare(*plan, std::array<std::int64_t, 1>{20}, buffers, 256 + 512 + 128));
   CHECK_THROWS(std::bad_alloc, prepare(std::int64_t{1} << 45));
   CHECK_THROWS(std::bad_alloc, prepare(INT64_MAX / 2));
   prepare(20);
@@ -261,7 +264,7 @@ void parts_of_released_memory() {
   const auto plan = decode(p.bytes());
   pto_wsp::Arena arena;
   std::vector<pto_wsp::Buffer> buffers(4);
-  arena.prepare(*plan, {}, buffers);
+  arena.prepare(*plan, {}, buffers, pto_wsp::no_limit);
   CHECK_EQ(arena.bytes(), 256);
   arena.release(0, 7);
   CHECK_EQ(arena.acquire(2), 7);  // in the middle

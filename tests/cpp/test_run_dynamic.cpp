@@ -497,16 +497,23 @@ struct Totals {
   std::uint64_t tasks = 0, waits = 0, arena = 0;
 } totals;
 
-void one(std::uint64_t seed, std::uint64_t mode, std::uint32_t threads, bool hook) {
+Waits waits;
+
+void one(std::uint64_t seed, std::uint64_t mode, std::uint32_t threads, bool hook, bool few = false) {
   const Program p = make_program(seed, mode);
-  pto_wsp::Instance instance(decode(p.plan.bytes()), threads);
   Data data = p.before;
-  for (std::size_t t = 0; t < n_given; ++t) {
-    const std::int64_t shape[] = {p.plan.tensors[t].dims[0].constant, p.plan.tensors[t].dims[1].constant}, strides[] = {width * 4, 4};
-    instance.bind(t, reinterpret_cast<std::byte*>(data[t].data()), shape, strides, i32, true);
-  }
-  const std::pair<std::uint32_t, std::uint64_t> slot{0, static_cast<std::uint64_t>(p.slot)};
-  instance.set_slots({&slot, 1});
+  const auto make = [&](const pto_wsp::Resources& resources) {
+    auto made = std::make_unique<pto_wsp::Instance>(decode(p.plan.bytes()), threads, resources);
+    for (std::size_t t = 0; t < n_given; ++t) {
+      const std::int64_t shape[] = {p.plan.tensors[t].dims[0].constant, p.plan.tensors[t].dims[1].constant}, strides[] = {width * 4, 4};
+      made->bind(t, reinterpret_cast<std::byte*>(data[t].data()), shape, strides, i32, true);
+    }
+    const std::pair<std::uint32_t, std::uint64_t> slot{0, static_cast<std::uint64_t>(p.slot)};
+    made->set_slots({&slot, 1});
+    return made;
+  };
+  const auto owned = make(few ? few_resources(seed, make) : pto_wsp::Resources());
+  pto_wsp::Instance& instance = *owned;
   Order order;
   order.delays = threads > 1;
   if (hook) instance.set_hook({&Order::call, &order});
@@ -524,6 +531,7 @@ void one(std::uint64_t seed, std::uint64_t mode, std::uint32_t threads, bool hoo
     CHECK_EQ(stats.task_count, p.tasks.size());
     same_time(p, stats);
     if (hook) right_order(p, order);
+    waits.add(stats);
     totals.tasks += stats.task_count;
     totals.waits += stats.scalar_waits;
     totals.arena += stats.arena_bytes;
@@ -542,8 +550,13 @@ int main(int argc, char** argv) {
       one(seed, mode, 1, seed % 2 == 0);
       one(seed, mode, 2, seed % 2 == 0);
       one(seed, mode, 8, seed % 2 == 1);
+      one(seed, mode, 2, seed % 2 == 1, true);
+      one(seed, mode, 4, seed % 2 == 0, true);
     }
   }
+  using pto_wsp::Reason;
+  for (const Reason reason : {Reason::task_ring, Reason::dependence_map, Reason::edges, Reason::arena, Reason::ready_queue, Reason::scalar})
+    CHECK(waits.of(reason) > 0);
   CHECK(totals.tasks > 0 && totals.waits > 0 && totals.arena > 0);
   return check::result();
 }

@@ -287,11 +287,18 @@ void right_order(const Program& p, const Order& order) {
   }
 }
 
-void one(std::uint64_t seed, std::uint32_t threads, bool hook) {
+Waits waits;
+
+void one(std::uint64_t seed, std::uint32_t threads, bool hook, bool few = false) {
   const Program p = make_program(seed);
-  pto_wsp::Instance instance(decode(p.plan.bytes()), threads);
   std::vector<Array> arrays = initial_arrays();
-  for (std::size_t t = 0; t < 3; ++t) arrays[t].bind(instance, t);
+  const auto make = [&](const pto_wsp::Resources& resources) {
+    auto made = std::make_unique<pto_wsp::Instance>(decode(p.plan.bytes()), threads, resources);
+    for (std::size_t t = 0; t < 3; ++t) arrays[t].bind(*made, t);
+    return made;
+  };
+  const auto owned = make(few ? few_resources(seed, make) : pto_wsp::Resources());
+  pto_wsp::Instance& instance = *owned;
   Order order;
   order.delays = threads > 1;
   if (hook) instance.set_hook({&Order::call, &order});
@@ -308,6 +315,7 @@ void one(std::uint64_t seed, std::uint32_t threads, bool hook) {
     const pto_wsp::RunStats stats = instance.stats();
     CHECK_EQ(stats.task_count, p.tasks.size());
     same_time(p, stats);
+    waits.add(stats);
     if (hook) {
       right_order(p, order);
       std::uint64_t limit = 0;
@@ -327,6 +335,10 @@ int main(int argc, char** argv) {
     one(seed, 1, true);
     one(seed, 2, seed % 2 == 0);
     one(seed, 8, seed % 2 == 1);
+    one(seed, 2, seed % 2 == 1, true);
+    one(seed, 4, seed % 2 == 0, true);
   }
+  using pto_wsp::Reason;
+  for (const Reason reason : {Reason::task_ring, Reason::window, Reason::dependence_map, Reason::edges, Reason::ready_queue}) CHECK(waits.of(reason) > 0);
   return check::result();
 }

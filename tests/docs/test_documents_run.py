@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ["README.md", "docs/costs.md", "docs/kernels.md", "docs/semantic_time.md", "docs/tour.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/costs.md",
+    "docs/kernels.md",
+    "docs/resources.md",
+    "docs/semantic_time.md",
+    "docs/tour.md",
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

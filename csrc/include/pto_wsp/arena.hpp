@@ -20,8 +20,9 @@ class Arena {
   /// Fills in the buffers of the plan's temporaries, for these symbols: row-major, 64-byte aligned. Places are the first that
   /// fit when ACQUIRE and RELEASE nodes are met in the order of the plan; a temporary that
   /// is acquired in several places of the plan has one of its own.
-  /// Memory of an earlier run is used again where it suffices. Throws bad_alloc.
-  void prepare(const Plan& plan, std::span<const std::int64_t> symbols, std::span<Buffer> buffers);
+  /// Memory of an earlier run is used again where it suffices. False: it takes more than `limit` bytes, and no buffer has memory.
+  /// Throws bad_alloc.
+  bool prepare(const Plan& plan, std::span<const std::int64_t> symbols, std::span<Buffer> buffers, std::uint64_t limit);
 
   /// Of the last `prepare`.
   std::uint64_t bytes() const { return bytes_; }

@@ -12,6 +12,7 @@
 
 #include "pto_wsp/bound.hpp"
 #include "pto_wsp/clock.hpp"
+#include "pto_wsp/resources.hpp"
 
 namespace pto_wsp {
 
@@ -59,6 +60,8 @@ struct TaskWatch {
 struct Control {
   std::atomic<bool> cancelled{false};
   std::uint32_t threads = 1;
+  Resources resources;
+  Stalls stalls;  // of whoever orchestrates
   TaskHook hook;
   TaskWatch watch;
 };
@@ -105,11 +108,23 @@ struct RunStats {
   std::vector<std::uint64_t> kernel_counts;
   std::uint64_t scalar_waits = 0, scalar_wait_cycles = 0;  // at materialisation boundaries
   std::uint64_t arena_bytes = 0;     // of temporaries
-  std::uint64_t max_in_flight = 0;   // really, not in semantic time
-  std::uint64_t threads = 0;         // most that worked at once
+  // Really, not in semantic time.
+  AllResourceStats resources{};       // by reason
+  std::uint64_t max_in_flight = 0;    // most tasks that ran or waited to run
+  std::uint64_t grid_cells = 0;       // of tensors where conflicts are found by cells
+  std::uint64_t boxed_tensors = 0;    // where they are found by boxes
+  std::uint64_t threads = 0;          // most that worked at once
   bool time_overflowed = false;       // total_cycles is beyond what the clock can count
   std::uint64_t wall_ns = 0;
 };
+
+/// Something needs more of a resource than there is.
+inline Failure too_small(Reason what, std::uint64_t needed, std::uint64_t given) {
+  Failure failure{.kind = ErrorKind::resource};
+  failure.text = name_of(what);
+  failure.values = {static_cast<std::int64_t>(needed), static_cast<std::int64_t>(given)};
+  return failure;
+}
 
 [[gnu::noinline]] inline bool run_hooked(const BoundPlan& plan, const Control& control, const BoundTask& task, const Arg* args,
                                          std::byte* scratch, const std::int64_t* regs, Fault& fault) {

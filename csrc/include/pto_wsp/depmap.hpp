@@ -35,8 +35,13 @@ class DepMap {
   /// Between runs: gives back what few runs need.
   void trim();
 
-  /// How many tensors have no grid.
+  /// Most entries that `record` makes for a task, by its number in the plan: of each view the cells that it reads, or its boxes.
+  /// Writers of cells take none: cells belong to the tensor.
+  std::uint64_t entries(std::uint32_t task) const { return entries_[task]; }
+
+  /// How many tensors have no grid, and how many cells the others have.
   std::uint32_t boxed() const { return boxed_; }
+  std::uint64_t cells() const { return n_cells_; }
 
  private:
   struct Reader {
@@ -85,6 +90,7 @@ class DepMap {
   void mark_used();
   bool find_grid(std::uint32_t tensor);
   void grid_view(const TrackedView& view, GridView& out);
+  std::uint64_t entries_of(const TrackedView& view, const GridView& cells) const;
   Cell& at(Tensor& t, std::uint64_t i);
   template <class F>
   void each_cell(const TaskView& v, F&& f);
@@ -103,7 +109,9 @@ class DepMap {
   std::vector<LinearTerm> terms_;
   std::vector<Reader> readers_;
   std::uint32_t free_reader_ = none, live_readers_ = 0, sweep_at_ = 0;
+  std::vector<std::uint64_t> entries_;  // by task
   std::uint32_t boxed_ = 0;
+  std::uint64_t n_cells_ = 0;
 };
 
 }  // namespace pto_wsp

@@ -17,7 +17,7 @@ namespace pto_wsp {
 class Instance {
  public:
   /// At most `threads` threads work on a run at once, 1 to 1024. Throws invalid_argument.
-  Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads);
+  explicit Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads, const Resources& resources = {});
   /// Cancels what runs and waits for the kernels that have started. Nobody may be in another call.
   ~Instance();
   Instance(const Instance&) = delete;
@@ -48,6 +48,8 @@ class Instance {
   /// Of the last run, once over; nothing while one is in progress.
   std::optional<Failure> error() const;
   RunStats stats() const;
+  /// What the run in progress waits for just now before it issues another task.
+  Reason waiting_for() const;
 
   const Plan& plan() const { return *plan_; }
   std::uint32_t threads() const { return threads_; }
@@ -60,6 +62,7 @@ class Instance {
 
   std::shared_ptr<const Plan> plan_;
   std::uint32_t threads_;
+  Resources resources_;
   mutable std::mutex mutex_;  // of all below
   std::vector<std::int64_t> symbols_;
   bool symbols_set_;

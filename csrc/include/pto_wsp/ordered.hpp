@@ -39,6 +39,11 @@ class Front : private Liveness {
   /// Earlier tasks that conflict with this one, and what precedes it by structure or by name.
   std::span<const ClockRef> conflicts() const { return {deps_.data(), n_conflicts_}; }
   std::span<const Ring::Ref> after() const { return after_; }
+  Ring::Needs needs() const { return {conflicts(), after_, entries_[walker_.task()]}; }
+  /// What the last `wait` was for.
+  Reason waits_for() const { return pending_ == Pending::read || pending_ == Pending::task ? Reason::scalar : Reason::arena; }
+  /// Most entries of the dependence map that a task takes.
+  std::uint64_t most_entries() const;
   Failure& failure() { return failure_; }
 
   void finish_time() { clock_->finish(); }
@@ -69,6 +74,7 @@ class Front : private Liveness {
   bool finished(const ClockRef& task) const override {
     return clock_->complete(task) && (ring_ == nullptr || ring_->finished(task.serial));
   }
+  void count_entries();
   Step fail();
   Step wait_for(Pending then);
   bool boundary(const TrackedView& view);
@@ -98,6 +104,7 @@ class Front : private Liveness {
   LanePicker lanes_;
   DepMap map_;
   RangeMap ranges_;
+  std::vector<std::uint64_t> entries_;  // of both, by task
   bool by_ranges_ = false;
   std::optional<Clock> clock_;
   std::vector<Scope> scopes_;
@@ -126,7 +133,8 @@ struct Help {
 /// One run. Threads call `work` as long as there is some.
 class Ordered {
  public:
-  void prepare(const BoundPlan& plan, Control& control, Arena& arena);
+  /// A failure: some task needs more of a resource than there is, and nothing may run.
+  std::optional<Failure> prepare(const BoundPlan& plan, Control& control, Arena& arena);
 
   /// Until the deadline, or until there has been nothing to do for a while.
   void work(std::byte* scratch, Deadline& deadline, const Help& help);
@@ -144,7 +152,7 @@ class Ordered {
   bool try_orchestrate();
   bool orchestrate();
   template <class F>
-  bool blocked_until(F&& there);
+  bool blocked_while(F&& lacks);
   void execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help);
   void share(const Help& help);
   bool run_watched(std::byte* scratch);
@@ -157,6 +165,7 @@ class Ordered {
   const BoundPlan* plan_ = nullptr;
   Control* control_ = nullptr;
   bool alone_ = true;
+  Resources limits_;
   Front front_;
   Ring ring_;
   bool held_ = false;  // a task has come out of the front that the ring had no room for

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <span>
@@ -19,11 +20,11 @@ class Ring {
   struct Join;
   struct Node;
 
-  /// An entry of a list of successors; lies in the successor, which outlives its being listed.
+  /// An entry of a list of successors; belongs to the successor, which outlives its being listed.
   struct Edge {
-    Edge* next = nullptr;
-    Node* node = nullptr;
-    Join* join = nullptr;
+    Edge* next;
+    Node* node;
+    Join* join;
   };
 
   /// What a join is for. A task or join is a member of one join of each kind at most.
@@ -37,8 +38,9 @@ class Ring {
     std::uint64_t serial = 0;
     const BoundTask* task = nullptr;
     Arg* args = nullptr;
-    std::vector<Edge> edges;
-    std::array<Edge, n_memberships> member;
+    std::uint64_t n_entries = 0;        // of the dependence map
+    std::uint32_t n_edges = 0;
+    std::array<Edge, n_memberships> member{};
     std::vector<std::int64_t> regs;     // for the hook
     std::vector<std::int64_t> indices;  // of gathers
   };
@@ -48,7 +50,7 @@ class Ring {
     std::atomic<std::uint32_t> pending{0};
     std::atomic<Edge*> successors{nullptr};
     std::atomic<bool> done{false};
-    std::array<Edge, n_memberships> member;
+    std::array<Edge, n_memberships> member{};
   };
 
   /// Something to wait for: a task by its serial (position + 1), or a join, or nothing.
@@ -57,16 +59,25 @@ class Ring {
     Join* join = nullptr;
   };
 
-  void prepare(const BoundPlan& plan, bool keep_regs);
+  static constexpr std::size_t few_conflicts = 4;
+
+  /// What a task waits for, earlier tasks and anything, and how many entries of the dependence map it has.
+  struct Needs {
+    std::span<const ClockRef> before;  // each task once, but for `few_conflicts` of them
+    std::span<const Ref> after;
+    std::uint64_t entries;
+  };
+
+  /// `resources`: as `resolve` gives them.
+  void prepare(const BoundPlan& plan, bool keep_regs, const Resources& resources);
   /// Between runs: gives back what few runs need.
   void trim();
 
   // --- the orchestrator ---
-  /// Whether a task of this window has room; retires what is done.
-  bool room(std::uint32_t window);
-  /// The next task, with a copy of its arguments and indices. Needs room. `before` are serials of earlier tasks.
-  Ref issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, std::span<const ClockRef> before,
-            std::span<const Ref> after);
+  /// What there is too little of for a task of this window; retires what is done.
+  Reason lacks(std::uint32_t window, const Needs& needs);
+  /// The next task, with a copy of its arguments and indices. Must lack nothing.
+  Ref issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, const Needs& needs);
   Join* open_join();
   void add_member(Join* join, Ref member, Membership kind);
   void seal(Join* join);
@@ -77,10 +88,17 @@ class Ring {
   bool retired(std::uint64_t serial);
   std::uint64_t issued() const { return issued_; }
   std::uint64_t max_in_flight() const { return max_in_flight_; }
+  /// All but times.
+  void result(AllResourceStats& stats) const;
 
   // --- any thread ---
   /// A task with nothing left to wait for, or null.
   Node* take();
+  /// One that was taken, or came from `complete`, runs now. Whether that makes room that the orchestrator may wait for.
+  bool begin() {
+    if (ready_limited_) begun_.fetch_add(1);
+    return ready_limited_;
+  }
   /// One that was taken, or came from `complete`, and was not run after all.
   void put_back(Node* node) { push(node); }
   /// Gives a task that has become ready so, for the same thread to run, or null.
@@ -104,9 +122,12 @@ class Ring {
 
   void reset_used();
   void retire();
+  std::uint64_t unfinished(const Needs& needs) const;
 
   const BoundPlan* plan_ = nullptr;
-  std::uint64_t allocated_ = 0, capacity_ = 0, mask_ = 0;  // capacity_: of this run
+  Resources limits_;
+  bool ready_limited_ = false;  // to less than all tasks in flight
+  std::uint64_t allocated_ = 0, capacity_ = 0, mask_ = 0;  // capacity_: nodes of this run, a power of two
   std::size_t max_args_ = 0;
   bool keep_regs_ = false;
   std::size_t n_regs_ = 0;
@@ -114,6 +135,13 @@ class Ring {
   std::vector<Arg> args_;
   std::uint64_t issued_ = 0, retired_ = 0, max_in_flight_ = 0;
   std::vector<std::uint64_t> window_limit_, window_count_;
+  // Taken in program order and given back in it: a ring too.
+  struct Free {
+    void operator()(Edge* edges) const { std::free(edges); }
+  };
+  std::unique_ptr<Edge[], Free> edges_;
+  std::uint64_t edges_allocated_ = 0, next_edge_ = 0, edges_taken_ = 0, edges_back_ = 0, max_edges_ = 0;
+  std::uint64_t entries_ = 0, max_entries_ = 0, all_entries_ = 0, max_after_ = 0;
   std::deque<Join> joins_;
   std::deque<Join*> released_;
 
@@ -121,7 +149,9 @@ class Ring {
   alignas(64) std::atomic<std::uint64_t> head_{0};
   alignas(64) std::atomic<std::uint64_t> tail_{0};
   alignas(64) std::atomic<std::uint32_t> n_ready_{0};
+  std::atomic<std::int32_t> max_ready_{0};
   alignas(64) std::atomic<std::uint64_t> completed_{0};
+  std::atomic<std::uint64_t> begun_{0};
 };
 
 }  // namespace pto_wsp

@@ -29,6 +29,7 @@ struct RunInputs {
   std::span<const std::uint64_t> slots;  // what they hold at first, zeros where there are none
   TaskHook hook{};
   TaskWatch watch{};
+  Resources resources{};
 };
 
 /// Started again for the next run once no thread uses it.
@@ -51,6 +52,8 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
 
   /// When over.
   std::optional<Failure> failure() const { return lost_.load() ? Failure{.kind = ErrorKind::cancelled} : failure_; }
+  /// What the orchestrator waits for just now.
+  Reason waiting_for() const { return over() ? Reason::nothing : control_.stalls.now(); }
   RunStats stats() const { return lost_.load() ? RunStats{} : stats_; }
 
   /// Keeps what a thread works on; who starts runs makes sure that none starts meanwhile.
@@ -82,6 +85,7 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   bool engine_has_work() const;
   bool engine_over() const;
   void call_for_help();
+  void count_resources();
   void finish();
 
   std::shared_ptr<const Plan> source_;
