@@ -24,6 +24,7 @@ from pto_wsp.ops.value import Value
 from pto_wsp.runtime.program import Program
 from pto_wsp.runtime.resources import Resources
 from pto_wsp.runtime.stats import ProgramStats
+from pto_wsp.runtime.trace import ExecutionTrace, TraceEvent, TraceLevel
 from pto_wsp.trace import ptoisa
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
 from pto_wsp.trace.axes import Dense, DenseDyn
@@ -87,6 +88,7 @@ __all__ = [
     "DepsMode",
     "DispatchPolicy",
     "ExecutionError",
+    "ExecutionTrace",
     "IRConversionError",
     "In",
     "InOut",
@@ -109,6 +111,8 @@ __all__ = [
     "TensorSpec",
     "Tile",
     "TraceError",
+    "TraceEvent",
+    "TraceLevel",
     "TypeCheckError",
     "UnsupportedError",
     "Value",

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -69,6 +69,9 @@ class Location:
     def instruction(self) -> tuple[CodeType, int] | None:
         """The code and the offset in it, where this was built from a frame and `cols` has not been asked for."""
         return None if self._code is None else (self._code, self._lasti)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Location, (self.file, self.line, self.function, self.cols)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -125,12 +128,25 @@ class InternalError(RuntimeError):
     """A broken invariant inside pto_wsp: our mistake, never the user's."""
 
 
+class TaskName(NamedTuple):
+    """A task of a run: its position in program order, from 0, and what messages call it: scale[b=3]."""
+
+    id: int
+    name: str
+
+
 class PtoError(Exception):
     """Base of all errors of pto_wsp.
 
     `code` names the mistake ("PTO101"), `what` says what happened, `values` which values were involved, `loc` where in
     the user's program (None when no line is known), `fix` how to put it right.
+
+    Of a run with on_error="continue", `failed` names all tasks that failed, in program order, and `skipped` those that were not run
+    because they depend on one of them.
     """
+
+    failed: tuple[TaskName, ...] = ()
+    skipped: tuple[TaskName, ...] = ()
 
     def __init__(
         self, code: str, what: str, *, fix: str, values: Mapping[str, object] | None = None, loc: Location | None = None
@@ -163,6 +179,7 @@ class PtoError(Exception):
                 self.values,
                 self.loc and (self.loc.file, self.loc.line, self.loc.function, self.loc.cols),
             ),
+            {"failed": self.failed, "skipped": self.skipped},
         )
 
 
@@ -463,6 +480,10 @@ PTO733 a loop of a kernel that runs too often
 PTO734 C++ of a kernel that throws an exception
 PTO735 memory that C++ of a kernel cannot take
 PTO731 an input that changed while a run read it
+PTO760 a trace of a run that was not traced
+PTO761 a log that there is not
+PTO762 a picture that needs matplotlib
+PTO763 a picture that cannot be written
 PTO801 a task of a simulation that is not one
 PTO802 a task of a simulation that waits for one that does not exist
 PTO803 arrays of a simulation that do not fit together

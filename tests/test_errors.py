@@ -228,7 +228,7 @@ def _() -> None:
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    program().enable_tracing(1)  # <-- PTO001
+    program().enable_profiling(1)  # <-- PTO001
 
 
 @mistake("PTO002", CompileError)
@@ -2466,6 +2466,55 @@ def _() -> None:
     p.synchronize()  # <-- PTO703
 
 
+@mistake("PTO760", ExecutionError)
+def _() -> None:
+    _ = program().run().trace  # <-- PTO760
+
+
+@mistake("PTO761", CompileError)
+def _() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTO_WSP_LOG", "everything")
+        in_workload(lambda x, y: copy(x[0], y[0])).compile()  # <-- PTO761
+
+
+@mistake("PTO762", UnsupportedError)
+def _() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib.figure", None)
+        program().enable_tracing().run().trace.to_timeline("timeline.svg")  # <-- PTO762
+
+
+@mistake("PTO763", BindError)
+def _() -> None:
+    program().enable_tracing().run().trace.to_dot("/proc/no/such/place")  # <-- PTO763
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    program().enable_tracing("everything")  # <-- PTO705
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    program().enable_tracing(limit=0)  # <-- PTO705
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    program().execute(on_error="ignore")  # <-- PTO705
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    program().enable_tracing().run().trace.gantt(3)  # <-- PTO705
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    program().enable_tracing().run().trace.to_timeline("timeline.jpg")  # <-- PTO705
+
+
 @mistake("PTO704", ExecutionError)
 def _() -> None:
     p = endless().execute()
@@ -2589,7 +2638,7 @@ def _() -> None:
 
 @mistake("PTO003", UnsupportedError)
 def _() -> None:
-    program().execute(on_error="continue")  # <-- PTO003
+    program(check="races").execute(on_error="continue")  # <-- PTO003
 
 
 @mistake("PTO003", UnsupportedError)

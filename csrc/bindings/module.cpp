@@ -198,6 +198,21 @@ py::object record(const PyInstance& instance, const std::optional<Failure>& f) {
   return d;
 }
 
+py::object casualties(const PyInstance& instance) {
+  const std::shared_ptr<const Casualties> c = instance.casualties();
+  if (c == nullptr) return py::none();
+  const auto listed = [](const std::vector<Casualties::Task>& tasks) {
+    py::list out;
+    for (const Casualties::Task& t : tasks) out.append(py::make_tuple(t.position, t.site, t.coords));
+    return out;
+  };
+  py::dict d;
+  d["failed"] = listed(c->failed());
+  d["skipped"] = listed(c->skipped());
+  d["stopped"] = record(instance, c->stopped());
+  return d;
+}
+
 py::tuple wait(PyInstance& instance, double seconds) {
   std::optional<Failure> failure;
   const bool over = without_gil([&] { return instance.wait(seconds, &failure); });
@@ -236,6 +251,49 @@ py::dict stats(const Instance& instance) {
     resources.append(py::make_tuple(name_of(static_cast<Reason>(i)), r.capacity, r.high_water, r.enough, r.stalls, r.stall_ns));
   }
   d["resources"] = resources;
+  return d;
+}
+
+// A number of each of `n`, side by side.
+template <class T, class F>
+py::bytes packed(std::size_t n, F&& f) {
+  py::bytes out(nullptr, n * sizeof(T));
+  char* at = PyBytes_AS_STRING(out.ptr());
+  for (std::size_t i = 0; i < n; ++i, at += sizeof(T)) {
+    const T number = f(i);
+    std::memcpy(at, &number, sizeof(T));
+  }
+  return out;
+}
+
+py::object trace(const Instance& instance) {
+  using U = std::uint64_t;
+  const std::shared_ptr<const Tracer> tracer = instance.trace();
+  if (tracer == nullptr) return py::none();
+  const Tracer& t = *tracer;
+  const std::size_t n = t.size(), width = t.n_coords();
+  py::dict d;
+  d["tasks"] = n;
+  d["dropped"] = t.dropped();
+  d["dropped_edges"] = t.dropped_edges();
+  d["full"] = t.level() == TraceLevel::full;
+  d["width"] = width;
+  const auto cycles = [&](U TracedTask::* member) { return packed<U>(n, [&](std::size_t i) { return t[i].*member; }); };
+  const auto number = [&](std::uint32_t TracedTask::* member) { return packed<std::uint32_t>(n, [&](std::size_t i) { return t[i].*member; }); };
+  d["issue"] = cycles(&TracedTask::issue);
+  d["ready"] = cycles(&TracedTask::ready);
+  d["start"] = cycles(&TracedTask::start);
+  d["end"] = cycles(&TracedTask::end);
+  d["issued_ns"] = cycles(&TracedTask::issued_ns);
+  d["started_ns"] = cycles(&TracedTask::started_ns);
+  d["ended_ns"] = cycles(&TracedTask::ended_ns);
+  d["site"] = number(&TracedTask::site);
+  d["lane"] = number(&TracedTask::lane);
+  d["window"] = number(&TracedTask::window);
+  d["thread"] = number(&TracedTask::thread);
+  d["outcome"] = packed<std::uint8_t>(n, [&](std::size_t i) { return static_cast<std::uint8_t>(t[i].outcome); });
+  d["coords"] = packed<std::int64_t>(n * width, [&](std::size_t i) { return t.coords(i / width)[i % width]; });
+  d["edges"] = packed<std::int64_t>(2 * t.edges().size(), [&](std::size_t i) { return i % 2 == 0 ? t.edges()[i / 2].from : t.edges()[i / 2].to; });
   return d;
 }
 
@@ -385,6 +443,13 @@ PYBIND11_MODULE(_core, m) {
         "Semantic time of a task graph; see simulate.hpp. columns and trace: arrays of 64 bit integers by name, and lanes of 32 bits; "
         "those of the trace are written.");
 
+  py::enum_<TraceLevel>(m, "TraceLevel").value("off", TraceLevel::off).value("tasks", TraceLevel::tasks).value("full", TraceLevel::full);
+  m.def("outcomes", [] {
+    std::vector<std::string> names;
+    for (const Outcome o : {Outcome::dropped, Outcome::done, Outcome::failed, Outcome::skipped}) names.emplace_back(name_of(o));
+    return names;
+  });
+
   py::class_<Plan, std::shared_ptr<Plan>>(m, "Plan")
       .def(py::init(&decode), py::arg("data"))
       .def("tensors",
@@ -442,11 +507,26 @@ PYBIND11_MODULE(_core, m) {
             i.bind(tensor, reinterpret_cast<std::byte*>(address), shape, strides, dtype, writable);
           },
           py::arg("i"), py::arg("address"), py::arg("shape"), py::arg("strides"), py::arg("dtype_code"), py::arg("writable"))
-      .def("start", [](PyInstance& i) { return without_gil([&] { return i.start(); }); })
+      .def("start", [](PyInstance& i, bool keep_going) { return without_gil([&] { return i.start(keep_going); }); },
+           py::arg("keep_going") = false)
+      .def("casualties", &casualties,
+           "Of the last run, if it was to keep going: (position, site, coordinates) of tasks, and why it ended early or None")
       .def("wait", &wait, py::arg("seconds"), "(whether the run is over, what went wrong in it or None)")
       .def("cancel", &Instance::cancel)
       .def("is_running", &Instance::is_running)
       .def("waiting_for", [](const PyInstance& i) { return name_of(i.waiting_for()); }, "The name of the reason, or \"\"")
       .def("error", [](const PyInstance& i) { return record(i, i.error()); })
-      .def("stats", [](const PyInstance& i) { return stats(i); });
+      .def("stats", [](const PyInstance& i) { return stats(i); })
+      .def("set_trace", &Instance::set_trace, py::arg("level"), py::arg("limit"), "Of the next runs; at most `limit` tasks each are kept")
+      .def(
+          "set_log",
+          [](PyInstance& i, const std::optional<std::vector<std::tuple<std::string, std::vector<std::string>, std::vector<std::string>>>>& sites) {
+            if (!sites) return i.set_log(nullptr);
+            std::vector<TaskNames> names;
+            for (const auto& [kernel, coords, arguments] : *sites) names.push_back({kernel, coords, arguments});
+            i.set_log(std::make_shared<TaskLog>(std::move(names)));
+          },
+          py::arg("sites"), "None, or (kernel, coordinates, arguments) for each site, as TaskNames says: the next runs are logged")
+      .def("trace", [](const PyInstance& i) { return trace(i); },
+           "None, or columns of the last run's tasks in program order: bytes of 64, 32 or 8 bit integers, all bits set for never");
 }

@@ -41,12 +41,20 @@ std::uint64_t Front::most_entries() const {
   return most;
 }
 
+void Front::observe(const Control& control) {
+  tracer_ = control.tracer;
+  log_ = control.log;
+  casualties_ = control.casualties;
+  unknown_ = 0;
+  if (tracer_ != nullptr) clock_->record(*tracer_);
+}
+
 Front::Step Front::next() {
   if (pending_ != Pending::nothing) [[unlikely]] {
     const Pending pending = std::exchange(pending_, Pending::nothing);
     if (pending == Pending::task) return task_step();
     if (pending == Pending::memory) arena_->clear(walker_.id());
-    if (pending == Pending::read && !walker_.complete_read()) return fail();
+    if (pending == Pending::read && !complete_read()) return Step::failed;
   }
   while (true) {
     switch (walker_.next()) {
@@ -55,7 +63,7 @@ Front::Step Front::next() {
         return task_step();
       case Walker::Event::read:
         if (!boundary(walker_.read_view())) return wait_for(Pending::read);
-        if (!walker_.complete_read()) return fail();
+        if (!complete_read()) return Step::failed;
         break;
       case Walker::Event::seq_enter:
         scopes_.push_back({scopes_.empty() ? Ref{} : scopes_.back().before, {}, false});
@@ -119,22 +127,64 @@ bool Front::reuse(std::uint32_t tensor) {
 }
 
 bool Front::may_go_on() {
-  while (!awaited_.empty() && ring_->finished(awaited_.back().serial)) awaited_.pop_back();
+  for (; !awaited_.empty() && ring_->finished(awaited_.back().serial); awaited_.pop_back())
+    if (const std::uint64_t serial = awaited_.back().serial; lost(serial)) unknown_ = unknown_ == 0 ? serial : std::min(unknown_, serial);
   return awaited_.empty() && (awaited_retirement_ == 0 || ring_->retired(awaited_retirement_));
+}
+
+// What has been waited for is there, or will never be.
+bool Front::complete_read() {
+  if (unknown_ != 0) [[unlikely]] {
+    failure_ = failure_at(plan_->plan(), walker_.read(), ErrorKind::unknown, regs());
+    failure_.values = {static_cast<std::int64_t>(unknown_ - 1)};
+    return false;
+  }
+  if (walker_.complete_read()) return true;
+  failure_ = std::move(walker_.failure());
+  return false;
+}
+
+Failure Front::failure_of(const BoundTask& t, ErrorKind kind) const {
+  Failure failure{.kind = kind};
+  failure.site = t.spec->site;
+  failure.coords = plan_->coords(*t.spec, regs());
+  return failure;
+}
+
+bool Front::prepare_task(const BoundTask& t, std::uint64_t& cost) {
+  if (!plan_->prepare(t, regs(), args_.data(), failure_, indices_.data())) return false;
+  ErrorKind why = ErrorKind::cost;
+  if (costs_.cost(walker_.task(), args_.data(), cost, why)) return true;
+  failure_ = failure_of(t, why);
+  cost = 0;
+  return false;
+}
+
+// The task cannot run, but where the run goes on after failures, others may. False: it is not known which depend on this one.
+bool Front::lose(const BoundTask& t) {
+  const ErrorKind why = failure_.kind;
+  const bool views_are_known = t.n_views == 0 || why == ErrorKind::valid_shape || why == ErrorKind::scalar_range ||
+                               why == ErrorKind::cost || why == ErrorKind::trips;
+  if (casualties_ == nullptr || !views_are_known) return false;
+  casualties_->fail({clock_->task_count(), t.spec->site, plan_->coords(*t.spec, regs())}, std::move(failure_));
+  return true;
+}
+
+void Front::tell(const BoundTask& t) const {
+  if (tracer_ != nullptr) tracer_->issued(*t.spec, regs(), t.spec->window, deps_, *clock_);
+  if (log_ != nullptr) log_->issued(position(), *plan_, t, args(), regs(), indices());
 }
 
 Front::Step Front::task_step() {
   const BoundTask& t = task();
   const std::int64_t* regs = walker_.regs();
-  if (!plan_->prepare(t, regs, args_.data(), failure_, indices_.data())) return Step::failed;
-  std::uint64_t cost = 0;
-  ErrorKind why = ErrorKind::cost;
-  if (!costs_.cost(walker_.task(), args_.data(), cost, why)) {
-    failure_ = {.kind = why};
-    failure_.site = t.spec->site;
-    failure_.coords = plan_->coords(*t.spec, regs);
+  if (unknown_ != 0) [[unlikely]] {
+    failure_ = failure_of(t, ErrorKind::unknown);
+    failure_.values = {static_cast<std::int64_t>(unknown_ - 1)};
     return Step::failed;
   }
+  std::uint64_t cost = 0;
+  if (!prepare_task(t, cost) && !lose(t)) return Step::failed;
   deps_.clear();
   if (t.n_views != 0) collect(t);
   n_conflicts_ = deps_.size();
@@ -149,6 +199,7 @@ Front::Step Front::task_step() {
     map_.record(t, regs, indices_.data(), issued_, *this);
     if (by_ranges_) ranges_.record(t, args_.data(), issued_, *this);
   }
+  if (tracer_ != nullptr || log_ != nullptr) [[unlikely]] tell(t);
   ++kernel_counts_[t.spec->kernel];
   return Step::task;
 }
@@ -176,6 +227,7 @@ void Front::join(Group& group, Ref member, Ring::Membership kind) {
     return;
   }
   const auto add = [&](const Ref& m) {
+    if (tracer_ != nullptr) tracer_->joined(group.all.time, m.time, *clock_);
     clock_->add_member(group.all.time, m.time);
     if (ring_ == nullptr) return;
     ring_->add_member(group.all.real.join, m.real, kind);

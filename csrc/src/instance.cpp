@@ -62,7 +62,7 @@ void Instance::bind(std::size_t i, std::byte* data, std::span<const std::int64_t
   bound_[i] = true;
 }
 
-bool Instance::start() {
+bool Instance::start(bool keep_going) {
   const std::lock_guard lock(mutex_);
   must_be_idle();
   if (!symbols_set_) throw std::logic_error("the symbols have no values");
@@ -70,7 +70,7 @@ bool Instance::start() {
     if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
-  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_}, buffers_, threads_);
+  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going}, buffers_, threads_);
 }
 
 bool Instance::wait(double seconds, std::optional<Failure>* failure) {
@@ -111,6 +111,29 @@ RunStats Instance::stats() const {
 Reason Instance::waiting_for() const {
   const std::lock_guard lock(mutex_);
   return run_ ? run_->waiting_for() : Reason::nothing;
+}
+
+std::shared_ptr<const Tracer> Instance::trace() const {
+  const std::lock_guard lock(mutex_);
+  return run_ && run_->over() ? run_->trace() : nullptr;
+}
+
+std::shared_ptr<const Casualties> Instance::casualties() const {
+  const std::lock_guard lock(mutex_);
+  return run_ && run_->over() ? run_->casualties() : nullptr;
+}
+
+void Instance::set_log(std::shared_ptr<const TaskLog> log) {
+  const std::lock_guard lock(mutex_);
+  must_be_idle();
+  log_ = std::move(log);
+}
+
+void Instance::set_trace(TraceLevel level, std::uint64_t limit) {
+  const std::lock_guard lock(mutex_);
+  must_be_idle();
+  trace_ = level;
+  trace_limit_ = limit;
 }
 
 void Instance::set_hook(TaskHook hook) {

@@ -15,12 +15,15 @@ constexpr std::chrono::microseconds patience{20};
 std::optional<Failure> Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
   plan_ = &plan;
   control_ = &control;
-  alone_ = control.threads == 1;
+  // Program order keeps dependences, but does not know them.
+  alone_ = control.threads == 1 && control.casualties == nullptr;
   const auto may_fault = [](const Kernel& k) { return k.may_fault(); };
   front_.prepare(plan, alone_ ? nullptr : &ring_, &arena);
   limits_ = resolve(control.resources, plan, front_.most_entries());
   if (front_.most_entries() > limits_.dependence_map) return too_small(Reason::dependence_map, front_.most_entries(), limits_.dependence_map);
-  if (!alone_) ring_.prepare(plan, control.hook.call != nullptr || std::ranges::any_of(plan.plan().kernels(), may_fault), limits_);
+  const bool told = control.hook.call != nullptr || control.casualties != nullptr || std::ranges::any_of(plan.plan().kernels(), may_fault);
+  if (!alone_) ring_.prepare(plan, told, limits_, control.casualties);
+  front_.observe(control);
   held_ = false;
   waits_ = false;
   awaiting_ = false;
@@ -92,6 +95,7 @@ Front::Step Ordered::next_step() {
   } catch (const std::bad_alloc&) {
     failure_ = Failure{.kind = ErrorKind::memory};
   }
+  if (step == Front::Step::failed && control_->casualties != nullptr) control_->casualties->stop(*failure_);
   return step;
 }
 
@@ -124,7 +128,7 @@ void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
     switch (next_step()) {
       case Front::Step::task:
         if (control_->watch.call == nullptr) [[likely]] {
-          if (!run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs(), failure)) tell(0, std::move(failure));
+          if (!run_task(front_.position(), front_.task(), front_.args(), scratch, front_.regs(), failure)) tell(0, std::move(failure));
         } else if (!run_watched(scratch)) {
           end_of_tasks();
           return;
@@ -151,7 +155,7 @@ bool Ordered::run_watched(std::byte* scratch) {
     return control_->watch.call(control_->watch.context, begin, spec.site, std::span(front_.regs(), plan_->plan().n_regs()));
   };
   if (watch(true)) {
-    if (Failure failure; !run_kernel(*plan_, *control_, front_.task(), front_.args(), scratch, front_.regs(), failure)) {
+    if (Failure failure; !run_task(front_.position(), front_.task(), front_.args(), scratch, front_.regs(), failure)) {
       tell(0, std::move(failure));
       return false;
     }
@@ -229,8 +233,10 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, 
     // A cancelled run drops what has not started, one with a failure what comes after it.
     if (control_->cancelled.load(std::memory_order_relaxed)) {
       cut_short_ = true;
+    } else if (control_->casualties != nullptr) {
+      run_or_skip(node, scratch);
     } else if (node->serial < failed_.load(std::memory_order_relaxed)) {
-      if (!run_kernel(*plan_, *control_, *node->task, node->args, scratch, node->regs.data(), failure)) tell(node->serial, std::move(failure));
+      if (!run_task(node->serial - 1, *node->task, node->args, scratch, node->regs.data(), failure)) tell(node->serial, std::move(failure));
     }
     node = ring_.complete(node);
     blocked_.store(false);
@@ -242,6 +248,37 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, 
       return;
     }
   }
+}
+
+// Where the run goes on after failures.
+void Ordered::run_or_skip(Ring::Node* node, std::byte* scratch) {
+  Casualties& casualties = *control_->casualties;
+  const std::uint64_t position = node->serial - 1;
+  const auto told = [&] { return Casualties::Task{position, node->task->spec->site, plan_->coords(*node->task->spec, node->regs.data())}; };
+  if (casualties.failed(node->serial)) {  // already when it was issued
+    node->lost.store(true, std::memory_order_relaxed);
+    if (control_->tracer != nullptr) control_->tracer->not_run(position, Outcome::failed);
+    return;
+  }
+  if (node->lost.load(std::memory_order_relaxed)) {
+    casualties.skip(told());
+    if (control_->tracer != nullptr) control_->tracer->not_run(position, Outcome::skipped);
+    return;
+  }
+  Failure failure;
+  if (run_task(position, *node->task, node->args, scratch, node->regs.data(), failure)) return;
+  if (failure.kind == ErrorKind::cancelled) {
+    cut_short_ = true;
+    return;
+  }
+  node->lost.store(true, std::memory_order_relaxed);
+  casualties.fail(told(), std::move(failure));
+}
+
+bool Ordered::run_task(std::uint64_t position, const BoundTask& task, const Arg* args, std::byte* scratch, const std::int64_t* regs,
+                       Failure& failure) {
+  const auto run = [&] { return run_kernel(*plan_, *control_, task, args, scratch, regs, failure); };
+  return control_->tracer == nullptr ? run() : control_->tracer->timed(position, run);
 }
 
 // Of a task that has run. What the front finds comes after all of these.
@@ -269,6 +306,8 @@ void Ordered::check_over() {
 }
 
 std::optional<Failure> Ordered::failure() {
+  if (control_->casualties != nullptr)
+    if (std::optional<Failure> first = control_->casualties->first()) return first;
   if (failed_.load() != ~std::uint64_t{0}) return std::move(kernel_failure_);
   if (failure_) return failure_;
   if (cut_short_.load()) return Failure{.kind = ErrorKind::cancelled};

@@ -11,8 +11,9 @@ constexpr std::uint64_t max_idle_edges = std::uint64_t{1} << 16;
 
 }  // namespace
 
-void Ring::prepare(const BoundPlan& plan, bool keep_regs, const Resources& resources) {
+void Ring::prepare(const BoundPlan& plan, bool keep_regs, const Resources& resources, const Casualties* casualties) {
   plan_ = &plan;
+  casualties_ = casualties;
   window_limit_.clear();
   for (const Window& w : plan.plan().windows()) window_limit_.push_back(w.tasks);
   window_count_.assign(window_limit_.size(), 0);
@@ -155,16 +156,21 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
   if (keep_regs_) node->regs.assign(regs, regs + n_regs_);
   node->done.store(false, std::memory_order_relaxed);
   node->successors.store(nullptr, std::memory_order_relaxed);
+  node->lost.store(false, std::memory_order_relaxed);
   // Counted in full first, so that nothing brings it to zero while it is being linked.
   node->pending.store(static_cast<std::uint32_t>(needs.before.size() + needs.after.size()) + 1, std::memory_order_relaxed);
   std::uint32_t met = 1;
   const std::uint64_t first_edge = edges_taken_;
-  const auto wait_for = [&](std::atomic<Edge*>& list) {
+  const auto is_met = [&](bool lost) {
+    ++met;
+    if (lost) node->lost.store(true, std::memory_order_relaxed);
+  };
+  const auto wait_for = [&](auto& other) {
     Edge& edge = edges_[next_edge_];
     edge.node = node;
     edge.join = nullptr;
-    if (!link(list, &edge)) {
-      ++met;
+    if (!link(other.successors, &edge)) {
+      is_met(other.lost.load(std::memory_order_relaxed));
       return;
     }
     ++edges_taken_;
@@ -172,17 +178,17 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
   };
   for (const ClockRef& dep : needs.before) {
     if (finished(dep.serial))
-      ++met;
+      is_met(lost(dep.serial));
     else
-      wait_for(node_of(dep.serial)->successors);
+      wait_for(*node_of(dep.serial));
   }
   for (const Ref& ref : needs.after) {
     if (ref.join != nullptr)
-      wait_for(ref.join->successors);
+      wait_for(*ref.join);
     else if (ref.serial != 0 && !finished(ref.serial))
-      wait_for(node_of(ref.serial)->successors);
+      wait_for(*node_of(ref.serial));
     else
-      ++met;
+      is_met(lost(ref.serial));
   }
   node->n_edges = static_cast<std::uint32_t>(edges_taken_ - first_edge);
   node->n_entries = needs.entries;
@@ -206,19 +212,25 @@ Ring::Join* Ring::open_join() {
   join->pending.store(1, std::memory_order_relaxed);
   join->successors.store(nullptr, std::memory_order_relaxed);
   join->done.store(false, std::memory_order_relaxed);
+  join->lost.store(false, std::memory_order_relaxed);
   return join;
 }
 
 void Ring::add_member(Join* join, Ref member, Membership kind) {
-  if (member.join == nullptr && finished(member.serial)) return;
+  if (member.join == nullptr && finished(member.serial)) {
+    if (lost(member.serial)) join->lost.store(true, std::memory_order_relaxed);
+    return;
+  }
   const auto which = static_cast<std::size_t>(kind);
   Node* node = member.join == nullptr ? node_of(member.serial) : nullptr;
   Edge& edge = member.join == nullptr ? node->member[which] : member.join->member[which];
   edge.node = nullptr;
   edge.join = join;
   join->pending.fetch_add(1, std::memory_order_relaxed);
-  if (!link(member.join == nullptr ? node->successors : member.join->successors, &edge))
-    join->pending.fetch_sub(1, std::memory_order_relaxed);
+  if (link(member.join == nullptr ? node->successors : member.join->successors, &edge)) return;
+  if ((member.join == nullptr ? node->lost : member.join->lost).load(std::memory_order_relaxed))
+    join->lost.store(true, std::memory_order_relaxed);
+  join->pending.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void Ring::seal(Join* join) {
@@ -230,7 +242,7 @@ void Ring::seal(Join* join) {
 Ring::Node* Ring::complete(Node* node) {
   Node* keep = nullptr;
   Edge* edges = node->successors.exchange(closed(), std::memory_order_acq_rel);
-  resolve(edges, keep);
+  resolve(edges, node->lost.load(std::memory_order_relaxed), keep);
   // In one order with the flag of an orchestrator that waits for this task: either it sees this, or its flag is taken down after.
   node->done.store(true);
   completed_.fetch_add(1, std::memory_order_acq_rel);
@@ -238,18 +250,21 @@ Ring::Node* Ring::complete(Node* node) {
 }
 
 void Ring::complete_join(Join* join, Node*& keep) {
-  resolve(join->successors.exchange(closed(), std::memory_order_acq_rel), keep);
+  Edge* const edges = join->successors.exchange(closed(), std::memory_order_acq_rel);
+  resolve(edges, join->lost.load(std::memory_order_relaxed), keep);
   join->done.store(true, std::memory_order_release);
 }
 
-void Ring::resolve(Edge* edge, Node*& keep) {
+void Ring::resolve(Edge* edge, bool lost, Node*& keep) {
   while (edge != nullptr) {
     Edge* const next = edge->next;  // before the successor can run and its edges be used again
     if (edge->join != nullptr) {
       Join* const join = edge->join;
+      if (lost) join->lost.store(true, std::memory_order_relaxed);
       if (join->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) complete_join(join, keep);
     } else {
       Node* const node = edge->node;
+      if (lost) node->lost.store(true, std::memory_order_relaxed);
       if (node->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         if (keep != nullptr) push(keep);
         keep = node;

@@ -61,6 +61,8 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   const Plan& plan = *source_;
   pool_ = &Pool::instance();
   stats_ = {};
+  tracer_ = nullptr;
+  casualties_ = nullptr;
   stats_.kernel_counts.assign(plan.kernels().size(), 0);
   stats_.windows.assign(plan.windows().size(), {});
   std::unique_ptr<Engine> engine = Engines::instance().take();
@@ -76,7 +78,14 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   control_.hook = inputs.hook;
   control_.watch = inputs.watch;
   const bool watched = inputs.watch.call != nullptr;
-  independent_ = plan.independent() && !watched;
+  if (inputs.trace != TraceLevel::off) tracer_ = std::make_shared<Tracer>(plan_, inputs.trace, inputs.trace_limit, began_);
+  control_.tracer = tracer_.get();
+  log_ = inputs.log;
+  control_.log = log_.get();
+  if (inputs.keep_going) casualties_ = std::make_shared<Casualties>();
+  control_.casualties = casualties_.get();
+  // One engine knows how to tell of each task.
+  independent_ = plan.independent() && !watched && tracer_ == nullptr && log_ == nullptr && casualties_ == nullptr;
   limit_ = watched ? 1 : thread_limit(plan_, threads, inputs.resources);
   control_.threads = limit_;
   control_.resources = inputs.resources;

@@ -64,21 +64,25 @@ class Places:
         return None
 
     def task(self, site: int, coords: Sequence[int]) -> str:
-        """A task by its kernel and coordinates."""
+        """A task by its kernel and coordinates: `b=3` where one has a name, else its number."""
+        named = zip(self.coordinate_names(site), coords, strict=True)
+        return f"{self.label(site)}[{', '.join(f'{name}={n}' if name else str(n) for name, n in named)}]"
+
+    def label(self, site: int) -> str:
+        """The label of the kernel that a site calls."""
+        return self.wir.kernel(str(self.sites[site].eqn.params["kernel"])).label
+
+    def coordinate_names(self, site: int) -> list[str]:
+        """The names of a site's coordinates; "" of one that is no variable with a name."""
         eqn = self.sites[site].eqn
         named = eqn.params["coords"]
         assert isinstance(named, tuple)
         kept = eqn.params.get("names", ("",) * len(named))  # of coordinates that rewrites of loops changed
         assert isinstance(kept, tuple)
-        shown = [
-            f"{name}={n}" if name else self._coordinate(c, n) for c, n, name in zip(named, coords, kept, strict=True)
-        ]
-        return f"{self.wir.kernel(str(eqn.params['kernel'])).label}[{', '.join(shown)}]"
+        return [str(name) or self._variable(c) for c, name in zip(named, kept, strict=True)]
 
-    def _coordinate(self, c: object, number: int) -> str:
-        """`b=3` where a coordinate is a variable with a name, else its number."""
-        label = next((label for name, label in self.labels.items() if c == var(name)), None)
-        return str(number) if label is None else f"{label}={number}"
+    def _variable(self, c: object) -> str:
+        return next((label for name, label in self.labels.items() if c == var(name)), "")
 
     def iteration(self, place: Place, numbers: Sequence[int]) -> str:
         """The iteration of the loops around an equation."""

@@ -19,6 +19,7 @@ from pto_wsp.errors import (
     CompileError,
     ExecutionError,
     PtoError,
+    UnsupportedError,
     here,
     no_attribute,
     no_options,
@@ -26,12 +27,16 @@ from pto_wsp.errors import (
 from pto_wsp.ir.core import DType, Kernel
 from pto_wsp.ops.cpp import entry_of, is_cpp
 from pto_wsp.runtime.bindings import Bindings
+from pto_wsp.runtime.casualties import add_casualties
 from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.failure import to_error
+from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
+from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowStats, resource_stats
+from pto_wsp.runtime.trace import ExecutionTrace, TraceLevel, trace_of
 from pto_wsp.targets.base import TARGETS
 
 _SLICE = 0.05  # seconds between looks at signals while waiting
@@ -89,7 +94,11 @@ class Program:
         self._checker = Checker(artifact, check) if check else None
         if self._checker is not None:
             self._run.set_hook(self._checker)
+        names = task_names(artifact.wir)
+        if names is not None:
+            self._run.set_log(names)
         self._started = False
+        self._tracing: tuple[TraceLevel, int] = (TraceLevel.NONE, 0)
         self._lock = threading.RLock()
 
     def __getattr__(self, name: str) -> Any:
@@ -198,17 +207,31 @@ class Program:
                 fix="synchronize() first, or use program.copy() beside it",
             )
 
-    def execute(self, **options: object) -> Self:
+    def execute(self, on_error: str = "stop", **options: object) -> Self:
         """Start a run and return at once. Raises BindError, BoundsError or RaceError for what can be checked before, and
-        ExecutionError when the program is running already."""
-        no_options("execute", options, "none")
+        ExecutionError when the program is running already.
+
+        on_error: what happens once a task fails. "stop": tasks before it in program order still run, later ones that have not
+        started are dropped. "continue": all tasks run but those that depend on it, through data, sequence or `after=`, directly or
+        not; synchronize() then raises the earliest failure, whose `failed` and `skipped` name the tasks. Which these are, and what
+        the others compute, does not depend on threads. Where what a failed task would have written is read by the workload itself
+        (an extent, a condition, an index), or a task's views are wrong so that nobody knows what depends on it, the run ends there.
+        """
+        no_options("execute", options, "on_error")
+        _need(on_error in ("stop", "continue"), "execute", 'on_error="stop" or on_error="continue"', on_error)
+        if on_error == "continue" and self._checker is not None:
+            raise UnsupportedError(
+                *("PTO003", 'a program with check= stops at its first finding: it has no on_error="continue"'),
+                loc=here(),
+                fix="compile without check=, or leave on_error out",
+            )
         with self._lock:
             self._not_running("execute()")
             self._bound.hand_over(self._run)
             if self._checker is not None:
                 self._checker.begin_run({**self._bound.arrays, **self._bound.results})
             try:
-                ran = self._run.start()
+                ran = self._run.start(on_error == "continue")
             except MemoryError as e:
                 raise self._error({"kind": "memory", "values": []}) from e
             self._started = True
@@ -259,11 +282,14 @@ class Program:
             return found
         error = to_error(self._artifact, failure)
         error.loc = error.loc or here()
+        lost = self._run.casualties()
+        if lost is not None and failure["kind"] != "cancelled":
+            add_casualties(error, self._artifact, lost, self._run.stats()["task_count"])
         return error
 
-    def run(self) -> Self:
-        """execute() and synchronize()."""
-        self.execute()
+    def run(self, on_error: str = "stop") -> Self:
+        """execute(on_error) and synchronize()."""
+        self.execute(on_error)
         self.synchronize()
         return self
 
@@ -322,6 +348,42 @@ class Program:
         `stats.real.resources`, such as "TASK_RING_FULL"; None when it does not wait. May be asked by any thread."""
         return self._run.waiting_for() or None
 
+    # looking at runs
+
+    def enable_tracing(self, level: TraceLevel | str = TraceLevel.TASKS, *, limit: int = 2_000_000) -> Self:
+        """Record each task of the next runs, for `program.trace`; TraceLevel.NONE turns it off again.
+
+        level: TraceLevel, or its value: "none", "tasks", "full" (with what each task had to wait for). limit: tasks that are kept
+        of a run, the first in program order, 1 .. 10^8; `trace.dropped` counts the others. A task takes 80 bytes, and 8 for each
+        coordinate; an edge 16, and there are 16 for each task of the limit at most. Results, cycles and all semantic figures are
+        those of a run without. Raises BindError.
+        """
+        values = [v.value for v in TraceLevel]
+        _need(isinstance(level, TraceLevel) or level in values, "enable_tracing", f"one of {', '.join(values)}", level)
+        _need(_is_integer(limit) and 1 <= limit <= 10**8, "enable_tracing", "a limit of 1 .. 10^8 tasks", limit)
+        with self._lock:
+            self._not_running("enable_tracing()")
+            self._tracing = (TraceLevel(level), int(limit))
+            self._set_trace(self._run)
+        return self
+
+    def _set_trace(self, run: Any) -> None:
+        level, limit = self._tracing
+        levels = core().TraceLevel
+        run.set_trace({"none": levels.off, "tasks": levels.tasks, "full": levels.full}[level.value], limit)
+
+    @property
+    def trace(self) -> ExecutionTrace:
+        """The tasks of the last run that is over. Raises ExecutionError where it was not traced."""
+        record = self._run.trace()
+        if record is None:
+            raise ExecutionError(
+                *("PTO760", "there is no traced run that is over"),
+                loc=here(),
+                fix="program.enable_tracing() before program.run()",
+            )
+        return trace_of(record, Places(self._artifact.wir), self._artifact.manifest["arch"])
+
     # the artifact
 
     def copy(self) -> Program:
@@ -335,6 +397,8 @@ class Program:
             resources=self._resources,
         )
         other.compile_time_ms = self.compile_time_ms
+        other._tracing = self._tracing
+        other._set_trace(other._run)
         with self._lock:
             self._bound.copy_to(other._bound)
         return other
@@ -372,6 +436,10 @@ def _need(ok: bool, what: str, wanted: str, got: object) -> None:
     if not ok:
         values = {"got": repr(got)[:80]}
         raise BindError("PTO705", f"{what} takes {wanted}", values=values, loc=here(), fix=f"give {wanted}")
+
+
+def _is_integer(x: object) -> bool:
+    return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
 
 
 def _load_plan(artifact: Artifact) -> Any:

@@ -13,6 +13,7 @@ DOCUMENTS = [
     "README.md",
     "docs/costs.md",
     "docs/kernels.md",
+    "docs/observation.md",
     "docs/resources.md",
     "docs/semantic_time.md",
     "docs/tour.md",

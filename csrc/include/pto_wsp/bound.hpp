@@ -16,13 +16,15 @@ namespace pto_wsp {
 
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
-  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault, trips, resource
+  read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault, trips, resource,
+  unknown
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
-                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault", "trips", "resource"};
+                                   "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault", "trips", "resource",
+                                   "unknown"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -35,6 +37,7 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 ///   gather_bounds: arg, dim, values = the index, size of the dimension, position of the index in its view
 ///   shift: values = the number of bits;  changed: a tensor that no task writes holds another value than when the run began
 ///   cost, trips: a cost that has no value, or takes too many trips of loops to work out
+///   unknown: what a failed task would have written is read; values = its position in program order
 ///   hook: who watches the run has stopped it, at this task
 ///   resource: text = the reason, values = what is needed at least, what there is
 /// Values that are no 64-bit signed integers are left out. A failure of a task has its site and coordinates. One of another

@@ -56,6 +56,10 @@ struct TaskWatch {
   void* context = nullptr;
 };
 
+class Casualties;
+class TaskLog;
+class Tracer;
+
 /// Set before a run, read by every thread of it.
 struct Control {
   std::atomic<bool> cancelled{false};
@@ -64,6 +68,9 @@ struct Control {
   Stalls stalls;  // of whoever orchestrates
   TaskHook hook;
   TaskWatch watch;
+  Tracer* tracer = nullptr;
+  const TaskLog* log = nullptr;
+  Casualties* casualties = nullptr;  // null: the run stops at its first failure
 };
 
 /// Memory for kernels that a thread keeps from run to run.

@@ -36,8 +36,9 @@ class Instance {
             std::uint32_t dtype, bool writable);
 
   /// Checks the plan against what is bound and starts. A failed check ends the run at once, with nothing run: false.
-  /// Throws logic_error while running or when something is not bound.
-  bool start();
+  /// Throws logic_error while running or when something is not bound. `keep_going`: what does not depend on tasks that fail is
+  /// still run.
+  bool start(bool keep_going = false);
 
   /// Works on the run that is there now until it is over (true) or `seconds` have passed. Once over, `failure` gets what went
   /// wrong in that run, even when another has been started since.
@@ -50,12 +51,20 @@ class Instance {
   RunStats stats() const;
   /// What the run in progress waits for just now before it issues another task.
   Reason waiting_for() const;
+  /// Null where the last run was not traced, or is in progress.
+  std::shared_ptr<const Tracer> trace() const;
+  /// What the last run has lost; null where it stops at its first failure, or is in progress.
+  std::shared_ptr<const Casualties> casualties() const;
 
   const Plan& plan() const { return *plan_; }
   std::uint32_t threads() const { return threads_; }
   void set_hook(TaskHook hook);
   /// From now on runs have one thread, the one that waits, and call `watch`. Throws logic_error while running.
   void set_watch(TaskWatch watch);
+  /// Of the next runs. Throws logic_error while running.
+  void set_trace(TraceLevel level, std::uint64_t limit);
+  /// Of the next runs, unless it is null. Throws logic_error while running.
+  void set_log(std::shared_ptr<const TaskLog> log);
 
  private:
   void must_be_idle() const;  // with the lock held
@@ -72,6 +81,9 @@ class Instance {
   std::shared_ptr<Run> run_;
   TaskHook hook_;
   TaskWatch watch_;
+  TraceLevel trace_ = TraceLevel::off;
+  std::uint64_t trace_limit_ = 0;
+  std::shared_ptr<const TaskLog> log_;
 };
 
 }  // namespace pto_wsp

@@ -14,6 +14,8 @@
 #include "pto_wsp/depmap.hpp"
 #include "pto_wsp/ranges.hpp"
 #include "pto_wsp/ring.hpp"
+#include "pto_wsp/task_log.hpp"
+#include "pto_wsp/tracer.hpp"
 #include "pto_wsp/walker.hpp"
 
 namespace pto_wsp {
@@ -23,6 +25,8 @@ class Front : private Liveness {
  public:
   /// `ring`: where joins are kept for the real run as well, or null when tasks run in program order.
   void prepare(const BoundPlan& plan, Ring* ring, Arena* arena);
+  /// This run is traced, logged, and goes on after failures, where the control says so.
+  void observe(const Control& control);
 
   enum class Step : std::uint8_t { task, wait, pause, end, failed };
   /// On to the next task. It must be committed before the one after. `wait`, with a ring only: call again when `may_go_on`.
@@ -44,6 +48,8 @@ class Front : private Liveness {
   Reason waits_for() const { return pending_ == Pending::read || pending_ == Pending::task ? Reason::scalar : Reason::arena; }
   /// Most entries of the dependence map that a task takes.
   std::uint64_t most_entries() const;
+  /// Its place in program order.
+  std::uint64_t position() const { return issued_.serial - 1; }
   Failure& failure() { return failure_; }
 
   void finish_time() { clock_->finish(); }
@@ -72,14 +78,21 @@ class Front : private Liveness {
   enum class Pending : std::uint8_t { nothing, read, task, memory };
 
   bool finished(const ClockRef& task) const override {
-    return clock_->complete(task) && (ring_ == nullptr || ring_->finished(task.serial));
+    if (!clock_->complete(task) || (ring_ != nullptr && !ring_->finished(task.serial))) return false;
+    return !lost(task.serial);  // what comes after a lost task must always find it
   }
   void count_entries();
+  bool lost(std::uint64_t serial) const { return casualties_ != nullptr && casualties_->lost(serial); }
   Step fail();
   Step wait_for(Pending then);
   bool boundary(const TrackedView& view);
   bool gather_boundary(const BoundTask& t);
   bool reuse(std::uint32_t tensor);
+  bool complete_read();
+  Failure failure_of(const BoundTask& t, ErrorKind kind) const;
+  bool prepare_task(const BoundTask& t, std::uint64_t& cost);
+  bool lose(const BoundTask& t);
+  void tell(const BoundTask& t) const;
   Step task_step();
   void collect(const BoundTask& t);
   void follow(const Ref& before) {
@@ -99,6 +112,10 @@ class Front : private Liveness {
   const BoundPlan* plan_ = nullptr;
   Ring* ring_ = nullptr;
   Arena* arena_ = nullptr;
+  Tracer* tracer_ = nullptr;
+  const TaskLog* log_ = nullptr;
+  Casualties* casualties_ = nullptr;
+  std::uint64_t unknown_ = 0;  // the serial of a lost task that was waited for
   Walker walker_;
   CostTable costs_;
   LanePicker lanes_;
@@ -156,6 +173,8 @@ class Ordered {
   void execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help);
   void share(const Help& help);
   bool run_watched(std::byte* scratch);
+  void run_or_skip(Ring::Node* node, std::byte* scratch);
+  bool run_task(std::uint64_t position, const BoundTask& task, const Arg* args, std::byte* scratch, const std::int64_t* regs, Failure& failure);
   Front::Step next_step();
   void end_of_tasks();
   void check_over();

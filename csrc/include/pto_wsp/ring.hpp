@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "pto_wsp/casualties.hpp"
 #include "pto_wsp/control.hpp"
 
 namespace pto_wsp {
@@ -35,6 +36,7 @@ class Ring {
     std::atomic<std::uint32_t> pending{0};
     std::atomic<Edge*> successors{nullptr};
     std::atomic<bool> done{true};
+    std::atomic<bool> lost{false};      // it fails, or comes after what is lost: what comes after it is lost too
     std::uint64_t serial = 0;
     const BoundTask* task = nullptr;
     Arg* args = nullptr;
@@ -50,6 +52,7 @@ class Ring {
     std::atomic<std::uint32_t> pending{0};
     std::atomic<Edge*> successors{nullptr};
     std::atomic<bool> done{false};
+    std::atomic<bool> lost{false};
     std::array<Edge, n_memberships> member{};
   };
 
@@ -68,8 +71,8 @@ class Ring {
     std::uint64_t entries;
   };
 
-  /// `resources`: as `resolve` gives them.
-  void prepare(const BoundPlan& plan, bool keep_regs, const Resources& resources);
+  /// `resources`: as `resolve` gives them. `casualties`: where tasks that are lost are told of, or null: then there are none.
+  void prepare(const BoundPlan& plan, bool keep_regs, const Resources& resources, const Casualties* casualties);
   /// Between runs: gives back what few runs need.
   void trim();
 
@@ -114,10 +117,11 @@ class Ring {
   };
 
   static Edge* closed();
+  bool lost(std::uint64_t serial) const { return casualties_ != nullptr && casualties_->lost(serial); }
   static bool link(std::atomic<Edge*>& list, Edge* edge);
   Node* node_of(std::uint64_t serial) const { return &nodes_[(serial - 1) & mask_]; }
   void push(Node* node);
-  void resolve(Edge* edges, Node*& keep);
+  void resolve(Edge* edges, bool lost, Node*& keep);
   void complete_join(Join* join, Node*& keep);
 
   void reset_used();
@@ -125,6 +129,7 @@ class Ring {
   std::uint64_t unfinished(const Needs& needs) const;
 
   const BoundPlan* plan_ = nullptr;
+  const Casualties* casualties_ = nullptr;
   Resources limits_;
   bool ready_limited_ = false;  // to less than all tasks in flight
   std::uint64_t allocated_ = 0, capacity_ = 0, mask_ = 0;  // capacity_: nodes of this run, a power of two

@@ -10,10 +10,12 @@
 
 #include "pto_wsp/arena.hpp"
 #include "pto_wsp/bound.hpp"
+#include "pto_wsp/casualties.hpp"
 #include "pto_wsp/control.hpp"
 #include "pto_wsp/independent.hpp"
 #include "pto_wsp/ordered.hpp"
 #include "pto_wsp/pool.hpp"
+#include "pto_wsp/tracer.hpp"
 
 namespace pto_wsp {
 
@@ -30,6 +32,10 @@ struct RunInputs {
   TaskHook hook{};
   TaskWatch watch{};
   Resources resources{};
+  TraceLevel trace = TraceLevel::off;
+  std::uint64_t trace_limit = 0;  // tasks
+  std::shared_ptr<const TaskLog> log{};
+  bool keep_going = false;        // after failures, with what does not depend on them
 };
 
 /// Started again for the next run once no thread uses it.
@@ -55,6 +61,10 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   /// What the orchestrator waits for just now.
   Reason waiting_for() const { return over() ? Reason::nothing : control_.stalls.now(); }
   RunStats stats() const { return lost_.load() ? RunStats{} : stats_; }
+  /// Null where the run was not traced, or never began.
+  std::shared_ptr<const Tracer> trace() const { return lost_.load() ? nullptr : tracer_; }
+  /// Null where the run stops at its first failure.
+  std::shared_ptr<const Casualties> casualties() const { return lost_.load() ? nullptr : casualties_; }
 
   /// Keeps what a thread works on; who starts runs makes sure that none starts meanwhile.
   class Use {
@@ -106,6 +116,9 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   SteadyClock::time_point began_;
   std::optional<Failure> failure_;
   RunStats stats_;
+  std::shared_ptr<Tracer> tracer_;
+  std::shared_ptr<Casualties> casualties_;
+  std::shared_ptr<const TaskLog> log_;
 };
 
 }  // namespace pto_wsp

@@ -36,6 +36,7 @@ class Walker {
   /// Of a temporary that has been acquired: whether its memory begins as zeros.
   bool zeroed() const { return zeroed_; }
   /// What a read waits for. It is in bounds, and of at least one element.
+  const Node& read() const { return *reading_->plan; }
   const TrackedView& read_view() const { return plan_->reads()[reading_->task].from.view; }
   /// False: failure().
   bool complete_read() { return plan_->compute(*reading_, regs_.data(), slots_.data(), failure_); }

@@ -1,0 +1,114 @@
+// What a run tells of its tasks: when each was issued, ready, started and ended, in cycles and really, on which lane and which
+// thread, and what it had to wait for.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "pto_wsp/bound.hpp"
+#include "pto_wsp/clock.hpp"
+#include "pto_wsp/control.hpp"
+
+namespace pto_wsp {
+
+/// `full` also keeps what tasks had to wait for.
+enum class TraceLevel : std::uint8_t { off, tasks, full };
+
+/// What became of a task. `dropped`: it was issued, but the run stopped before it started.
+enum class Outcome : std::uint8_t { dropped, done, failed, skipped };
+
+constexpr const char* name_of(Outcome outcome) noexcept {
+  constexpr const char* names[] = {"dropped", "done", "failed", "skipped"};
+  return names[static_cast<std::size_t>(outcome)];
+}
+
+inline constexpr std::uint64_t never = ~std::uint64_t{0};
+
+struct TracedTask {
+  std::uint64_t issue = never, ready = never, start = never, end = never;  // cycles
+  std::uint64_t issued_ns = never, started_ns = never, ended_ns = never;   // since the run began
+  std::uint32_t site = 0, lane = 0, window = 0, thread = 0;                // thread: as the system calls it
+  Outcome outcome = Outcome::dropped;
+};
+
+/// Tasks by position in program order. One thread at a time issues; any may run what has been issued.
+class Tracer final : public ClockLog {
+ public:
+  static constexpr std::uint64_t chunk_size = 4096;
+  static constexpr std::uint64_t edges_per_task = 16;
+
+  /// Keeps the first `limit` tasks, and so many edges each on average.
+  Tracer(const BoundPlan& plan, TraceLevel level, std::uint64_t limit, SteadyClock::time_point began);
+
+  TraceLevel level() const { return level_; }
+
+  // --- the orchestrator ---
+  /// The next task in program order. `deps`: what it waits for in semantic time. Throws bad_alloc.
+  void issued(const TaskSpec& spec, const std::int64_t* regs, std::uint32_t window, std::span<const ClockRef> deps, const Clock& clock);
+  /// `join` is complete when `member` is, and others.
+  void joined(ClockRef join, ClockRef member, const Clock& clock);
+  void completed(const Task& task) override;
+
+  // --- any thread ---
+  /// Runs `f`, which says whether it went well, as task `position`.
+  template <class F>
+  bool timed(std::uint64_t position, F&& f) {
+    TracedTask* const t = at(position);
+    if (t == nullptr) return f();
+    t->thread = this_thread();
+    t->started_ns = now();
+    const bool ok = f();
+    t->ended_ns = now();
+    t->outcome = ok ? Outcome::done : Outcome::failed;
+    return ok;
+  }
+  void not_run(std::uint64_t position, Outcome outcome) {
+    if (TracedTask* const t = at(position)) t->outcome = outcome;
+  }
+
+  // --- when the run is over ---
+  std::uint64_t size() const { return size_; }
+  /// Tasks and edges that there was no room for.
+  std::uint64_t dropped() const { return dropped_; }
+  std::uint64_t dropped_edges() const { return dropped_edges_; }
+  const TracedTask& operator[](std::uint64_t position) const { return chunks_[position / chunk_size]->tasks[position % chunk_size]; }
+  /// As many for each task as the task with most of them has.
+  std::size_t n_coords() const { return n_coords_; }
+  std::span<const std::int64_t> coords(std::uint64_t position) const {
+    return {chunks_[position / chunk_size]->coords.data() + position % chunk_size * n_coords_, n_coords_};
+  }
+  /// From a task or join to one. Joins are numbered from -1 downwards.
+  struct Edge {
+    std::int64_t from, to;
+  };
+  const std::vector<Edge>& edges() const { return edges_; }
+
+ private:
+  struct Chunk {
+    std::array<TracedTask, chunk_size> tasks;
+    std::vector<std::int64_t> coords;
+  };
+
+  static std::uint32_t this_thread();
+  std::uint64_t now() const;
+  TracedTask* at(std::uint64_t position) {
+    return position < limit_ ? &chunks_[position / chunk_size]->tasks[position % chunk_size] : nullptr;
+  }
+  void edge(std::int64_t from, std::int64_t to);
+
+  const BoundPlan* plan_;  // of the run
+  TraceLevel level_;
+  std::uint64_t limit_;
+  SteadyClock::time_point began_;
+  std::size_t n_coords_ = 0;
+  // Never grows: a thread that runs a task finds its chunk while others are added.
+  std::vector<std::unique_ptr<Chunk>> chunks_;
+  std::uint64_t size_ = 0, dropped_ = 0, dropped_edges_ = 0;
+  std::vector<Edge> edges_;
+};
+
+}  // namespace pto_wsp

@@ -1,0 +1,76 @@
+#include "pto_wsp/tracer.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace pto_wsp {
+namespace {
+
+std::int64_t number_of(ClockRef ref) {
+  const auto serial = static_cast<std::int64_t>(ref.serial);
+  return (ref.index & ClockRef::join_bit) != 0 ? -serial : serial - 1;
+}
+
+}  // namespace
+
+Tracer::Tracer(const BoundPlan& plan, TraceLevel level, std::uint64_t limit, SteadyClock::time_point began)
+    : plan_(&plan), level_(level), limit_(limit), began_(began), chunks_((limit + chunk_size - 1) / chunk_size) {
+  for (const TaskSpec& t : plan.plan().tasks()) n_coords_ = std::max(n_coords_, t.coords.size());
+}
+
+void Tracer::issued(const TaskSpec& spec, const std::int64_t* regs, std::uint32_t window, std::span<const ClockRef> deps,
+                    const Clock& clock) {
+  const std::uint64_t position = size_ + dropped_;
+  if (level_ == TraceLevel::full)
+    for (const ClockRef& dep : deps)
+      if (!clock.complete(dep)) edge(number_of(dep), static_cast<std::int64_t>(position));
+  if (position >= limit_) {
+    ++dropped_;
+    return;
+  }
+  std::unique_ptr<Chunk>& chunk = chunks_[position / chunk_size];
+  if (chunk == nullptr) {
+    chunk = std::make_unique<Chunk>();
+    chunk->coords.resize(chunk_size * n_coords_);
+  }
+  ++size_;
+  TracedTask& t = chunk->tasks[position % chunk_size];
+  t.site = spec.site;
+  t.window = window;
+  t.issued_ns = now();
+  const std::vector<std::int64_t> coords = plan_->coords(spec, regs);
+  std::ranges::copy(coords, chunk->coords.begin() + static_cast<std::ptrdiff_t>(position % chunk_size * n_coords_));
+}
+
+void Tracer::joined(ClockRef join, ClockRef member, const Clock& clock) {
+  if (level_ == TraceLevel::full && !clock.complete(member)) edge(number_of(member), number_of(join));
+}
+
+void Tracer::edge(std::int64_t from, std::int64_t to) {
+  const bool kept = std::max(from, to) < static_cast<std::int64_t>(limit_) && edges_.size() < limit_ * edges_per_task;
+  if (kept)
+    edges_.push_back({from, to});
+  else
+    ++dropped_edges_;
+}
+
+void Tracer::completed(const Task& task) {
+  TracedTask* const t = at(task.position);
+  if (t == nullptr) return;
+  t->issue = task.issue;
+  t->ready = task.ready;
+  t->start = task.start;
+  t->end = task.end;
+  t->lane = task.lane;
+}
+
+// Asked each time: in a forked child a thread has another number.
+std::uint32_t Tracer::this_thread() { return static_cast<std::uint32_t>(gettid()); }
+
+std::uint64_t Tracer::now() const {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - began_).count());
+}
+
+}  // namespace pto_wsp

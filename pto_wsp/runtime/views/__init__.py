@@ -1,0 +1,1 @@
+"""Pictures of a traced run, one a file."""

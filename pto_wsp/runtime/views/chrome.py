@@ -1,0 +1,110 @@
+"""A trace for chrome://tracing and Perfetto: the Trace Event Format, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pto_wsp.runtime.views.columns import Columns, Ints, spans, write
+
+SEMANTIC, WALL = 1, 2  # processes
+Event = dict[str, Any]
+
+
+def to_chrome(c: Columns, path: str) -> None:
+    """Write the events, one a line."""
+    write(path, "the trace", _text(c))
+
+
+def _text(c: Columns) -> Iterator[str]:
+    yield '{"displayTimeUnit": "ns", "traceEvents": ['
+    for k, event in enumerate(_events(c)):
+        yield (",\n" if k else "\n") + json.dumps(event)
+    yield "\n]}\n"
+
+
+def _events(c: Columns) -> Iterator[Event]:
+    yield from _heads(c)
+    for pid, time in ((SEMANTIC, "semantic"), (WALL, "wall")):
+        s = spans(c, time)
+        for i, row, start, end in zip(*(x.tolist() for x in (s.ids, s.rows, s.start, s.end)), strict=True):
+            yield {
+                "ph": "X",
+                "pid": pid,
+                "tid": row,
+                "ts": start / 1e3,
+                "dur": (end - start) / 1e3,
+                "name": c.name_of(i),
+                "cat": c.site_of(i).kernel,
+                "args": _arguments(c, i),
+            }
+    yield from _flows(c)
+    yield from _counters(c)
+
+
+def _heads(c: Columns) -> Iterator[Event]:
+    for pid, time, name in (
+        (SEMANTIC, "semantic", f"semantic time, {c.arch} (1 ns is 1 cycle)"),
+        (WALL, "wall", "wall time"),
+    ):
+        yield {"ph": "M", "pid": pid, "name": "process_name", "args": {"name": name}}
+        yield {"ph": "M", "pid": pid, "name": "process_sort_index", "args": {"sort_index": pid}}
+        s = spans(c, time)
+        for k, row in enumerate(np.unique(s.rows).tolist()):
+            yield {"ph": "M", "pid": pid, "tid": row, "name": "thread_name", "args": {"name": f"{s.row_name} {row}"}}
+            yield {"ph": "M", "pid": pid, "tid": row, "name": "thread_sort_index", "args": {"sort_index": k}}
+
+
+def _arguments(c: Columns, i: int) -> dict[str, Any]:
+    times = {name: c.lists[name][i] for name in ("window", "issue", "ready", "start", "end", "issued_ns")}
+    return {"id": i, **c.coords_of(i), **times}
+
+
+def _flows(c: Columns) -> Iterator[Event]:
+    """From the end of a task to the start of each that waits for it; of a join, from the member that ended last."""
+    start, end, lane = c.lists["start"], c.lists["end"], c.lists["lane"]
+    last = _last_members(c.arrays["edges"], end)
+    for k, (source, target) in enumerate(c.lists["edges"]):
+        origin = source if source >= 0 else last.get(source, -1)
+        if target < 0 or origin < 0 or end[origin] < 0 or end[target] < 0:
+            continue
+        flow: Event = {"pid": SEMANTIC, "cat": "dependence", "name": "dependence", "id": k}
+        leaves = max(start[origin], end[origin] - 0.5)  # inside of the task, for at its end the next one may have begun
+        yield {**flow, "ph": "s", "tid": lane[origin], "ts": leaves / 1e3}
+        yield {**flow, "ph": "f", "bp": "e", "tid": lane[target], "ts": start[target] / 1e3}
+
+
+def _last_members(edges: Ints, end: list[int]) -> dict[int, int]:
+    """For each join, the task among its members, and members of members, that ended last."""
+    members: dict[int, list[int]] = {}
+    for source, target in edges[edges[:, 1] < 0].tolist():
+        members.setdefault(target, []).append(source)
+    last: dict[int, int] = {}
+    for join in members:
+        stack = [join]
+        while stack:
+            inner = [m for m in members.get(stack[-1], []) if m < 0 and m not in last]
+            if inner:
+                stack.extend(inner)
+                continue
+            found = stack.pop()
+            tasks = [m if m >= 0 else last[m] for m in members.get(found, [])]
+            last[found] = max((t for t in tasks if t >= 0), key=lambda t: (end[t], t), default=-1)
+    return last
+
+
+def _counters(c: Columns) -> Iterator[Event]:
+    """Tasks of each window that are issued and not retired, in semantic time; they retire in order of issue."""
+    a = c.arrays
+    for window in np.unique(a["window"]).tolist():
+        ids = np.flatnonzero((a["window"] == window) & (a["end"] >= 0))
+        ids = ids[np.argsort(a["issue"][ids], kind="stable")]
+        issue, retire = a["issue"][ids], np.maximum.accumulate(a["end"][ids])
+        times, at = np.unique(np.concatenate([issue, retire]), return_inverse=True)
+        change = np.bincount(at, np.repeat([1, -1], len(ids)), len(times)).astype(np.int64)
+        for time, count in zip(times.tolist(), np.cumsum(change).tolist(), strict=True):
+            name = f"tasks in flight, window {window}"
+            yield {"ph": "C", "pid": SEMANTIC, "name": name, "ts": time / 1e3, "args": {"tasks": count}}

@@ -1,0 +1,112 @@
+"""The tasks of a traced run as columns, and what every picture of them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pto_wsp.errors import BindError, Location, here
+
+Ints = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A call of a kernel in a workload. `names`: of its coordinates, "" where one has none; `loc`: the user's line."""
+
+    kernel: str
+    names: tuple[str, ...]
+    loc: Location | None
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the coordinates, each once: by place where there is no name or another has it."""
+        return tuple(
+            name if name and name not in self.names[:k] else f"{name}.{k}" if name else str(k)
+            for k, name in enumerate(self.names)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """See ExecutionTrace."""
+
+    arrays: dict[str, Ints]
+    sites: tuple[Site, ...]
+    arch: str
+    dropped: int
+    dropped_edges: int
+
+    def __len__(self) -> int:
+        return len(self.arrays["site"])
+
+    @cached_property
+    def lists(self) -> dict[str, list[Any]]:
+        """The columns as lists, whose elements are found much faster."""
+        return {name: column.tolist() for name, column in self.arrays.items()}
+
+    def site_of(self, i: int) -> Site:
+        return self.sites[self.lists["site"][i]]
+
+    def coords_of(self, i: int) -> dict[str, int]:
+        return dict(zip(self.site_of(i).keys, self.lists["coords"][i], strict=False))
+
+    def name_of(self, i: int) -> str:
+        site = self.site_of(i)
+        shown = [
+            f"{name}={n}" if name else str(n) for name, n in zip(site.names, self.lists["coords"][i], strict=False)
+        ]
+        return f"{site.kernel}[{', '.join(shown)}]"
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """The labels of kernels, each once, in the order of the workload."""
+        return tuple(dict.fromkeys(s.kernel for s in self.sites))
+
+    def kernel_numbers(self) -> Ints:
+        """For each task, the place of its kernel in `kernels`."""
+        numbers = {label: k for k, label in enumerate(self.kernels)}
+        of_site = np.array([numbers[s.kernel] for s in self.sites], np.int64)
+        return of_site[self.arrays["site"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Tasks that ran, as spans of one kind of time: `ids` of the tasks, the `rows` they stand in, `start` and `end`."""
+
+    ids: Ints
+    rows: Ints
+    start: Ints
+    end: Ints
+    unit: str
+    row_name: str
+
+
+def spans(c: Columns, time: str) -> Spans:
+    """By lane in cycles, or by thread in nanoseconds."""
+    first, last, row = ("start", "end", "lane") if time == "semantic" else ("started_ns", "ended_ns", "thread")
+    ids = np.flatnonzero(c.arrays[last] >= 0)
+    unit = "cycles" if time == "semantic" else "ns"
+    at = [c.arrays[n][ids] for n in (row, first, last)]
+    return Spans(ids, at[0], at[1], at[2], unit, "lane" if time == "semantic" else "thread")
+
+
+def write(path: str, what: str, parts: Iterable[str]) -> None:
+    """Write text. Raises BindError (PTO763)."""
+    try:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 - by name
+            file.writelines(parts)
+    except OSError as e:
+        raise not_written(path, what, e) from e
+
+
+def not_written(path: str, what: str, why: OSError) -> BindError:
+    """The error where a picture cannot be written."""
+    values = {"path": path, "because": why.strerror or why}
+    fix = "give the path of a file that can be written"
+    return BindError("PTO763", f"{what} cannot be written", values=values, loc=here(), fix=fix)
