@@ -63,6 +63,7 @@ ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<
   slot.steal = placement.steal;
   (ring.tail == nil ? ring.head : slots_[ring.tail].next_issued) = id;
   ring.tail = id;
+  in_order_ = in_order_ && position == issued_;
   ++issued_;
   ++ring.count;
   stats_[window].high_water = std::max(stats_[window].high_water, ring.count);
@@ -97,6 +98,14 @@ void Clock::release(std::vector<std::uint32_t>& batch) {
   for (const std::uint32_t id : batch)
     if (--slots_[id].pending == 0) unblocked_.push_back(id);
   batch.clear();
+}
+
+std::uint64_t Clock::settled() const {
+  if (!in_order_) return 0;
+  std::uint64_t first = issued_ + 1;
+  for (const Ring& ring : rings_)
+    if (ring.head != nil) first = std::min(first, slots_[ring.head].serial);
+  return first - 1;
 }
 
 std::uint64_t Clock::in_flight() const {

@@ -77,15 +77,18 @@ void DepMap::prepare(const BoundPlan& plan) {
     t.boxes.reset(t.n_dims, t.awaited);
     if (!t.grid) {
       ++boxed_;
-      t.cell.reset();
+      t.memory.reset();
       t.capacity = 0;
       continue;
     }
     n_cells_ += t.n_cells;
     if (t.capacity >= t.n_cells) continue;
     // Zeroed pages come from the system as they are touched.
-    t.cell.reset(static_cast<Cell*>(std::calloc(t.n_cells, sizeof(Cell))));
-    if (t.cell == nullptr) throw std::bad_alloc();
+    std::size_t room = t.n_cells * sizeof(Cell) + sizeof(Cell);
+    void* at = std::calloc(1, room);
+    t.memory.reset(at);
+    if (at == nullptr) throw std::bad_alloc();
+    t.cell = static_cast<Cell*>(std::align(sizeof(Cell), t.n_cells * sizeof(Cell), at, room));
     t.capacity = t.n_cells;
   }
   sweep_at_ = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(n_cells_, 65536, 1u << 28));
@@ -128,7 +131,7 @@ void DepMap::trim() {
   for (Tensor& t : tensors_) {
     cells += t.capacity;
     if (cells > max_idle_cells) {
-      t.cell.reset();
+      t.memory.reset();
       t.capacity = 0;
     }
     t.boxes.trim();
@@ -207,8 +210,8 @@ void DepMap::grid_view(const TrackedView& view, GridView& out) {
 }
 
 DepMap::Cell& DepMap::at(Tensor& t, std::uint64_t i) {
-  Cell& cell = t.cell.get()[i];
-  if (cell.epoch != epoch_) cell = {0, 0, 0, epoch_};
+  Cell& cell = t.cell[i];
+  if (cell.epoch != epoch_) cell = {0, 0, epoch_, 0, 0, 0};
   return cell;
 }
 
@@ -344,7 +347,8 @@ bool DepMap::collect_read(const TrackedView& view, const std::int64_t* regs, std
 
 // The readers since the last write already waited for it.
 void DepMap::collect_cell(const Cell& cell, bool write, std::vector<ClockRef>& deps) const {
-  if (write && cell.readers != 0) {
+  if (write && cell.reader != 0) {
+    deps.push_back({cell.reader, cell.reader_index});
     for (std::uint32_t r = cell.readers; r != 0; r = readers_[r - 1].next) deps.push_back(readers_[r - 1].task);
   } else if (cell.writer != 0 && (deps.empty() || deps.back().serial != cell.writer)) {
     deps.push_back({cell.writer, cell.writer_index});
@@ -352,21 +356,24 @@ void DepMap::collect_cell(const Cell& cell, bool write, std::vector<ClockRef>& d
 }
 
 void DepMap::record_cell(Cell& cell, bool write, ClockRef self, const Liveness& live) {
-  const auto drop_first = [&] {
-    const std::uint32_t r = cell.readers;
-    cell.readers = readers_[r - 1].next;
-    readers_[r - 1].next = free_reader_;
-    free_reader_ = r - 1;
-    --live_readers_;
-  };
   if (write) {
-    while (cell.readers != 0) drop_first();
+    while (cell.readers != 0) drop_reader(cell.readers);
+    cell.reader = 0;
     cell.writer = self.serial;
     cell.writer_index = self.index;
     return;
   }
-  while (cell.readers != 0 && live.finished(readers_[cell.readers - 1].task)) drop_first();
-  if (cell.readers != 0 && readers_[cell.readers - 1].task.serial == self.serial) return;
+  if (cell.reader == self.serial) return;
+  if (cell.reader != 0) keep_reader(cell, live);
+  cell.reader = self.serial;
+  cell.reader_index = self.index;
+}
+
+// The last reader becomes one of those before, unless it is finished.
+void DepMap::keep_reader(Cell& cell, const Liveness& live) {
+  while (cell.readers != 0 && live.finished(readers_[cell.readers - 1].task)) drop_reader(cell.readers);
+  const ClockRef last{cell.reader, cell.reader_index};
+  if (live.finished(last)) return;
   if (live_readers_ >= sweep_at_) sweep(live);
   std::uint32_t r = free_reader_;
   if (r == none) {
@@ -375,9 +382,17 @@ void DepMap::record_cell(Cell& cell, bool write, ClockRef self, const Liveness& 
   } else {
     free_reader_ = readers_[r].next;
   }
-  readers_[r] = {self, cell.readers};
+  readers_[r] = {last, cell.readers};
   cell.readers = r + 1;
   ++live_readers_;
+}
+
+void DepMap::drop_reader(std::uint32_t& link) {
+  const std::uint32_t r = link - 1;
+  link = readers_[r].next;
+  readers_[r].next = free_reader_;
+  free_reader_ = r;
+  --live_readers_;
 }
 
 // Drops the finished readers of every cell.
@@ -388,15 +403,10 @@ void DepMap::sweep(const Liveness& live) {
       Cell& cell = at(t, i);
       std::uint32_t* link = &cell.readers;
       while (*link != 0) {
-        const std::uint32_t r = *link - 1;
-        if (!live.finished(readers_[r].task)) {
-          link = &readers_[r].next;
-          continue;
-        }
-        *link = readers_[r].next;
-        readers_[r].next = free_reader_;
-        free_reader_ = r;
-        --live_readers_;
+        if (live.finished(readers_[*link - 1].task))
+          drop_reader(*link);
+        else
+          link = &readers_[*link - 1].next;
       }
     }
   }

@@ -23,6 +23,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   after_.clear();
   awaited_.clear();
   awaited_retirement_ = 0;
+  settled_ = 0;
   pending_ = Pending::nothing;
   args_.resize(plan.max_args());
   indices_.resize(plan.plan().max_gather());
@@ -196,6 +197,7 @@ Front::Step Front::task_step() {
   }
   issued_ = clock_->issue(cost, {.lane = lanes_.next(t.spec->dispatch), .window = t.spec->window}, deps_);
   if (t.n_views != 0) {
+    settled_ = ring_ == nullptr ? clock_->settled() : std::min(clock_->settled(), ring_->retired());
     map_.record(t, regs, indices_.data(), issued_, *this);
     if (by_ranges_) ranges_.record(t, args_.data(), issued_, *this);
   }

@@ -136,6 +136,8 @@ class Clock {
   std::uint64_t task_count() const { return issued_; }
   /// Tasks issued and not retired.
   std::uint64_t in_flight() const;
+  /// All tasks up to this serial have retired; 0 where tasks are not issued in program order.
+  std::uint64_t settled() const;
   std::uint64_t scalar_waits() const { return scalar_waits_; }
   std::uint64_t scalar_wait_cycles() const { return scalar_wait_cycles_; }
   const std::vector<WindowStats>& windows() const { return stats_; }
@@ -249,7 +251,7 @@ class Clock {
   ClockOptions options_;
   std::uint64_t now_ = 0, next_issue_ = 0, last_completion_ = 0;
   std::uint64_t issued_ = 0, joins_opened_ = 0;
-  bool overflowed_ = false, all_issued_ = false;
+  bool overflowed_ = false, all_issued_ = false, in_order_ = true;
   bool counts_bytes_ = false;
   std::optional<Blocked> blocked_;
 

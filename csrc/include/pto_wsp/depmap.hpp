@@ -48,14 +48,16 @@ class DepMap {
     ClockRef task;
     std::uint32_t next;
   };
+  // Two to a cache line, as cells are met in any order.
   struct Cell {
     std::uint64_t writer;  // serial, 0: none
-    std::uint32_t writer_index;
-    std::uint32_t readers;  // index + 1, 0: none
-    std::uint32_t epoch;
+    std::uint32_t writer_index, epoch;
+    std::uint64_t reader;  // the last one since the last write; serial, 0: none
+    std::uint32_t reader_index;
+    std::uint32_t readers;  // before it: index + 1, 0: none
   };
   struct Free {
-    void operator()(Cell* cells) const { std::free(cells); }
+    void operator()(void* memory) const { std::free(memory); }
   };
   struct Tensor {
     bool used = false, grid = false;
@@ -63,7 +65,8 @@ class DepMap {
     std::uint32_t n_dims = 0;
     std::array<std::int64_t, max_dims> step{}, cells{};
     std::uint64_t n_cells = 0, capacity = 0;
-    std::unique_ptr<Cell, Free> cell;
+    std::unique_ptr<void, Free> memory;
+    Cell* cell = nullptr;  // in it
     BoxList boxes;
   };
   // A view in units of cells.
@@ -99,6 +102,8 @@ class DepMap {
 
   void collect_cell(const Cell& cell, bool write, std::vector<ClockRef>& deps) const;
   void record_cell(Cell& cell, bool write, ClockRef self, const Liveness& live);
+  void keep_reader(Cell& cell, const Liveness& live);
+  void drop_reader(std::uint32_t& link);
   void sweep(const Liveness& live);
 
   const BoundPlan* plan_ = nullptr;

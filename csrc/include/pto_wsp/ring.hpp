@@ -90,6 +90,8 @@ class Ring {
   /// Whether all tasks up to `serial` are complete.
   bool retired(std::uint64_t serial);
   std::uint64_t issued() const { return issued_; }
+  /// Those known to have retired.
+  std::uint64_t retired() const { return retired_; }
   std::uint64_t max_in_flight() const { return max_in_flight_; }
   /// All but times.
   void result(AllResourceStats& stats) const;
