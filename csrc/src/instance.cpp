@@ -70,7 +70,7 @@ bool Instance::start(bool keep_going) {
     if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
-  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going}, buffers_, threads_);
+  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_}, buffers_, threads_);
 }
 
 bool Instance::wait(double seconds, std::optional<Failure>* failure) {
@@ -139,6 +139,11 @@ void Instance::set_trace(TraceLevel level, std::uint64_t limit) {
 void Instance::set_hook(TaskHook hook) {
   const std::lock_guard lock(mutex_);
   hook_ = hook;
+}
+
+void Instance::set_placing(TaskPlacing placing) {
+  const std::lock_guard lock(mutex_);
+  placing_ = placing;
 }
 
 void Instance::set_watch(TaskWatch watch) {

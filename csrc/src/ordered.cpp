@@ -15,14 +15,17 @@ constexpr std::chrono::microseconds patience{20};
 std::optional<Failure> Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
   plan_ = &plan;
   control_ = &control;
+  ranked_ = control.demands.order() && control.watch.call == nullptr;
   // Program order keeps dependences, but does not know them.
-  alone_ = control.threads == 1 && control.casualties == nullptr;
+  alone_ = control.threads == 1 && control.casualties == nullptr && !ranked_;
   const auto may_fault = [](const Kernel& k) { return k.may_fault(); };
   front_.prepare(plan, alone_ ? nullptr : &ring_, &arena);
   limits_ = resolve(control.resources, plan, front_.most_entries());
   if (front_.most_entries() > limits_.dependence_map) return too_small(Reason::dependence_map, front_.most_entries(), limits_.dependence_map);
   const bool told = control.hook.call != nullptr || control.casualties != nullptr || std::ranges::any_of(plan.plan().kernels(), may_fault);
-  if (!alone_) ring_.prepare(plan, told, limits_, control.casualties);
+  if (!alone_) ring_.prepare(plan, {plan.plan().windows(), limits_, control.casualties, told, ranked_, control.workers});
+  open_ = true;
+  if (control.demands.start != 0 && ranked_) close();
   front_.observe(control);
   held_ = false;
   waits_ = false;
@@ -43,10 +46,11 @@ void Ordered::trim() {
   ring_.trim();
 }
 
-bool Ordered::has_work() const {
+bool Ordered::has_work(std::uint32_t worker) const {
   if (over()) return false;
   if (alone_) return true;
-  return ring_.ready() > 0 || (!orchestrating_.load() && !all_issued_.load() && !blocked_.load());
+  const std::uint32_t ready = control_->cancelled.load() ? ring_.ready() : ring_.ready(worker);
+  return ready > 0 || (!orchestrating_.load() && !all_issued_.load() && !blocked_.load());
 }
 
 bool Ordered::stop_issuing() {
@@ -56,26 +60,41 @@ bool Ordered::stop_issuing() {
   return true;
 }
 
-void Ordered::work(std::byte* scratch, Deadline& deadline, const Help& help) {
+void Ordered::work(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help) {
   if (alone_) {
     work_alone(scratch, deadline);
     return;
   }
+  if (ranked_) ring_.enter(worker);
+  work_together(worker, scratch, deadline, help);
+  if (ranked_) ring_.leave(worker);
+}
+
+void Ordered::work_together(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help) {
   SteadyClock::time_point idle_since{};
   bool idle = false;
   while (!over() && !deadline.passed()) {
-    if (Ring::Node* node = ring_.take()) {
+    // The best of all that may be in flight comes first, and whoever can issue keeps the others busy.
+    if (ranked_) {
+      const bool issued = try_orchestrate();
+      call_workers(help);
+      if (issued) {
+        idle = false;
+        continue;
+      }
+    }
+    if (Ring::Node* node = take(worker)) {
       idle = false;
       share(help);
       execute(node, scratch, deadline, help);
       continue;
     }
-    if (try_orchestrate()) {
+    if (!ranked_ && try_orchestrate()) {
       idle = false;
       continue;
     }
-    if (deadline.passed_now()) return;
     const auto now = SteadyClock::now();
+    if (deadline.passed_at(now)) return;
     if (!idle) {
       idle = true;
       idle_since = now;
@@ -112,9 +131,37 @@ bool Ordered::try_orchestrate() {
   }
 }
 
-// Ready tasks are for others.
+// Ready tasks are for others. Where there are workers, they are called.
 void Ordered::share(const Help& help) {
-  if (ring_.ready() > 0 && help.working.load(std::memory_order_relaxed) < control_->threads) help.wake(help.context);
+  if (control_->workers == 0 && ring_.ready() > 0 && help.working.load(std::memory_order_relaxed) < control_->threads) help.wake(help.context);
+}
+
+// Workers that have something to come for.
+void Ordered::call_workers(const Help& help) {
+  for (std::uint32_t worker = ring_.call(); worker != no_worker; worker = ring_.call()) help.call(help.context, worker);
+}
+
+void Ordered::open() {
+  if (open_) return;
+  open_ = true;
+  ring_.open();
+}
+
+void Ordered::close() {
+  open_ = false;
+  ring_.close();
+}
+
+// The task that has come out of the front.
+Placement Ordered::place() const {
+  const TaskSpec& spec = *front_.task().spec;
+  if (const TaskPlacing& placing = control_->placing; placing.call != nullptr) {
+    const std::vector<std::int64_t> coords = plan_->coords(spec, front_.regs());
+    return placing.call(placing.context, spec.site, coords.data(), coords.size());
+  }
+  Placement placement;
+  placement.window = spec.window;
+  return placement;
 }
 
 // One thread, and no other may join: program order itself keeps every dependence.
@@ -177,14 +224,19 @@ bool Ordered::orchestrate() {
     }
     if (waits_) {
       awaiting_.store(true);
-      if (blocked_while([&] { return front_.may_go_on() ? Reason::nothing : front_.waits_for(); })) return i > 0;
+      if (blocked_while([&] { return front_.may_go_on() ? Reason::nothing : front_.waits_for(); })) {
+        open();
+        return i > 0;
+      }
       awaiting_.store(false);
       waits_ = false;
+      if (ring_.issued() < control_->demands.start) close();
     }
     if (!held_) {
       switch (next_step()) {
         case Front::Step::task:
           held_ = true;
+          placement_ = place();
           break;
         case Front::Step::wait:
           waits_ = true;
@@ -200,9 +252,13 @@ bool Ordered::orchestrate() {
       }
     }
     const Ring::Needs needs = front_.needs();
-    if (blocked_while([&] { return ring_.lacks(front_.task().spec->window, needs); })) return i > 0;
-    front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), needs));
+    if (blocked_while([&] { return ring_.lacks(placement_, needs); })) {
+      open();  // in semantic time there may be room for more
+      return i > 0;
+    }
+    front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), needs, placement_));
     held_ = false;
+    if (ring_.issued() >= control_->demands.start) open();
   }
   return true;
 }
@@ -241,8 +297,9 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, 
     node = ring_.complete(node);
     blocked_.store(false);
     check_over();
+    if (ranked_) call_workers(help);
     // Behind a boundary may lie all the work there is for other threads, so it comes before the next task here.
-    if (awaiting_.load() && try_orchestrate()) share(help);
+    if (!ranked_ && awaiting_.load() && try_orchestrate()) share(help);
     if (node != nullptr && deadline.passed()) {
       ring_.put_back(node);
       return;
@@ -296,9 +353,16 @@ void Ordered::end_of_tasks() {
     over_.store(true, std::memory_order_release);
     return;
   }
+  open();
   n_issued_.store(ring_.issued());
   all_issued_.store(true);
   check_over();
+}
+
+void Ordered::fail(Failure failure) {
+  if (control_->casualties != nullptr) control_->casualties->stop(failure);
+  tell(0, std::move(failure));
+  control_->cancelled = true;
 }
 
 void Ordered::check_over() {
@@ -323,6 +387,7 @@ void Ordered::stats(RunStats& stats) const {
   of(Reason::ready_queue).capacity = limits_.ready_queue;
   if (!alone_) ring_.result(stats.resources);
   stats.max_in_flight = alone_ ? (stats.task_count > 0 ? 1 : 0) : ring_.max_in_flight();
+  if (!alone_) stats.windows_in_flight = ring_.window_high_water();
 }
 
 }  // namespace pto_wsp

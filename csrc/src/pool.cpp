@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
+#include <ranges>
 #include <system_error>
 #include <thread>
 
@@ -40,8 +41,14 @@ Pool& Pool::instance() {
 
 void Pool::grow(std::uint32_t threads) {
   const std::lock_guard lock(mutex_);
+  threads_.reserve(threads);
+  asleep_.reserve(threads);
   try {
-    for (; threads_ < threads; ++threads_) std::thread([this] { thread(); }).detach();
+    while (threads_.size() < threads) {
+      auto next = std::make_unique<Thread>(static_cast<std::uint32_t>(threads_.size()));
+      std::thread([this, self = next.get()] { work(*self); }).detach();
+      threads_.push_back(std::move(next));
+    }
   } catch (const std::system_error&) {
     // The system gives no more threads: those there are, and whoever waits, do the work.
   }
@@ -49,15 +56,28 @@ void Pool::grow(std::uint32_t threads) {
 
 bool Pool::has_threads() {
   const std::lock_guard lock(mutex_);
-  return threads_ > 0;
+  return !threads_.empty();
+}
+
+std::vector<std::uint32_t> Pool::choose(std::uint32_t threads) {
+  const std::lock_guard lock(mutex_);
+  std::vector<Thread*> all;
+  for (const auto& t : threads_) all.push_back(t.get());
+  std::ranges::stable_sort(all, {}, &Thread::chosen);
+  std::vector<std::uint32_t> chosen;
+  for (Thread* t : all | std::views::take(threads)) chosen.push_back(t->index);
+  for (const std::uint32_t i : chosen) ++threads_[i]->chosen;
+  return chosen;
+}
+
+void Pool::give_back(std::span<const std::uint32_t> threads) {
+  const std::lock_guard lock(mutex_);
+  for (const std::uint32_t i : threads) --threads_[i]->chosen;
 }
 
 void Pool::add(std::shared_ptr<Job> job) {
-  {
-    const std::lock_guard lock(mutex_);
-    jobs_.push_back(std::move(job));
-  }
-  wake();
+  const std::lock_guard lock(mutex_);
+  jobs_.push_back(std::move(job));
 }
 
 void Pool::remove(const Job* job) {
@@ -68,39 +88,78 @@ void Pool::remove(const Job* job) {
 void Pool::wake() {
   calls_.fetch_add(1);
   if (spinning_.load() > 0 || sleeping_.load() == 0 || wakeups_.load() > 0) return;
+  Thread* sleeper = nullptr;
   {
     const std::lock_guard lock(mutex_);
-    if (wakeups_.load() < sleeping_.load()) wakeups_.fetch_add(1);
+    if (asleep_.empty()) return;
+    sleeper = asleep_.back();
+    sleeper->any = true;
+    wakeups_.fetch_add(1);
+    call(*sleeper);
   }
-  condition_.notify_one();
+  sleeper->condition.notify_one();
 }
 
-std::shared_ptr<Job> Pool::find() {
-  const std::lock_guard lock(mutex_);
-  for (const std::shared_ptr<Job>& job : jobs_)
-    if (job->expect_help()) return job;
-  return nullptr;
+void Pool::wake(std::uint32_t thread) {
+  calls_.fetch_add(1);
+  Thread* sleeper = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    sleeper = threads_[thread].get();
+    if (std::ranges::find(asleep_, sleeper) == asleep_.end()) return;
+    call(*sleeper);
+  }
+  sleeper->condition.notify_one();
 }
 
-void Pool::thread() {
+void Pool::call(Thread& sleeper) {
+  std::erase(asleep_, &sleeper);
+  sleeping_.fetch_sub(1);
+  sleeper.called = true;
+}
+
+// False: nobody wants it. Whoever has been helped comes last the next time.
+bool Pool::help(Thread& self) {
+  std::shared_ptr<Job> job;
+  bool others = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::ranges::find_if(jobs_, [&](const std::shared_ptr<Job>& j) { return j->expect_help(self.index); });
+    if (found == jobs_.end()) return false;
+    job = *found;
+    std::rotate(found, found + 1, jobs_.end());
+    others = jobs_.size() > 1;
+  }
+  if (others) wake();  // the call that woke this thread may have been theirs
+  job->help(self.index);
+  return true;
+}
+
+void Pool::work(Thread& self) {
   while (true) {
-    std::uint64_t seen = calls_.load();
-    if (const std::shared_ptr<Job> job = find()) {
-      job->help();
-      continue;
-    }
+    const std::uint64_t seen = calls_.load();
+    if (help(self)) continue;
     spinning_.fetch_add(1);
     const auto until = std::chrono::steady_clock::now() + spin_time;
     while (calls_.load() == seen && std::chrono::steady_clock::now() < until) relax();
     spinning_.fetch_sub(1);
-    if (calls_.load() != seen) continue;
-    std::unique_lock lock(mutex_);
-    sleeping_.fetch_add(1);
-    // A call between the last look and now either shows here or finds this thread asleep.
-    if (calls_.load() == seen) condition_.wait(lock, [&] { return wakeups_.load() > 0; });
-    if (wakeups_.load() > 0) wakeups_.fetch_sub(1);
-    sleeping_.fetch_sub(1);
+    if (calls_.load() == seen) sleep(self, seen);
   }
+}
+
+void Pool::sleep(Thread& self, std::uint64_t seen) {
+  std::unique_lock lock(mutex_);
+  asleep_.push_back(&self);
+  sleeping_.fetch_add(1);
+  // A call between the last look and now either shows here or finds this thread asleep.
+  if (calls_.load() != seen) {
+    asleep_.pop_back();
+    sleeping_.fetch_sub(1);
+    return;
+  }
+  self.condition.wait(lock, [&] { return self.called; });
+  if (self.any) wakeups_.fetch_sub(1);
+  self.called = self.any = false;
 }
 
 }  // namespace pto_wsp

@@ -11,15 +11,14 @@ constexpr std::uint64_t max_idle_edges = std::uint64_t{1} << 16;
 
 }  // namespace
 
-void Ring::prepare(const BoundPlan& plan, bool keep_regs, const Resources& resources, const Casualties* casualties) {
+void Ring::prepare(const BoundPlan& plan, const Options& options) {
   plan_ = &plan;
-  casualties_ = casualties;
-  window_limit_.clear();
-  for (const Window& w : plan.plan().windows()) window_limit_.push_back(w.tasks);
-  window_count_.assign(window_limit_.size(), 0);
-  limits_ = resources;
-  ready_limited_ = resources.ready_queue < resources.task_window;
-  const std::uint64_t capacity = std::bit_ceil(resources.task_window);
+  casualties_ = options.casualties;
+  windows_.clear();
+  for (const Window& w : options.windows) windows_.push_back({w, {}, {}});
+  limits_ = options.resources;
+  ready_limited_ = limits_.ready_queue < limits_.task_window;
+  const std::uint64_t capacity = std::bit_ceil(limits_.task_window);
   reset_used();
   if (capacity > allocated_ || max_args_ < plan.max_args()) {
     allocated_ = 0;
@@ -40,8 +39,11 @@ void Ring::prepare(const BoundPlan& plan, bool keep_regs, const Resources& resou
   }
   capacity_ = capacity;
   mask_ = capacity - 1;
-  keep_regs_ = keep_regs;
+  keep_regs_ = options.keep_regs;
   n_regs_ = plan.plan().n_regs();
+  ranked_ = options.ranked;
+  workers_ = options.workers;
+  if (ranked_) ranked_ready_.prepare(workers_, capacity);
 }
 
 // What the last run has touched is again as if new.
@@ -104,7 +106,9 @@ void Ring::retire() {
   while (retired_ < issued_) {
     const Node* first = node_of(retired_ + 1);
     if (!first->done.load()) break;
-    --window_count_[first->task->spec->window];
+    InFlight& now = windows_[first->window].now;
+    --now.tasks;
+    now.bytes -= first->bytes;
     edges_back_ += first->n_edges;
     entries_ -= first->n_entries;
     ++retired_;
@@ -116,9 +120,11 @@ bool Ring::retired(std::uint64_t serial) {
   return serial <= retired_;
 }
 
-Reason Ring::lacks(std::uint32_t window, const Needs& needs) {
+Reason Ring::lacks(const Placement& placement, const Needs& needs) {
   retire();
-  if (window_count_[window] >= window_limit_[window]) return Reason::window;
+  const auto& [limit, now, most] = windows_[placement.window];
+  if (now.tasks >= limit.tasks) return Reason::window;
+  if (now.tasks != 0 && (now.bytes > limit.bytes || placement.bytes > limit.bytes - now.bytes)) return Reason::window;
   if (issued_ - retired_ >= limits_.task_window) return Reason::task_ring;
   if (ready_limited_ && issued_ - begun_.load() >= limits_.ready_queue) return Reason::ready_queue;
   if (entries_ + needs.entries > limits_.dependence_map) return Reason::dependence_map;
@@ -136,17 +142,31 @@ std::uint64_t Ring::unfinished(const Needs& needs) const {
                                     std::ranges::count_if(needs.after, waits));
 }
 
+std::vector<InFlight> Ring::window_high_water() const {
+  std::vector<InFlight> most;
+  for (const WindowUse& w : windows_) most.push_back(w.most);
+  return most;
+}
+
 bool Ring::finished(std::uint64_t serial) const {
   if (serial <= retired_) return true;
   return serial <= issued_ && node_of(serial)->done.load();
 }
 
-Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, const Needs& needs) {
+Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, const Needs& needs,
+                      const Placement& placement) {
   const std::uint64_t serial = ++issued_;
   Node* node = node_of(serial);
-  ++window_count_[task.spec->window];
+  WindowUse& window = windows_[placement.window];
+  ++window.now.tasks;
+  window.now.bytes += placement.bytes;
+  window.most = {std::max(window.most.tasks, window.now.tasks), std::max(window.most.bytes, window.now.bytes)};
   max_in_flight_ = std::max(max_in_flight_, issued_ - retired_);
   node->serial = serial;
+  node->priority = placement.priority;
+  node->bytes = placement.bytes;
+  node->window = placement.window;
+  node->worker = placement.pinned && workers_ != 0 ? placement.lane % workers_ : no_worker;
   node->task = &task;
   std::copy_n(args, task.n_args, node->args);
   if (task.n_indices != 0) {
@@ -266,8 +286,12 @@ void Ring::resolve(Edge* edge, bool lost, Node*& keep) {
       Node* const node = edge->node;
       if (lost) node->lost.store(true, std::memory_order_relaxed);
       if (node->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        if (keep != nullptr) push(keep);
-        keep = node;
+        if (ranked_) {
+          push(node);
+        } else {
+          if (keep != nullptr) push(keep);
+          keep = node;
+        }
       }
     }
     edge = next;
@@ -276,19 +300,29 @@ void Ring::resolve(Edge* edge, bool lost, Node*& keep) {
 
 // There are never more ready tasks than nodes, so there is always room.
 void Ring::push(Node* node) {
+  if (ranked_) {
+    ranked_ready_.push(node->serial, node->priority, node->worker);
+    note_ready(ranked_ready_.ready());
+    return;
+  }
   const std::uint64_t at = tail_.fetch_add(1, std::memory_order_relaxed);
   Cell& cell = queue_[at & mask_];
   while (cell.turn.load(std::memory_order_acquire) != at) {
   }
   cell.node = node;
   cell.turn.store(at + 1, std::memory_order_release);
-  const auto ready = static_cast<std::int32_t>(n_ready_.fetch_add(1) + 1);  // for a moment below what there is, if others take it
+  note_ready(n_ready_.fetch_add(1) + 1);
+}
+
+// For a moment below what there is, if others take it.
+void Ring::note_ready(std::uint32_t tasks) {
+  const auto ready = static_cast<std::int32_t>(tasks);
   std::int32_t most = max_ready_.load(std::memory_order_relaxed);
   while (ready > most && !max_ready_.compare_exchange_weak(most, ready, std::memory_order_relaxed)) {
   }
 }
 
-Ring::Node* Ring::take() {
+Ring::Node* Ring::pop() {
   if (n_ready_.load(std::memory_order_relaxed) == 0) return nullptr;
   std::uint64_t at = head_.load(std::memory_order_relaxed);
   while (true) {

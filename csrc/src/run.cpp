@@ -6,6 +6,7 @@ namespace pto_wsp {
 namespace {
 
 constexpr std::chrono::microseconds patience{20};
+constexpr std::chrono::milliseconds turn{10};  // of a thread of the pool, before other runs have theirs
 constexpr std::uint64_t dry_walk_budget = std::uint64_t{1} << 20;
 
 // Tasks in flight are bounded by the smallest window that has tasks, and by what the ring and its queue may hold.
@@ -77,6 +78,8 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   control_.cancelled = false;
   control_.hook = inputs.hook;
   control_.watch = inputs.watch;
+  control_.placing = inputs.placing;
+  control_.demands = inputs.placing.call == nullptr ? plan.demands() : inputs.placing.demands;
   const bool watched = inputs.watch.call != nullptr;
   if (inputs.trace != TraceLevel::off) tracer_ = std::make_shared<Tracer>(plan_, inputs.trace, inputs.trace_limit, began_);
   control_.tracer = tracer_.get();
@@ -84,9 +87,15 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   control_.log = log_.get();
   if (inputs.keep_going) casualties_ = std::make_shared<Casualties>();
   control_.casualties = casualties_.get();
+  if (!watched) pool_->grow(threads);
+  // Where the system gives fewer threads, the workers are as many as there are; without any, pins are hints like others.
+  workers_.clear();
+  if (control_.demands.pins && !watched) workers_ = pool_->choose(threads);
+  control_.workers = static_cast<std::uint32_t>(workers_.size());
   // One engine knows how to tell of each task.
-  independent_ = plan.independent() && !watched && tracer_ == nullptr && log_ == nullptr && casualties_ == nullptr;
-  limit_ = watched ? 1 : thread_limit(plan_, threads, inputs.resources);
+  independent_ = plan.independent() && !watched && tracer_ == nullptr && log_ == nullptr && casualties_ == nullptr &&
+                 !control_.demands.any();
+  limit_ = watched ? 1 : workers_.empty() ? thread_limit(plan_, threads, inputs.resources) : threads;
   control_.threads = limit_;
   control_.resources = inputs.resources;
   control_.stalls.reset();
@@ -95,6 +104,7 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   else
     failure_ = engine->ordered.prepare(plan_, control_, engine->arena);
   if (failure_) {
+    dismiss_workers();
     Engines::instance().give(std::move(engine));
     over_.store(true);
     return false;
@@ -106,16 +116,24 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   over_.store(false);
   patient_ = false;
   if (watched) return true;  // who waits works, and nobody else
-  pool_->grow(threads);
   patient_ = pool_->has_threads() && std::ranges::any_of(plan.kernels(), [](const Kernel& k) { return k.may_be_long(); });
   try {
     pool_->add(shared_from_this());
   } catch (const std::bad_alloc&) {
     over_.store(true);
     leave_use();
+    dismiss_workers();
     throw;
   }
+  if (workers_.empty())
+    pool_->wake();
+  else
+    pool_->wake(workers_.front());
   return true;
+}
+
+void Run::dismiss_workers() {
+  if (!workers_.empty()) pool_->give_back(workers_);
 }
 
 // Everything that can be told before the first task.
@@ -133,7 +151,9 @@ std::optional<Failure> Run::check(const RunInputs& inputs, std::span<Buffer> buf
   return failure;
 }
 
-bool Run::engine_has_work() const { return independent_ ? engine_->loose.has_work() : engine_->ordered.has_work(); }
+bool Run::engine_has_work(std::uint32_t worker) const {
+  return independent_ ? engine_->loose.has_work() : engine_->ordered.has_work(worker);
+}
 bool Run::engine_over() const { return independent_ ? engine_->loose.over() : engine_->ordered.over(); }
 
 bool Run::unused() {
@@ -156,20 +176,34 @@ void Run::leave_use() noexcept {
   if (engine) Engines::instance().give(std::move(engine));
 }
 
-bool Run::wants_help() const { return !over() && working_.load() < limit_ && engine_has_work(); }
+bool Run::wants_help(std::uint32_t worker) const {
+  return !over() && (worker != no_worker || working_.load() < limit_) && engine_has_work(worker);
+}
 
-bool Run::expect_help() noexcept {
-  if (!wants_help()) return false;
+std::uint32_t Run::worker_of(std::uint32_t thread) const {
+  const auto at = std::ranges::find(workers_, thread);
+  return at == workers_.end() ? no_worker : static_cast<std::uint32_t>(at - workers_.begin());
+}
+
+bool Run::expect_help(std::uint32_t thread) noexcept {
+  const std::uint32_t worker = worker_of(thread);
+  if (worker == no_worker && !workers_.empty()) return false;  // enough threads have a number
+  if (!wants_help(worker)) return false;
   enter_use();
   return true;
 }
 
-void Run::help() noexcept {
-  Deadline deadline;
+void Run::help(std::uint32_t thread) noexcept {
+  Deadline deadline(SteadyClock::now() + turn);
   try {
-    participate(deadline);
+    participate(worker_of(thread), deadline);
   } catch (const std::bad_alloc&) {
-    // No memory for this thread's kernels: others go on without it, and if need be whoever waits.
+    // No memory for this thread's kernels: others go on without it, and if need be whoever waits. What is pinned to it nobody
+    // else may run.
+    if (!workers_.empty()) {
+      engine_->ordered.fail(Failure{.kind = ErrorKind::memory});
+      call_for_help();
+    }
     const std::lock_guard lock(mutex_);
     patient_.store(false);
     condition_.notify_all();
@@ -177,10 +211,10 @@ void Run::help() noexcept {
   leave_use();
 }
 
-bool Run::enter() {
+bool Run::enter(std::uint32_t worker) {
   std::uint32_t n = working_.load();
   do {
-    if (n >= limit_) return false;
+    if (n >= limit_ && worker == no_worker) return false;
   } while (!working_.compare_exchange_weak(n, n + 1));
   std::uint32_t most = most_.load(std::memory_order_relaxed);
   while (most < n + 1 && !most_.compare_exchange_weak(most, n + 1)) {
@@ -188,33 +222,44 @@ bool Run::enter() {
   return true;
 }
 
-void Run::participate(Deadline& deadline) {
+void Run::participate(std::uint32_t worker, Deadline& deadline) {
   if (over()) return;
   std::byte* const scratch = Scratch::of_this_thread().get(plan_.scratch_bytes());
-  if (!enter()) return;
+  if (!enter(worker)) return;
   {
     const FpEnv environment;
     const auto ask = [](void* self) { static_cast<Run*>(self)->call_for_help(); };
+    const auto call = [](void* self, std::uint32_t who) { static_cast<Run*>(self)->call_worker(who); };
     if (independent_) {
-      if (engine_has_work() && working_.load(std::memory_order_relaxed) < limit_) call_for_help();
+      if (engine_has_work(worker) && working_.load(std::memory_order_relaxed) < limit_) call_for_help();
       engine_->loose.work(scratch, deadline);
     } else {
-      engine_->ordered.work(scratch, deadline, {working_, ask, this});
+      engine_->ordered.work(worker, scratch, deadline, {working_, ask, call, this});
     }
   }
   working_.fetch_sub(1);
   if (engine_over())
     finish();
-  else if (engine_has_work())
+  else if (engine_has_work(worker))
     call_for_help();  // whoever found no place, or sleeps, goes on
 }
 
+void Run::call_waiting() {
+  if (waiting_.load() == 0 || called_.exchange(true)) return;
+  const std::lock_guard lock(mutex_);
+  condition_.notify_all();
+}
+
 void Run::call_for_help() {
-  if (waiting_.load() > 0 && !called_.exchange(true)) {
-    const std::lock_guard lock(mutex_);
-    condition_.notify_all();
-  }
-  if (limit_ > 1 || waiting_.load() == 0) pool_->wake();
+  call_waiting();
+  for (const std::uint32_t thread : workers_) pool_->wake(thread);
+  if (workers_.empty() && (limit_ > 1 || waiting_.load() == 0)) pool_->wake();
+}
+
+// Those who wait may help too, unless it is pinned.
+void Run::call_worker(std::uint32_t worker) {
+  if (wants_help(no_worker)) call_waiting();
+  pool_->wake(workers_[worker]);
 }
 
 void Run::count_resources() {
@@ -242,6 +287,7 @@ void Run::finish() {
   stats_.wall_ns = static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - began_).count());
   pool_->remove(this);
+  dismiss_workers();
   const std::lock_guard lock(mutex_);
   --users_;  // not the last: this thread is inside
   over_.store(true, std::memory_order_release);
@@ -261,17 +307,17 @@ bool Run::wait(SteadyClock::time_point until) {
       if (!condition_.wait_until(lock, until, [&] { return over() || !patient_.load(); })) return false;
       continue;
     }
-    if (wants_help()) participate(deadline);
+    if (wants_help(no_worker)) participate(no_worker, deadline);
     const auto spin_until = std::min(SteadyClock::now() + patience, until);
-    while (!over() && !wants_help() && SteadyClock::now() < spin_until) relax();
+    while (!over() && !wants_help(no_worker) && SteadyClock::now() < spin_until) relax();
     if (over()) break;
     if (SteadyClock::now() >= until) return false;
-    if (wants_help()) continue;
+    if (wants_help(no_worker)) continue;
     std::unique_lock lock(mutex_);
     waiting_.fetch_add(1);
     condition_.wait_until(lock, until, [&] {
       called_.store(false);
-      return over() || wants_help();
+      return over() || wants_help(no_worker);
     });
     waiting_.fetch_sub(1);
   }

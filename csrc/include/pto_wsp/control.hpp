@@ -36,6 +36,8 @@ class Deadline {
 
   /// Whatever was asked before.
   bool passed_now() const { return at_ && SteadyClock::now() >= *at_; }
+  /// For those who have just looked at the clock.
+  bool passed_at(SteadyClock::time_point now) const { return at_ && now >= *at_; }
 
  private:
   std::optional<SteadyClock::time_point> at_;
@@ -56,6 +58,13 @@ struct TaskWatch {
   void* context = nullptr;
 };
 
+/// For tests: says of each task, in program order, what a schedule would say.
+struct TaskPlacing {
+  Placement (*call)(void* context, std::uint32_t site, const std::int64_t* coords, std::size_t n) = nullptr;
+  void* context = nullptr;
+  Demands demands{};
+};
+
 class Casualties;
 class TaskLog;
 class Tracer;
@@ -64,6 +73,9 @@ class Tracer;
 struct Control {
   std::atomic<bool> cancelled{false};
   std::uint32_t threads = 1;
+  std::uint32_t workers = 0;  // threads that pinned tasks are for; 0: any thread runs them
+  Demands demands;
+  TaskPlacing placing;
   Resources resources;
   Stalls stalls;  // of whoever orchestrates
   TaskHook hook;
@@ -106,6 +118,11 @@ class Scratch {
   std::size_t size_ = 0;
 };
 
+/// Tasks that were in flight at once, and the bytes they write.
+struct InFlight {
+  std::uint64_t tasks = 0, bytes = 0;
+};
+
 /// The figures of a run. After a failure: of the tasks before the earliest failing one in program order, however many
 /// later ones ran, so that they do not depend on threads; where tasks depend on each other and a kernel fails at run, of those
 /// issued until then. After a cancel: of the tasks the clock had reached.
@@ -118,6 +135,7 @@ struct RunStats {
   // Really, not in semantic time.
   AllResourceStats resources{};       // by reason
   std::uint64_t max_in_flight = 0;    // most tasks that ran or waited to run
+  std::vector<InFlight> windows_in_flight{};  // most of each window
   std::uint64_t grid_cells = 0;       // of tensors where conflicts are found by cells
   std::uint64_t boxed_tensors = 0;    // where they are found by boxes
   std::uint64_t threads = 0;          // most that worked at once

@@ -59,6 +59,8 @@ class Instance {
   const Plan& plan() const { return *plan_; }
   std::uint32_t threads() const { return threads_; }
   void set_hook(TaskHook hook);
+  /// For tests: later runs are placed so, whatever the plan says.
+  void set_placing(TaskPlacing placing);
   /// From now on runs have one thread, the one that waits, and call `watch`. Throws logic_error while running.
   void set_watch(TaskWatch watch);
   /// Of the next runs. Throws logic_error while running.
@@ -81,6 +83,7 @@ class Instance {
   std::shared_ptr<Run> run_;
   TaskHook hook_;
   TaskWatch watch_;
+  TaskPlacing placing_;
   TraceLevel trace_ = TraceLevel::off;
   std::uint64_t trace_limit_ = 0;
   std::shared_ptr<const TaskLog> log_;

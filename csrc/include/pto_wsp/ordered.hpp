@@ -140,10 +140,11 @@ class Front : private Liveness {
   std::vector<std::uint64_t> kernel_counts_;
 };
 
-/// Asks for another thread, while fewer work than may at once.
+/// Asks for another thread, while fewer work than may at once, or for a certain worker.
 struct Help {
   const std::atomic<std::uint32_t>& working;
   void (*wake)(void*);
+  void (*call)(void*, std::uint32_t worker);
   void* context;
 };
 
@@ -153,12 +154,15 @@ class Ordered {
   /// A failure: some task needs more of a resource than there is, and nothing may run.
   std::optional<Failure> prepare(const BoundPlan& plan, Control& control, Arena& arena);
 
-  /// Until the deadline, or until there has been nothing to do for a while.
-  void work(std::byte* scratch, Deadline& deadline, const Help& help);
+  /// Until the deadline, or until there has been nothing to do for a while. `worker`: the thread's number, or no_worker. Several
+  /// threads may work without one, two with the same number never do at once.
+  void work(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help);
   /// Between runs: gives back what few runs need.
   void trim();
-  bool has_work() const;
+  bool has_work(std::uint32_t worker) const;
   bool over() const { return over_.load(std::memory_order_acquire); }
+  /// The run fails, and what has not started is dropped.
+  void fail(Failure failure);
 
   /// When over.
   std::optional<Failure> failure();
@@ -166,12 +170,18 @@ class Ordered {
 
  private:
   void work_alone(std::byte* scratch, Deadline& deadline);
+  void work_together(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help);
+  Ring::Node* take(std::uint32_t worker) { return control_->cancelled.load(std::memory_order_relaxed) ? ring_.take_any() : ring_.take(worker); }
+  Placement place() const;
   bool try_orchestrate();
   bool orchestrate();
   template <class F>
   bool blocked_while(F&& lacks);
   void execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help);
   void share(const Help& help);
+  void call_workers(const Help& help);
+  void open();
+  void close();
   bool run_watched(std::byte* scratch);
   void run_or_skip(Ring::Node* node, std::byte* scratch);
   bool run_task(std::uint64_t position, const BoundTask& task, const Arg* args, std::byte* scratch, const std::int64_t* regs, Failure& failure);
@@ -184,10 +194,13 @@ class Ordered {
   const BoundPlan* plan_ = nullptr;
   Control* control_ = nullptr;
   bool alone_ = true;
+  bool ranked_ = false;  // priorities, pins or a start are honoured
+  bool open_ = true;     // what is issued may start
   Resources limits_;
   Front front_;
   Ring ring_;
   bool held_ = false;  // a task has come out of the front that the ring had no room for
+  Placement placement_;  // of it
   bool waits_ = false;  // the front waits
   std::atomic<bool> orchestrating_{false}, all_issued_{false}, blocked_{false}, over_{false};
   std::atomic<bool> awaiting_{false};  // the front waits for tasks to complete

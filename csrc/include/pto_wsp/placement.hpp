@@ -19,4 +19,16 @@ struct Placement {
   std::uint64_t distance = 0;        // cycles until the next issue, at least
 };
 
+/// What a schedule asks of real runs beside hints.
+struct Demands {
+  bool pins = false, priorities = false;
+  bool bytes = false;                // some window counts bytes
+  bool streams = false;
+  std::uint64_t start = 0;           // nothing really starts before so many tasks, or all, are issued
+
+  /// A run in program order would not do.
+  bool order() const { return pins || priorities || start != 0; }
+  bool any() const { return order() || bytes || streams; }
+};
+
 }  // namespace pto_wsp

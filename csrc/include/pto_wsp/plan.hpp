@@ -9,6 +9,7 @@
 
 #include "pto_wsp/dtype.hpp"
 #include "pto_wsp/kernel.hpp"
+#include "pto_wsp/placement.hpp"
 
 namespace pto_wsp {
 
@@ -169,6 +170,7 @@ struct Dispatch {
 
 struct Window {
   std::uint64_t tasks;
+  std::uint64_t bytes = ~std::uint64_t{0};  // in flight; this many: any number
 };
 
 class Plan {
@@ -202,6 +204,8 @@ class Plan {
 
   /// Nothing has an order: no tracked view, sequential part, boundary, written slot, temporary or handle.
   bool independent() const { return independent_; }
+  /// What the schedule asks of real runs. A plan that asks for anything runs its tasks in order of issue, dependent or not.
+  const Demands& demands() const { return demands_; }
   /// Scalars or gathers are read from tensors.
   bool reads_data() const { return !reads_.empty() || !gathers_.empty(); }
   /// No read or gather waits for tasks: all that decides which tasks there are is known before the first one runs.
@@ -235,6 +239,7 @@ class Plan {
   std::size_t max_gather_ = 0;
   std::uint64_t written_slots_ = 0;  // a bit each
   bool independent_ = true, foreseeable_ = true;
+  Demands demands_;
 };
 
 }  // namespace pto_wsp

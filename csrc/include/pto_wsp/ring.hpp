@@ -13,6 +13,7 @@
 
 #include "pto_wsp/casualties.hpp"
 #include "pto_wsp/control.hpp"
+#include "pto_wsp/ready.hpp"
 
 namespace pto_wsp {
 
@@ -33,15 +34,21 @@ class Ring {
   static constexpr std::size_t n_memberships = 2;
 
   struct alignas(64) Node {
+    // On one cache line: what every task has.
     std::atomic<std::uint32_t> pending{0};
+    std::uint32_t window = 0;
     std::atomic<Edge*> successors{nullptr};
     std::atomic<bool> done{true};
     std::atomic<bool> lost{false};      // it fails, or comes after what is lost: what comes after it is lost too
+    std::uint32_t worker = no_worker;  // who alone may run it
     std::uint64_t serial = 0;
     const BoundTask* task = nullptr;
     Arg* args = nullptr;
+    std::uint64_t bytes = 0;
     std::uint64_t n_entries = 0;        // of the dependence map
+
     std::uint32_t n_edges = 0;
+    std::int64_t priority = 0;
     std::array<Edge, n_memberships> member{};
     std::vector<std::int64_t> regs;     // for the hook
     std::vector<std::int64_t> indices;  // of gathers
@@ -71,16 +78,25 @@ class Ring {
     std::uint64_t entries;
   };
 
-  /// `resources`: as `resolve` gives them. `casualties`: where tasks that are lost are told of, or null: then there are none.
-  void prepare(const BoundPlan& plan, bool keep_regs, const Resources& resources, const Casualties* casualties);
+  struct Options {
+    std::span<const Window> windows;
+    Resources resources;        // as `resolve` gives them
+    const Casualties* casualties = nullptr;  // where tasks that are lost are told of; null: there are none
+    bool keep_regs = false;
+    bool ranked = false;        // priorities and pins are honoured, and it can be closed
+    std::uint32_t workers = 0;  // tasks are pinned to; 0: to none
+  };
+
+  void prepare(const BoundPlan& plan, const Options& options);
   /// Between runs: gives back what few runs need.
   void trim();
 
   // --- the orchestrator ---
-  /// What there is too little of for a task of this window; retires what is done.
-  Reason lacks(std::uint32_t window, const Needs& needs);
+  /// What there is too little of for a task placed so; retires what is done. An empty window has room for any number of bytes.
+  Reason lacks(const Placement& placement, const Needs& needs);
   /// The next task, with a copy of its arguments and indices. Must lack nothing.
-  Ref issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, const Needs& needs);
+  Ref issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, const Needs& needs,
+            const Placement& placement);
   Join* open_join();
   void add_member(Join* join, Ref member, Membership kind);
   void seal(Join* join);
@@ -93,12 +109,29 @@ class Ring {
   /// Those known to have retired.
   std::uint64_t retired() const { return retired_; }
   std::uint64_t max_in_flight() const { return max_in_flight_; }
+  /// The most of each window.
+  std::vector<InFlight> window_high_water() const;
+  /// While a ranked ring is closed, nothing is taken.
+  void open() { ranked_ready_.open(); }
+  void close() { ranked_ready_.close(); }
+
   /// All but times.
   void result(AllResourceStats& stats) const;
 
   // --- any thread ---
-  /// A task with nothing left to wait for, or null.
-  Node* take();
+  /// A task with nothing left to wait for that this worker may run, or null.
+  Node* take(std::uint32_t worker) {
+    if (!ranked_) [[likely]]
+      return pop();
+    const std::uint64_t serial = ranked_ready_.take(worker);
+    return serial == 0 ? nullptr : node_of(serial);
+  }
+  /// One that is not to be run any more, whoever it is pinned to, or null.
+  Node* take_any() {
+    if (!ranked_) return pop();
+    const std::uint64_t serial = ranked_ready_.take_any();
+    return serial == 0 ? nullptr : node_of(serial);
+  }
   /// One that was taken, or came from `complete`, runs now. Whether that makes room that the orchestrator may wait for.
   bool begin() {
     if (ready_limited_) begun_.fetch_add(1);
@@ -106,9 +139,15 @@ class Ring {
   }
   /// One that was taken, or came from `complete`, and was not run after all.
   void put_back(Node* node) { push(node); }
-  /// Gives a task that has become ready so, for the same thread to run, or null.
+  /// Gives a task that has become ready so, for the same thread to run, or null. A ranked ring has to be asked for the best one.
   Node* complete(Node* node);
-  std::uint32_t ready() const { return n_ready_.load(); }
+  std::uint32_t ready() const { return ranked_ ? ranked_ready_.ready() : n_ready_.load(); }
+  /// How many of them this worker may take now.
+  std::uint32_t ready(std::uint32_t worker) const { return ranked_ ? ranked_ready_.ready(worker) : n_ready_.load(); }
+  /// A ranked ring's workers come and go; the others are called.
+  void enter(std::uint32_t worker) { ranked_ready_.enter(worker); }
+  void leave(std::uint32_t worker) { ranked_ready_.leave(worker); }
+  std::uint32_t call() { return ranked_ready_.call(); }
   std::uint64_t completed() const { return completed_.load(std::memory_order_acquire); }
 
  private:
@@ -123,6 +162,8 @@ class Ring {
   static bool link(std::atomic<Edge*>& list, Edge* edge);
   Node* node_of(std::uint64_t serial) const { return &nodes_[(serial - 1) & mask_]; }
   void push(Node* node);
+  Node* pop();
+  void note_ready(std::uint32_t tasks);
   void resolve(Edge* edges, bool lost, Node*& keep);
   void complete_join(Join* join, Node*& keep);
 
@@ -141,7 +182,11 @@ class Ring {
   std::unique_ptr<Node[]> nodes_;
   std::vector<Arg> args_;
   std::uint64_t issued_ = 0, retired_ = 0, max_in_flight_ = 0;
-  std::vector<std::uint64_t> window_limit_, window_count_;
+  struct WindowUse {
+    Window limit;
+    InFlight now, most;
+  };
+  std::vector<WindowUse> windows_;
   // Taken in program order and given back in it: a ring too.
   struct Free {
     void operator()(Edge* edges) const { std::free(edges); }
@@ -152,7 +197,10 @@ class Ring {
   std::deque<Join> joins_;
   std::deque<Join*> released_;
 
-  std::unique_ptr<Cell[]> queue_;
+  bool ranked_ = false;
+  std::uint32_t workers_ = 0;
+  RankedReady ranked_ready_;
+  std::unique_ptr<Cell[]> queue_;     // of a ring that is not ranked
   alignas(64) std::atomic<std::uint64_t> head_{0};
   alignas(64) std::atomic<std::uint64_t> tail_{0};
   alignas(64) std::atomic<std::uint32_t> n_ready_{0};

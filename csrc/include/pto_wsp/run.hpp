@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "pto_wsp/arena.hpp"
 #include "pto_wsp/bound.hpp"
@@ -36,6 +37,7 @@ struct RunInputs {
   std::uint64_t trace_limit = 0;  // tasks
   std::shared_ptr<const TaskLog> log{};
   bool keep_going = false;        // after failures, with what does not depend on them
+  TaskPlacing placing{};
 };
 
 /// Started again for the next run once no thread uses it.
@@ -82,17 +84,21 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   /// No thread is inside the last run any more.
   bool unused();
 
-  bool expect_help() noexcept override;
-  void help() noexcept override;
+  bool expect_help(std::uint32_t thread) noexcept override;
+  void help(std::uint32_t thread) noexcept override;
 
  private:
   std::optional<Failure> check(const RunInputs& inputs, std::span<Buffer> buffers, Arena& arena);
   void enter_use();
   void leave_use() noexcept;
-  bool wants_help() const;
-  void participate(Deadline& deadline);
-  bool enter();
-  bool engine_has_work() const;
+  bool wants_help(std::uint32_t worker) const;
+  void participate(std::uint32_t worker, Deadline& deadline);
+  bool enter(std::uint32_t worker);
+  std::uint32_t worker_of(std::uint32_t thread) const;
+  void call_worker(std::uint32_t worker);
+  void call_waiting();
+  void dismiss_workers();
+  bool engine_has_work(std::uint32_t worker) const;
   bool engine_over() const;
   void call_for_help();
   void count_resources();
@@ -101,7 +107,9 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   std::shared_ptr<const Plan> source_;
   BoundPlan plan_;
   Control control_;
-  std::uint32_t limit_ = 1;  // threads that may work at once
+  std::uint32_t limit_ = 1;  // threads that may work at once; where tasks are pinned, beside the workers
+  // The threads of the pool that pinned tasks are for: worker i is the i-th of them for the whole run. None: nothing is pinned.
+  std::vector<std::uint32_t> workers_;
   bool independent_ = true;
   std::atomic<bool> patient_{false};  // tasks may be long, and the pool's threads can run them
   std::unique_ptr<Engine> engine_;  // while anybody is inside
