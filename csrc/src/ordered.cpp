@@ -275,7 +275,7 @@ bool Ordered::blocked_while(F&& lacks) {
     }
   }
   control_->stalls.end();
-  blocked_.store(false);
+  unblock();
   return false;
 }
 
@@ -283,7 +283,7 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, 
   Failure failure;
   while (node != nullptr) {
     if (ring_.begin()) {
-      blocked_.store(false);
+      unblock();
       if (help.working.load(std::memory_order_relaxed) < control_->threads) help.wake(help.context);
     }
     // A cancelled run drops what has not started, one with a failure what comes after it.
@@ -295,7 +295,7 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, 
       if (!run_task(node->serial - 1, *node->task, node->args, scratch, node->regs.data(), failure)) tell(node->serial, std::move(failure));
     }
     node = ring_.complete(node);
-    blocked_.store(false);
+    unblock();
     check_over();
     if (ranked_) call_workers(help);
     // Behind a boundary may lie all the work there is for other threads, so it comes before the next task here.

@@ -177,6 +177,10 @@ class Ordered {
   bool orchestrate();
   template <class F>
   bool blocked_while(F&& lacks);
+  // Written only where there is something to say: every thread comes here for every task.
+  void unblock() {
+    if (blocked_.load()) blocked_.store(false);
+  }
   void execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, const Help& help);
   void share(const Help& help);
   void call_workers(const Help& help);
