@@ -9,6 +9,7 @@ from pto_wsp.errors import (
     BoundsError,
     Cancelled,
     CompileError,
+    DeadlockError,
     ExecutionError,
     IRConversionError,
     KernelError,
@@ -18,6 +19,7 @@ from pto_wsp.errors import (
     TraceError,
     TypeCheckError,
     UnsupportedError,
+    WindowError,
 )
 from pto_wsp.ir.core import DType
 from pto_wsp.ops.value import Value
@@ -63,14 +65,18 @@ from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.transforms.combine import combine, sequential
 from pto_wsp.transforms.dispatch import dispatch
 from pto_wsp.transforms.fuse import fuse
+from pto_wsp.transforms.graph_policies import Deps, DepsMode, StartPolicy, TaskGraphConfig, TaskWindow, WindowMode
 from pto_wsp.transforms.interchange import interchange
-from pto_wsp.transforms.policies import Deps, DepsMode, DispatchPolicy, TaskWindow, WindowMode
+from pto_wsp.transforms.policies import DispatchPolicy, Pools, ReadyPolicy, TimingPolicy, register_policy
 from pto_wsp.transforms.scan import scan
 from pto_wsp.transforms.split import split
+from pto_wsp.transforms.streams import stream_by, streams
 from pto_wsp.transforms.task_graph import task_graph
 from pto_wsp.transforms.tile import tile
+from pto_wsp.transforms.timing import timing
 from pto_wsp.transforms.unroll import unroll
 from pto_wsp.transforms.vmap import vmap
+from pto_wsp.transforms.window import window
 
 jit_kernel = kernel
 
@@ -82,6 +88,7 @@ __all__ = [
     "CompileError",
     "Constexpr",
     "DType",
+    "DeadlockError",
     "Dense",
     "DenseDyn",
     "Deps",
@@ -95,27 +102,33 @@ __all__ = [
     "KernelError",
     "Out",
     "P",
+    "Pools",
     "Program",
     "ProgramStats",
     "PtoError",
     "RaceError",
     "Ragged",
     "Resources",
+    "ReadyPolicy",
     "Scalar",
     "ScheduleError",
     "Sparse",
+    "StartPolicy",
     "Symbol",
     "Task",
+    "TaskGraphConfig",
     "TaskWindow",
     "Tensor",
     "TensorSpec",
     "Tile",
+    "TimingPolicy",
     "TraceError",
     "TraceEvent",
     "TraceLevel",
     "TypeCheckError",
     "UnsupportedError",
     "Value",
+    "WindowError",
     "WindowMode",
     "Workload",
     "cast",
@@ -141,6 +154,7 @@ __all__ = [
     "reduce_max",
     "reduce_min",
     "reduce_sum",
+    "register_policy",
     "scan",
     "sequential",
     "slot_bool",
@@ -156,11 +170,15 @@ __all__ = [
     "slot_set_u64",
     "slot_u64",
     "split",
+    "stream_by",
+    "streams",
     "task_graph",
     "tile",
+    "timing",
     "unroll",
     "vmap",
     "where",
+    "window",
     "workload",
 ]
 

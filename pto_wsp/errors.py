@@ -315,6 +315,14 @@ class KernelError(ExecutionError):
     """A task got tiles whose valid shapes do not fit its kernel."""
 
 
+class DeadlockError(ExecutionError):
+    """Nothing of a run can go on, and there is more to do."""
+
+
+class WindowError(ExecutionError):
+    """A run needs more than a window of mode ABORT may hold."""
+
+
 class Cancelled(ExecutionError):
     """The run was cancelled."""
 
@@ -429,12 +437,15 @@ PTO407 a folder that the wir cannot be dumped to
 PTO408 a loop that is not there, or one of several of that name
 PTO409 a rewrite that would change what the workload means
 PTO410 an unknown check
+PTO411 a policy that asks for a coordinate that a task does not have
 PTO412 no C++ compiler, where one is needed
 PTO413 C++ that does not compile
 PTO414 C++ without the function that a kernel needs
 PTO415 no room to compile C++
 PTO416 an unknown tier
 PTO425 a resource of a wrong size
+PTO417 a function of a policy that gives no integer
+PTO418 schedule directives that contradict each other
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration
 PTO503 an array's shape differs from its declaration
@@ -479,6 +490,9 @@ PTO732 a part or element of a kernel's parameter that lies outside
 PTO733 a loop of a kernel that runs too often
 PTO734 C++ of a kernel that throws an exception
 PTO735 memory that C++ of a kernel cannot take
+PTO740 a deadlock: no task can be issued or taken any more
+PTO741 a run that needs more than a window of mode ABORT may hold
+PTO742 a policy without a value for a task: too many keys, a pool that does not exist, a negative distance
 PTO731 an input that changed while a run read it
 PTO760 a trace of a run that was not traced
 PTO761 a log that there is not

@@ -22,6 +22,7 @@ from pto_wsp import (
     Cancelled,
     CompileError,
     Constexpr,
+    DeadlockError,
     Dense,
     DenseDyn,
     Deps,
@@ -34,6 +35,7 @@ from pto_wsp import (
     KernelError,
     Out,
     P,
+    Pools,
     Program,
     PtoError,
     RaceError,
@@ -42,6 +44,7 @@ from pto_wsp import (
     Scalar,
     ScheduleError,
     Sparse,
+    StartPolicy,
     Symbol,
     TaskWindow,
     Tensor,
@@ -50,6 +53,7 @@ from pto_wsp import (
     TraceError,
     TypeCheckError,
     UnsupportedError,
+    WindowError,
     WindowMode,
     arch,
     cast,
@@ -71,6 +75,7 @@ from pto_wsp import (
     slot_set_i64,
     slot_u64,
     split,
+    stream_by,
     task_graph,
     tile,
     unroll,
@@ -208,12 +213,12 @@ def _() -> None:
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    DispatchPolicy.affinity(lambda t: 0)  # <-- PTO001
+    DispatchPolicy.random(4)  # <-- PTO001
 
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    WindowMode.ABORT  # noqa: B018 # <-- PTO001
+    WindowMode.GIVE_UP  # noqa: B018 # <-- PTO001
 
 
 @mistake("PTO001", UnsupportedError)
@@ -223,7 +228,7 @@ def _() -> None:
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    in_workload(lambda x, y: copy(x[0], y[0])).streams(2)  # <-- PTO001
+    in_workload(lambda x, y: copy(x[0], y[0])).spatial_map(2)  # <-- PTO001
 
 
 @mistake("PTO001", UnsupportedError)
@@ -2018,6 +2023,23 @@ def _() -> None:
     combine(w, w)
 
 
+@mistake("PTO411", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: [copy[b](x=x[b], y=y[b]) for b in P(4)])
+    w.dispatch(DispatchPolicy.affinity(lambda t: t.head, 2))  # <-- PTO411
+
+
+@mistake("PTO417", ScheduleError)
+def _() -> None:
+    stream_by(lambda t: cast(t.b, DType.F64))  # <-- PTO417
+
+
+@mistake("PTO418", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: copy(x=x[0], y=y[0])).streams(2)
+    w.streams(3)  # <-- PTO418
+
+
 @mistake("PTO408", ScheduleError)
 def _() -> None:
     split(loop="t", size=2)(in_workload(lambda x, y: [copy(x=x[b], y=y[b]) for b in P(4)]))  # <-- PTO408
@@ -2040,7 +2062,7 @@ def _() -> None:
 
 @mistake("PTO403", ScheduleError)
 def _() -> None:
-    TaskWindow(8, "bytes")  # <-- PTO403
+    TaskWindow(8, "tiles")  # <-- PTO403
 
 
 @mistake("PTO405", CompileError)
@@ -2355,6 +2377,29 @@ def _() -> None:
 def _() -> None:
     sequences_returning = SEQUENCES.replace("tensor y", "result y").replace("])\n}", "])\n  return y\n}")
     _ = Program(CpuSim().compile(parse(sequences_returning), arch.get(), {"n": 2})).results  # <-- PTO701
+
+
+def eight() -> Any:
+    """Eight copies."""
+    return in_workload(lambda x, y: [copy[b](x=x[b], y=y[b]) for b in P(8)])
+
+
+@mistake("PTO740", DeadlockError)
+def _() -> None:
+    w = eight().task_graph(start=StartPolicy.after_orchestration, window=TaskWindow(4))  # <-- PTO740
+    w.compile().run()
+
+
+@mistake("PTO741", WindowError)
+def _() -> None:
+    w = eight().window(TaskWindow(4, mode=WindowMode.ABORT))  # <-- PTO741
+    w.compile().run()
+
+
+@mistake("PTO742", ScheduleError)
+def _() -> None:
+    w = eight().task_graph(pools=Pools.custom(lambda t: t.b, {"a": 1, "b": 2}))  # <-- PTO742
+    w.compile().run()
 
 
 @mistake("PTO719", ExecutionError)

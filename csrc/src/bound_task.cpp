@@ -163,6 +163,7 @@ bool BoundPlan::operand(const BoundNode& n, const Operand& o, const std::int64_t
     case Operand::Kind::reg: out = static_cast<std::uint64_t>(regs[o.reg]); return true;
     case Operand::Kind::constant: out = o.bits; return true;
     case Operand::Kind::affine: break;
+    case Operand::Kind::step: return false;  // of rules only
   }
   std::int64_t v = 0;
   if (!evaluate(o.affine, std::span(regs, plan_->n_regs()), v)) return failed(n, ErrorKind::overflow, regs, failure);

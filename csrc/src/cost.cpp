@@ -56,22 +56,4 @@ bool CostTable::cost(std::uint32_t id, const Arg* args, std::uint64_t& out, Erro
   return true;
 }
 
-void LanePicker::prepare(const Plan& plan) {
-  lanes_.clear();
-  for (const Dispatch& d : plan.dispatches()) lanes_.push_back(d.lanes);
-  lanes_.push_back(plan.lanes());
-  next_.assign(lanes_.size(), 0);
-}
-
-ClockOptions clock_options(const Plan& plan) {
-  ClockOptions o;
-  o.lanes = plan.lanes();
-  o.issue_cost = plan.issue_cost();
-  o.handover = plan.handover();
-  o.read_cost = plan.read_cost();
-  o.windows.clear();
-  for (const Window& w : plan.windows()) o.windows.push_back(w.tasks);
-  return o;
-}
-
 }  // namespace pto_wsp

@@ -4,6 +4,11 @@
 #include <utility>
 
 namespace pto_wsp {
+namespace {
+
+constexpr std::size_t first_sweep_of_streams = 1024;
+
+}  // namespace
 
 void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   plan_ = &plan;
@@ -11,7 +16,10 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   arena_ = arena;
   walker_.reset(plan, plan.root(), plan.initial_regs());
   costs_.prepare(plan);
-  lanes_.prepare(plan.plan());
+  placer_.prepare(plan);
+  streams_.assign(plan.plan().streams().size(), {});
+  n_streams_ = 0;
+  sweep_streams_at_ = first_sweep_of_streams;
   map_.prepare(plan);
   by_ranges_ = plan.plan().deps_mode() == DepsMode::bytes;
   if (by_ranges_) ranges_.prepare(plan);
@@ -195,7 +203,10 @@ Front::Step Front::task_step() {
     seal(handles_[handle]);
     follow(handles_[handle].all);
   }
-  issued_ = clock_->issue(cost, {.lane = lanes_.next(t.spec->dispatch), .window = t.spec->window}, deps_);
+  if (!placer_.place(t, regs, args_.data(), cost, placement_, failure_)) return Step::failed;
+  if (placer_.stream().scope != none) follow_stream();
+  issued_ = clock_->issue(cost, placement_, deps_);
+  if (clock_->deadlocked()) [[unlikely]] return deadlocked();
   if (t.n_views != 0) {
     settled_ = ring_ == nullptr ? clock_->settled() : std::min(clock_->settled(), ring_->retired());
     map_.record(t, regs, indices_.data(), issued_, *this);
@@ -217,7 +228,34 @@ void Front::collect(const BoundTask& t) {
   deps_.erase(rest.begin(), rest.end());
 }
 
+void Front::follow_stream() {
+  const Placer::Stream& s = placer_.stream();
+  const auto last = streams_[s.scope].find(s.number);
+  if (last != streams_[s.scope].end()) follow(last->second);
+}
+
+// Streams whose last task is complete need not be known any more.
+void Front::join_stream(const Ref& self) {
+  const Placer::Stream& s = placer_.stream();
+  const auto [at, is_new] = streams_[s.scope].insert_or_assign(s.number, self);
+  if (!is_new || ++n_streams_ < sweep_streams_at_) return;
+  n_streams_ = 0;
+  for (auto& scope : streams_) {
+    std::erase_if(scope, [&](const auto& entry) { return finished(entry.second.time); });
+    n_streams_ += scope.size();
+  }
+  sweep_streams_at_ = std::max(first_sweep_of_streams, 2 * n_streams_);
+}
+
+Front::Step Front::deadlocked() {
+  failure_ = {.kind = ErrorKind::deadlock};
+  failure_.site = task().spec->site;
+  failure_.coords = plan_->coords(*task().spec, regs());
+  return Step::failed;
+}
+
 void Front::commit(Ring::Ref self) {
+  if (placer_.stream().scope != none) join_stream({issued_, self});
   if (!scopes_.empty()) join(scopes_.back().current, {issued_, self}, Ring::Membership::scope);
   if (const std::uint32_t handle = task().spec->handle; handle != none)
     join(handles_[handle], {issued_, self}, Ring::Membership::handle);

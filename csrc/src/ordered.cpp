@@ -159,9 +159,7 @@ Placement Ordered::place() const {
     const std::vector<std::int64_t> coords = plan_->coords(spec, front_.regs());
     return placing.call(placing.context, spec.site, coords.data(), coords.size());
   }
-  Placement placement;
-  placement.window = spec.window;
-  return placement;
+  return front_.placement();
 }
 
 // One thread, and no other may join: program order itself keeps every dependence.

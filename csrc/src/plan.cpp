@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "pto_wsp/cursor.hpp"
+#include "pto_wsp/rule.hpp"
 #include "pto_wsp/scalar.hpp"
 
 namespace pto_wsp {
@@ -92,20 +93,55 @@ class PlanReader {
     plan_.issue_cost_ = in_.u(max_cycles, "the issue cost");
     plan_.handover_ = in_.u(max_cycles, "the handover");
     plan_.read_cost_ = in_.u(max_cycles, "the read cost");
+    pools();
     const std::size_t dispatches = in_.count("the number of dispatch scopes");
     for (std::size_t i = 0; i < dispatches; ++i) {
-      in_.u(0, "a dispatch policy");
       const std::uint64_t lanes = in_.u(plan_.lanes_, "the lanes of a dispatch scope");
       if (lanes == 0) refuse("a dispatch scope has at least one lane");
-      plan_.dispatches_.push_back({static_cast<std::uint32_t>(lanes)});
+      const std::uint64_t flags = in_.u(3, "the flags of a dispatch scope");
+      plan_.dispatches_.push_back({static_cast<std::uint32_t>(lanes), (flags & 1) != 0, (flags & 2) != 0});
+      if ((flags & 1) != 0) plan_.demands_.pins = true;
     }
+    windows();
+    const std::size_t batches = in_.count("the number of batch scopes");
+    for (std::size_t i = 0; i < batches; ++i) {
+      plan_.batches_.push_back(in_.u());
+      if (plan_.batches_.back() == 0) refuse("a batch holds at least one task");
+    }
+    const std::size_t streams = in_.count("the number of stream scopes");
+    for (std::size_t i = 0; i < streams; ++i) plan_.streams_.push_back(in_.u(std::uint64_t{1} << 62, "the number of streams"));
+    plan_.demands_.start = in_.u();
+    plan_.demands_.streams = streams != 0;
+    plan_.turns_ = in_.u();
+    plan_.n_memories_ = static_cast<std::uint32_t>(in_.u(in_.remaining(), "the number of scopes that remember"));
+  }
+
+  void pools() {
+    const std::size_t n = in_.count("the number of pools");
+    std::uint64_t lanes = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::uint64_t pool = in_.u(plan_.lanes_, "the lanes of a pool");
+      if (pool == 0) refuse("a pool has at least one lane");
+      plan_.pools_.push_back(static_cast<std::uint32_t>(pool));
+      lanes += pool;
+    }
+    if (lanes != plan_.lanes_) refuse("the lanes of pools are not those of the machine");
+  }
+
+  void windows() {
     const std::size_t windows = in_.count("the number of windows");
     if (windows == 0) refuse("the root window is missing");
     for (std::size_t i = 0; i < windows; ++i) {
-      const std::uint64_t tasks = in_.u();
-      if (tasks == 0) refuse("a window holds at least one task");
-      in_.u(0, "a window's mode");
-      plan_.windows_.push_back({tasks});
+      Window w;
+      w.tasks = in_.u();
+      const std::uint64_t bytes = in_.u();
+      if (w.tasks == 0) refuse("a window holds at least one task");
+      if (bytes != 0) {
+        w.bytes = bytes;
+        plan_.demands_.bytes = true;
+      }
+      w.mode = static_cast<WindowMode>(in_.u(2, "a window's mode"));
+      plan_.windows_.push_back(w);
     }
   }
 
@@ -157,9 +193,11 @@ class PlanReader {
     return n == 0 ? none : static_cast<std::uint32_t>(n - 1);
   }
 
-  Operand operand(DType type) {
+  Operand operand(DType type) { return operand(type, in_.u(2, "an operand's kind")); }
+
+  Operand operand(DType type, std::uint64_t kind) {
     Operand o;
-    o.kind = static_cast<Operand::Kind>(in_.u(2, "an operand's kind"));
+    o.kind = static_cast<Operand::Kind>(kind);
     switch (o.kind) {
       case Operand::Kind::reg: o.reg = typed_register(type); break;
       case Operand::Kind::constant:
@@ -170,6 +208,7 @@ class PlanReader {
         if (type != DType::i64) refuse("an index expression where another type than i64 is needed");
         o.affine = affine();
         break;
+      case Operand::Kind::step: break;  // of rules only
     }
     return o;
   }
@@ -453,12 +492,70 @@ class PlanReader {
     }
     const std::size_t after = in_.count("the number of handles to wait for");
     for (std::size_t i = 0; i < after; ++i) t.after.push_back(handle());
+    schedule(t);
     plan_.max_gather_ = std::max(plan_.max_gather_, std::exchange(gathered_, 0));
     plan_.tasks_.push_back(std::move(t));
     Node n;
     n.kind = NodeKind::task;
     n.id = static_cast<std::uint32_t>(plan_.tasks_.size() - 1);
     return add(std::move(n));
+  }
+
+  void schedule(TaskSpec& t) {
+    const std::uint64_t batch = in_.u(plan_.batches_.size(), "a batch scope");
+    if (batch != 0) t.batch = static_cast<std::uint32_t>(batch - 1);
+    t.steal = in_.u(1, "whether a task may be stolen") == 1;
+    plan_.steals_ |= t.steal;
+    ScheduleSpec s;
+    const std::uint64_t stream = in_.u(plan_.streams_.size(), "a stream scope");
+    if (stream != 0) s.stream_scope = static_cast<std::uint32_t>(stream - 1);
+    for (Rule* r : {&s.lane, &s.stream, &s.priority, &s.distance, &s.pool}) *r = rule();
+    if (s.stream.exists != (stream != 0)) refuse("a task is of a stream scope without a stream");
+    const bool dealt = t.dispatch != none && !plan_.dispatches_[t.dispatch].cyclic;
+    if (s.lane.exists != dealt) refuse("a task has a lane of its own and none that the scope deals out, or neither");
+    plan_.demands_.priorities |= s.priority.exists;
+    if (!dealt && stream == 0 && !s.priority.exists && !s.distance.exists && !s.pool.exists) return;
+    t.schedule = static_cast<std::uint32_t>(plan_.schedules_.size());
+    plan_.schedules_.push_back(std::move(s));
+  }
+
+  Rule rule() {
+    Rule r;
+    const std::uint64_t steps = in_.u(in_.remaining() + 1, "the number of steps of a rule");
+    if (steps == 0) return r;
+    r.exists = true;
+    r.memory = index(plan_.n_memories_, "scope that remembers");
+    std::vector<DType> given;
+    std::uint32_t asked = 0;
+    for (std::uint64_t i = 0; i + 1 < steps; ++i) {
+      const std::string name = in_.str();
+      RuleStep step;
+      step.op = find_rule_op(name);
+      if (step.op == nullptr) refuse("there is no operation of rules called " + name);
+      step.number = asked;
+      if (!step.op->scalar) ++asked;
+      step.type = scalar_type();
+      step.to = scalar_type();
+      if (!step.op->takes(step.type)) refuse("an operation of rules does not exist for its type");
+      for (std::uint32_t k = 0; k < step.op->arity; ++k)
+        step.operands.push_back(rule_operand(step.op->condition && k == 0 ? DType::boolean : step.type, given));
+      given.push_back(step.op->gives(step.type, step.to));
+      r.steps.push_back(std::move(step));
+    }
+    const DType type = scalar_type();
+    if (type != DType::i64 && type != DType::u64) refuse("a rule gives no integer");
+    r.result = rule_operand(type, given);
+    return r;
+  }
+
+  Operand rule_operand(DType type, const std::vector<DType>& given) {
+    const std::uint64_t kind = in_.u(3, "an operand's kind");
+    if (kind != 3) return operand(type, kind);
+    Operand o;
+    o.kind = Operand::Kind::step;
+    o.reg = index(given.size(), "step of a rule");
+    if (given[o.reg] != type) refuse("a step of a rule gives another type");
+    return o;
   }
 
   std::uint32_t index(std::size_t size, const char* what) {

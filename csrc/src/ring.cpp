@@ -15,7 +15,8 @@ void Ring::prepare(const BoundPlan& plan, const Options& options) {
   plan_ = &plan;
   casualties_ = options.casualties;
   windows_.clear();
-  for (const Window& w : options.windows) windows_.push_back({w, {}, {}});
+  // Other modes bound nothing here.
+  for (const Window& w : options.windows) windows_.push_back({w.mode == WindowMode::stall ? w : Window{}, {}, {}});
   limits_ = options.resources;
   ready_limited_ = limits_.ready_queue < limits_.task_window;
   const std::uint64_t capacity = std::bit_ceil(limits_.task_window);

@@ -14,7 +14,8 @@ std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads, const R
   std::uint64_t limit = threads;
   if (resources.task_window != 0) limit = std::min(limit, resources.task_window);
   for (std::uint32_t i = 0; i < plan.n_tasks(); ++i)
-    if (plan.task(i).reachable) limit = std::min(limit, plan.plan().windows()[plan.task(i).spec->window].tasks);
+    if (const Window& w = plan.plan().windows()[plan.task(i).spec->window]; plan.task(i).reachable && w.mode == WindowMode::stall)
+      limit = std::min(limit, w.tasks);
   return static_cast<std::uint32_t>(limit);
 }
 
@@ -284,6 +285,7 @@ void Run::finish() {
   if (independent_) stats_.max_in_flight = std::min<std::uint64_t>(stats_.threads, stats_.task_count);
   count_resources();
   if (stats_.time_overflowed && !failure_) failure_ = Failure{.kind = ErrorKind::overflow};
+  if (!failure_) failure_ = window_exceeded();
   stats_.wall_ns = static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - began_).count());
   pool_->remove(this);
@@ -292,6 +294,22 @@ void Run::finish() {
   --users_;  // not the last: this thread is inside
   over_.store(true, std::memory_order_release);
   condition_.notify_all();
+}
+
+// A window with which the run is to fail held more than it may, in semantic time.
+std::optional<Failure> Run::window_exceeded() const {
+  const std::vector<Window>& windows = source_->windows();
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    if (windows[i].mode != WindowMode::abort) continue;
+    const WindowStats& s = stats_.windows[i];
+    const bool bytes = windows[i].bytes != no_bound;
+    const std::uint64_t had = bytes ? s.high_bytes : s.high_water, may = bytes ? windows[i].bytes : windows[i].tasks;
+    if (had <= may) continue;
+    Failure f{.kind = ErrorKind::window};
+    f.values = {static_cast<std::int64_t>(i), static_cast<std::int64_t>(had), static_cast<std::int64_t>(may), bytes ? 1 : 0};
+    return f;
+  }
+  return std::nullopt;
 }
 
 bool Run::wait(SteadyClock::time_point until) {

@@ -39,7 +39,8 @@ void TimeWalk::prepare(const BoundPlan& plan, const std::vector<Nest>& nests) {
   shapes_.resize(plan.max_args());
   costs_.prepare(plan);
   abandoned_ = false;
-  restart(false);
+  placer_.prepare(plan);
+  restart(!placer_.plain());
 }
 
 void TimeWalk::restart(bool general) {
@@ -56,7 +57,7 @@ void TimeWalk::restart(bool general) {
   in_body_ = false;
   ordinal_ = 0;
   count_ = 0;
-  lanes_.prepare(plan_->plan());
+  placer_.prepare(*plan_);
   kernel_counts_.assign(plan_->plan().kernels().size(), 0);
 }
 
@@ -117,7 +118,7 @@ bool TimeWalk::nest_tasks(const Nest& nest, EarliestFailure& failure, Position e
   const std::uint64_t count = std::min({nest.size - in_nest_, tasks_at_once, end.flat - (nest.first + in_nest_)});
   if (!t.shaped && t.cost.value_or(0) > 0 && quick_) {
     const auto cost = static_cast<std::uint64_t>(*t.cost);
-    for (std::uint64_t i = 0; i < count; ++i) quick_->issue(cost, lanes_.next(t.spec->dispatch), t.spec->window);
+    for (std::uint64_t i = 0; i < count; ++i) quick_->issue(cost, placer_.next(t.spec->dispatch), t.spec->window);
     count_ += count;
     kernel_counts_[t.spec->kernel] += count;
     in_nest_ += count;
@@ -182,19 +183,32 @@ bool TimeWalk::task(std::uint32_t id, const std::int64_t* regs, Position at, Ear
     zero_cost_ = true;
     return false;
   }
-  issue(id, cost);
+  Failure f;
+  if (!issue(t, regs, cost, f)) {
+    failure.tell(at, std::move(f), false);
+    return false;
+  }
   return true;
 }
 
-void TimeWalk::issue(std::uint32_t id, std::uint64_t cost) {
-  const TaskSpec& spec = *plan_->task(id).spec;
-  const std::uint32_t lane = lanes_.next(spec.dispatch);
-  if (quick_)
-    quick_->issue(cost, lane, spec.window);
-  else
-    exact_->issue(cost, {.lane = lane, .window = spec.window}, {});
+// False: `failure`, of a rule or a deadlock.
+bool TimeWalk::issue(const BoundTask& t, const std::int64_t* regs, std::uint64_t cost, Failure& failure) {
+  Placement placement;
+  if (!placer_.place(t, regs, shapes_.data(), cost, placement, failure)) return false;
+  if (quick_) {
+    quick_->issue(cost, placement.lane, placement.window);
+  } else {
+    exact_->issue(cost, placement, {});
+    if (exact_->deadlocked()) {
+      failure = {.kind = ErrorKind::deadlock};
+      failure.site = t.spec->site;
+      failure.coords = plan_->coords(*t.spec, regs);
+      return false;
+    }
+  }
   ++count_;
-  ++kernel_counts_[spec.kernel];
+  ++kernel_counts_[t.spec->kernel];
+  return true;
 }
 
 void TimeWalk::result(RunStats& stats) const {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pto_wsp.ir.core import Axis, Eqn, Region, Wir
-from pto_wsp.ir.tasks import LOOPS, SCOPES
+from pto_wsp.ir.scopes import SCOPES
+from pto_wsp.ir.tasks import LOOPS
 
 _OF_DATA = ("Ragged", "Sparse", "Records")
 

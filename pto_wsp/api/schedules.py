@@ -6,15 +6,19 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from pto_wsp.ir.core import Policy
 from pto_wsp.transforms.dispatch import dispatch
 from pto_wsp.transforms.fuse import fuse
+from pto_wsp.transforms.graph_policies import DepsMode, Start, TaskGraphConfig, TaskWindow
 from pto_wsp.transforms.interchange import interchange
-from pto_wsp.transforms.policies import DepsMode, TaskWindow
+from pto_wsp.transforms.policies import Policy
+from pto_wsp.transforms.record import TaskRecord
 from pto_wsp.transforms.split import split
+from pto_wsp.transforms.streams import stream_by, streams
 from pto_wsp.transforms.task_graph import task_graph
 from pto_wsp.transforms.tile import tile
+from pto_wsp.transforms.timing import timing
 from pto_wsp.transforms.unroll import unroll
+from pto_wsp.transforms.window import window
 
 
 class Schedules:
@@ -28,9 +32,35 @@ class Schedules:
         """`dispatch(policy)(self)`: the tasks go to the policy's lanes."""
         return self.then(dispatch(policy))
 
-    def task_graph(self, *, deps: DepsMode | None = None, window: TaskWindow | None = None, **options: object) -> Self:
-        """`task_graph(deps=..., window=...)(self)`: how tasks depend on each other, and a bound of those issued and not retired."""
-        return self.then(task_graph(deps=deps, window=window, **options))
+    def streams(self, n: int) -> Self:
+        """`streams(n)(self)`: the tasks go to n streams, each of which runs one after another."""
+        return self.then(streams(n))
+
+    def stream_by(self, key: Callable[[TaskRecord], Any]) -> Self:
+        """`stream_by(key)(self)`: tasks of one key run one after another."""
+        return self.then(stream_by(key))
+
+    def timing(self, policy: Policy) -> Self:
+        """`timing(policy)(self)`: when the tasks are issued and released."""
+        return self.then(timing(policy))
+
+    def window(self, bound: TaskWindow) -> Self:
+        """`window(bound)(self)`: a bound of the tasks issued and not retired."""
+        return self.then(window(bound))
+
+    def task_graph(
+        self,
+        config: TaskGraphConfig | None = None,
+        *,
+        deps: DepsMode | None = None,
+        window: TaskWindow | None = None,
+        pools: Policy | None = None,
+        ready: Policy | None = None,
+        start: Start | None = None,
+        **options: object,
+    ) -> Self:
+        """`task_graph(deps=..., window=..., ...)(self)`: how the tasks depend on each other, and are run."""
+        return self.then(task_graph(config, deps=deps, window=window, pools=pools, ready=ready, start=start, **options))
 
     def split(self, *, loop: str, size: int) -> Self:
         """`split(loop=..., size=...)(self)`: iterations of a loop in groups of `size`, and a loop inside of each group."""

@@ -15,7 +15,6 @@ from pto_wsp.artifact.tables import tables_of
 from pto_wsp.errors import ArtifactError, Location, PtoError, here
 from pto_wsp.ir.core import Eqn, Region, Wir
 from pto_wsp.ir.dependence import analyse
-from pto_wsp.ir.tasks import SCOPES, origins
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ir.verify import verify
 
@@ -35,7 +34,7 @@ class Artifact:
 
     def sections(self) -> list[Section]:
         places = {
-            "origins": [_place(e.loc) for e in origins(self.wir)],
+            "origins": [_place(e.loc) for top in self.wir.body.eqns for e in top.walk()],
             "checks": [[_place(x) for x in row] for row in self.check_locations],
         }
         return [
@@ -208,7 +207,7 @@ def _located(wir: Wir, places: tuple[Location | None, ...]) -> Wir:
     left = iter(places)
 
     def visit(eqn: Eqn) -> Eqn:
-        loc = None if eqn.prim in SCOPES else next(left, None)
+        loc = next(left, None)
         return replace(
             eqn, loc=loc, regions=tuple(Region(r.params, tuple(visit(e) for e in r.eqns)) for r in eqn.regions)
         )

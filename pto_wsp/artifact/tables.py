@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pto_wsp.ir.core import Axis, Wir
+from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import slot_types
 
 
@@ -56,5 +57,5 @@ def _size(axis: Axis) -> int | str | None:
 
 
 def _schedules(wir: Wir) -> list[str]:
-    scopes = (e for top in wir.body.eqns for e in top.walk() if e.prim in ("dispatch", "window", "deps"))
+    scopes = (e for top in wir.body.eqns for e in top.walk() if e.prim in SCOPES)
     return [e.prim + ":" + ",".join(f"{k}={v}" for k, v in sorted(e.params.items())) for e in scopes]

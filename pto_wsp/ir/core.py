@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.errors import InternalError, Location, UnsupportedNameError, here
-from pto_wsp.ir.expr import Expr, ceildiv, const, show_name
+from pto_wsp.ir.expr import Expr, ceildiv, const, escape, show_name
 
 
 class _NamedChoices(EnumMeta):
@@ -240,6 +240,10 @@ class Literal:
     def __hash__(self) -> int:
         return hash(self.key)
 
+    def __str__(self) -> str:
+        shown = str(self.value).lower() if isinstance(self.value, bool) else repr(self.value)
+        return f"{shown}:{self.dtype}"
+
     @property
     def key(self) -> tuple[str, DType]:
         # repr tells -0.0 from 0.0 and makes NaN equal to itself
@@ -368,17 +372,22 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """A dispatch policy: its name and its number of lanes."""
+class RuleCall:
+    """An operation of a rule on rules (`ir/rule.py`). `to`: of a cast; `text`: the name that `coord` and `kernel_is` ask for."""
 
-    name: str
-    lanes: int
+    op: str
+    args: tuple[Expr | Literal | RuleCall, ...] = ()
+    to: DType | None = None
+    text: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}({self.lanes})"
+        parts = [f"({a})" if isinstance(a, Expr) else str(a) for a in self.args]
+        parts += [] if self.to is None else [str(self.to)]
+        quoted = [] if self.text is None else ['"' + "".join(map(escape, self.text)) + '"']
+        return f"{self.op}({', '.join([*quoted, *parts])})"
 
 
-Param = int | bool | float | str | Expr | Axis | Policy | DType | tuple["Param", ...]
+Param = int | bool | float | str | Expr | Axis | Literal | RuleCall | DType | tuple["Param", ...]
 
 
 @dataclass(frozen=True, slots=True)

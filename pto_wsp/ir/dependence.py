@@ -17,7 +17,7 @@ from pto_wsp.errors import RaceError, TypeCheckError, here
 from pto_wsp.ir.conditions import Case, Names, Path, Step, guards_of, loops_of
 from pto_wsp.ir.conflict import Access, Verdict, constant_span, question, reachable
 from pto_wsp.ir.core import Eqn, Region, View, Wir, task_effects
-from pto_wsp.ir.tasks import deps_mode
+from pto_wsp.ir.scopes import deps_mode
 
 __all__ = [
     "Access",

@@ -41,7 +41,8 @@ from pto_wsp.ir.evaluate_kernel import run_kernel
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.rounding import Array, round_integer, round_to
 from pto_wsp.ir.scalars import Number, compute, index_value, smaller, wrap
-from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, SCOPES, slot_types, value_type, written_by
+from pto_wsp.ir.scopes import SCOPES
+from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, slot_types, value_type, written_by
 
 
 @dataclass

@@ -28,7 +28,8 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.reader import Reader
-from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, SCOPES, value_type
+from pto_wsp.ir.scopes import SCOPES
+from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, value_type
 
 
 class Parser(Reader):

@@ -15,8 +15,8 @@ from pto_wsp.ir.core import (
     Gather,
     Literal,
     Param,
-    Policy,
     Role,
+    RuleCall,
     Slice,
     Span,
     TensorType,
@@ -240,7 +240,7 @@ class Reader:
         self.deeper()
         try:
             if self.kind == "number":
-                return self.number()
+                return self.literal() if self.followed_by(":") else self.number()
             if self.kind == "string":
                 return self.string()
             if self.accept("["):
@@ -248,21 +248,38 @@ class Reader:
                 while not self.accept("]"):
                     items.append(self.value())
                 return tuple(items)
-            if self.accept("("):
-                e = self.expr()
-                self.word(")")
-                return e
             if self.token in SHORT_DTYPES:
                 return self.dtype()
-            word = self.name()
-            if word in ("true", "false"):
-                return word == "true"
-            self.word("(")
-            lanes = self.integer()
-            self.word(")")
-            return Policy(word, lanes)
+            if self.kind == "name" and self.token in ("true", "false") and not self.followed_by(":"):
+                return self.take() == "true"
+            return self.rule()
         finally:
             self.depth -= 1
+
+    def rule(self) -> Expr | Literal | RuleCall:
+        if self.accept("("):
+            e = self.expr()
+            self.word(")")
+            return e
+        if not self.followed_by("("):
+            return self.literal()
+        self.deeper()
+        op = self.take()
+        self.word("(")
+        text = self.string() if self.kind == "string" else None
+        args: list[Expr | Literal | RuleCall] = []
+        to: DType | None = None
+        first = text is None
+        while not self.accept(")"):
+            if not first:
+                self.word(",")
+            first = False
+            if self.token in SHORT_DTYPES and to is None:
+                to = self.dtype()
+            else:
+                args.append(self.rule())
+        self.depth -= 1
+        return RuleCall(op, tuple(args), to, text)
 
     def tensor_type(self, dtype: DType, role: Role = Role.GIVEN) -> TensorType:
         self.word("[")

@@ -12,8 +12,10 @@ from pto_wsp.ir.core import (
     Eqn,
     Gather,
     In,
+    Literal,
     Param,
     Region,
+    RuleCall,
     Slice,
     Span,
     TensorType,
@@ -94,7 +96,15 @@ class Renaming:
             return self.expr(value)
         if isinstance(value, Axis):
             return replace(value, size=self.expr(value.size))
+        if isinstance(value, RuleCall):
+            return self._rule(value)
         return tuple(self._value(v) for v in value) if isinstance(value, tuple) else value
+
+    def _rule(self, rule: Expr | Literal | RuleCall) -> Expr | Literal | RuleCall:
+        """A rule of a schedule."""
+        if isinstance(rule, RuleCall):
+            return replace(rule, args=tuple(self._rule(a) for a in rule.args))
+        return self.expr(rule) if isinstance(rule, Expr) else rule
 
     def _dim(self, d: ViewDim) -> ViewDim:
         match d:

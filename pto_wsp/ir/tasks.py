@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from pto_wsp.errors import InternalError, IRConversionError, ScheduleError, here
+from pto_wsp.errors import InternalError, IRConversionError
 from pto_wsp.ir.core import (
     At,
     Axis,
@@ -25,9 +25,9 @@ from pto_wsp.ir.core import (
     Kernel,
     Literal,
     Param,
-    Policy,
     Primitive,
     RegionType,
+    RuleCall,
     ScalarType,
     Slice,
     Span,
@@ -53,9 +53,6 @@ sequential_p = Primitive("sequential", Dialect.TASK, doc="all of a part before a
 cond_p = Primitive("cond", Dialect.TASK, doc="one of two regions")
 yield_p = Primitive("yield", Dialect.TASK, doc="what a region gives")
 task_p = Primitive("task", Dialect.TASK, doc="one invocation of a kernel")
-dispatch_p = Primitive("dispatch", Dialect.TASK, doc="gives each task inside its home lane")
-window_p = Primitive("window", Dialect.TASK, doc="bounds the tasks inside that are issued and not retired")
-deps_p = Primitive("deps", Dialect.TASK, doc="how the tasks inside are ordered")
 item_p = Primitive("item", Dialect.TASK, doc="one element of a tensor")
 reduce_sum_p = Primitive("reduce_sum", Dialect.TASK, doc="the sum, row-major from 0; of integers modulo 2**64")
 reduce_max_p = Primitive("reduce_max", Dialect.TASK, doc="the largest element, NaN if one is")
@@ -69,14 +66,12 @@ release_p = Primitive("release", Dialect.TASK, doc="the end of a temporary's lif
 
 LOOPS = ("parallel_for", "seq_for")
 PARTS = ("combine", "sequential")
-SCOPES = ("dispatch", "window", "deps")
 REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min", "reduce_any", "reduce_all")
 READS = ("item", *REDUCTIONS)
 SLOTS = ("slot_get", "slot_set")
 BUFFERS = ("acquire", "release")
 
 AXES = ("Dense", "DenseDyn", "Tiles", "Range", "Ragged", "Sparse", "Records")
-DEPS = ("infer_tensor_map_exact", "infer_bytes_overlap", "explicit", "hybrid")
 N_SLOTS = 64
 INDEX_DTYPES = (DType.I32, DType.I64)
 """What gathers and data axes may read indices and lengths from."""
@@ -106,11 +101,6 @@ class Scope:
             self.names[v.name] = v
 
 
-def origins(wir: Wir) -> tuple[Eqn, ...]:
-    """Every equation of the body but scopes and buffers, in walk order: positions in it name equations in plans and failures."""
-    return tuple(e for top in wir.body.eqns for e in top.walk() if e.prim not in (*SCOPES, *BUFFERS))
-
-
 def bound_vars(eqns: Sequence[Eqn]) -> Iterator[Var]:
     """Every variable that these equations and their regions bind: loop variables, scalars, tasks."""
     for top in eqns:
@@ -134,6 +124,8 @@ def _names_in(x: In | Param) -> frozenset[str]:
             return frozenset((x.name,))
         case View() | Expr():
             return frozenset(x.names())
+        case RuleCall():
+            return frozenset(n for a in x.args for n in _names_in(a))
         case Axis():
             return x.size.names()
         case tuple():
@@ -154,26 +146,6 @@ def slot_types(wir: Wir) -> dict[int, DType]:
                 assert isinstance(t, ScalarType)
                 out.setdefault(slot, t.dtype)
     return out
-
-
-def deps_mode(wir: Wir) -> str:
-    """How dependences are found, which only the whole workload says. Raises ScheduleError where a part says so, or it is said twice."""
-    scopes = [e for top in wir.body.eqns for e in top.walk() if e.prim == "deps"]
-    if not scopes:
-        return DEPS[0]
-    around, region = list[Eqn](), wir.body
-    while region.eqns and region.eqns[0].prim in SCOPES and all(e.prim == "yield" for e in region.eqns[1:]):
-        around.append(region.eqns[0])
-        region = region.eqns[0].regions[0]
-    if len(scopes) > 1 or not any(e is scopes[0] for e in around):
-        raise ScheduleError(
-            "PTO404",
-            "dependences of a part of a workload, or said twice",
-            values={"modes": ", ".join(str(e.params["mode"]) for e in scopes)},
-            loc=scopes[-1].loc or here(),
-            fix="say task_graph(deps=...) once, of the whole workload",
-        )
-    return str(scopes[0].params["mode"])
 
 
 def value_type(x: In) -> Type:
@@ -285,22 +257,9 @@ def _yield_type(eqn: Eqn, scope: Scope) -> None:
     _need(bool(eqn.ins) and not eqn.outs and not eqn.regions, eqn, "gives values, and has no results")
 
 
-def _dispatch_type(eqn: Eqn, scope: Scope) -> None:
-    policy = eqn.params.get("policy")
-    _need(isinstance(policy, Policy) and policy.name == "round_robin" and policy.lanes >= 1, eqn, "needs a policy")
+def scope_regions(eqn: Eqn, scope: Scope) -> None:
+    """The rule of an equation around one region, that carries what this changes."""
     _regions(eqn, scope, count=1)
-
-
-def _window_type(eqn: Eqn, scope: Scope) -> None:
-    tasks, mode = eqn.params.get("tasks"), eqn.params.get("mode")
-    _need(isinstance(tasks, int) and tasks >= 1 and mode == "STALL", eqn, "needs tasks >= 1 and mode STALL")
-    _regions(eqn, scope, count=1)
-
-
-def _deps_type(eqn: Eqn, scope: Scope) -> None:
-    _need(eqn.params.get("mode") in DEPS, eqn, f"needs a mode of {', '.join(DEPS)}")
-    _regions(eqn, scope, count=1)
-    deps_mode(scope.wir)
 
 
 def _read_type(eqn: Eqn, scope: Scope) -> None:
@@ -475,9 +434,6 @@ for _p in (combine_p, sequential_p):
     _p.def_type(_parts_type)
 cond_p.def_type(_cond_type)
 yield_p.def_type(_yield_type)
-dispatch_p.def_type(_dispatch_type)
-window_p.def_type(_window_type)
-deps_p.def_type(_deps_type)
 task_p.def_type(_task_type)
 for _p in (item_p, reduce_sum_p, reduce_max_p, reduce_min_p, reduce_any_p, reduce_all_p):
     _p.def_type(_read_type)
@@ -487,16 +443,17 @@ for _p in (acquire_p, release_p):
     _p.def_type(_buffer_type)
 
 
-def _no_cycles(eqn: Eqn, kernel_cost: Callable[[str], Expr]) -> Expr:
+def no_cycles(eqn: Eqn, kernel_cost: Callable[[str], Expr]) -> Expr:
+    """The cost of what only holds tasks."""
     return const(0)
 
 
 for _p in (
-    *(parallel_for_p, seq_for_p, combine_p, sequential_p, cond_p, yield_p, dispatch_p, window_p, deps_p),
+    *(parallel_for_p, seq_for_p, combine_p, sequential_p, cond_p, yield_p),
     *(item_p, reduce_sum_p, reduce_max_p, reduce_min_p, reduce_any_p, reduce_all_p),
     *(slot_get_p, slot_set_p, acquire_p, release_p),
 ):
-    _p.def_cost(_no_cycles)
+    _p.def_cost(no_cycles)
 
 
 @task_p.def_cost

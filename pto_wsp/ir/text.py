@@ -17,7 +17,8 @@ loop    := ("parallel_for" | "seq_for") [params] name [label] "in" over [carry [
 over    := name ":" kind "(" expr ["," tile] ")"
 cond    := "cond" value [carry] "{" "then" [as] region ["else" [as] region] "}"
 parts   := ("combine" | "sequential") [carry] "{" {"part" [as] region} "}"
-scope   := ("dispatch" | "window" | "deps") params [carry [as]] region
+scope   := ("dispatch" | "streams" | "stream_by" | "timing" | "window" | "ready" | "start" | "pools" | "deps")
+           params [carry [as]] region
 region  := "{" {eqn} "}"
 task    := "task" [params] name "[" {expr} "]" "(" {param "=" (view | value)} ")"
 read    := ("item" | "reduce_sum" | ... | "reduce_all") [params] view
@@ -27,7 +28,9 @@ buffer  := ("acquire" | "release") [params] name
 yield   := "yield" [params] {value}
 carry   := "carry" {value}                 in the pure form: what a region changes,
 as      := "as" name {"," name}            and what it is called inside
-params  := "[" name "=" value {"," name "=" value} "]"
+params  := "[" name "=" param {"," name "=" param} "]"
+param   := number | string | "true" | "false" | dtype | "[" {param} "]" | rule
+rule    := "(" expr ")" | literal | name "(" [(rule | string | dtype) {"," (rule | dtype)}] ")"
 value   := name | "(" expr ")" | literal
 view    := name "[" dim {"," dim} "]"
 dim     := expr | expr ":+" length | "tile" "(" expr "," size "," expr ["," expr] ")"
@@ -69,7 +72,8 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr, escape, show_name
 from pto_wsp.ir.parser import Parser
-from pto_wsp.ir.tasks import LOOPS, PARTS, SCOPES
+from pto_wsp.ir.scopes import SCOPES
+from pto_wsp.ir.tasks import LOOPS, PARTS
 
 
 def show(wir: Wir) -> str:
@@ -153,15 +157,11 @@ def _quote(text: str) -> str:
     return f'"{"".join(map(escape, text))}"'
 
 
-def _number(value: float | int | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
 def _show_in(x: In) -> str:
     if isinstance(x, Var):
         return show_name(x.name)
     if isinstance(x, Literal):
-        return f"{_number(x.value)}:{x.dtype}"
+        return str(x)
     if isinstance(x, Expr):
         return f"({x})"
     return show_view(x)

@@ -31,16 +31,17 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.scalars import scalar_type
+from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import Scope, broken, operand, same_type
 
 _BODY = (*tasks.LOOPS, *tasks.PARTS, *tasks.READS, *tasks.SLOTS, "cond", "yield", "task")
 STAGES: dict[str, tuple[str, ...]] = {
     # what a task dialect equation may be, at each stage of the way to the plan; scalar operations may stand in all of them
-    "traced": (*_BODY, *tasks.SCOPES),
+    "traced": (*_BODY, *SCOPES),
     "resolved": _BODY,
     "lowered": (*_BODY, *tasks.BUFFERS),
     # and beside it: all writes are new values
-    "pure": (*_BODY, "dispatch", "window"),
+    "pure": (*_BODY, *(s for s in SCOPES if s != "deps")),
 }
 
 

@@ -23,6 +23,7 @@ from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.places import Place, Places
+from pto_wsp.runtime.schedule_failure import deadlock_failure, rule_failure, window_failure
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks
 
 Values = dict[str, object]
@@ -113,9 +114,15 @@ class _Failure:
 
 
 def _to_error(f: _Failure) -> PtoError:
+    if f.kind == "window":
+        return window_failure(f.wir, f.numbers)
     if f.place is None:
         return ExecutionError("PTO714", "semantic time is beyond 2^62 cycles", fix="use smaller sizes")
     match f.kind:
+        case "rule":
+            return rule_failure(f.wir, f.eqn, f.numbers, f.values)
+        case "deadlock":
+            return deadlock_failure(f.wir, f.eqn, f.values)
         case "bounds":
             return _bounds(f)
         case "read_bounds":

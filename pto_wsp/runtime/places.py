@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pto_wsp.errors import InternalError
-from pto_wsp.ir.core import Axis, Eqn, Region, View, Wir
+from pto_wsp.ir.coordinates import index_of_sparse
+from pto_wsp.ir.core import Eqn, Region, View, Wir
 from pto_wsp.ir.expr import Expr, var
-from pto_wsp.ir.tasks import LOOPS, SCOPES
+from pto_wsp.ir.scopes import SCOPES
+from pto_wsp.ir.tasks import LOOPS
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +47,11 @@ class Places:
     def _name(self, loop: Eqn) -> None:
         """The loop's own label belongs to its variable; of a sparse loop, to the index that it reads in each iteration."""
         label = str(loop.params["loop"])
-        index = self._sparse_index(loop)
+        index = index_of_sparse(self.wir, loop)
         name = loop.regions[0].params[0].name
         self.labels[name] = label if index is None else f"position of {label}"
         if index is not None:
             self.labels[index] = label
-
-    def _sparse_index(self, loop: Eqn) -> str | None:
-        axis = loop.params["axis"]
-        assert isinstance(axis, Axis)
-        data = next((a for a in self.wir.axes if a.kind == axis.kind == "Sparse" and a.name == axis.name), None)
-        if data is None:
-            return None
-        for eqn in loop.regions[0].eqns:
-            view = eqn.ins[0] if eqn.prim == "item" else None
-            if isinstance(view, View) and view.tensor == data.tensors[1]:
-                return eqn.outs[0].name
-        return None
 
     def task(self, site: int, coords: Sequence[int]) -> str:
         """A task by its kernel and coordinates: `b=3` where one has a name, else its number."""

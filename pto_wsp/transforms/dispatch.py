@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from pto_wsp.errors import ScheduleError, here
-from pto_wsp.ir.core import Policy
 from pto_wsp.trace.workload import Traced
+from pto_wsp.transforms.policies import Policy
+from pto_wsp.transforms.scope import need_policy, scoped
 
 W = TypeVar("W", bound=Traced)
 
@@ -16,22 +16,19 @@ def dispatch(policy: Policy) -> Callable[[W], W]:
     """`dispatch(DispatchPolicy.round_robin(4))(w)`: the tasks of w go to the policy's lanes.
 
         before:  parallel_for b in batch: Dense(8) { ... }
-        after:   dispatch[policy=round_robin(4)] { parallel_for b in batch: Dense(8) { ... } }
+        after:   dispatch[lane=mod(position(), lanes()), lanes=4, policy="round_robin"] { parallel_for b in batch: Dense(8) { ... } }
 
     The innermost dispatch around a task decides, and only there does the task count. Results stay the same; semantic time
-    changes. Raises ScheduleError for what is no policy.
+    changes, and with policies that pin, the thread that really runs the task.
+
+    Raises ScheduleError for what is no policy, for coordinates that a task inside does not have, and where a dispatch inside decides
+    for all tasks.
     """
-    if not isinstance(policy, Policy):
-        raise ScheduleError(
-            "PTO403",
-            "dispatch needs a policy",
-            values={"got": repr(policy)[:80]},
-            loc=here(),
-            fix="write dispatch(DispatchPolicy.round_robin(4))",
-        )
+    policy = need_policy("dispatch", "dispatch", policy, "dispatch(DispatchPolicy.round_robin(4))")
 
     def apply(w: W) -> W:
         Traced.need("dispatch", w)
-        return w.wrapped("dispatch", policy=policy)
+        w = scoped(w, "dispatch", {**policy.params, "policy": policy.name, "lane": policy.rule})
+        return scoped(w, "ready", {"policy": "work_steal", "steal": True}) if policy.steal else w
 
     return apply

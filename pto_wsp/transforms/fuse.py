@@ -13,7 +13,7 @@ from pto_wsp.ir.core import Axis, Eqn, Kernel, Region, Role, Var, View, Wir
 from pto_wsp.ir.dependence import accesses, read_at_issue
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.rename import Renaming
-from pto_wsp.ir.tasks import SCOPES
+from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.trace.workload import Traced
 from pto_wsp.transforms.fused_kernel import fused_kernel
 from pto_wsp.transforms.loops import axis, find, refuse, replaced, unique, variable

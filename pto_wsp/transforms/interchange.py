@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pto_wsp.ir.core import Eqn, Region, Wir, task_effects
 from pto_wsp.ir.dependence import analyse, read_at_issue
-from pto_wsp.ir.tasks import SCOPES
+from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.trace.workload import Traced
 from pto_wsp.transforms.loops import Place, at, axis, find, label, refuse, replaced, variable
 

@@ -1,55 +1,92 @@
-"""task_graph: how tasks depend on each other, and how many are issued."""
+"""task_graph: how tasks depend on each other, how many are issued, which are taken first and where."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pto_wsp.errors import ScheduleError, here, no_options
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.trace.workload import Traced
-from pto_wsp.transforms.policies import DepsMode, TaskWindow
+from pto_wsp.transforms.graph_policies import DepsMode, Start, TaskGraphConfig, TaskWindow
+from pto_wsp.transforms.policies import Policy
+from pto_wsp.transforms.scope import need_policy, scoped
+from pto_wsp.transforms.window import window as window_of
 
 W = TypeVar("W", bound=Traced)
 
 
 def task_graph(
-    *, deps: DepsMode | None = None, window: TaskWindow | None = None, **options: object
+    config: TaskGraphConfig | None = None,
+    *,
+    deps: DepsMode | None = None,
+    window: TaskWindow | None = None,
+    pools: Policy | None = None,
+    ready: Policy | None = None,
+    start: Start | None = None,
+    **options: object,
 ) -> Callable[[W], W]:
-    """`task_graph(deps=Deps.hybrid, window=TaskWindow(1024))(w)`: how tasks of w depend on each other, and that at most 1024 of them
-    are issued and not retired.
+    """`task_graph(deps=Deps.hybrid, window=TaskWindow(1024))(w)`: how the tasks of w depend on each other, and are run.
 
         before:  parallel_for b in batch: Dense(8) { ... }
         after:   deps[mode="hybrid"] { window[mode="STALL", tasks=1024] { parallel_for b in batch: Dense(8) { ... } } }
 
-    Give either or both. A task counts in the innermost window around it; a full window stalls all issue. Without a window the
-    bound is 65,536. Dependences are said once, of the whole workload; without, they are inferred exactly (`DepsMode`). Results stay
-    the same; semantic time and the number of tasks in flight change.
+    deps: how dependences are found (`DepsMode`); without, exactly. Of the whole workload.
+    window: how many tasks, or bytes, are issued and not retired (`TaskWindow`); as `window` does.
+    ready: which ready task a lane takes first (`ReadyPolicy`).
+    start: how many tasks are issued before lanes take any (`StartPolicy`). Of the whole workload.
+    pools: which lanes tasks may run on (`Pools`). Of the whole workload.
+    Give any of them, or a `TaskGraphConfig`. Results stay the same; semantic time, placement and the use of resources change.
 
-    Raises ScheduleError for what is no window and no mode, and for dependences of a part of a workload; RaceError where `explicit`
-    leaves a conflict unordered.
+    Raises ScheduleError for what is none of these, and for a part of a workload where only the whole may say it; RaceError where
+    `explicit` leaves a conflict unordered.
     """
-    no_options("task_graph", options, "deps, window")
-    _need("window", window, TaskWindow, "window=TaskWindow(1024)")
-    _need("deps", deps, DepsMode, "deps=Deps.infer_tensor_map_exact")
-    if deps is None and window is None:
+    no_options("task_graph", options, "deps, window, pools, ready, start")
+    said = [x is not None for x in (deps, window, pools, ready, start)]
+    if config is not None:
+        _need("config", config, TaskGraphConfig, "TaskGraphConfig(window=TaskWindow(1024))")
+        if any(said):
+            raise ScheduleError(
+                "PTO418", "task_graph of a config and of options", loc=here(), fix="give one or the other"
+            )
+        return task_graph(
+            deps=config.deps, window=config.window, pools=config.pools, ready=config.ready, start=config.start
+        )
+    if not any(said):
         raise ScheduleError(
             "PTO403",
             "task_graph says nothing",
             loc=here(),
             fix="write task_graph(window=TaskWindow(1024)), task_graph(deps=Deps.hybrid), or both",
         )
+    _need("window", window, TaskWindow, "window=TaskWindow(1024)")
+    _need("deps", deps, DepsMode, "deps=Deps.infer_tensor_map_exact")
+    _need("start", start, Start, "start=StartPolicy.threshold(64)")
+    if ready is not None:
+        need_policy("task_graph(ready=...)", "ready", ready, "task_graph(ready=ReadyPolicy.fifo)")
+    if pools is not None:
+        need_policy("task_graph(pools=...)", "pools", pools, "task_graph(pools=Pools.single)")
 
     def apply(w: W) -> W:
         Traced.need("task_graph", w)
+        if ready is not None:
+            w = scoped(w, "ready", {**ready.params, "policy": ready.name, **_rule("priority", ready)})
         if window is not None:
-            w = w.wrapped("window", tasks=int(window.size), mode=window.mode.name)
+            w = window_of(window)(w)
+        if pools is not None:
+            w = scoped(w, "pools", {**pools.params, "policy": pools.name, **_rule("pool", pools)})
+        if start is not None:
+            w = scoped(w, "start", {"tasks": start.tasks})
         if deps is not None:
-            w = w.wrapped("deps", mode=deps.name)
+            w = scoped(w, "deps", {"mode": deps.name})
             refuse_races(w.wir)
         return w
 
     return apply
+
+
+def _rule(name: str, policy: Policy) -> dict[str, Any]:
+    return {} if policy.rule is None else {name: policy.rule}
 
 
 def _need(name: str, value: object, kind: type, example: str) -> None:

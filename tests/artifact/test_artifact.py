@@ -33,7 +33,7 @@ from pto_wsp import (
 )
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.artifact.container import SCHEMA, Section, pack, unpack
-from pto_wsp.ir.tasks import origins
+from pto_wsp.ir.scopes import origins
 
 SOURCE = """
 from pto_wsp import DenseDyn, DispatchPolicy, DType, In, Out, P, Tile, kernel, pto, workload
@@ -213,7 +213,7 @@ def test_locations_may_be_left_out() -> None:
         ("workload doubled {", "workload other {"),
         ("tensor x: f32[4,4,8]", "tensor x: f32[5,4,8]"),
         ("tensor y:", "tensor z:"),
-        ("round_robin(2)", "round_robin(3)"),
+        ("lanes=2", "lanes=3"),
         ("DenseDyn($batch)", "DenseDyn($batch + 1)"),
         ('"double"', '"triple"'),
         ("symbol $batch", "symbol $other"),

@@ -111,7 +111,17 @@ struct Task {
   std::vector<Bytes> args;
   std::uint64_t handle = 0;  // + 1
   std::vector<std::uint64_t> after{};
+  std::uint64_t batch = 0, steal = 0, stream = 0;            // scopes + 1
+  Bytes lane{}, stream_key{}, priority{}, distance{}, pool{};  // rules; empty: none
 };
+
+/// A rule that is one index expression, with the memory that it would ask.
+inline Bytes rule(const Affine& a, std::uint64_t memory = 0) {
+  Out o;
+  o.u(1).u(memory).u(5).u(2);
+  put(o, a);
+  return o.bytes;
+}
 
 inline Bytes task(const Task& t) {
   Out o;
@@ -120,6 +130,8 @@ inline Bytes task(const Task& t) {
   for (const Bytes& a : t.args) o.raw(a);
   o.u(t.handle).u(t.after.size());
   for (const std::uint64_t h : t.after) o.u(h);
+  o.u(t.batch).u(t.steal).u(t.stream);
+  for (const Bytes* rule : {&t.lane, &t.stream_key, &t.priority, &t.distance, &t.pool}) o.raw(rule->empty() ? Out().u(0).bytes : *rule);
   return o.bytes;
 }
 inline Bytes list(std::uint64_t kind, const std::vector<Bytes>& nodes) {
@@ -224,6 +236,9 @@ inline Bytes inout_kernel(std::uint64_t rows, std::uint64_t cols, std::int64_t c
   return o.bytes;
 }
 
+/// Flags of a dispatch scope.
+constexpr std::uint64_t pinned = 1, cyclic = 2;
+
 struct Tensor {
   std::vector<Affine> dims;
   std::uint64_t flags = 3, dtype = f32;
@@ -239,11 +254,13 @@ struct Plan {
   std::uint64_t deps = 0, handles = 0;
   std::vector<std::uint64_t> dispatches;
   std::vector<std::uint64_t> windows{65536};
+  std::vector<std::uint64_t> pools{}, dispatch_flags{}, window_bytes{}, batches{}, streams{};  // empty: as if nothing were said
+  std::uint64_t start = 0, turns = 0, memories = 0;
   Bytes root;
 
   Bytes bytes() const {
     Out o;
-    for (const char c : {'P', 'W', 'P', 'L', '\4', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
+    for (const char c : {'P', 'W', 'P', 'L', '\5', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
     o.u(symbols.size());
     for (const auto& s : symbols) o.str(s);
     o.u(regs).u(tensors.size());
@@ -255,10 +272,18 @@ struct Plan {
     for (const std::uint64_t type : slots) o.u(type);
     o.u(kernels.size());
     for (const Bytes& k : kernels) o.raw(k);
-    o.u(lanes).u(issue_cost).u(handover).u(read_cost).u(dispatches.size());
-    for (const std::uint64_t n : dispatches) o.u(0).u(n);
+    o.u(lanes).u(issue_cost).u(handover).u(read_cost);
+    o.u(pools.empty() ? 1 : pools.size());
+    for (const std::uint64_t n : pools.empty() ? std::vector{lanes} : pools) o.u(n);
+    o.u(dispatches.size());
+    for (std::size_t i = 0; i < dispatches.size(); ++i) o.u(dispatches[i]).u(i < dispatch_flags.size() ? dispatch_flags[i] : cyclic);
     o.u(windows.size());
-    for (const std::uint64_t w : windows) o.u(w).u(0);
+    for (std::size_t i = 0; i < windows.size(); ++i) o.u(windows[i]).u(i < window_bytes.size() ? window_bytes[i] : 0).u(0);
+    o.u(batches.size());
+    for (const std::uint64_t n : batches) o.u(n);
+    o.u(streams.size());
+    for (const std::uint64_t n : streams) o.u(n);
+    o.u(start).u(turns).u(memories);
     o.u(deps).u(handles);
     o.raw(root);
     return o.bytes;

@@ -23,8 +23,8 @@ from pto_wsp.ir.core import (
     In,
     IndexType,
     Literal,
-    Policy,
     Region,
+    RuleCall,
     ScalarType,
     Slice,
     Span,
@@ -39,6 +39,8 @@ from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.expr import Expr, const, maximum, minimum, symbol, var
 from pto_wsp.ir.scalars import SCALAR_DTYPES, scalar_type
 from pto_wsp.ir.text import parse
+
+ROUND_ROBIN = RuleCall("mod", (RuleCall("position"), RuleCall("lanes")))
 
 HEADER = parse("""workload w {
   symbol $n
@@ -250,7 +252,11 @@ class Maker:
         return Eqn(prim, regions=tuple(self.region(depth + 1) for _ in range(2)))
 
     def dispatch(self, depth: int) -> Eqn:
-        return Eqn("dispatch", params={"policy": Policy("round_robin", 2)}, regions=(self.region(depth + 1),))
+        return Eqn(
+            "dispatch",
+            params={"policy": "round_robin", "lanes": 2, "lane": ROUND_ROBIN},
+            regions=(self.region(depth + 1),),
+        )
 
     def eqn(self, depth: int) -> Eqn:
         flat: list[Callable[[], Eqn]] = [self.read, self.scalar, self.scalar, self.slot, self.task, self.task]

@@ -137,7 +137,7 @@ SAMPLE = """workload w {
   }
   sequential {
     part {
-      dispatch[policy=round_robin(3)] {
+      dispatch[lane=mod(position(), lanes()), lanes=3, policy="round_robin"] {
         parallel_for i "b" in batch: DenseDyn($n) {
           task k[i](x=X[i, 0 :+ 8, tile(0, 8, 8)], s=(2*i - 1), y=X[$n + mod(i, 2), 0 :+ 8, 0 :+ 8])
         }
@@ -280,8 +280,8 @@ TASK = "task k[](x=X[0 :+ 8, 0 :+ 8], y=X[0 :+ 8, 0 :+ 8])"
         (f"{LOAD}\nstore y a", "task k[](x=X[0 :+ 8, 0 :+ 7], y=X[0 :+ 8, 0 :+ 8])", "does not fit"),
         (f"{LOAD}\nstore y a", "task k[](x=Z[0 :+ 8, 0 :+ 8], y=X[0 :+ 8, 0 :+ 8])", "no tensor Z"),
         (f"{LOAD}\nstore y a", "task k[](x=X[0 :+ 8], y=X[0 :+ 8, 0 :+ 8])", "dimensions"),
-        (f"{LOAD}\nstore y a", 'window[mode="ABORT", tasks=1] { }', "mode STALL"),
-        (f"{LOAD}\nstore y a", "dispatch[policy=affinity(2)] { }", "needs a policy"),
+        (f"{LOAD}\nstore y a", 'window[mode="GIVE UP", tasks=1] { }', "mode is GIVE UP"),
+        (f"{LOAD}\nstore y a", 'dispatch[policy="affinity", lanes=2] { }', "lane is missing"),
         (f"{LOAD}\nstore y a", "parallel_for i in i: Round(4) { }", "a Round axis"),
         (f"{LOAD}\nstore y a", "combine { }", "needs regions"),
         (f"{LOAD}\nstore y a", "parallel_for i in i: Dense(4) { } seq_for i in i: Dense(4) { }", "bound twice"),

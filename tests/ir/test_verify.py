@@ -3,7 +3,8 @@
 import pytest
 
 from pto_wsp import IRConversionError, ScheduleError, TypeCheckError
-from pto_wsp.ir.tasks import origins, used_names
+from pto_wsp.ir.scopes import origins
+from pto_wsp.ir.tasks import used_names
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 
@@ -95,7 +96,7 @@ BROKEN = [
     (call(x="X[gather(idx[z :+ 2]), 0 :+ 2]"), "z is not in scope"),
     ("a: bool = item flags[0]\n " + call(s="a"), "needs a scalar of f32, not bool"),
     (call(s="1.0:f16"), "needs a scalar of f32"),
-    ('deps[mode="guess"] { }', "needs a mode"),
+    ('deps[mode="guess"] { }', "mode is guess"),
     ("acquire T", "not allowed here"),
     ("return X", "returns X"),
     ("return Z", "returns Z"),

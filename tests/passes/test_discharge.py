@@ -64,7 +64,7 @@ def test_branches_parts_and_scopes_carry_and_conditions_see_the_iteration() -> N
       task copy[](x=X[0 :+ 1, 0 :+ 8], y=Y[0 :+ 1, 0 :+ 8])
     }
     part {
-      dispatch[policy=round_robin(2)] {
+      dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
         seq_for i in i: Dense(4) {
           a: bool = s.lt (i) 2:i64
           cond a {
@@ -88,7 +88,7 @@ def test_branches_parts_and_scopes_carry_and_conditions_see_the_iteration() -> N
       yield Y.2
     }
     part as Y.3 {
-      Y.11: f32[4,8] = dispatch[policy=round_robin(2)] carry Y.3 as Y.4 {
+      Y.11: f32[4,8] = dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] carry Y.3 as Y.4 {
         Y.10: f32[4,8] = seq_for i in i: Dense(4) carry Y.4 as Y.5 {
           a: bool = s.lt (i) 2:i64
           Y.9: f32[4,8] = cond a carry Y.5 {

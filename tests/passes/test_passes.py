@@ -76,7 +76,7 @@ def test_loops_scopes_and_parts_without_tasks_disappear() -> None:
     task k[i](y=X[i, 0 :+ 8, 0 :+ 8])
   }
   window[mode="STALL", tasks=2] {
-    dispatch[policy=round_robin(2)] {
+    dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
       seq_for j in j: Dense(4) {
       }
     }
@@ -139,10 +139,10 @@ def test_the_innermost_scope_wins_and_scopes_are_numbered() -> None:
         resolve_schedules,
         work("""
   window[mode="STALL", tasks=8] {
-    dispatch[policy=round_robin(4)] {
+    dispatch[lane=mod(position(), lanes()), lanes=4, policy="round_robin"] {
       combine {
         part {
-          dispatch[policy=round_robin(2)] {
+          dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
             task k[](y=X[0, 0 :+ 8, 0 :+ 8])
           }
         }
@@ -157,10 +157,10 @@ def test_the_innermost_scope_wins_and_scopes_are_numbered() -> None:
         work("""
   combine {
     part {
-      task[dispatch=[1 round_robin(2)], window=[0 8 "STALL"]] k[](y=X[0, 0 :+ 8, 0 :+ 8])
+      task[dispatch=[1 2 false mod(position(), lanes())], window=[0 8 0 "STALL"]] k[](y=X[0, 0 :+ 8, 0 :+ 8])
     }
     part {
-      task[dispatch=[0 round_robin(4)], window=[0 8 "STALL"]] k[](y=X[1, 0 :+ 8, 0 :+ 8])
+      task[dispatch=[0 4 false mod(position(), lanes())], window=[0 8 0 "STALL"]] k[](y=X[1, 0 :+ 8, 0 :+ 8])
     }
   }
   task k[](y=X[2, 0 :+ 8, 0 :+ 8])
@@ -283,12 +283,12 @@ def test_dependences_are_resolved_for_the_whole_workload() -> None:
     check_pass(
         resolve_schedules,
         work("""
-  dispatch[policy=round_robin(4)] {
+  dispatch[lane=mod(position(), lanes()), lanes=4, policy="round_robin"] {
     deps[mode="hybrid"] {
       task k[](y=X[0, 0 :+ 8, 0 :+ 8])
     }
   }
 """),
-        work("  task[dispatch=[0 round_robin(4)]] k[](y=X[0, 0 :+ 8, 0 :+ 8])"),
+        work("  task[dispatch=[0 4 false mod(position(), lanes())]] k[](y=X[0, 0 :+ 8, 0 :+ 8])"),
         stage="resolved",
     )

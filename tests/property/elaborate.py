@@ -16,7 +16,7 @@ import numpy as np
 from pto_wsp.arch import Arch
 from pto_wsp.arch.cost import kernel_cost
 from pto_wsp.ir import evaluate as reference
-from pto_wsp.ir.core import At, Axis, Eqn, Policy, Region, RegionType, Role, View, Wir, task_effects
+from pto_wsp.ir.core import At, Axis, Eqn, Region, RegionType, Role, View, Wir, task_effects
 from pto_wsp.ir.tasks import READS
 from pto_wsp.passes.canonicalize import canonicalize
 from pto_wsp.passes.expand import expand
@@ -171,7 +171,7 @@ def model(
     wir: Wir, sizes: Mapping[str, int], arch: Arch, arrays: Arrays | None = None, slots: Mapping[int, Any] | None = None
 ) -> Model:
     """Tasks and options of the model, for a workload with at most one window around everything."""
-    lanes = max((p.lanes for p in policies(wir)), default=arch.lanes)
+    lanes = max(lanes_of(wir), default=arch.lanes)
     lowered = canonicalize(expand(canonicalize(wir)))
     kernels = {k.name: k for k in lowered.kernels}
     costs: dict[tuple[str, tuple[tuple[str, int], ...]], int] = {}
@@ -182,9 +182,7 @@ def model(
         inner = [s.eqn for s in task.way if s.eqn.prim == "dispatch"][-1:]
         lane = i % lanes
         for scope in inner:
-            policy = scope.params["policy"]
-            assert isinstance(policy, Policy)
-            lane = counts.get(id(scope), 0) % policy.lanes
+            lane = counts.get(id(scope), 0) % int(scope.params["lanes"])
             counts[id(scope)] = counts.get(id(scope), 0) + 1
         name = str(task.eqn.params["kernel"])
         key = (name, tuple(task.valid.items()))
@@ -199,10 +197,6 @@ def model(
     return Model(tasks, {"lanes": lanes, **machine, "window": windows[0] if windows else 65_536})
 
 
-def policies(wir: Wir) -> Iterator[Policy]:
-    """The policies of every dispatch scope of the workload, whether it gives some task its lane or not."""
-    for top in wir.body.eqns:
-        for eqn in top.walk():
-            policy = eqn.params.get("policy")
-            if isinstance(policy, Policy):
-                yield policy
+def lanes_of(wir: Wir) -> Iterator[int]:
+    """The lanes of every dispatch scope of the workload, whether it gives some task its lane or not."""
+    return (int(e.params["lanes"]) for top in wir.body.eqns for e in top.walk() if e.prim == "dispatch")

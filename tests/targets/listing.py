@@ -50,6 +50,11 @@ OPS = (
     ["mul", "floordiv", "mod", "min", "max"],
 )
 DTYPES = ["f32", "f16", "bf16", "i32", "bool", "i64", "u64", "f64"]
+RULE_ARITY = {
+    **dict.fromkeys(("position", "id", "cost", "least_loaded"), 0),
+    **dict.fromkeys(("first_appearance", "splitmix64", "not", "abs", "neg", "cast"), 1),
+    "where": 3,
+}
 Tensor = tuple[str, int]
 
 
@@ -118,7 +123,7 @@ class Reader:
 
     def head(self, kernels: list[list[str]]) -> list[str]:
         """Up to the kernels, of each of which `kernels` gives the parameters: "tile", "region" or the dtype of a scalar."""
-        assert self.bytes(8) == b"PWPL" + struct.pack("<I", 4)
+        assert self.bytes(8) == b"PWPL" + struct.pack("<I", 5)
         rows = [f"symbol r{i} {self.text()}" for i in range(self.u())]
         rows.append(f"registers {self.u()}")
         for _ in range(self.u()):
@@ -134,13 +139,50 @@ class Reader:
 
     def body(self) -> list[str]:
         """From behind the kernels to the end."""
-        _ = [self.u() for _ in range(4)]  # the machine
-        for _ in range(2):
-            _ = [self.u() for _ in range(2 * self.u())]
-        rows = [f"deps {self.u()}", f"handles {self.u()}"]
+        rows = self.machine()
+        rows += [f"deps {self.u()}", f"handles {self.u()}"]
         rows += self.node()
         assert self.at == len(self.data)
         return rows
+
+    def machine(self) -> list[str]:
+        """The tables of the schedule; the first window, which always holds, is left out, and so is what is not said."""
+        _ = [self.u() for _ in range(4)]
+        pools = [self.u() for _ in range(self.u())]
+        rows = [f"pools {' '.join(map(str, pools))}"] if len(pools) > 1 else []
+        for k in range(self.u()):
+            lanes, flags = self.u(), self.u()
+            rows.append(f"dispatch {k + 1}: {lanes} lanes" + " pinned" * (flags & 1) + " cyclic" * (flags >> 1))
+        windows = [(self.u(), self.u(), self.u()) for _ in range(self.u())]
+        rows += [f"window {k}: {t} tasks, {b} bytes, mode {m}" for k, (t, b, m) in enumerate(windows) if k]
+        rows += [f"batch {k + 1}: {self.u()}" for k in range(self.u())]
+        rows += [f"streams {k + 1}: {self.u()}" for k in range(self.u())]
+        start, turns, memories = self.u(), self.u(), self.u()
+        rows += [f"start {start}"] * bool(start) + [f"turns {turns}"] * bool(turns)
+        return rows + [f"memories {memories}"] * bool(memories)
+
+    def rule(self, name: str) -> str:
+        """` lane m0 mod(s0, #3)`: whose memory, the steps and the result; empty where there is none."""
+        count = self.u()
+        if not count:
+            return ""
+        memory = self.u()
+        steps: list[str] = []
+        for _ in range(count - 1):
+            op, dtype, to = self.text(), DTYPES[self.u()], DTYPES[self.u()]
+            operands = [self.rule_operand() for _ in range(RULE_ARITY.get(op, 2))]
+            steps.append(f"{op}{':' + to if op == 'cast' else ''}.{dtype}({', '.join(operands)})")
+        result = DTYPES[self.u()]
+        body = "; ".join(f"s{k} = {text}" for k, text in enumerate(steps))
+        return f" {name} m{memory} [{body}] {self.rule_operand()}: {result}"
+
+    def rule_operand(self) -> str:
+        kind = self.u()
+        if kind == 3:
+            return f"s{self.u()}"
+        if kind == 1:
+            return "#" + (self.bytes(8)[::-1].hex().lstrip("0") or "0")
+        return f"r{self.u()}" if kind == 0 else f"({self.affine()})"
 
     def origin(self) -> str:
         n = self.u()
@@ -197,8 +239,11 @@ class Reader:
         handle, after = self.u(), [f"h{self.u()}" for _ in range(self.u())]
         joins = f" joins h{handle - 1}" if handle else ""
         waits = f" after {' '.join(after)}" if after else ""
+        batch, steal, stream = self.u(), self.u(), self.u()
+        said = f" batch {batch}" * bool(batch) + " steal" * steal + f" streams {stream}" * bool(stream)
+        said += "".join([self.rule(name) for name in ("lane", "stream", "priority", "distance", "pool")])
         where = f" dispatch {dispatch}" * bool(dispatch) + f" window {window}" * bool(window)
-        return f"task {site} k{kernel}[{coords}]({args}){where}{joins}{waits}"
+        return f"task {site} k{kernel}[{coords}]({args}){where}{joins}{waits}{said}"
 
     def argument(self, param: str) -> str:
         if param in ("tile", "region"):

@@ -6,12 +6,13 @@ import textwrap
 
 from pto_wsp import arch
 from pto_wsp.ir.core import RegionType, ScalarType, Wir
-from pto_wsp.ir.tasks import deps_mode
+from pto_wsp.ir.scopes import deps_mode
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 from pto_wsp.targets.cpu_sim.kernels import write_kernel
 from pto_wsp.targets.cpu_sim.lower import lower
 from pto_wsp.targets.cpu_sim.nodes import Body
+from pto_wsp.targets.cpu_sim.schedule import Machine
 from pto_wsp.targets.cpu_sim.stream import Stream
 from targets.listing import Reader
 
@@ -39,7 +40,7 @@ def kind(t: object) -> str:
 
 def listing(wir: Wir) -> tuple[list[str], list[str]]:
     """The plan's tables and its tree."""
-    data = lower(wir, arch.get(), 4, deps_mode(wir)).data
+    data = lower(wir, Machine.of(wir, arch.get()), deps_mode(wir)).data
     reader = Reader(data)
     head = reader.head([[kind(p.type) for p in k.params] for k in wir.kernels])
     for k in wir.kernels:
@@ -268,6 +269,6 @@ def test_what_registers_hold_at_a_task() -> None:
         task k[](x=X[0, 0 :+ 4, 0 :+ 4], s=1.0:f32, y=Y[8, 0 :+ 4, 0 :+ 4])
         """,
     )
-    body = Body(wir, keep_registers=True)
+    body = Body(wir, Machine.of(wir, arch.get()), keep_registers=True)
     body.block(wir.body)
     assert body.registers == [{"$n": 0, "b": 1, "e": 2}, {"$n": 0}]

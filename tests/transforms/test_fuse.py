@@ -184,7 +184,7 @@ def test_tails_of_one_shape_are_fused_and_what_is_read_first_stays_an_input() ->
         fuse(loop="i", kernels=["scale", "grow"]),
         """
         seq_for i in n: Tiles($n, 4) {
-          dispatch[policy=round_robin(2)] {
+          dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
             a: task = task grow[i](x=X[tile(i, 4, $n), 0 :+ 8], y=T[tile(i, 4, $n), 0 :+ 8])
             task add[](x=Z[0 :+ 4, 0 :+ 8], z=Z[4 :+ 4, 0 :+ 8], y=Z[8 :+ 4, 0 :+ 8])
             b: task = task[after=["a"]] scale[0](x=T[tile(i, 4, $n), 0 :+ 8], s=(i), y=Y[tile(i, 4, $n), 0 :+ 8])
@@ -205,7 +205,7 @@ def test_tails_of_one_shape_are_fused_and_what_is_read_first_stays_an_input() ->
         """,
         """
         seq_for i in n: Tiles($n, 4) {
-          dispatch[policy=round_robin(2)] {
+          dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
             task add[](x=Z[0 :+ 4, 0 :+ 8], z=Z[4 :+ 4, 0 :+ 8], y=Z[8 :+ 4, 0 :+ 8])
             a: task = task grow_scale[i](x=X[tile(i, 4, $n), 0 :+ 8], y=T[tile(i, 4, $n), 0 :+ 8], s=(i), y.1=Y[tile(i, 4, $n), 0 :+ 8])
             task[after=["a"]] add[](x=Z[0 :+ 4, 0 :+ 8], z=Z[4 :+ 4, 0 :+ 8], y=Z[12 :+ 4, 0 :+ 8])

@@ -127,7 +127,7 @@ def test_split_of_tiles_and_of_sequential_loops_inside_of_schedules_conditions_a
           c: bool = s.lt m 3:i64
           cond c {
             then {
-              dispatch[policy=round_robin(2)] {
+              dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
                 seq_for t.1 "t" in t: Tiles(m + 1, 3) {
                   task w[b, t.1](y=Y[b, t.1 :+ 1, 0 :+ 4], s=(t.1))
                 }
@@ -142,7 +142,7 @@ def test_split_of_tiles_and_of_sequential_loops_inside_of_schedules_conditions_a
           c: bool = s.lt m 3:i64
           cond c {
             then {
-              dispatch[policy=round_robin(2)] {
+              dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
                 seq_for t.1_o "t_o" in t: Tiles(m + 1, 6) {
                   seq_for t.1_i "t_i" in t: Range(min(-2*t.1_o + ceildiv(m + 1, 3), 2)) {
                     task[names=["" "t"]] w[b, t.1_i + 2*t.1_o](y=Y[b, t.1_i + 2*t.1_o :+ 1, 0 :+ 4], s=(t.1_i + 2*t.1_o))
@@ -165,7 +165,7 @@ def test_interchange_takes_schedules_conditions_and_scalars_inside() -> None:
           c: bool = s.lt m 3:i64
           cond c {
             then {
-              dispatch[policy=round_robin(2)] {
+              dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
                 parallel_for t in t: Range(8) {
                   task w[b, t](y=Y[b, t :+ 1, 0 :+ 4], s=(m))
                   task k[b, t](x=X[b, t :+ 1, 0 :+ 4], y=Y[b, t :+ 1, 0 :+ 4])
@@ -182,7 +182,7 @@ def test_interchange_takes_schedules_conditions_and_scalars_inside() -> None:
             c: bool = s.lt m 3:i64
             cond c {
               then {
-                dispatch[policy=round_robin(2)] {
+                dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
                   task w[b, t](y=Y[b, t :+ 1, 0 :+ 4], s=(m))
                   task k[b, t](x=X[b, t :+ 1, 0 :+ 4], y=Y[b, t :+ 1, 0 :+ 4])
                 }

@@ -79,7 +79,7 @@ def test_dispatch() -> None:
     assert (
         body(w)
         == dedent("""
-        dispatch[policy=round_robin(3)] {
+        dispatch[lane=mod(position(), lanes()), lanes=3, policy="round_robin"] {
           parallel_for b in b: Range(4) {
             task one[b](y=S[b, 0 :+ 2, 0 :+ 2])
           }
@@ -128,7 +128,7 @@ def test_parts_keep_order_and_get_names_of_their_own(join: Any) -> None:
             }}
           }}
           part {{
-            dispatch[policy=round_robin(2)] {{
+            dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {{
               parallel_for b.1 "b" in b: Range(2) {{
                 task one.1[b.1](y=y[b.1, 0 :+ 2, 0 :+ 2])
                 task one[b.1](y=S[b.1, 0 :+ 2, 0 :+ 2])

@@ -17,14 +17,14 @@ namespace pto_wsp {
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
   read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault, trips, resource,
-  unknown
+  unknown, rule, deadlock, window
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
                                    "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault", "trips", "resource",
-                                   "unknown"};
+                                   "unknown", "rule", "deadlock", "window"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -38,6 +38,8 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 ///   shift: values = the number of bits;  changed: a tensor that no task writes holds another value than when the run began
 ///   cost, trips: a cost that has no value, or takes too many trips of loops to work out
 ///   unknown: what a failed task would have written is read; values = its position in program order
+///   rule: values = which one (lane, stream, priority, distance, pool), the RuleStatus or PlacingStatus, the value it has
+///   deadlock: semantic time cannot go on; window: values = which, what the run needs, what it may have, 1 where these are bytes
 ///   hook: who watches the run has stopped it, at this task
 ///   resource: text = the reason, values = what is needed at least, what there is
 /// Values that are no 64-bit signed integers are left out. A failure of a task has its site and coordinates. One of another

@@ -9,6 +9,7 @@
 
 #include "pto_wsp/control.hpp"
 #include "pto_wsp/cost.hpp"
+#include "pto_wsp/placer.hpp"
 #include "pto_wsp/walker.hpp"
 
 namespace pto_wsp {
@@ -87,7 +88,7 @@ class TimeWalk {
   bool nest_tasks(const Nest& nest, EarliestFailure& failure, Position end);
   bool walk_body(const Nest& nest, EarliestFailure& failure, Position end);
   bool task(std::uint32_t id, const std::int64_t* regs, Position at, EarliestFailure& failure);
-  void issue(std::uint32_t id, std::uint64_t cost);
+  bool issue(const BoundTask& t, const std::int64_t* regs, std::uint64_t cost, Failure& failure);
 
   const BoundPlan* plan_ = nullptr;
   const std::vector<Nest>* nests_ = nullptr;
@@ -99,7 +100,7 @@ class TimeWalk {
   Walker walker_;
   std::vector<Arg> shapes_;
   CostTable costs_;
-  LanePicker lanes_;
+  Placer placer_;
   std::unique_ptr<LaneClock> quick_;
   std::unique_ptr<Clock> exact_;        // instead, once a task of no cost has been met
   bool zero_cost_ = false, finished_ = false, abandoned_ = false;

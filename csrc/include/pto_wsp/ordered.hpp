@@ -6,12 +6,14 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "pto_wsp/arena.hpp"
 #include "pto_wsp/control.hpp"
 #include "pto_wsp/cost.hpp"
 #include "pto_wsp/depmap.hpp"
+#include "pto_wsp/placer.hpp"
 #include "pto_wsp/ranges.hpp"
 #include "pto_wsp/ring.hpp"
 #include "pto_wsp/task_log.hpp"
@@ -40,6 +42,7 @@ class Front : private Liveness {
   const Arg* args() const { return args_.data(); }
   const std::int64_t* indices() const { return indices_.data(); }
   const std::int64_t* regs() const { return walker_.regs(); }
+  const Placement& placement() const { return placement_; }
   /// Earlier tasks that conflict with this one, and what precedes it by structure or by name.
   std::span<const ClockRef> conflicts() const { return {deps_.data(), n_conflicts_}; }
   std::span<const Ring::Ref> after() const { return after_; }
@@ -104,6 +107,9 @@ class Front : private Liveness {
   void forget(const Ref& ref) {
     if (ref.real.join != nullptr) ring_->release(ref.real.join);
   }
+  void follow_stream();
+  void join_stream(const Ref& self);
+  Step deadlocked();
   void reset(Group& handle);
   void end_part();
   void leave();
@@ -117,7 +123,10 @@ class Front : private Liveness {
   std::uint64_t unknown_ = 0;  // the serial of a lost task that was waited for
   Walker walker_;
   CostTable costs_;
-  LanePicker lanes_;
+  Placer placer_;
+  Placement placement_;
+  std::vector<std::unordered_map<std::int64_t, Ref>> streams_;  // the last task of each, by scope
+  std::size_t n_streams_ = 0, sweep_streams_at_ = 0;
   DepMap map_;
   RangeMap ranges_;
   std::vector<std::uint64_t> entries_;  // of both, by task

@@ -5,6 +5,9 @@
 
 namespace pto_wsp {
 
+/// What a full window does: issue waits; what runs is given up, naming what would have sufficed; nothing.
+enum class WindowMode : std::uint8_t { stall, abort, benchmark };
+
 inline constexpr std::uint32_t no_batch = 0xffffffffu;
 
 /// Made in program order by whoever issues the task; read by the clock and by the real run. Streams are dependences instead.

@@ -13,7 +13,7 @@
 
 namespace pto_wsp {
 
-inline constexpr std::uint32_t plan_version = 4;
+inline constexpr std::uint32_t plan_version = 5;
 inline constexpr std::uint32_t max_dims = 8;
 inline constexpr std::uint32_t max_depth = 64;
 inline constexpr std::uint32_t max_slots = 64;
@@ -73,10 +73,10 @@ enum class ScalarOp : std::uint8_t {
   eq, ne, lt, le, gt, ge, min, max, abs, neg, where, cast
 };
 
-/// A register, 64 bits of a constant, or an index expression (i64).
+/// A register, 64 bits of a constant, or an index expression (i64); in a rule also what an earlier step of it gave.
 struct Operand {
-  enum class Kind : std::uint8_t { reg, constant, affine } kind{};
-  std::uint32_t reg = none;
+  enum class Kind : std::uint8_t { reg, constant, affine, step } kind{};
+  std::uint32_t reg = none;   // or the step
   std::uint64_t bits = 0;
   Affine affine;
 };
@@ -87,6 +87,29 @@ struct ScalarSpec {
   DType type{}, to{};      // to: of a cast
   bool checked = false;    // overflow is a failure; else integers wrap
   std::vector<Operand> operands;
+};
+
+struct RuleOp;
+
+struct RuleStep {
+  const RuleOp* op = nullptr;
+  DType type{}, to{};          // of the operands; of a cast
+  std::uint32_t number = 0;    // of the operations in the rule that are no scalar operations
+  std::vector<Operand> operands;
+};
+
+/// A scalar expression that the schedule has of each task, as steps; `memory`: whose positions, keys and loads it asks for.
+struct Rule {
+  bool exists = false;
+  std::uint32_t memory = 0;
+  std::vector<RuleStep> steps;
+  Operand result;              // i64 or u64
+};
+
+/// What the schedule says of a task, where it says more than a round robin.
+struct ScheduleSpec {
+  Rule lane, stream, priority, distance, pool;
+  std::uint32_t stream_scope = none;  // an index of streams()
 };
 
 struct ArgSpec {
@@ -108,6 +131,9 @@ struct ArgSpec {
 
 struct TaskSpec {
   std::uint32_t kernel, site, dispatch /* none or an index */, window;
+  std::uint32_t batch = none;           // an index
+  bool steal = false;                   // idle lanes may take it
+  std::uint32_t schedule = none;        // an index of schedules()
   std::uint32_t handle = none;          // joins the tasks that others name
   std::vector<std::uint32_t> after;     // handles to wait for
   std::vector<Affine> coords;
@@ -163,14 +189,17 @@ struct Node {
   std::vector<std::uint32_t> children;
 };
 
-/// Policy round_robin(n).
+/// `cyclic`: task k of the scope goes to lane k mod lanes; else each task has a rule.
 struct Dispatch {
   std::uint32_t lanes;
+  bool pinned = false, cyclic = true;
 };
 
+inline constexpr std::uint64_t no_bound = ~std::uint64_t{0};
+
 struct Window {
-  std::uint64_t tasks;
-  std::uint64_t bytes = ~std::uint64_t{0};  // in flight; this many: any number
+  std::uint64_t tasks = no_bound, bytes = no_bound;
+  WindowMode mode = WindowMode::stall;
 };
 
 class Plan {
@@ -185,6 +214,21 @@ class Plan {
   const std::vector<Kernel>& kernels() const { return kernels_; }
   const std::vector<Dispatch>& dispatches() const { return dispatches_; }
   const std::vector<Window>& windows() const { return windows_; }
+  /// Tasks that are released together, of each batch scope.
+  const std::vector<std::uint64_t>& batches() const { return batches_; }
+  /// How many streams each scope of them has; 0: as many as there are keys.
+  const std::vector<std::uint64_t>& streams() const { return streams_; }
+  const std::vector<ScheduleSpec>& schedules() const { return schedules_; }
+  /// Lanes of each pool, which add up to lanes().
+  const std::vector<std::uint32_t>& pools() const { return pools_; }
+  /// Issue takes a task of each of so many streams in turn; 0: in program order.
+  std::uint64_t turns() const { return turns_; }
+  /// How many scopes remember what rules ask for.
+  std::uint32_t n_memories() const { return n_memories_; }
+  /// Whether some task may be stolen, or has a priority; whether a window is in bytes.
+  bool steals() const { return steals_; }
+  bool ranked() const { return demands_.priorities; }
+  bool counts_bytes() const { return demands_.bytes; }
   const std::vector<DType>& slots() const { return slots_; }
   const std::vector<TaskSpec>& tasks() const { return tasks_; }
   const std::vector<ScalarSpec>& scalars() const { return scalars_; }
@@ -225,6 +269,12 @@ class Plan {
   std::vector<Kernel> kernels_;
   std::vector<Dispatch> dispatches_;
   std::vector<Window> windows_;
+  std::vector<std::uint64_t> batches_, streams_;
+  std::vector<ScheduleSpec> schedules_;
+  std::vector<std::uint32_t> pools_;
+  std::uint64_t turns_ = 0;
+  std::uint32_t n_memories_ = 0;
+  bool steals_ = false;
   std::vector<DType> slots_;
   std::vector<TaskSpec> tasks_;
   std::vector<ScalarSpec> scalars_;

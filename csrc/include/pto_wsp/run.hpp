@@ -103,6 +103,7 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   void call_for_help();
   void count_resources();
   void finish();
+  std::optional<Failure> window_exceeded() const;
 
   std::shared_ptr<const Plan> source_;
   BoundPlan plan_;

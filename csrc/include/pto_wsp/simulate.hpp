@@ -33,9 +33,6 @@ struct TaskGraph {
   std::span<const std::uint64_t> bytes = {};      // 0; their sum must be below 2^64
 };
 
-/// What a full window does: issue waits; the simulation is given up, naming what would have sufficed; nothing.
-enum class WindowMode : std::uint8_t { stall, abort, benchmark };
-
 struct WindowLimits {
   std::uint64_t tasks = no_limit, bytes = no_limit;
   WindowMode mode = WindowMode::stall;

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pto_wsp.arch import Arch
 from pto_wsp.errors import Location
-from pto_wsp.ir.core import DType, Policy, Role, Wir, written_tensors
-from pto_wsp.ir.tasks import DEPS, slot_types
+from pto_wsp.ir.core import DType, Role, Wir, written_tensors
+from pto_wsp.ir.scopes import DEPS
+from pto_wsp.ir.tasks import slot_types
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks, write_kernel
 from pto_wsp.targets.cpu_sim.nodes import Body, scalar_reads
+from pto_wsp.targets.cpu_sim.schedule import Machine
 from pto_wsp.targets.cpu_sim.stream import Stream
 
-VERSION = 4
-DEFAULT_WINDOW = 65_536
-_POLICIES = {"round_robin": 0}
+VERSION = 5
 _READ, _WRITTEN, _TEMPORARY = 1, 2, 4
 
 
@@ -30,15 +29,9 @@ class Plan:
     check_locations: tuple[tuple[Location | None, ...], ...]
 
 
-def lanes_of(wir: Wir, arch: Arch) -> int:
-    """As many lanes as the largest of the workload's dispatch scopes says, innermost or not; without any, the arch's."""
-    policies = [e.params["policy"] for top in wir.body.eqns for e in top.walk() if e.prim == "dispatch"]
-    return max((p.lanes for p in policies if isinstance(p, Policy)), default=arch.lanes)
-
-
-def lower(wir: Wir, arch: Arch, lanes: int, deps: str) -> Plan:
-    """The plan of lowered wir on `arch` with `lanes` lanes; dependences are found as `deps` says."""
-    body = Body(wir)
+def lower(wir: Wir, machine: Machine, deps: str) -> Plan:
+    """The plan of lowered wir on a machine; dependences are found as `deps` says."""
+    body = Body(wir, machine)
     tree = body.block(wir.body)
     s = Stream()
     s.out += b"PWPL" + VERSION.to_bytes(4, "little")
@@ -53,17 +46,12 @@ def lower(wir: Wir, arch: Arch, lanes: int, deps: str) -> Plan:
         s.u(slots.get(i, DType.I64).code)
     s.u(len(wir.kernels))
     for k in wir.kernels:
-        write_kernel(s, k, arch)
-    s.u(lanes, arch.issue_cost, arch.handover, arch.read_cost, len(body.dispatches))
-    for _, policy in body.dispatches:
-        s.u(_POLICIES[policy.name], policy.lanes)
-    s.u(1 + len(body.windows), DEFAULT_WINDOW, 0)
-    for _, tasks in body.windows:
-        s.u(tasks, 0)
+        write_kernel(s, k, machine.arch)
+    body.schedule.write(s)
     s.u(DEPS.index(deps), len(body.handles))
     s.out += tree
     checks = tuple(tuple(e.loc for _, e in kernel_checks(k)) for k in wir.kernels)
-    return Plan(bytes(s.out), lanes, checks)
+    return Plan(bytes(s.out), machine.all_lanes, checks)
 
 
 def _tensors(s: Stream, wir: Wir, body: Body) -> None:

@@ -6,9 +6,7 @@ in the same block and the blocks inside it.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import (
@@ -19,7 +17,6 @@ from pto_wsp.ir.core import (
     Gather,
     In,
     Literal,
-    Policy,
     Region,
     RegionType,
     ScalarType,
@@ -34,11 +31,11 @@ from pto_wsp.ir.core import (
     written_tensors,
 )
 from pto_wsp.ir.expr import Expr, Op, const, maximum, minimum, var
-from pto_wsp.ir.tasks import BUFFERS, SCOPES
+from pto_wsp.ir.scopes import SCOPES
+from pto_wsp.ir.tasks import BUFFERS
 from pto_wsp.targets.cpu_sim.handles import handles_of, named_in, token_of
+from pto_wsp.targets.cpu_sim.schedule import Machine, Schedule, bits, write_rule
 from pto_wsp.targets.cpu_sim.stream import Stream
-
-T = TypeVar("T")
 
 _BLOCK, _SEQ, _LOOP, _EVALUATE, _TASK, _SCALAR, _READ = range(7)
 _COND, _SLOT_GET, _SLOT_SET, _ACQUIRE, _RELEASE, _RESET = range(7, 13)
@@ -91,7 +88,7 @@ class Body:
     With `keep_registers`, `registers` says for each task site, after all is written, which register holds which variable there.
     """
 
-    def __init__(self, wir: Wir, *, keep_registers: bool = False) -> None:
+    def __init__(self, wir: Wir, machine: Machine, *, keep_registers: bool = False) -> None:
         self.wir = wir
         self.s = Stream()
         self.n_regs = len(wir.symbols)
@@ -100,8 +97,7 @@ class Body:
         self.tensors = {v.name: i for i, v in enumerate(wir.tensors)}
         self.written = written_tensors(wir)
         self.lengths = _bound_lengths(wir, self.written)
-        self.dispatches: list[tuple[int, Policy]] = []
-        self.windows: list[tuple[int, int]] = []
+        self.schedule = Schedule(machine)
         self.sites = 0
         self.registers: list[dict[str, int]] | None = [] if keep_registers else None
         found = handles_of(wir.body)
@@ -202,7 +198,7 @@ class Body:
                 s.u(_REG, self.regs[x.name])
             case Literal():
                 s.u(_CONSTANT)
-                s.out += _bits(x)
+                s.out += bits(x)
             case Expr():
                 s.u(_AFFINE)
                 self.affine(s, x)
@@ -246,13 +242,6 @@ class Body:
 
     def yields(self, value: In) -> None:
         self._yielded = self.operand(value)
-
-
-def _bits(x: Literal) -> bytes:
-    """64 bits of a constant."""
-    if x.dtype.is_float:
-        return struct.pack("<d", x.value)
-    return (int(x.value) % 2**64).to_bytes(8, "little")
 
 
 def _type(x: In) -> DType:
@@ -381,18 +370,22 @@ def _task(b: Body, eqn: Eqn, origin: int) -> int:
     n = b.evaluate(origin, iter(exprs))
     tracked = eqn.params.get("tracked", ())
     assert isinstance(tracked, tuple)
-    dispatch, window = _dispatch(b, eqn), _window(b, eqn)
-    b.s.u(_TASK, b.kernels[str(eqn.params["kernel"])], b.sites, dispatch, window, len(coords))
+    kernel = b.wir.kernel(str(eqn.params["kernel"]))
+    said = b.schedule.of(eqn, kernel)
+    n += b.evaluate(origin, said.exprs())
+    b.s.u(_TASK, b.kernels[kernel.name], b.sites, said.dispatch, said.window, len(coords))
     for c in coords:
         assert isinstance(c, Expr)
         b.affine(b.s, c)
-    kernel = b.wir.kernel(str(eqn.params["kernel"]))
     for i, (p, x) in enumerate(zip(kernel.params, eqn.ins, strict=True)):
         _argument(b, x, i in tracked, sized=isinstance(p.type, RegionType))
     token = token_of(eqn)
     after = named_in(eqn)
     b.s.u(b.handles[token] + 1 if token in b.handles else 0, len(after))
     b.s.u(*(b.handles[t] for t in after))
+    b.s.u(said.batch, int(said.steal), said.stream)
+    for rule in said.rules:
+        write_rule(b.s, rule, b.regs)
     b.sites += 1
     if b.registers is not None:
         b.registers.append({name: reg for name, reg in b.regs.items() if isinstance(name, str)})
@@ -407,34 +400,12 @@ def _argument(b: Body, x: In, tracked: bool, *, sized: bool) -> None:
             b.dims(x, sized=sized)
         case Literal():
             s.u(0)
-            s.out += _bits(x)
+            s.out += bits(x)
         case Expr():
             s.u(1)
             b.affine(s, x)
         case Var():
             s.u(2, b.regs[x.name], _type(x).code)
-
-
-def _dispatch(b: Body, eqn: Eqn) -> int:
-    state = eqn.params.get("dispatch")
-    if state is None:
-        return 0
-    assert isinstance(state, tuple) and isinstance(state[0], int) and isinstance(state[1], Policy)
-    return _number(b.dispatches, (state[0], state[1])) + 1
-
-
-def _window(b: Body, eqn: Eqn) -> int:
-    state = eqn.params.get("window")
-    if state is None:
-        return 0
-    assert isinstance(state, tuple) and isinstance(state[0], int) and isinstance(state[1], int)
-    return _number(b.windows, (state[0], state[1])) + 1
-
-
-def _number(table: list[T], entry: T) -> int:
-    if entry not in table:
-        table.append(entry)
-    return table.index(entry)
 
 
 _NODES: dict[str, Callable[[Body, Eqn, int], int]] = {

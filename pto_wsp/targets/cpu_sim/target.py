@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pto_wsp import arch as archs
 from pto_wsp.arch import Arch
 from pto_wsp.artifact.artifact import Artifact, make
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.dependence import analyse
-from pto_wsp.ir.tasks import DEPS, deps_mode, origins
+from pto_wsp.ir.scopes import DEPS, deps_mode, origins
 from pto_wsp.passes.canonicalize import canonicalize, canonicalize_kernels
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
 from pto_wsp.passes.plan_buffers import plan_buffers
 from pto_wsp.passes.resolve_schedules import resolve_schedules
 from pto_wsp.targets.base import Pass, register, run_passes
-from pto_wsp.targets.cpu_sim.lower import lanes_of, lower
+from pto_wsp.targets.cpu_sim.lower import lower
 from pto_wsp.targets.cpu_sim.nodes import Body
+from pto_wsp.targets.cpu_sim.schedule import Machine
 
 # what the artifact keeps as its wir
 KEPT: tuple[tuple[Pass, str], ...] = ((canonicalize, "traced"),)
@@ -47,7 +49,7 @@ class CpuSim:
         lowered = run_passes(kept, LOWERING)
         if len(origins(lowered)) != len(origins(kept)):
             raise InternalError("lowering changes the equations that the plan names")
-        plan = lower(lowered, arch, lanes_of(wir, arch), deps_mode(wir))
+        plan = lower(lowered, Machine.of(kept, arch, wir), deps_mode(kept))
         return make(
             kept,
             plan.data,
@@ -66,7 +68,7 @@ class CpuSim:
 
 def registers(wir: Wir) -> list[dict[str, int]]:
     """For each task site of an artifact's wir, which register of its plan holds which variable."""
-    body = Body(run_passes(wir, LOWERING), keep_registers=True)
+    body = Body(run_passes(wir, LOWERING), Machine.of(wir, archs.get(None)), keep_registers=True)
     body.block(body.wir.body)
     return body.registers or []
 

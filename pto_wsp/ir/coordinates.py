@@ -1,0 +1,159 @@
+"""What the coordinates of tasks are called, and rules of schedules for single tasks.
+
+A coordinate answers to the name of its loop variable and to that of its axis, one without a name to its place: i0, i1, ... A task
+also answers to the loops around it, as far as they stand in the scope that asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pto_wsp.errors import ScheduleError, here
+from pto_wsp.ir.core import Axis, DType, Eqn, Literal, Region, RuleCall, View, Wir
+from pto_wsp.ir.expr import Expr, var
+from pto_wsp.ir.rule import COORDINATE, Rule, mapped, rule_names, walk
+from pto_wsp.ir.scopes import SCOPES, rules_of
+from pto_wsp.ir.tasks import LOOPS
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A task, and the loops around it, outermost first."""
+
+    eqn: Eqn
+    loops: tuple[Eqn, ...]
+
+
+def sites(region: Region, loops: tuple[Eqn, ...] = ()) -> Iterator[Site]:
+    """The tasks of a region."""
+    for eqn in region.eqns:
+        if eqn.prim == "task":
+            yield Site(eqn, loops)
+        inside = (*loops, eqn) if eqn.prim in LOOPS else loops
+        for r in eqn.regions:
+            yield from sites(r, inside)
+
+
+def variable_of(wir: Wir, loop: Eqn) -> str:
+    """The variable that the user's loop variable is: of a sparse loop the index that it reads in each iteration."""
+    return index_of_sparse(wir, loop) or loop.regions[0].params[0].name
+
+
+def index_of_sparse(wir: Wir, loop: Eqn) -> str | None:
+    """The scalar that a loop over a sparse row reads first: what the user's variable is."""
+    axis = loop.params["axis"]
+    assert isinstance(axis, Axis)
+    data = next((a for a in wir.axes if a.kind == axis.kind == "Sparse" and a.name == axis.name), None)
+    if data is None:
+        return None
+    for eqn in loop.regions[0].eqns:
+        view = eqn.ins[0] if eqn.prim == "item" else None
+        if isinstance(view, View) and view.tensor == data.tensors[1]:
+            return eqn.outs[0].name
+    return None
+
+
+def _loop_names(wir: Wir, loop: Eqn) -> tuple[str, str, Expr]:
+    """What a loop is called: by its variable and by its axis; and the variable."""
+    axis = loop.params["axis"]
+    assert isinstance(axis, Axis)
+    return str(loop.params["loop"]), axis.name, var(variable_of(wir, loop))
+
+
+def answers(wir: Wir, site: Site) -> dict[str, set[Expr]]:
+    """What a task's coordinates answer to; then, for names that none has, the loops around it."""
+    loops = [_loop_names(wir, e) for e in site.loops]
+    coords, kept = site.eqn.params["coords"], site.eqn.params.get("names")
+    assert isinstance(coords, tuple)
+    out: dict[str, set[Expr]] = {}
+    for k, c in enumerate(coords):
+        assert isinstance(c, Expr)
+        names = [n for loop, axis, v in loops if v == c for n in (loop, axis)]
+        names += [str(kept[k])] if isinstance(kept, tuple) and kept[k] else []
+        names += [_scalar_name(c)] if not names and _scalar_name(c) else []
+        for name in dict.fromkeys(names or [f"i{k}"]):
+            out.setdefault(name, set()).add(c)
+    around: dict[str, set[Expr]] = {}
+    for loop, axis, v in loops:
+        for name in dict.fromkeys((loop, axis)):
+            around.setdefault(name, set()).add(v)
+    return around | out
+
+
+def _scalar_name(c: Expr) -> str:
+    """The name of the scalar that a coordinate is."""
+    atom = c.terms[0][0] if len(c.terms) == 1 and c.const == 0 and c.terms[0][1] == 1 else None
+    return atom if isinstance(atom, str) and not atom.startswith("$") else ""
+
+
+def resolved(wir: Wir, scope: Eqn, rule: Rule, site: Site) -> Rule:
+    """The rule of a scope for one task inside: coordinates are expressions, kernels are known. `site` has the loops inside of the
+    scope. Raises ScheduleError for a coordinate that the task does not have."""
+    known = answers(wir, site)
+    kernel = wir.kernel(str(site.eqn.params["kernel"]))
+
+    def coordinate(name: str) -> Expr:
+        found = known.get(name, set())
+        if len(found) != 1:
+            raise _no_coordinate(scope, kernel.label, name, found, [_loop_names(wir, e) for e in site.loops], known)
+        return next(iter(found))
+
+    def leaf(r: Rule) -> Rule:
+        match r:
+            case Expr():
+                asked = [n for n in r.names() if n.startswith(COORDINATE)]
+                return r.substitute({n: coordinate(n.removeprefix(COORDINATE)) for n in asked})
+            case RuleCall("coord", (default,), _, str(name)):
+                return default if name not in known else coordinate(name)
+            case RuleCall("kernel_is", _, _, str(name)):
+                return Literal(kernel.label == name, DType.BOOL)
+            case _:
+                return r
+
+    return mapped(rule, leaf)
+
+
+def _no_coordinate(
+    scope: Eqn,
+    kernel: str,
+    name: str,
+    found: set[Expr],
+    loops: Sequence[tuple[str, str, Expr]],
+    known: dict[str, set[Expr]],
+) -> ScheduleError:
+    what = "no coordinate" if not found else "more than one coordinate"
+    others = [n for n in known if all(n not in (a, b) for a, b, _ in loops)]
+    return ScheduleError(
+        "PTO411",
+        f"{scope.prim}: tasks of kernel {kernel} have {what} {name}",
+        values={
+            "loops": ", ".join(dict.fromkeys(a for a, _, _ in loops)) or "none",
+            "axes": ", ".join(dict.fromkeys(b for _, b, _ in loops)) or "none",
+            **({"others": ", ".join(others)} if others else {}),
+        },
+        loc=scope.loc or here(),
+        fix=f'name one of these, or say what the others have: t.get("{name}", 0)',
+    )
+
+
+def check_rules(wir: Wir) -> None:
+    """Raise ScheduleError where a rule names a coordinate that a task it is for does not have."""
+
+    def visit(region: Region) -> None:
+        for eqn in region.eqns:
+            if eqn.prim in SCOPES:
+                check_scope(wir, eqn)
+            for r in eqn.regions:
+                visit(r)
+
+    visit(wir.body)
+
+
+def check_scope(wir: Wir, scope: Eqn) -> None:
+    """`check_rules` of one scope."""
+    for _, rule in rules_of(scope):
+        calls = any(isinstance(r, RuleCall) and r.text is not None for r in walk(rule))
+        if calls or any(n.startswith(COORDINATE) for n in rule_names(rule)):
+            for site in sites(scope.regions[0]):
+                resolved(wir, scope, rule, site)
