@@ -17,6 +17,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   walker_.reset(plan, plan.root(), plan.initial_regs());
   costs_.prepare(plan);
   placer_.prepare(plan);
+  placement_ = {};
   streams_.assign(plan.plan().streams().size(), {});
   n_streams_ = 0;
   sweep_streams_at_ = first_sweep_of_streams;

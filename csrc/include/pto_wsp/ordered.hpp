@@ -55,7 +55,9 @@ class Front : private Liveness {
   std::uint64_t position() const { return issued_.serial - 1; }
   Failure& failure() { return failure_; }
 
-  void finish_time() { clock_->finish(); }
+  void finish_time() {
+    if (!clock_->deadlocked()) clock_->finish();
+  }
   void trim();
   void stats(RunStats& stats) const;
 
