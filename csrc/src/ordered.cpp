@@ -152,14 +152,13 @@ void Ordered::close() {
   ring_.close();
 }
 
-// The task that has come out of the front.
-Placement Ordered::place() const {
+// Of the task that has come out of the front.
+const Placement& Ordered::place() {
+  const TaskPlacing& placing = control_->placing;
+  if (placing.call == nullptr) [[likely]] return front_.placement();
   const TaskSpec& spec = *front_.task().spec;
-  if (const TaskPlacing& placing = control_->placing; placing.call != nullptr) {
-    const std::vector<std::int64_t> coords = plan_->coords(spec, front_.regs());
-    return placing.call(placing.context, spec.site, coords.data(), coords.size());
-  }
-  return front_.placement();
+  const std::vector<std::int64_t> coords = plan_->coords(spec, front_.regs());
+  return placed_ = placing.call(placing.context, spec.site, coords.data(), coords.size());
 }
 
 // One thread, and no other may join: program order itself keeps every dependence.
@@ -234,7 +233,7 @@ bool Ordered::orchestrate() {
       switch (next_step()) {
         case Front::Step::task:
           held_ = true;
-          placement_ = place();
+          placement_ = &place();
           break;
         case Front::Step::wait:
           waits_ = true;
@@ -250,11 +249,11 @@ bool Ordered::orchestrate() {
       }
     }
     const Ring::Needs needs = front_.needs();
-    if (blocked_while([&] { return ring_.lacks(placement_, needs); })) {
+    if (blocked_while([&] { return ring_.lacks(*placement_, needs); })) {
       open();  // in semantic time there may be room for more
       return i > 0;
     }
-    front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), needs, placement_));
+    front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), needs, *placement_));
     held_ = false;
     if (ring_.issued() >= control_->demands.start) open();
   }

@@ -183,7 +183,7 @@ class Ordered {
   void work_alone(std::byte* scratch, Deadline& deadline);
   void work_together(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help);
   Ring::Node* take(std::uint32_t worker) { return control_->cancelled.load(std::memory_order_relaxed) ? ring_.take_any() : ring_.take(worker); }
-  Placement place() const;
+  const Placement& place();
   bool try_orchestrate();
   bool orchestrate();
   template <class F>
@@ -215,7 +215,8 @@ class Ordered {
   Front front_;
   Ring ring_;
   bool held_ = false;  // a task has come out of the front that the ring had no room for
-  Placement placement_;  // of it
+  const Placement* placement_ = nullptr;  // of it
+  Placement placed_;   // by a test
   bool waits_ = false;  // the front waits
   std::atomic<bool> orchestrating_{false}, all_issued_{false}, blocked_{false}, over_{false};
   std::atomic<bool> awaiting_{false};  // the front waits for tasks to complete
