@@ -143,7 +143,9 @@ bool Clock::wait_at_boundary() {
   return true;
 }
 
-ClockRef Clock::open_join() {
+ClockRef Clock::open_join() { return new_join(++joins_opened_); }
+
+ClockRef Clock::new_join(std::uint64_t serial) {
   std::uint32_t id = free_join_;
   if (id == nil) {
     joins_.emplace_back();
@@ -151,8 +153,8 @@ ClockRef Clock::open_join() {
   } else {
     free_join_ = joins_[id].edges;
   }
-  joins_[id] = {++joins_opened_, 1, nil};
-  return {joins_opened_, id | ClockRef::join_bit};
+  joins_[id] = {serial, 1, nil};
+  return {serial, id | ClockRef::join_bit};
 }
 
 void Clock::add_member(ClockRef join, ClockRef member) {

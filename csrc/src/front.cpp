@@ -25,7 +25,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   by_ranges_ = plan.plan().deps_mode() == DepsMode::bytes;
   if (by_ranges_) ranges_.prepare(plan);
   count_entries();
-  clock_.emplace(clock_options(plan.plan()));
+  clock_.emplace(clock_options(plan.plan()), plan.plan().turns(), look_ahead(plan.plan()));
   scopes_.clear();
   handles_.assign(plan.plan().n_handles(), {});
   deps_.clear();
@@ -97,7 +97,7 @@ Front::Step Front::next() {
       case Walker::Event::pause:
         return Step::pause;
       case Walker::Event::end:
-        return Step::end;
+        return clock_->end() ? Step::end : deadlocked();
       case Walker::Event::failed:
         return fail();
     }
@@ -181,7 +181,7 @@ bool Front::lose(const BoundTask& t) {
 }
 
 void Front::tell(const BoundTask& t) const {
-  if (tracer_ != nullptr) tracer_->issued(*t.spec, regs(), t.spec->window, deps_, *clock_);
+  if (tracer_ != nullptr) tracer_->issued(*t.spec, regs(), t.spec->window, deps_, clock_->clock());
   if (log_ != nullptr) log_->issued(position(), *plan_, t, args(), regs(), indices());
 }
 
@@ -206,8 +206,11 @@ Front::Step Front::task_step() {
   }
   if (!placer_.place(t, regs, args_.data(), cost, placement_, failure_)) return Step::failed;
   if (placer_.stream().scope != none) follow_stream();
-  issued_ = clock_->issue(cost, placement_, deps_);
-  if (clock_->deadlocked()) [[unlikely]] return deadlocked();
+  if (!clock_->interleaves()) [[likely]]
+    issued_ = clock_->issue(cost, placement_, deps_);
+  else
+    issued_ = clock_->issue_interleaved(cost, placement_, deps_, placer_.stream(), {t.spec->site, plan_->coords(*t.spec, regs)});
+  if (clock_->clock().deadlocked()) [[unlikely]] return deadlocked();
   if (t.n_views != 0) {
     settled_ = ring_ == nullptr ? clock_->settled() : std::min(clock_->settled(), ring_->retired());
     map_.record(t, regs, indices_.data(), issued_, *this);
@@ -232,7 +235,11 @@ void Front::collect(const BoundTask& t) {
 void Front::follow_stream() {
   const Placer::Stream& s = placer_.stream();
   const auto last = streams_[s.scope].find(s.number);
-  if (last != streams_[s.scope].end()) follow(last->second);
+  if (last == streams_[s.scope].end()) return;
+  if (!clock_->interleaves())
+    follow(last->second);
+  else if (ring_ != nullptr)
+    after_.push_back(last->second.real);  // in semantic time the order of issue counts
 }
 
 // Streams whose last task is complete need not be known any more.
@@ -250,8 +257,9 @@ void Front::join_stream(const Ref& self) {
 
 Front::Step Front::deadlocked() {
   failure_ = {.kind = ErrorKind::deadlock};
-  failure_.site = task().spec->site;
-  failure_.coords = plan_->coords(*task().spec, regs());
+  const WhichTask* const which = clock_->blocked_task();
+  failure_.site = which != nullptr ? which->site : task().spec->site;
+  failure_.coords = which != nullptr ? which->coords : plan_->coords(*task().spec, regs());
   return Step::failed;
 }
 
@@ -268,7 +276,7 @@ void Front::join(Group& group, Ref member, Ring::Membership kind) {
     return;
   }
   const auto add = [&](const Ref& m) {
-    if (tracer_ != nullptr) tracer_->joined(group.all.time, m.time, *clock_);
+    if (tracer_ != nullptr) tracer_->joined(group.all.time, m.time, clock_->clock());
     clock_->add_member(group.all.time, m.time);
     if (ring_ == nullptr) return;
     ring_->add_member(group.all.real.join, m.real, kind);
@@ -328,11 +336,11 @@ void Front::stats(RunStats& stats) const {
   stats.grid_cells = map_.cells();
   stats.boxed_tensors = map_.boxed();
   stats.task_count = clock_->task_count();
-  stats.total_cycles = clock_->total_cycles();
-  stats.windows = clock_->windows();
-  stats.scalar_waits = clock_->scalar_waits();
-  stats.scalar_wait_cycles = clock_->scalar_wait_cycles();
-  stats.time_overflowed = clock_->overflowed();
+  stats.total_cycles = clock_->clock().total_cycles();
+  stats.windows = clock_->clock().windows();
+  stats.scalar_waits = clock_->clock().scalar_waits();
+  stats.scalar_wait_cycles = clock_->clock().scalar_wait_cycles();
+  stats.time_overflowed = clock_->clock().overflowed();
   stats.kernel_counts = kernel_counts_;
 }
 

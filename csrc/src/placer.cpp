@@ -123,6 +123,12 @@ std::uint64_t written_bytes(const BoundPlan& plan, const BoundTask& t, const Arg
   return bytes;
 }
 
+std::vector<std::uint64_t> look_ahead(const Plan& plan) {
+  std::vector<std::uint64_t> out;
+  for (const Window& w : plan.windows()) out.push_back(w.mode == WindowMode::stall ? w.tasks : plan.windows().front().tasks);
+  return out;
+}
+
 ClockOptions clock_options(const Plan& plan) {
   ClockOptions o;
   o.lanes = plan.lanes();

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
-#include <set>
 #include <stdexcept>
 #include <unordered_map>
+
+#include "pto_wsp/timekeeper.hpp"
 
 namespace pto_wsp {
 namespace {
@@ -124,31 +125,23 @@ class Interleaving {
  public:
   Interleaving(const TaskGraph& g, const SimulationOptions& o) : g_(g), windows_(o.windows), remaining_(g.costs.size()) {
     const std::size_t n = g.costs.size();
-    const std::uint64_t streams = o.interleave;
-    std::vector<std::uint64_t> turns(n);
     for (std::size_t i = 0; i < n; ++i)
-      turns[i] = g.streams.empty() || g.streams[i] < 0 ? 0 : static_cast<std::uint64_t>(g.streams[i]) % streams;
-    std::vector<std::uint64_t> present = turns;
-    std::ranges::sort(present);
-    present.erase(std::ranges::unique(present).begin(), present.end());
-    for (const std::uint64_t t : turns) turn_.push_back(static_cast<std::size_t>(std::ranges::lower_bound(present, t) - present.begin()));
-    free_.resize(present.size());
+      turn_.push_back(g.streams.empty() || g.streams[i] < 0 ? 0 : static_cast<std::uint64_t>(g.streams[i]) % o.interleave);
     turn_around(n);
   }
 
   std::optional<Order> order() {
     const std::size_t n = turn_.size();
     Order out;
-    std::size_t next = 0;
     while (out.size() < n) {
-      const std::size_t limit = look_ahead();
-      const std::optional<std::size_t> turn = turn_from(next, limit);
-      if (!turn) return std::nullopt;
-      next = *turn + 1;
-      const std::uint64_t i = take(*turn);
+      const std::optional<std::uint64_t> next = turns_.take(look_ahead());
+      if (!next) return std::nullopt;
+      const std::uint64_t i = *next;
+      remaining_.take(i);
+      --near_;
       out.push_back(i);
       for (std::uint64_t u = users_first_[i]; u < users_first_[i + 1]; ++u)
-        if (--missing_[users_[u]] == 0 && users_[u] < end_) add_free(users_[u]);
+        if (--missing_[users_[u]] == 0 && users_[u] < end_) turns_.add(turn_[users_[u]], users_[u]);
     }
     return out;
   }
@@ -182,47 +175,18 @@ class Interleaving {
       }
       const std::size_t i = end_++;
       ++near_;
-      if (missing_[i] == 0) add_free(i);
+      if (missing_[i] == 0) turns_.add(turn_[i], i);
     }
     return near_ > most ? remaining_.after(most) : end_;  // a window before it held more
-  }
-
-  // The first turn that has a task below `limit`, from `next` on and around.
-  std::optional<std::size_t> turn_from(std::size_t next, std::size_t limit) const {
-    const auto has = [&](std::size_t turn) { return free_[turn].front() < limit; };
-    const auto from = with_free_.lower_bound(next);
-    auto turn = std::find_if(from, with_free_.end(), has);
-    if (turn != with_free_.end()) return *turn;
-    turn = std::find_if(with_free_.begin(), from, has);
-    return turn != from ? std::optional(*turn) : std::nullopt;
-  }
-
-  void add_free(std::uint64_t i) {
-    std::vector<std::uint64_t>& tasks = free_[turn_[i]];
-    if (tasks.empty()) with_free_.insert(turn_[i]);
-    tasks.push_back(i);
-    std::ranges::push_heap(tasks, std::greater<>{});
-  }
-
-  std::uint64_t take(std::size_t turn) {
-    std::vector<std::uint64_t>& tasks = free_[turn];
-    std::ranges::pop_heap(tasks, std::greater<>{});
-    const std::uint64_t i = tasks.back();
-    tasks.pop_back();
-    if (tasks.empty()) with_free_.erase(turn);
-    remaining_.take(i);
-    --near_;
-    return i;
   }
 
   const TaskGraph& g_;
   const std::vector<WindowLimits>& windows_;
   Remaining remaining_;                               // not issued
-  std::vector<std::size_t> turn_;                     // of each task; turns without a task are left out
+  std::vector<std::uint64_t> turn_;                   // of each task
   std::vector<std::uint64_t> missing_;                // of each task: what it waits for and is not issued
   std::vector<std::uint64_t> users_first_, users_;
-  std::vector<std::vector<std::uint64_t>> free_;      // of each turn, a heap: tasks that may be issued, the first on top
-  std::set<std::size_t> with_free_;                   // turns that have some
+  Turns turns_;                                       // tasks that may be issued
   std::size_t end_ = 0;                               // tasks below it are issued or near; so may be some that lie too far now
   std::uint64_t near_ = 0;
   bool behind_boundary_ = false;

@@ -47,7 +47,7 @@ void TimeWalk::restart(bool general) {
   quick_.reset();
   exact_.reset();
   if (general)
-    exact_ = std::make_unique<Clock>(clock_options(plan_->plan()));
+    exact_ = std::make_unique<Timekeeper>(clock_options(plan_->plan()), plan_->plan().turns(), look_ahead(plan_->plan()));
   else
     quick_ = std::make_unique<LaneClock>(clock_options(plan_->plan()));
   zero_cost_ = false;
@@ -75,7 +75,7 @@ void TimeWalk::trim() {
 }
 
 void TimeWalk::finish() {
-  if (exact_ && !finished_) exact_->finish();
+  if (exact_ && !finished_ && exact_->end()) exact_->finish();
   finished_ = true;
 }
 
@@ -191,20 +191,17 @@ bool TimeWalk::task(std::uint32_t id, const std::int64_t* regs, Position at, Ear
   return true;
 }
 
-// False: `failure`, of a rule or a deadlock.
+// False: `failure`, of a rule. What could deadlock is a start policy, under which nothing runs here.
 bool TimeWalk::issue(const BoundTask& t, const std::int64_t* regs, std::uint64_t cost, Failure& failure) {
   Placement placement;
   if (!placer_.place(t, regs, shapes_.data(), cost, placement, failure)) return false;
   if (quick_) {
     quick_->issue(cost, placement.lane, placement.window);
   } else {
-    exact_->issue(cost, placement, {});
-    if (exact_->deadlocked()) {
-      failure = {.kind = ErrorKind::deadlock};
-      failure.site = t.spec->site;
-      failure.coords = plan_->coords(*t.spec, regs);
-      return false;
-    }
+    if (!exact_->interleaves())
+      exact_->issue(cost, placement, {});
+    else
+      exact_->issue_interleaved(cost, placement, {}, placer_.stream(), {t.spec->site, plan_->coords(*t.spec, regs)});
   }
   ++count_;
   ++kernel_counts_[t.spec->kernel];
@@ -215,9 +212,9 @@ void TimeWalk::result(RunStats& stats) const {
   stats.task_count = count_;
   stats.kernel_counts = kernel_counts_;
   if (!quick_ && !exact_) return;
-  stats.total_cycles = quick_ ? quick_->total_cycles() : exact_->total_cycles();
-  stats.windows = quick_ ? quick_->windows() : exact_->windows();
-  stats.time_overflowed = quick_ ? quick_->overflowed() : exact_->overflowed();
+  stats.total_cycles = quick_ ? quick_->total_cycles() : exact_->clock().total_cycles();
+  stats.windows = quick_ ? quick_->windows() : exact_->clock().windows();
+  stats.time_overflowed = quick_ ? quick_->overflowed() : exact_->clock().overflowed();
 }
 
 }  // namespace pto_wsp

@@ -10,7 +10,7 @@ namespace {
 
 std::int64_t number_of(ClockRef ref) {
   const auto serial = static_cast<std::int64_t>(ref.serial);
-  return (ref.index & ClockRef::join_bit) != 0 ? -serial : serial - 1;
+  return ref.serial >= ClockRef::first_join ? static_cast<std::int64_t>(ClockRef::first_join) - serial : serial - 1;
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ class Tournament {
 /// What a task waits for: an earlier task or a join. Stays valid after that has completed.
 struct ClockRef {
   static constexpr std::uint32_t join_bit = 0x80000000u;
+  static constexpr std::uint64_t first_join = std::uint64_t{1} << 62;  // serials of joins that stand for no task
   std::uint64_t serial = 0;   // 0: nothing, always complete
   std::uint32_t index = 0;
 };
@@ -103,6 +104,8 @@ class Clock {
 
   /// A join completes when it is sealed and all its members are complete.
   ClockRef open_join();
+  /// A join in the place of the task of that serial, which is not issued yet.
+  ClockRef stand_for(std::uint64_t serial) { return new_join(serial); }
   void add_member(ClockRef join, ClockRef member);
   void seal(ClockRef join);
 
@@ -230,6 +233,7 @@ class Clock {
   void release_batches() {
     for (std::vector<std::uint32_t>& batch : open_batches_) release(batch);
   }
+  ClockRef new_join(std::uint64_t serial);
   std::uint32_t new_slot();
   void add_edge(ClockRef from, std::uint32_t target);
   bool queue_and_take();
@@ -250,7 +254,7 @@ class Clock {
 
   ClockOptions options_;
   std::uint64_t now_ = 0, next_issue_ = 0, last_completion_ = 0;
-  std::uint64_t issued_ = 0, joins_opened_ = 0;
+  std::uint64_t issued_ = 0, joins_opened_ = ClockRef::first_join;
   bool overflowed_ = false, all_issued_ = false, in_order_ = true;
   bool counts_bytes_ = false;
   std::optional<Blocked> blocked_;

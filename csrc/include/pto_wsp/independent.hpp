@@ -10,6 +10,7 @@
 #include "pto_wsp/control.hpp"
 #include "pto_wsp/cost.hpp"
 #include "pto_wsp/placer.hpp"
+#include "pto_wsp/timekeeper.hpp"
 #include "pto_wsp/walker.hpp"
 
 namespace pto_wsp {
@@ -102,7 +103,7 @@ class TimeWalk {
   CostTable costs_;
   Placer placer_;
   std::unique_ptr<LaneClock> quick_;
-  std::unique_ptr<Clock> exact_;        // instead, once a task of no cost has been met
+  std::unique_ptr<Timekeeper> exact_;        // instead, once a task of no cost has been met
   bool zero_cost_ = false, finished_ = false, abandoned_ = false;
   std::uint64_t count_ = 0;
   std::vector<std::uint64_t> kernel_counts_;

@@ -16,6 +16,7 @@
 #include "pto_wsp/placer.hpp"
 #include "pto_wsp/ranges.hpp"
 #include "pto_wsp/ring.hpp"
+#include "pto_wsp/timekeeper.hpp"
 #include "pto_wsp/task_log.hpp"
 #include "pto_wsp/tracer.hpp"
 #include "pto_wsp/walker.hpp"
@@ -56,7 +57,7 @@ class Front : private Liveness {
   Failure& failure() { return failure_; }
 
   void finish_time() {
-    if (!clock_->deadlocked()) clock_->finish();
+    if (clock_->end()) clock_->finish();
   }
   void trim();
   void stats(RunStats& stats) const;
@@ -133,7 +134,7 @@ class Front : private Liveness {
   RangeMap ranges_;
   std::vector<std::uint64_t> entries_;  // of both, by task
   bool by_ranges_ = false;
-  std::optional<Clock> clock_;
+  std::optional<Timekeeper> clock_;
   std::vector<Scope> scopes_;
   std::vector<Group> handles_;
   std::vector<ClockRef> deps_;

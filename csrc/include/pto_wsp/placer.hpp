@@ -69,5 +69,7 @@ class Placer {
 std::uint64_t written_bytes(const BoundPlan& plan, const BoundTask& t, const Arg* args);
 
 ClockOptions clock_options(const Plan& plan);
+/// How many tasks interleaved issue looks at, by the ring of the first of them.
+std::vector<std::uint64_t> look_ahead(const Plan& plan);
 
 }  // namespace pto_wsp

@@ -12,7 +12,7 @@ from pto_wsp.errors import InternalError, PtoError, ScheduleError, here
 from pto_wsp.ir.core import PRIMITIVES, DType, Eqn, Kernel, Literal, Param, Region, RuleCall, Wir
 from pto_wsp.ir.expr import Expr, Op, const
 from pto_wsp.ir.rule import RULE_OPS, Rule, TaskFacts, dtype_of, evaluate_rule, mapped, walk
-from pto_wsp.ir.scopes import MODES, MOST_LANES, of_the_whole
+from pto_wsp.ir.scopes import MODES, MOST_LANES, of_the_whole, scopes
 from pto_wsp.targets.cpu_sim.stream import Stream
 
 T = TypeVar("T")
@@ -58,6 +58,7 @@ class Machine:
                 fix="give fewer lanes",
             )
         start, turns = of_the_whole(wir, "start"), of_the_whole(wir, "timing")
+        _refuse_abort(wir, turns)
         return Machine(
             arch,
             lanes,
@@ -65,6 +66,19 @@ class Machine:
             counts,
             0 if start is None else _int(start.params["tasks"]) or NO_BOUND,
             0 if turns is None else _int(turns.params["turns"]),
+        )
+
+
+def _refuse_abort(wir: Wir, turns: Eqn | None) -> None:
+    """Interleaved issue looks as far ahead as the window goes, which under ABORT is known only when the run is over."""
+    aborts = next((e for e in scopes(wir, "window") if e.params["mode"] == "ABORT"), None)
+    if turns is not None and aborts is not None:
+        raise ScheduleError(
+            "PTO418",
+            "interleaved timing with a window of mode ABORT",
+            values={"window": aborts.loc or "ABORT"},
+            loc=turns.loc or here(),
+            fix="let the window stall, or only record: WindowMode.BENCHMARK",
         )
 
 
