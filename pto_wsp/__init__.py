@@ -27,6 +27,8 @@ from pto_wsp.runtime.program import Program
 from pto_wsp.runtime.resources import Resources
 from pto_wsp.runtime.stats import ProgramStats
 from pto_wsp.runtime.trace import ExecutionTrace, TraceEvent, TraceLevel
+from pto_wsp.targets.base import capabilities
+from pto_wsp.targets.capabilities import Capabilities
 from pto_wsp.trace import ptoisa
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
 from pto_wsp.trace.axes import Dense, DenseDyn
@@ -85,6 +87,7 @@ __all__ = [
     "BindError",
     "BoundsError",
     "Cancelled",
+    "Capabilities",
     "CompileError",
     "Constexpr",
     "DType",
@@ -131,6 +134,7 @@ __all__ = [
     "WindowError",
     "WindowMode",
     "Workload",
+    "capabilities",
     "cast",
     "combine",
     "discharge",

@@ -444,6 +444,7 @@ PTO414 C++ without the function that a kernel needs
 PTO415 no room to compile C++
 PTO416 an unknown tier
 PTO425 a resource of a wrong size
+PTO427 something that the target does not have
 PTO417 a function of a policy that gives no integer
 PTO418 schedule directives that contradict each other
 PTO501 not an array

@@ -20,6 +20,7 @@ from pto_wsp import (
     BindError,
     BoundsError,
     Cancelled,
+    Capabilities,
     CompileError,
     Constexpr,
     DeadlockError,
@@ -92,6 +93,7 @@ from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
 from pto_wsp.runtime.check import Checker, check_modes, keep_temporaries
 from pto_wsp.runtime.failure import to_error
+from pto_wsp.targets.base import TARGETS
 from pto_wsp.targets.cpu_sim.target import CpuSim
 from pto_wsp.tools import simulate
 
@@ -1980,6 +1982,21 @@ def _() -> None:
 @mistake("PTO401", CompileError)
 def _() -> None:
     in_workload(lambda x, y: copy(x[0], y[0])).compile(target="gpu")  # <-- PTO401
+
+
+@mistake("PTO427", UnsupportedError)
+def _() -> None:
+    class Lesser:
+        name = "lesser"
+        capabilities = Capabilities("lesser", {**pto_wsp.capabilities(), "streams": "unsupported"})
+        compile = TARGETS["cpu_sim"].compile
+
+    TARGETS["lesser"] = Lesser()
+    try:
+        w = in_workload(lambda x, y: copy(x[0], y[0])).streams(2)  # <-- PTO427
+        w.compile(target="lesser")
+    finally:
+        del TARGETS["lesser"]
 
 
 @mistake("PTO402", CompileError)

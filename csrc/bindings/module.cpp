@@ -224,6 +224,7 @@ py::dict window_stats(const WindowStats& w) {
   d["stalls"] = w.stalls;
   d["stall_cycles"] = w.stall_cycles;
   d["high_water"] = w.high_water;
+  d["high_bytes"] = w.high_bytes;
   return d;
 }
 
@@ -243,6 +244,9 @@ py::dict stats(const Instance& instance) {
   d["max_in_flight"] = s.max_in_flight;
   d["threads"] = s.threads;
   d["kernel_counts"] = s.kernel_counts;
+  py::list in_flight;
+  for (const InFlight& w : s.windows_in_flight) in_flight.append(py::make_tuple(w.tasks, w.bytes));
+  d["windows_in_flight"] = in_flight;
   d["grid_cells"] = s.grid_cells;
   d["boxed_tensors"] = s.boxed_tensors;
   py::list resources;
@@ -352,11 +356,7 @@ py::dict simulate_dict(const py::dict& columns, const SimulationOptions& options
   });
   py::dict d;
   py::list windows, needed;
-  for (const WindowStats& w : s.windows) {
-    py::dict window = window_stats(w);
-    window["high_bytes"] = w.high_bytes;
-    windows.append(window);
-  }
+  for (const WindowStats& w : s.windows) windows.append(window_stats(w));
   for (const Simulation::Needed& x : s.needed) needed.append(py::make_tuple(x.window, x.tasks, x.bytes));
   d["windows"] = windows;
   d["needed"] = needed;

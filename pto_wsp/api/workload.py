@@ -16,6 +16,7 @@ from pto_wsp.api.schedules import Schedules
 from pto_wsp.errors import (
     ArtifactError,
     CompileError,
+    Location,
     TraceError,
     UnsupportedNameError,
     check_name,
@@ -25,10 +26,11 @@ from pto_wsp.errors import (
     user_frame,
 )
 from pto_wsp.ir.core import Kernel, Wir
+from pto_wsp.ir.declarable import declarables
 from pto_wsp.ir.verify import verify
 from pto_wsp.passes.discharge import discharge as to_pure_form
 from pto_wsp.runtime.check import check_modes, keep_temporaries
-from pto_wsp.runtime.native import native_mode
+from pto_wsp.runtime.native import Native, native_mode
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.targets import base
@@ -71,16 +73,19 @@ class Workload(Traced, Schedules):
         native: True compiles C++ for each kernel, with the system's compiler, that computes the same bits, before this returns;
         "auto" meanwhile, and runs use what is ready. stats.tiers says which kernels run it. False: none.
         resources: most that runs use of what they are bounded by, see `Resources`; None or "auto": what the plan suggests.
-        Raises CompileError (unknown target or arch, schedules that have no meaning) and BindError (arrays that do not fit).
+        Raises CompileError (unknown target or arch, schedules that have no meaning), UnsupportedError for what the target does not
+        have (see `capabilities`) and BindError (arrays that do not fit).
         """
         no_options("compile", options, "target, arch, threads, check, native, resources")
         count = thread_count(threads)
         limits = resources_of(resources)
         modes = check_modes(check)
         tier = native_mode(native)
+        of = base.get(target)
+        base.refuse_unsupported(of, {**declarables(self.wir), **_of_options(modes, tier, limits)})
         begin = time.perf_counter()
         wir, scratch = keep_temporaries(self.wir) if modes else (self.wir, frozenset[str]())
-        artifact = base.get(target).compile(wir, archs.get(arch), self.sizes)
+        artifact = of.compile(wir, archs.get(arch), self.sizes)
         artifact = replace(artifact, manifest={**artifact.manifest, "native": tier})
         try:
             program = Program(artifact, count, check=modes, scratch=scratch, native=tier, resources=limits)
@@ -112,6 +117,12 @@ class Workload(Traced, Schedules):
 
     def __getattr__(self, name: str) -> Any:
         raise no_attribute("a workload", name, "dispatch, task_graph, compile, type, wir")
+
+
+def _of_options(checks: frozenset[str], native: Native, limits: Resources) -> dict[str, Location | None]:
+    """What options of compile() ask of a target."""
+    names = [f"check.{c}" for c in sorted(checks)] + [f"resources.{r}" for r in limits.sizes()]
+    return dict.fromkeys([*names, *(["native"] if native is not False else [])])
 
 
 class WorkloadFunction(TracedFunction, Schedules):

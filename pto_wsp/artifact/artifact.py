@@ -14,6 +14,7 @@ from pto_wsp.artifact.container import Section, content_hash, damaged, pack, unp
 from pto_wsp.artifact.tables import tables_of
 from pto_wsp.errors import ArtifactError, Location, PtoError, here
 from pto_wsp.ir.core import Eqn, Region, Wir
+from pto_wsp.ir.declarable import declarables
 from pto_wsp.ir.dependence import analyse
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ir.verify import verify
@@ -102,8 +103,11 @@ class Artifact:
             raise damaged("its manifest has wrong sizes")
         if not all(_is_count(m[k], 1) for k in ("lanes", "clock_khz")):
             raise damaged("its manifest has wrong numbers")
-        if not all(isinstance(v, str) for v in m["capabilities"].values()):
-            raise damaged("its manifest has wrong capabilities")
+        # how the target that it was made for takes what it uses
+        if set(m["capabilities"]) != set(declarables(self.wir)) or any(
+            v not in _TAKEN for v in m["capabilities"].values()
+        ):
+            raise damaged("its manifest and its wir differ in what they use")
         if m["native"] not in (False, True, "auto"):
             raise damaged("its manifest has an unknown tier")
         if m["race_checks"] is not analyse(self.wir).depends_on_sizes:
@@ -141,6 +145,7 @@ class Artifact:
         return Artifact.from_bytes(data)
 
 
+_TAKEN = ("enforced", "recorded")
 _MANIFEST: dict[str, Any] = {
     "name": str,
     "target": str,

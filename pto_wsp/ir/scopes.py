@@ -92,7 +92,7 @@ PARAMS: dict[str, dict[str, _Param]] = {
         "policy": _NAME,
         "names": _Param(_list_of(_is_name)),
         "lanes": _Param(_list_of(_count(0, MOST_LANES))),
-        "pool": _RULE,
+        "pool": _OPTIONAL_RULE,
     },
     "deps": {"mode": _Param(lambda x: x in DEPS)},
 }

@@ -35,9 +35,9 @@ from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.resources import Resources, resources_of
-from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowStats, resource_stats
+from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowInFlight, WindowStats, resource_stats
 from pto_wsp.runtime.trace import ExecutionTrace, TraceLevel, trace_of
-from pto_wsp.targets.base import TARGETS
+from pto_wsp.targets.base import TARGETS, get, refuse_unsupported
 
 _SLICE = 0.05  # seconds between looks at signals while waiting
 _MAX_THREADS = 1024
@@ -96,6 +96,7 @@ class Program:
             self._run.set_hook(self._checker)
         names = task_names(artifact.wir)
         if names is not None:
+            self._need_feature("observe.log")
             self._run.set_log(names)
         self._started = False
         self._tracing: tuple[TraceLevel, int] = (TraceLevel.NONE, 0)
@@ -207,6 +208,9 @@ class Program:
                 fix="synchronize() first, or use program.copy() beside it",
             )
 
+    def _need_feature(self, name: str) -> None:
+        refuse_unsupported(get(self._artifact.manifest["target"]), {name: None})
+
     def execute(self, on_error: str = "stop", **options: object) -> Self:
         """Start a run and return at once. Raises BindError, BoundsError or RaceError for what can be checked before, and
         ExecutionError when the program is running already.
@@ -225,6 +229,8 @@ class Program:
                 loc=here(),
                 fix="compile without check=, or leave on_error out",
             )
+        if on_error == "continue":
+            self._need_feature("on_error.continue")
         with self._lock:
             self._not_running("execute()")
             self._bound.hand_over(self._run)
@@ -309,7 +315,7 @@ class Program:
         if not self.is_complete() or len(s["kernel_counts"]) != len(self._artifact.wir.kernels):
             # not over, or another thread has started the next run meanwhile
             return ProgramStats(compile_time_ms=self.compile_time_ms, tiers=self._tier.tiers, tier_note=self._tier.note)
-        windows = tuple(WindowStats(w["stalls"], w["stall_cycles"], w["high_water"]) for w in s["windows"])
+        windows = tuple(WindowStats(**w) for w in s["windows"])
         counts: dict[str, int] = {}
         for k, n in zip(self._artifact.wir.kernels, s["kernel_counts"], strict=True):
             counts[k.label] = counts.get(k.label, 0) + n
@@ -335,6 +341,7 @@ class Program:
                 arena_bytes=s["arena_bytes"],
                 grid_cells=s["grid_cells"],
                 boxed_tensors=s["boxed_tensors"],
+                windows_in_flight=tuple(WindowInFlight(*w) for w in s["windows_in_flight"]),
                 resources=resource_stats(s["resources"]),
             ),
             kernel_counts=counts,
@@ -361,6 +368,7 @@ class Program:
         values = [v.value for v in TraceLevel]
         _need(isinstance(level, TraceLevel) or level in values, "enable_tracing", f"one of {', '.join(values)}", level)
         _need(_is_integer(limit) and 1 <= limit <= 10**8, "enable_tracing", "a limit of 1 .. 10^8 tasks", limit)
+        self._need_feature("observe.tracing")
         with self._lock:
             self._not_running("enable_tracing()")
             self._tracing = (TraceLevel(level), int(limit))

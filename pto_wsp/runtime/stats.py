@@ -12,11 +12,14 @@ from pto_wsp.runtime.resources import MOST
 
 @dataclass(frozen=True)
 class WindowStats:
-    """One window of the schedule, in semantic time. Window 0 is the bound of 65,536 that always holds."""
+    """One window of the schedule, in semantic time: how often and how long issue waited for it, and most tasks issued and not retired.
+    high_bytes: most bytes that they write, which are counted where the schedule has a window in bytes. Window 0 is the bound of 65,536 that
+    always holds."""
 
     stalls: int
     stall_cycles: int
     high_water: int
+    high_bytes: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,14 @@ class ResourceStats:
 
 
 @dataclass(frozen=True)
+class WindowInFlight:
+    """One window of the schedule, measured: most tasks really issued and not retired, and most bytes that they write."""
+
+    tasks: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class RealStats:
     """What was measured of a run: differs from run to run.
 
@@ -77,6 +88,8 @@ class RealStats:
     arena_bytes      memory of the temporaries: most that lived at once, what was in use of `arena`
     grid_cells       cells of the tensors where conflicts are found by cells
     boxed_tensors    tensors where they are found by boxes
+    windows_in_flight  of each window, in the order of `semantic.windows`, most that was in flight at once, tasks and bytes (which are
+                     counted where the schedule has a window in bytes); empty where each thread runs tasks as it issues them
     resources        by name: those of `Resources`; "window", the schedule's; "scalars", tasks whose results a scalar or a gather reads
     """
 
@@ -86,6 +99,7 @@ class RealStats:
     arena_bytes: int = 0
     grid_cells: int = 0
     boxed_tensors: int = 0
+    windows_in_flight: tuple[WindowInFlight, ...] = ()
     resources: Mapping[str, ResourceStats] = field(default_factory=lambda: MappingProxyType[str, ResourceStats]({}))
 
     @property

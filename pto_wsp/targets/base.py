@@ -9,19 +9,20 @@ from typing import Protocol
 
 from pto_wsp.arch import Arch
 from pto_wsp.artifact.artifact import Artifact
-from pto_wsp.errors import CompileError, here
+from pto_wsp.errors import CompileError, Location, UnsupportedError, here
 from pto_wsp.ir.core import Wir
+from pto_wsp.ir.declarable import DECLARABLE
 from pto_wsp.ir.verify import verify
+from pto_wsp.targets.capabilities import Capabilities
 
 Pass = Callable[[Wir], Wir]
 
 
 class Target(Protocol):
-    """Turns workloads into artifacts. `capabilities` says of each directive and feature: enforced or unsupported."""
+    """Turns workloads into artifacts. `capabilities` says what it does of each directive and feature there is."""
 
     name: str
-
-    def capabilities(self) -> dict[str, str]: ...
+    capabilities: Capabilities
 
     def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact: ...
 
@@ -45,6 +46,26 @@ def get(name: object) -> Target:
             fix="use one of these",
         )
     return TARGETS[name]
+
+
+def capabilities(target: str = "cpu_sim") -> Capabilities:
+    """What a target does with each schedule directive and feature: `print(capabilities())` is the table, `capabilities()["window.tasks.STALL"]`
+    one of "enforced" (it changes what happens), "recorded" (kept for the scheduler that the target emits for) and "unsupported" (an
+    UnsupportedError when a workload that uses it is compiled). Raises CompileError for an unknown target."""
+    return get(target).capabilities
+
+
+def refuse_unsupported(target: Target, used: Mapping[str, Location | None]) -> None:
+    """Raise UnsupportedError for the first of these names that a target neither enforces nor records."""
+    for name, loc in used.items():
+        if target.capabilities[name] == "unsupported":
+            raise UnsupportedError(
+                "PTO427",
+                f"the target {target.name} has no {name}",
+                values={name: DECLARABLE[name]},
+                loc=loc or here(),
+                fix=f'leave it out, or use another target; print(pto_wsp.capabilities("{target.name}")) shows what there is',
+            )
 
 
 def run_passes(wir: Wir, passes: tuple[tuple[Pass, str], ...]) -> Wir:

@@ -13,7 +13,7 @@ LAYERS = (
     *("errors", "ir", "arch", "cxx", "ops", "trace", "csp", "transforms", "passes"),
     *("artifact", "targets", "runtime", "api", "", "tools"),
 )
-SHARED_BY_TARGETS = ("", "base")
+SHARED_BY_TARGETS = ("", "base", "capabilities")
 
 
 def module_name(path: Path) -> tuple[str, ...]:

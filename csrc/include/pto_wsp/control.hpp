@@ -135,7 +135,7 @@ struct RunStats {
   // Really, not in semantic time.
   AllResourceStats resources{};       // by reason
   std::uint64_t max_in_flight = 0;    // most tasks that ran or waited to run
-  std::vector<InFlight> windows_in_flight{};  // most of each window
+  std::vector<InFlight> windows_in_flight{};  // most of each window; none where tasks run as they are issued
   std::uint64_t grid_cells = 0;       // of tensors where conflicts are found by cells
   std::uint64_t boxed_tensors = 0;    // where they are found by boxes
   std::uint64_t threads = 0;          // most that worked at once

@@ -9,14 +9,16 @@ from pto_wsp.arch import Arch
 from pto_wsp.artifact.artifact import Artifact, make
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import Wir
+from pto_wsp.ir.declarable import declarables
 from pto_wsp.ir.dependence import analyse
-from pto_wsp.ir.scopes import DEPS, deps_mode, origins
+from pto_wsp.ir.scopes import deps_mode, origins
 from pto_wsp.passes.canonicalize import canonicalize, canonicalize_kernels
 from pto_wsp.passes.expand import expand
 from pto_wsp.passes.infer_dependences import infer_dependences
 from pto_wsp.passes.plan_buffers import plan_buffers
 from pto_wsp.passes.resolve_schedules import resolve_schedules
 from pto_wsp.targets.base import Pass, register, run_passes
+from pto_wsp.targets.cpu_sim.capabilities import CAPABILITIES
 from pto_wsp.targets.cpu_sim.lower import lower
 from pto_wsp.targets.cpu_sim.nodes import Body
 from pto_wsp.targets.cpu_sim.schedule import Machine
@@ -36,12 +38,8 @@ LOWERING: tuple[tuple[Pass, str], ...] = (
 class CpuSim:
     """Runs on the processor's threads, and computes semantic time of an arch."""
 
-    name = "cpu_sim"
-
-    def capabilities(self) -> dict[str, str]:
-        """Every directive there is, and what this target does with it."""
-        directives = ("dispatch.round_robin", "task_graph.window.tasks.STALL", *(f"task_graph.deps.{m}" for m in DEPS))
-        return dict.fromkeys(directives, "enforced")
+    name = CAPABILITIES.target
+    capabilities = CAPABILITIES
 
     def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact:
         """The artifact of a traced and scheduled workload. Nothing here depends on the sizes of axes."""
@@ -60,7 +58,7 @@ class CpuSim:
             model=arch.model,
             clock_khz=arch.clock_khz,
             lanes=plan.lanes,
-            capabilities=self.capabilities(),
+            capabilities={name: self.capabilities[name] for name in declarables(kept)},
             sizes={n: int(v) for n, v in sizes.items()},
             race_checks=analyse(kept).depends_on_sizes,
         )
