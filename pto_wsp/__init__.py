@@ -67,7 +67,15 @@ from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.transforms.combine import combine, sequential
 from pto_wsp.transforms.dispatch import dispatch
 from pto_wsp.transforms.fuse import fuse
-from pto_wsp.transforms.graph_policies import Deps, DepsMode, StartPolicy, TaskGraphConfig, TaskWindow, WindowMode
+from pto_wsp.transforms.graph_policies import (
+    Deps,
+    DepsMode,
+    StartPolicy,
+    TaskGraphConfig,
+    TaskWindow,
+    TracePolicy,
+    WindowMode,
+)
 from pto_wsp.transforms.interchange import interchange
 from pto_wsp.transforms.policies import DispatchPolicy, Pools, ReadyPolicy, TimingPolicy, register_policy
 from pto_wsp.transforms.scan import scan
@@ -128,6 +136,7 @@ __all__ = [
     "TraceError",
     "TraceEvent",
     "TraceLevel",
+    "TracePolicy",
     "TypeCheckError",
     "UnsupportedError",
     "Value",

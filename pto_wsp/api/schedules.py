@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pto_wsp.transforms.dispatch import dispatch
 from pto_wsp.transforms.fuse import fuse
-from pto_wsp.transforms.graph_policies import DepsMode, Start, TaskGraphConfig, TaskWindow
+from pto_wsp.transforms.graph_policies import DepsMode, Start, TaskGraphConfig, TaskWindow, TracePolicy
 from pto_wsp.transforms.interchange import interchange
 from pto_wsp.transforms.policies import Policy
 from pto_wsp.transforms.record import TaskRecord
@@ -57,10 +57,13 @@ class Schedules:
         pools: Policy | None = None,
         ready: Policy | None = None,
         start: Start | None = None,
+        trace: TracePolicy | None = None,
         **options: object,
     ) -> Self:
         """`task_graph(deps=..., window=..., ...)(self)`: how the tasks depend on each other, and are run."""
-        return self.then(task_graph(config, deps=deps, window=window, pools=pools, ready=ready, start=start, **options))
+        return self.then(
+            task_graph(config, deps=deps, window=window, pools=pools, ready=ready, start=start, trace=trace, **options)
+        )
 
     def split(self, *, loop: str, size: int) -> Self:
         """`split(loop=..., size=...)(self)`: iterations of a loop in groups of `size`, and a loop inside of each group."""

@@ -324,7 +324,7 @@ def discharge(w: Workload) -> Wir:
         before:  task k[](x=X[0], y=Y[0])
         after:   Y.1: f32[4,8,8] = task k[](x=X[0], y=Y[0])
 
-    To print and to evaluate; either form gives the same arrays. Order is data flow there, so `after` and `deps` are left out.
+    To print and to evaluate; either form gives the same arrays. Order is data flow there, so `after`, `deps` and `trace` are left out.
     """
     Traced.need("discharge", w)
     pure = to_pure_form(w.wir)

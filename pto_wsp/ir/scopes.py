@@ -11,8 +11,9 @@
     start[tasks=4]                lanes take nothing before so many are issued; 0: all
     pools[policy="custom", names=["a" "b"], lanes=[1 2], pool=(task.b)]   lanes of their own for some tasks; 0 lanes: as many as dispatch deals out
     deps[mode="hybrid"]           how dependences are found
+    trace[level="tasks"]          what runs record, until `program.enable_tracing` says otherwise
 
-`start`, `pools`, `deps` and turns are said of the whole workload, once.
+`start`, `pools`, `deps`, `trace` and turns are said of the whole workload, once.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.rule import COORDINATE, Rule, dtype_of, rule_names
 from pto_wsp.ir.tasks import BUFFERS, Scope, broken, no_cycles, scope_regions
 
-SCOPES = ("dispatch", "streams", "stream_by", "timing", "window", "ready", "start", "pools", "deps")
-OF_THE_WHOLE = ("start", "pools", "deps")
+SCOPES = ("dispatch", "streams", "stream_by", "timing", "window", "ready", "start", "pools", "deps", "trace")
+OF_THE_WHOLE = ("start", "pools", "deps", "trace")
 """Scopes that stand around the whole workload, once."""
 
 DEPS = ("infer_tensor_map_exact", "infer_bytes_overlap", "explicit", "hybrid")
 MODES = ("STALL", "ABORT", "BENCHMARK")
+TRACES = ("none", "tasks", "full")
 MOST_LANES = 65_536
 MOST = 2**40
 """Tasks of a window, a batch or a start."""
@@ -95,6 +97,7 @@ PARAMS: dict[str, dict[str, _Param]] = {
         "pool": _OPTIONAL_RULE,
     },
     "deps": {"mode": _Param(lambda x: x in DEPS)},
+    "trace": {"level": _Param(lambda x: x in TRACES)},
 }
 _DOCS = {
     "dispatch": "gives each task inside its home lane",
@@ -106,6 +109,7 @@ _DOCS = {
     "start": "how many tasks are issued before the first is taken",
     "pools": "which lanes the tasks inside may run on",
     "deps": "how the tasks inside are ordered",
+    "trace": "what runs record of the tasks inside",
 }
 
 
@@ -157,9 +161,13 @@ def of_the_whole(wir: Wir, prim: str) -> Eqn | None:
     if not found:
         return None
     if len(found) > 1 or not any(e is found[0] for e in around_all(wir)):
-        what = {"deps": "dependences", "start": "a start policy", "pools": "pools", "timing": "interleaved timing"}[
-            prim
-        ]
+        what = {
+            "deps": "dependences",
+            "start": "a start policy",
+            "pools": "pools",
+            "trace": "a trace policy",
+            "timing": "interleaved timing",
+        }[prim]
         raise ScheduleError(
             "PTO404",
             f"{what} of a part of a workload, or said twice",

@@ -17,7 +17,7 @@ loop    := ("parallel_for" | "seq_for") [params] name [label] "in" over [carry [
 over    := name ":" kind "(" expr ["," tile] ")"
 cond    := "cond" value [carry] "{" "then" [as] region ["else" [as] region] "}"
 parts   := ("combine" | "sequential") [carry] "{" {"part" [as] region} "}"
-scope   := ("dispatch" | "streams" | "stream_by" | "timing" | "window" | "ready" | "start" | "pools" | "deps")
+scope   := ("dispatch" | "streams" | "stream_by" | "timing" | "window" | "ready" | "start" | "pools" | "deps" | "trace")
            params [carry [as]] region
 region  := "{" {eqn} "}"
 task    := "task" [params] name "[" {expr} "]" "(" {param "=" (view | value)} ")"

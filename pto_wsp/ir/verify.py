@@ -41,7 +41,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "resolved": _BODY,
     "lowered": (*_BODY, *tasks.BUFFERS),
     # and beside it: all writes are new values
-    "pure": (*_BODY, *(s for s in SCOPES if s != "deps")),
+    "pure": (*_BODY, *(s for s in SCOPES if s not in ("deps", "trace"))),
 }
 
 

@@ -11,7 +11,7 @@
              yield[of=["Y"]] Y.3
 
 The values of slots are carried likewise; `slot_get` is left for what they begin with. The last `yield` says what the tensors of
-users and the results are in the end. Order is data flow, so tokens, `after` and `deps` go.
+users and the results are in the end. Order is data flow, so tokens, `after` and `deps` go; nothing runs, so `trace` goes.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Discharge:
 
     def eqn(self, eqn: Eqn, now: dict[Key, In]) -> Sequence[Eqn]:
         slot = eqn.params.get("slot")
-        if eqn.prim == "deps":
+        if eqn.prim in ("deps", "trace"):
             return self.region(eqn.regions[0], now)
         if eqn.regions:
             return (self.nest(eqn, now),)

@@ -7,7 +7,7 @@
     after:   task[dispatch=[0 4 false mod(position(), 4:i64)]] k[](x=X[0], out=Y[0])
 
 A scope is one state for the whole run, so each gets a number. Rules are over the variables that the coordinates are. What is said of
-the whole workload goes: `start`, `deps`, turns, and the names and lanes of pools.
+the whole workload goes: `start`, `deps`, `trace`, turns, and the names and lanes of pools.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def resolve_schedules(wir: Wir) -> Wir:
 
     Raises ScheduleError for what only the whole workload may say.
     """
-    for prim in ("deps", "start", "pools", "timing"):
+    for prim in ("deps", "start", "pools", "timing", "trace"):
         of_the_whole(wir, prim)
     count = dict.fromkeys(SCOPES, 0)
 

@@ -24,7 +24,8 @@ from pto_wsp.errors import (
     no_attribute,
     no_options,
 )
-from pto_wsp.ir.core import DType, Kernel
+from pto_wsp.ir.core import DType, Kernel, Wir
+from pto_wsp.ir.scopes import of_the_whole
 from pto_wsp.ops.cpp import entry_of, is_cpp
 from pto_wsp.runtime.bindings import Bindings
 from pto_wsp.runtime.casualties import add_casualties
@@ -41,6 +42,7 @@ from pto_wsp.targets.base import TARGETS, get, refuse_unsupported
 
 _SLICE = 0.05  # seconds between looks at signals while waiting
 _MAX_THREADS = 1024
+_MOST_TRACED = 2_000_000  # tasks of a run
 
 
 def thread_count(threads: int | None) -> int:
@@ -99,7 +101,8 @@ class Program:
             self._need_feature("observe.log")
             self._run.set_log(names)
         self._started = False
-        self._tracing: tuple[TraceLevel, int] = (TraceLevel.NONE, 0)
+        self._tracing = (_trace_level(artifact.wir), _MOST_TRACED)
+        self._set_trace(self._run)
         self._lock = threading.RLock()
 
     def __getattr__(self, name: str) -> Any:
@@ -357,7 +360,7 @@ class Program:
 
     # looking at runs
 
-    def enable_tracing(self, level: TraceLevel | str = TraceLevel.TASKS, *, limit: int = 2_000_000) -> Self:
+    def enable_tracing(self, level: TraceLevel | str = TraceLevel.TASKS, *, limit: int = _MOST_TRACED) -> Self:
         """Record each task of the next runs, for `program.trace`; TraceLevel.NONE turns it off again.
 
         level: TraceLevel, or its value: "none", "tasks", "full" (with what each task had to wait for). limit: tasks that are kept
@@ -438,6 +441,12 @@ class Program:
         """The program that `save` wrote; bind arrays before running it. Raises ArtifactError."""
         _need(isinstance(path, (str, os.PathLike)), "load", "a path", path)
         return Program(Artifact.load(path), threads, resources=resources)
+
+
+def _trace_level(wir: Wir) -> TraceLevel:
+    """What the schedule wants recorded."""
+    scope = of_the_whole(wir, "trace")
+    return TraceLevel.NONE if scope is None else TraceLevel(str(scope.params["level"]))
 
 
 def _need(ok: bool, what: str, wanted: str, got: object) -> None:

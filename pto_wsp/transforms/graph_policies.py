@@ -74,6 +74,15 @@ class DepsMode(Choice):
 Deps = DepsMode
 
 
+class TracePolicy(Choice):
+    """What runs record for `program.trace`, until `program.enable_tracing` says otherwise. none: nothing. tasks: each task. full: also what
+    each task had to wait for."""
+
+    none = "none"
+    tasks = "tasks"
+    full = "full"
+
+
 @dataclass(frozen=True, slots=True)
 class TaskGraphConfig:
     """What `task_graph` takes, as one value: `task_graph(config)`."""
@@ -83,6 +92,7 @@ class TaskGraphConfig:
     pools: Policy | None = None
     ready: Policy | None = None
     start: Start | None = None
+    trace: TracePolicy | None = None
 
 
 def _wrong(what: str, there_is: str, fix: str) -> ScheduleError:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pto_wsp.errors import ScheduleError, here, no_options
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.trace.workload import Traced
-from pto_wsp.transforms.graph_policies import DepsMode, Start, TaskGraphConfig, TaskWindow
+from pto_wsp.transforms.graph_policies import DepsMode, Start, TaskGraphConfig, TaskWindow, TracePolicy
 from pto_wsp.transforms.policies import Policy
 from pto_wsp.transforms.scope import need_policy, scoped
 from pto_wsp.transforms.window import window as window_of
@@ -24,6 +24,7 @@ def task_graph(
     pools: Policy | None = None,
     ready: Policy | None = None,
     start: Start | None = None,
+    trace: TracePolicy | None = None,
     **options: object,
 ) -> Callable[[W], W]:
     """`task_graph(deps=Deps.hybrid, window=TaskWindow(1024))(w)`: how the tasks of w depend on each other, and are run.
@@ -36,13 +37,14 @@ def task_graph(
     ready: which ready task a lane takes first (`ReadyPolicy`).
     start: how many tasks are issued before lanes take any (`StartPolicy`). Of the whole workload.
     pools: which lanes tasks may run on (`Pools`). Of the whole workload.
+    trace: what runs record (`TracePolicy`). Of the whole workload.
     Give any of them, or a `TaskGraphConfig`. Results stay the same; semantic time, placement and the use of resources change.
 
     Raises ScheduleError for what is none of these, and for a part of a workload where only the whole may say it; RaceError where
     `explicit` leaves a conflict unordered.
     """
-    no_options("task_graph", options, "deps, window, pools, ready, start")
-    said = [x is not None for x in (deps, window, pools, ready, start)]
+    no_options("task_graph", options, "deps, window, pools, ready, start, trace")
+    said = [x is not None for x in (deps, window, pools, ready, start, trace)]
     if config is not None:
         _need("config", config, TaskGraphConfig, "TaskGraphConfig(window=TaskWindow(1024))")
         if any(said):
@@ -50,7 +52,12 @@ def task_graph(
                 "PTO418", "task_graph of a config and of options", loc=here(), fix="give one or the other"
             )
         return task_graph(
-            deps=config.deps, window=config.window, pools=config.pools, ready=config.ready, start=config.start
+            deps=config.deps,
+            window=config.window,
+            pools=config.pools,
+            ready=config.ready,
+            start=config.start,
+            trace=config.trace,
         )
     if not any(said):
         raise ScheduleError(
@@ -62,6 +69,7 @@ def task_graph(
     _need("window", window, TaskWindow, "window=TaskWindow(1024)")
     _need("deps", deps, DepsMode, "deps=Deps.infer_tensor_map_exact")
     _need("start", start, Start, "start=StartPolicy.threshold(64)")
+    _need("trace", trace, TracePolicy, "trace=TracePolicy.tasks")
     if ready is not None:
         need_policy("task_graph(ready=...)", "ready", ready, "task_graph(ready=ReadyPolicy.fifo)")
     if pools is not None:
@@ -77,6 +85,8 @@ def task_graph(
             w = scoped(w, "pools", {**pools.params, "policy": pools.name, **_rule("pool", pools)})
         if start is not None:
             w = scoped(w, "start", {"tasks": start.tasks})
+        if trace is not None:
+            w = scoped(w, "trace", {"level": trace.name})
         if deps is not None:
             w = scoped(w, "deps", {"mode": deps.name})
             refuse_races(w.wir)

@@ -12,6 +12,7 @@ from pto_wsp import (
     Dense,
     DispatchPolicy,
     DType,
+    ExecutionError,
     ExecutionTrace,
     In,
     InOut,
@@ -19,10 +20,13 @@ from pto_wsp import (
     P,
     Program,
     PtoError,
+    ScheduleError,
     TaskWindow,
     Tile,
     TraceLevel,
+    TracePolicy,
     Workload,
+    combine,
     kernel,
     pto,
     workload,
@@ -265,3 +269,27 @@ def test_levels_by_name() -> None:
     p = pairs().compile(threads=1)
     for level in ("tasks", TraceLevel.TASKS):
         assert len(p.enable_tracing(level).run().trace) == 2 * N
+
+
+def test_a_trace_policy_says_what_runs_record() -> None:
+    """Of the whole workload, and kept in the artifact; `enable_tracing` has the last word."""
+    x, y = np.zeros((4, 8, 8), np.float32), np.zeros((4, 8, 8), np.float32)
+
+    @kernel
+    def grown(x: In[Tile[8, 8, DType.F32]], y: Out[Tile[8, 8, DType.F32]]) -> None:
+        pto.store(y, x + 1.0)
+
+    @workload
+    def rows(x, y):  # type: ignore[no-untyped-def]
+        for b in P(Dense[4]()):
+            grown[b](x=x[b], y=y[b])
+
+    w = rows(x, y).task_graph(trace=TracePolicy.tasks)
+    program = w.compile().run()
+    assert len(program.trace) == 4
+    again = Program.from_bytes(program.to_bytes()).bind({"x": x, "y": y}).run()
+    assert len(again.trace) == 4
+    with pytest.raises(ExecutionError, match="no traced run"):
+        _ = program.enable_tracing("none").run().trace
+    with pytest.raises(ScheduleError, match="a trace policy of a part"):
+        combine(w, rows(x, y)).compile()
