@@ -45,7 +45,9 @@ DECLARABLE: dict[str, str] = {
     "deps.infer_bytes_overlap": "order of tasks whose ranges of bytes overlap",
     "deps.explicit": "order by `after=` alone, verified",
     "deps.hybrid": "order by `after=`, and of tasks that touch a common element",
-    "trace": "`task_graph(trace=)`",
+    "trace.none": "runs record nothing",
+    "trace.tasks": "runs record each task",
+    "trace.full": "and what it waits for",
     "axes.Dense": "a fixed size",
     "axes.DenseDyn": "a size bound at run time",
     "axes.Tiles": "tiles of an axis, the last one narrower",
@@ -182,6 +184,8 @@ def _of_scope(eqn: Eqn) -> Iterator[str]:
             yield "start.threshold" if p["tasks"] else "start.after_orchestration"
         case "deps":
             yield f"deps.{p['mode']}"
+        case "trace":
+            yield f"trace.{p['level']}"
         case "dispatch" | "timing" | "ready" | "pools":
             name = f"{eqn.prim}.{p['policy']}"
             yield name if name in DECLARABLE else f"{eqn.prim}.registered"

@@ -10,6 +10,7 @@ import pytest
 from pto_wsp import (
     Deps,
     DispatchPolicy,
+    ExecutionError,
     Out,
     P,
     Pools,
@@ -19,6 +20,7 @@ from pto_wsp import (
     TaskWindow,
     Tile,
     TimingPolicy,
+    TracePolicy,
     WindowError,
     WindowMode,
     Workload,
@@ -346,3 +348,22 @@ def _() -> None:
         t = traced(w)
         assert t.start[1] >= t.end[0]
     assert np.ptp(traced(twice(Deps.hybrid, same=False)).start) == 0
+
+
+@shows("trace.none")
+def _() -> None:
+    program = even().task_graph(trace=TracePolicy.none).compile().run()
+    with pytest.raises(ExecutionError):
+        _ = program.trace
+
+
+@shows("trace.tasks")
+def _() -> None:
+    trace = twice(Deps.hybrid).task_graph(trace=TracePolicy.tasks).compile().run().trace
+    assert (len(trace), len(trace.edges)) == (2, 0)
+
+
+@shows("trace.full")
+def _() -> None:
+    trace = twice(Deps.hybrid).task_graph(trace=TracePolicy.full).compile().run().trace
+    assert trace.edges.tolist() == [[0, 1]]

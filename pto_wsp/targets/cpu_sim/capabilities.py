@@ -21,7 +21,7 @@ CAPABILITIES = Capabilities(
         **declared("enforced", "start", "after_orchestration threshold"),
         **declared("enforced", "pools", "single by_exec_unit custom registered"),
         **declared("enforced", "deps", "infer_tensor_map_exact infer_bytes_overlap explicit hybrid"),
-        **declared("unsupported", "trace"),
+        **declared("enforced", "trace", "none tasks full"),
         **declared("enforced", "axes", "Dense DenseDyn Tiles Range Ragged Sparse Records"),
         **declared("enforced", "loops", "parallel seq while cond"),
         **declared("enforced", "parts", "combine sequential"),
