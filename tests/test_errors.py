@@ -41,6 +41,7 @@ from pto_wsp import (
     PtoError,
     RaceError,
     Ragged,
+    ReadyPolicy,
     Resources,
     Scalar,
     ScheduleError,
@@ -2049,6 +2050,18 @@ def _() -> None:
 @mistake("PTO417", ScheduleError)
 def _() -> None:
     stream_by(lambda t: cast(t.b, DType.F64))  # <-- PTO417
+
+
+@mistake("PTO417", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: [copy[b](x=x[b], y=y[b]) for b in P(4)])
+    w.task_graph(ready=ReadyPolicy.priority(lambda t: t.b * 2**62))  # <-- PTO417
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: [copy[b](x=x[b], y=y[b]) for b in P(4)])
+    w.window(TaskWindow(63, "bytes"))  # <-- PTO403
 
 
 @mistake("PTO418", ScheduleError)

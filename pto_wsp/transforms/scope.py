@@ -13,6 +13,7 @@ from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.rule import rule_names
 from pto_wsp.ir.scopes import OF_THE_WHOLE, around_all, of_the_whole
 from pto_wsp.trace.workload import Traced
+from pto_wsp.transforms.checks import refuse_overflow
 from pto_wsp.transforms.policies import KINDS, Policy
 
 W = TypeVar("W", bound=Traced)
@@ -26,6 +27,7 @@ def scoped(w: W, prim: str, params: Mapping[str, Any]) -> W:
     w = w.with_wir(_with_symbols(w.wir, params)).wrapped(prim, **params)
     scope = w.wir.body.eqns[0]
     check_scope(w.wir, scope)
+    refuse_overflow(w.wir, scope)
     if prim in OF_THE_WHOLE or "turns" in params:
         of_the_whole(w.wir, prim)
     inner = next((e for e in around_all(w.wir)[1:] if e.prim == prim), None)

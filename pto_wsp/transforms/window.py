@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pto_wsp.errors import ScheduleError, here
 from pto_wsp.trace.workload import Traced
+from pto_wsp.transforms.checks import refuse_small_window
 from pto_wsp.transforms.graph_policies import TaskWindow
 from pto_wsp.transforms.scope import scoped
 
@@ -20,7 +21,8 @@ def window(bound: TaskWindow) -> Callable[[W], W]:
         after:   window[mode="STALL", tasks=1024] { parallel_for b in batch: Dense(8) { ... } }
 
     A task counts in the innermost window around it; a full window stalls all issue. Without a window the bound is 65,536. Results
-    stay the same; semantic time and the number of tasks in flight change. Raises ScheduleError for what is no window.
+    stay the same; semantic time and the number of tasks in flight change. Raises ScheduleError for what is no window, and for one in bytes
+    that a task inside does not fit.
     """
     if not isinstance(bound, TaskWindow):
         raise ScheduleError(
@@ -33,6 +35,9 @@ def window(bound: TaskWindow) -> Callable[[W], W]:
 
     def apply(w: W) -> W:
         Traced.need("window", w)
-        return scoped(w, "window", {bound.unit: int(bound.size), "mode": bound.mode.name})
+        out = scoped(w, "window", {bound.unit: int(bound.size), "mode": bound.mode.name})
+        if bound.unit == "bytes":
+            refuse_small_window(out.wir, out.wir.body.eqns[0], int(bound.size))
+        return out
 
     return apply

@@ -1,0 +1,87 @@
+"""What a schedule scope can be refused for before anything runs: rules that overflow, and windows that no task fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pto_wsp.errors import PtoError, ScheduleError, here
+from pto_wsp.ir.coordinates import Site, resolved, sites
+from pto_wsp.ir.core import At, Direction, Eqn, Region, RuleCall, Slice, TileType, View, Wir
+from pto_wsp.ir.rule import RULE_OPS, Rule, TaskFacts, evaluate_rule, rule_names, walk
+from pto_wsp.ir.scopes import rules_of
+from pto_wsp.transforms.loops import axis, label, variable
+
+
+def refuse_overflow(wir: Wir, scope: Eqn) -> None:
+    """Raise ScheduleError where a rule has no value for the first or the last iteration of loops whose sizes are numbers."""
+    conditional = {id(t) for e in scope.walk() if e.prim == "cond" for t in e.walk()}
+    for what, rule in rules_of(scope):
+        for site in (s for s in sites(scope.regions[0]) if id(s.eqn) not in conditional):
+            for_task = resolved(wir, scope, rule, site)
+            for env in _corners(site, for_task):
+                try:
+                    evaluate_rule(for_task, TaskFacts(env=env))
+                except PtoError as e:
+                    shown = {label: env[name] for name, label in _labels(site).items() if name in env}
+                    raise ScheduleError(
+                        "PTO417",
+                        f"{scope.prim}: the {what} has no value: {e.what}",
+                        values={"iteration": ", ".join(f"{k}={v}" for k, v in shown.items()) or "every", **e.values},
+                        loc=scope.loc or here(),
+                        fix="use smaller numbers, and divisors other than 0",
+                    ) from e
+
+
+def _labels(site: Site) -> dict[str, str]:
+    return {variable(e): label(e) for e in site.loops}
+
+
+def _corners(site: Site, rule: Rule) -> Iterator[dict[str, int]]:
+    """The first and the last iteration around a task, where the rule depends on them alone and there are any."""
+    if any(isinstance(r, RuleCall) and r.op in RULE_OPS and r.op != "splitmix64" for r in walk(rule)):
+        return
+    last: dict[str, int] = {}
+    for loop in site.loops:
+        extent = axis(loop).extent
+        if len(loop.regions) > 1 or not extent.is_const or extent.const < 1:
+            return
+        last[variable(loop)] = extent.const - 1
+    if rule_names(rule) <= set(last):
+        yield dict.fromkeys(last, 0)
+        yield last
+
+
+def refuse_small_window(wir: Wir, scope: Eqn, size: int) -> None:
+    """Raise ScheduleError where a task that counts in a window of `size` bytes writes more than that."""
+    for task in _counted(scope.regions[0]):
+        written = _written_bytes(wir, task)
+        if written > size:
+            kernel = wir.kernel(str(task.params["kernel"])).label
+            raise ScheduleError(
+                "PTO403",
+                f"a window of {size} bytes, where a task of kernel {kernel} writes {written}",
+                values={"task": task.loc or kernel},
+                loc=scope.loc or here(),
+                fix=f"give it {written} bytes or more",
+            )
+
+
+def _counted(region: Region) -> Iterator[Eqn]:
+    """The tasks that have no other window around them."""
+    for eqn in region.eqns:
+        if eqn.prim == "task":
+            yield eqn
+        elif eqn.prim != "window":
+            for r in eqn.regions:
+                yield from _counted(r)
+
+
+def _written_bytes(wir: Wir, task: Eqn) -> int:
+    """Bytes that a task is sure to write: of tiles without a tail."""
+    total = 0
+    for p, x in zip(wir.kernel(str(task.params["kernel"])).params, task.ins, strict=True):
+        if p.direction is Direction.IN or not isinstance(p.type, TileType) or not isinstance(x, View):
+            continue
+        if all(isinstance(d, (At, Slice)) for d in x.dims):
+            total += p.type.rows * p.type.cols * p.type.dtype.itemsize
+    return total
