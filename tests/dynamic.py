@@ -730,8 +730,11 @@ class Case:
 
 
 @st.composite
-def cases(draw: Callable[[Any], Any], *, windows: bool = True) -> Case:
-    """A case with two sets of data: the workload is traced with the first."""
+def cases(
+    draw: Callable[[Any], Any], *, windows: bool = True, whole: Callable[[Any, Workload], Workload] | None = None
+) -> Case:
+    """A case with two sets of data: the workload is traced with the first. whole: what it is scheduled by, if not by a round robin or a
+    window."""
     d = Drawing(draw)
     tree = d.body(Scope(), 0)
 
@@ -741,6 +744,8 @@ def cases(draw: Callable[[Any], Any], *, windows: bool = True) -> Case:
         t.emit(tree, Env(t))
 
     w = traced()
+    if whole is not None:
+        return Case(whole(draw, w), d, tree)
     for _ in range(draw(st.integers(0, 1))):
         if windows and draw(st.booleans()):
             w = w.task_graph(window=TaskWindow(draw(st.integers(1, 5))))

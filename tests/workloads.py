@@ -9,7 +9,7 @@ Numbers are small integers and stay so: every operation is exact, whatever its o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -43,6 +43,7 @@ DTYPES = (DType.F32, DType.F16, DType.BF16, DType.I32)
 
 Env = dict[str, Any]
 Index = Callable[[Env], Any]
+Inner = Callable[[Any, list[str]], Callable[[Any], Any] | None]
 
 
 class Case:
@@ -128,6 +129,7 @@ class Loop:
     var: str
     axis: Callable[[Env], Any]
     body: list[Loop | Task]
+    schedule: Callable[[Any], Any] | None = None  # of a workload that the loop is then, called in its place
 
 
 @dataclass
@@ -155,8 +157,9 @@ class Scope:
 class Drawing:
     """One case being drawn."""
 
-    def __init__(self, draw: Callable[[Any], Any]) -> None:
+    def __init__(self, draw: Callable[[Any], Any], inner: Inner | None = None) -> None:
         self.draw = draw
+        self.inner = inner
         self.dtype = draw(st.sampled_from(DTYPES))
         self.r, self.c = draw(st.integers(1, 5)), draw(st.integers(1, 8))
         self.R, self.C = self.r + draw(st.integers(0, 7)), self.c + draw(st.integers(0, 9))
@@ -277,7 +280,7 @@ class Drawing:
             later = DenseDyn(name)
             self.sizes[name] = n
             return lambda env: later, n - 1
-        static = Dense[n]()
+        static = Dense[n](name=self.name("a"))
         return (lambda env: n, n - 1) if kind == "range" else (lambda env: static, n - 1)
 
     def tile_axis(self, size: int, whole: int) -> Callable[[Env], Any]:
@@ -313,7 +316,10 @@ class Drawing:
         elif scope.roles is None:
             roles = st.sampled_from(("own", "in", "own", "wild"))
             changes["roles"] = {n: self.draw(roles) for n in sorted(self.tensors)}
-        return Loop(mode, var, axis, self.body(scope.inside(**changes), depth + 1))
+        loop = Loop(mode, var, axis, self.body(scope.inside(**changes), depth + 1))
+        if self.inner is not None:
+            loop.schedule = self.inner(self.draw, [f"{p}{k}" for p in "an" for k in range(1, self.count + 1)])
+        return loop
 
     def body(self, scope: Scope, depth: int) -> list[Loop | Task]:
         out: list[Loop | Task] = []
@@ -332,6 +338,9 @@ def emit(body: list[Loop | Task], env: Env) -> None:
         if isinstance(s, Task):
             k = s.kernel[tuple(env.values())] if s.coords else s.kernel
             k(**{n: a(env) for n, a in s.args.items()})
+        elif s.schedule is not None:
+            part = workload(name="part")(lambda s=s: emit([replace(s, schedule=None)], env))
+            s.schedule(part)()
         elif s.mode == "P" and len(s.body) == 1 and is_grid(s, s.body[0]):
             inner = s.body[0]
             assert isinstance(inner, Loop)
@@ -344,7 +353,7 @@ def emit(body: list[Loop | Task], env: Env) -> None:
 
 def is_grid(outer: Loop, inner: Loop | Task) -> bool:
     """Whether two loops can be written as one: the inner extent must not need the outer variable."""
-    if not isinstance(inner, Loop) or inner.mode != "P":
+    if not isinstance(inner, Loop) or inner.mode != "P" or inner.schedule is not None:
         return False
     try:
         inner.axis({})
@@ -354,9 +363,16 @@ def is_grid(outer: Loop, inner: Loop | Task) -> bool:
 
 
 @st.composite
-def cases(draw: Callable[[Any], Any], *, windows: str = "anywhere") -> Case:
-    """A case; windows: "anywhere", or "root" for at most one around everything."""
-    d = Drawing(draw)
+def cases(
+    draw: Callable[[Any], Any],
+    *,
+    windows: str = "anywhere",
+    inner: Inner | None = None,
+    part: Callable[[Any, Workload], Workload] | None = None,
+) -> Case:
+    """A case; windows: "anywhere", or "root" for at most one around everything. part: what parts, and parts of these, are scheduled by;
+    inner: what a loop is scheduled by, with names that its tasks may have."""
+    d = Drawing(draw, inner)
 
     def leaf() -> Workload:
         body = d.body(Scope(), 0)
@@ -368,6 +384,8 @@ def cases(draw: Callable[[Any], Any], *, windows: str = "anywhere") -> Case:
         return traced()
 
     def schedule(w: Workload) -> Workload:
+        if part is not None:
+            return part(draw, w)
         for _ in range(draw(st.integers(0, 1))):
             if windows == "anywhere" and draw(st.booleans()):
                 w = w.task_graph(window=TaskWindow(draw(st.integers(1, 5))))
@@ -383,6 +401,6 @@ def cases(draw: Callable[[Any], Any], *, windows: str = "anywhere") -> Case:
         return schedule(join(*(tree(depth + 1) for _ in range(n))))
 
     w = tree(0)
-    if windows == "root" and draw(st.booleans()):
+    if windows == "root" and part is None and draw(st.booleans()):
         w = w.task_graph(window=TaskWindow(draw(st.integers(1, 6))))
     return Case(w, d.arrays, {n: v for n, v in d.sizes.items() if n in w.wir.symbols})

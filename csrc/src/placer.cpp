@@ -19,6 +19,7 @@ void Placer::prepare(const BoundPlan& plan) {
   const Plan& p = plan.plan();
   plain_ = p.schedules().empty() && p.batches().empty() && !p.steals() && !p.demands().any() &&
            p.turns() == 0 && p.pools().size() == 1 &&
+           std::ranges::all_of(p.dispatches(), [&](const Dispatch& d) { return d.lanes <= p.lanes(); }) &&
            std::ranges::all_of(p.windows(), [](const Window& w) { return w.mode == WindowMode::stall; });
   id_ = 0;
   lanes_.clear();

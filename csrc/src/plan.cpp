@@ -96,7 +96,7 @@ class PlanReader {
     pools();
     const std::size_t dispatches = in_.count("the number of dispatch scopes");
     for (std::size_t i = 0; i < dispatches; ++i) {
-      const std::uint64_t lanes = in_.u(plan_.lanes_, "the lanes of a dispatch scope");
+      const std::uint64_t lanes = in_.u(65536, "the lanes of a dispatch scope");
       if (lanes == 0) refuse("a dispatch scope has at least one lane");
       const std::uint64_t flags = in_.u(3, "the flags of a dispatch scope");
       plan_.dispatches_.push_back({static_cast<std::uint32_t>(lanes), (flags & 1) != 0, (flags & 2) != 0});

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import semantic_time
-from property.elaborate import model
+from models import schedule_time
+from property.elaborate import expected, figures, model
 from pto_wsp import DispatchPolicy, Program, TaskWindow, arch
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.passes.expand import expand
@@ -49,15 +49,10 @@ def test_a_run_gives_what_the_evaluator_gives(case: Case) -> None:
 @given(case=cases(windows="root"), threads=st.sampled_from((1, 2, 8)))
 def test_semantic_time_is_that_of_the_model(machine: str, case: Case, threads: int) -> None:
     of = model(case.workload.wir, case.sizes, arch.get(machine))
-    tasks, options = of.tasks, of.options
-    want = semantic_time.simulate(tasks, **options)
+    want = schedule_time.simulate(of.tasks, **of.options)
     program = case.workload.compile(arch=machine, threads=threads)
     run(case, program)
-    got = program.stats
-    assert got.task_count == len(tasks)
-    assert got.lanes == options["lanes"]
-    assert (got.total_cycles, got.stalls, got.stall_cycles) == (want["total"], want["stalls"], want["stall_cycles"])
-    assert got.high_water == want["high_water"]
+    assert figures(program) == expected(of, want)
 
 
 @given(cases())

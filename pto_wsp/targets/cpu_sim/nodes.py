@@ -34,7 +34,7 @@ from pto_wsp.ir.expr import Expr, Op, const, maximum, minimum, var
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import BUFFERS
 from pto_wsp.targets.cpu_sim.handles import handles_of, named_in, token_of
-from pto_wsp.targets.cpu_sim.schedule import Machine, Schedule, bits, write_rule
+from pto_wsp.targets.cpu_sim.schedule import Machine, Schedule, bits, mixed_dispatches, write_rule
 from pto_wsp.targets.cpu_sim.stream import Stream
 
 _BLOCK, _SEQ, _LOOP, _EVALUATE, _TASK, _SCALAR, _READ = range(7)
@@ -97,7 +97,7 @@ class Body:
         self.tensors = {v.name: i for i, v in enumerate(wir.tensors)}
         self.written = written_tensors(wir)
         self.lengths = _bound_lengths(wir, self.written)
-        self.schedule = Schedule(machine)
+        self.schedule = Schedule(machine, mixed_dispatches(wir))
         self.sites = 0
         self.registers: list[dict[str, int]] | None = [] if keep_registers else None
         found = handles_of(wir.body)

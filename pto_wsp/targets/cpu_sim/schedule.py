@@ -126,9 +126,10 @@ class Said:
 
 @dataclass
 class Schedule:
-    """The tables, filled as tasks are met."""
+    """The tables, filled as tasks are met. mixed: dispatch scopes whose rule is another one for some of their tasks."""
 
     machine: Machine
+    mixed: frozenset[int]
     dispatches: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     windows: list[tuple[int, int, int, str]] = field(default_factory=list[tuple[int, int, int, str]])
     batches: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
@@ -166,7 +167,8 @@ class Schedule:
         number = _int(fields[0])
         lanes = self.machine.dispatches[number]
         rule = self._folded(fields[3], kernel, lanes)
-        cyclic = rule == RuleCall("mod", (RuleCall("position"), const(lanes)))
+        # a round robin that only some tasks go by would count only these
+        cyclic = rule == RuleCall("mod", (RuleCall("position"), const(lanes))) and number not in self.mixed
         flags = _PINNED * bool(fields[2]) | _CYCLIC * cyclic
         place = 1 + _place(self.dispatches, (number, lanes, flags))
         return place, None if cyclic else TaskRule(self._memory("dispatch", number), rule)
@@ -228,6 +230,16 @@ class Schedule:
         s.u(len(self.batches), *(n for _, n in self.batches))
         s.u(len(self.streams), *(n for *_, n in self.streams))
         s.u(m.start, m.turns, len(self.memories))
+
+
+def mixed_dispatches(wir: Wir) -> frozenset[int]:
+    """The dispatch scopes whose tasks go by different rules, such as where only some have a coordinate."""
+    rules: dict[int, set[Param]] = {}
+    for task in wir.tasks():
+        fields = _fields(task.params.get("dispatch"), 4)
+        if fields:
+            rules.setdefault(_int(fields[0]), set()).add(fields[3])
+    return frozenset(number for number, found in rules.items() if len(found) > 1)
 
 
 def _fields(state: Param | None, count: int) -> tuple[Param, ...]:
