@@ -25,6 +25,7 @@ from pto_wsp.ir.core import DType
 from pto_wsp.ops.value import Value
 from pto_wsp.runtime.program import Program
 from pto_wsp.runtime.resources import Resources
+from pto_wsp.runtime.schedule import RunSchedule
 from pto_wsp.runtime.stats import ProgramStats
 from pto_wsp.runtime.trace import ExecutionTrace, TraceEvent, TraceLevel
 from pto_wsp.targets.base import capabilities
@@ -121,6 +122,7 @@ __all__ = [
     "Ragged",
     "ReadyPolicy",
     "Resources",
+    "RunSchedule",
     "Scalar",
     "ScheduleError",
     "Sparse",

@@ -499,6 +499,10 @@ PTO760 a trace of a run that was not traced
 PTO761 a log that there is not
 PTO762 a picture that needs matplotlib
 PTO763 a picture that cannot be written
+PTO764 a schedule or an explanation of a run whose trace is not complete
+PTO765 a schedule that is damaged, or in which a task comes before what it needs
+PTO766 a schedule of another program, or of other sizes
+PTO767 a run with other tasks than the schedule that it replays, or fewer threads
 PTO801 a task of a simulation that is not one
 PTO802 a task of a simulation that waits for one that does not exist
 PTO803 arrays of a simulation that do not fit together

@@ -43,6 +43,7 @@ from pto_wsp import (
     Ragged,
     ReadyPolicy,
     Resources,
+    RunSchedule,
     Scalar,
     ScheduleError,
     Sparse,
@@ -2563,6 +2564,50 @@ def _() -> None:
 @mistake("PTO763", BindError)
 def _() -> None:
     program().enable_tracing().run().trace.to_dot("/proc/no/such/place")  # <-- PTO763
+
+
+@mistake("PTO764", ExecutionError)
+def _() -> None:
+    program().enable_tracing(limit=1).run().trace.schedule()  # <-- PTO764
+
+
+@mistake("PTO765", ArtifactError)
+def _() -> None:
+    schedule = program().enable_tracing().run().trace.schedule()
+    RunSchedule(schedule.origin, [[1], [1]])  # <-- PTO765
+
+
+@mistake("PTO766", BindError)
+def _() -> None:
+    schedule = program().enable_tracing().run().trace.schedule()
+    copied(zeros(3, 4, 4), zeros(3, 4, 4), 3).compile().run(replay=schedule)  # <-- PTO766
+
+
+@mistake("PTO767", ExecutionError)
+def _() -> None:
+    n = np.array([2])
+
+    @workload
+    def w(N, X, Y):
+        for b in P(item(N[0])):
+            copy(x=X[b], y=Y[b])
+
+    p = w(n, zeros(4, 4, 4), zeros(4, 4, 4)).compile().enable_tracing()
+    schedule = p.run().trace.schedule()
+    n[0] = 3
+    p.run(replay=schedule)  # <-- PTO767
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    program().run(replay="run.json")  # <-- PTO705
+
+
+@mistake("PTO003", UnsupportedError)
+def _() -> None:
+    schedule = program().enable_tracing().run().trace.schedule()
+    w = copied(zeros(2, 4, 4), zeros(2, 4, 4), 2)
+    w.compile(check="races").run(replay=schedule)  # <-- PTO003
 
 
 @mistake("PTO705", BindError)

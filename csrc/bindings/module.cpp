@@ -285,6 +285,9 @@ py::object trace(const Instance& instance) {
   const auto cycles = [&](U TracedTask::* member) { return packed<U>(n, [&](std::size_t i) { return t[i].*member; }); };
   const auto number = [&](std::uint32_t TracedTask::* member) { return packed<std::uint32_t>(n, [&](std::size_t i) { return t[i].*member; }); };
   d["issue"] = cycles(&TracedTask::issue);
+  d["due"] = cycles(&TracedTask::due);
+  d["asked"] = cycles(&TracedTask::asked);
+  d["order"] = cycles(&TracedTask::order);
   d["ready"] = cycles(&TracedTask::ready);
   d["start"] = cycles(&TracedTask::start);
   d["end"] = cycles(&TracedTask::end);
@@ -295,9 +298,20 @@ py::object trace(const Instance& instance) {
   d["lane"] = number(&TracedTask::lane);
   d["window"] = number(&TracedTask::window);
   d["thread"] = number(&TracedTask::thread);
+  d["stream_scope"] = number(&TracedTask::stream_scope);
+  d["batch"] = number(&TracedTask::batch);
+  d["stream"] = packed<std::int64_t>(n, [&](std::size_t i) { return t[i].stream; });
+  d["waited"] = packed<std::uint8_t>(n, [&](std::size_t i) { return static_cast<std::uint8_t>(t[i].waited); });
+  d["stalled"] = packed<std::uint8_t>(n, [&](std::size_t i) { return static_cast<std::uint8_t>(t[i].stalled); });
   d["outcome"] = packed<std::uint8_t>(n, [&](std::size_t i) { return static_cast<std::uint8_t>(t[i].outcome); });
   d["coords"] = packed<std::int64_t>(n * width, [&](std::size_t i) { return t.coords(i / width)[i % width]; });
   d["edges"] = packed<std::int64_t>(2 * t.edges().size(), [&](std::size_t i) { return i % 2 == 0 ? t.edges()[i / 2].from : t.edges()[i / 2].to; });
+  d["boundary"] = packed<std::uint8_t>(t.edges().size(), [&](std::size_t i) { return static_cast<std::uint8_t>(t.edges()[i].boundary); });
+  const Plan& plan = instance.plan();
+  d["handover"] = plan.handover();
+  d["start_at"] = plan.demands().start;
+  d["batches"] = plan.batches();
+  d["lanes"] = plan.lanes();
   return d;
 }
 
@@ -490,6 +504,12 @@ PYBIND11_MODULE(_core, m) {
            py::kw_only(), py::arg("task_window") = 0, py::arg("dependence_map") = 0, py::arg("edges") = 0, py::arg("arena") = 0,
            py::arg("ready_queue") = 0);
 
+  py::class_<Replay, std::shared_ptr<Replay>>(m, "Replay", "The schedule of an earlier run: arrays of 32 and 64 bit integers; see replay.hpp.")
+      .def(py::init([](const py::buffer& workers, const py::buffer& order) {
+             return std::make_shared<Replay>(numbers<const std::uint32_t>(workers), numbers<const std::uint64_t>(order));
+           }),
+           py::arg("workers"), py::arg("order"));
+
   py::class_<PyInstance>(m, "Instance", py::custom_type_setup(&PyInstance::collect_garbage))
       .def(py::init([](std::shared_ptr<Plan> plan, std::uint32_t threads, const Resources& resources) {
              return std::make_unique<PyInstance>(std::move(plan), threads, resources);
@@ -507,8 +527,10 @@ PYBIND11_MODULE(_core, m) {
             i.bind(tensor, reinterpret_cast<std::byte*>(address), shape, strides, dtype, writable);
           },
           py::arg("i"), py::arg("address"), py::arg("shape"), py::arg("strides"), py::arg("dtype_code"), py::arg("writable"))
-      .def("start", [](PyInstance& i, bool keep_going) { return without_gil([&] { return i.start(keep_going); }); },
-           py::arg("keep_going") = false)
+      .def("start", [](PyInstance& i, bool keep_going, std::shared_ptr<Replay> replay) {
+             return without_gil([&] { return i.start(keep_going, std::move(replay)); });
+           },
+           py::arg("keep_going") = false, py::arg("replay") = nullptr)
       .def("casualties", &casualties,
            "Of the last run, if it was to keep going: (position, site, coordinates) of tasks, and why it ended early or None")
       .def("wait", &wait, py::arg("seconds"), "(whether the run is over, what went wrong in it or None)")

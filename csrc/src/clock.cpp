@@ -31,8 +31,12 @@ Clock::Clock(ClockOptions options) : options_(std::move(options)) {
 }
 
 ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, std::uint64_t position) {
+  ClockLog::Issue told{position, issued_, next_issue_, next_issue_, false, false};
   if (boundary_) [[unlikely]] {
+    const std::uint64_t waits = scalar_waits_;
     if (!wait_at_boundary()) return block(nullptr);
+    told.asked = next_issue_;
+    told.waited = scalar_waits_ != waits;
   }
   const std::uint32_t window = placement.window;
   Ring& ring = rings_[window];
@@ -48,6 +52,7 @@ ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<
   if (ring.stalled) {
     stats_[window].stall_cycles += now_ - ring.stalled_since;
     ring.stalled = false;
+    told.stalled = true;
   }
   next_issue_ = sum(now_, std::max(options_.issue_cost, placement.distance));
 
@@ -71,6 +76,7 @@ ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<
     if (extras_.size() <= id) extras_.resize(slots_.size());
     extras_[id] = {placement.priority, placement.bytes, now_};
   }
+  if (log_ != nullptr) [[unlikely]] log_->issued(told);
   if (counts_bytes_) {
     ring.bytes += placement.bytes;
     stats_[window].high_bytes = std::max(stats_[window].high_bytes, ring.bytes);

@@ -118,6 +118,7 @@ Front::Step Front::wait_for(Pending then) {
 bool Front::boundary(const TrackedView& view) {
   const std::size_t first = awaited_.size();
   if (!map_.collect_read(view, walker_.regs(), awaited_)) return true;
+  if (tracer_ != nullptr) tracer_->awaits(std::span(awaited_).subspan(first), clock_->clock());
   clock_->add_wait(std::span(awaited_).subspan(first));
   if (ring_ == nullptr) awaited_.clear();
   return may_go_on();
@@ -181,7 +182,7 @@ bool Front::lose(const BoundTask& t) {
 }
 
 void Front::tell(const BoundTask& t) const {
-  if (tracer_ != nullptr) tracer_->issued(*t.spec, regs(), t.spec->window, deps_, clock_->clock());
+  if (tracer_ != nullptr) tracer_->issued(*t.spec, regs(), placement_, placer_.stream(), deps_, clock_->clock());
   if (log_ != nullptr) log_->issued(position(), *plan_, t, args(), regs(), indices());
 }
 
@@ -199,6 +200,7 @@ Front::Step Front::task_step() {
   if (t.n_views != 0) collect(t);
   n_conflicts_ = deps_.size();
   after_.clear();
+  stream_before_ = 0;
   if (!scopes_.empty()) follow(scopes_.back().before);
   for (const std::uint32_t handle : t.spec->after) {
     seal(handles_[handle]);
@@ -236,10 +238,8 @@ void Front::follow_stream() {
   const Placer::Stream& s = placer_.stream();
   const auto last = streams_[s.scope].find(s.number);
   if (last == streams_[s.scope].end()) return;
-  if (!clock_->interleaves())
-    follow(last->second);
-  else if (ring_ != nullptr)
-    after_.push_back(last->second.real);  // in semantic time the order of issue counts
+  if (!clock_->interleaves()) deps_.push_back(last->second.time);  // else the order of issue counts in semantic time
+  stream_before_ = last->second.real.serial;
 }
 
 // Streams whose last task is complete need not be known any more.

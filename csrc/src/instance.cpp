@@ -62,15 +62,16 @@ void Instance::bind(std::size_t i, std::byte* data, std::span<const std::int64_t
   bound_[i] = true;
 }
 
-bool Instance::start(bool keep_going) {
+bool Instance::start(bool keep_going, std::shared_ptr<const Replay> replay) {
   const std::lock_guard lock(mutex_);
   must_be_idle();
   if (!symbols_set_) throw std::logic_error("the symbols have no values");
   for (std::size_t i = 0; i < bound_.size(); ++i)
     if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
+  if (replay != nullptr && watch_.call != nullptr) throw std::logic_error("a run that is watched follows no schedule");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
-  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_}, buffers_, threads_);
+  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_, std::move(replay)}, buffers_, threads_);
 }
 
 bool Instance::wait(double seconds, std::optional<Failure>* failure) {

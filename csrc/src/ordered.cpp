@@ -15,7 +15,7 @@ constexpr std::chrono::microseconds patience{20};
 std::optional<Failure> Ordered::prepare(const BoundPlan& plan, Control& control, Arena& arena) {
   plan_ = &plan;
   control_ = &control;
-  ranked_ = control.demands.order() && control.watch.call == nullptr;
+  ranked_ = (control.demands.order() || control.replay != nullptr) && control.watch.call == nullptr;
   // Program order keeps dependences, but does not know them.
   alone_ = control.threads == 1 && control.casualties == nullptr && !ranked_;
   const auto may_fault = [](const Kernel& k) { return k.may_fault(); };
@@ -23,7 +23,7 @@ std::optional<Failure> Ordered::prepare(const BoundPlan& plan, Control& control,
   limits_ = resolve(control.resources, plan, front_.most_entries());
   if (front_.most_entries() > limits_.dependence_map) return too_small(Reason::dependence_map, front_.most_entries(), limits_.dependence_map);
   const bool told = control.hook.call != nullptr || control.casualties != nullptr || std::ranges::any_of(plan.plan().kernels(), may_fault);
-  if (!alone_) ring_.prepare(plan, {plan.plan().windows(), limits_, control.casualties, told, ranked_, control.workers});
+  if (!alone_) ring_.prepare(plan, {plan.plan().windows(), limits_, control.casualties, told, ranked_, control.workers, control.replay != nullptr});
   open_ = true;
   if (control.demands.start != 0 && ranked_) close();
   front_.observe(control);
@@ -68,6 +68,7 @@ void Ordered::work(std::uint32_t worker, std::byte* scratch, Deadline& deadline,
   if (ranked_) ring_.enter(worker);
   work_together(worker, scratch, deadline, help);
   if (ranked_) ring_.leave(worker);
+  if (control_->replay != nullptr) look_for_a_standstill(help);
 }
 
 void Ordered::work_together(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help) {
@@ -154,6 +155,7 @@ void Ordered::close() {
 
 // Of the task that has come out of the front.
 const Placement& Ordered::place() {
+  if (control_->replay != nullptr) [[unlikely]] return placed_ = control_->replay->place(front_.position(), front_.placement());
   const TaskPlacing& placing = control_->placing;
   if (placing.call == nullptr) [[likely]] return front_.placement();
   const TaskSpec& spec = *front_.task().spec;
@@ -232,6 +234,10 @@ bool Ordered::orchestrate() {
     if (!held_) {
       switch (next_step()) {
         case Front::Step::task:
+          if (beyond_replay()) {
+            end_of_tasks();
+            return true;
+          }
           held_ = true;
           placement_ = &place();
           break;
@@ -244,6 +250,8 @@ bool Ordered::orchestrate() {
           end_of_tasks();
           return true;
         case Front::Step::end:
+          if (control_->replay != nullptr && ring_.issued() < control_->replay->size())
+            failure_ = replay_failure(ReplayError::fewer_tasks, ring_.issued(), control_->replay->size());
           end_of_tasks();
           return true;
       }
@@ -258,6 +266,30 @@ bool Ordered::orchestrate() {
     if (ring_.issued() >= control_->demands.start) open();
   }
   return true;
+}
+
+// The next task is none of the schedule that is followed.
+bool Ordered::beyond_replay() {
+  if (control_->replay == nullptr || front_.position() < control_->replay->size()) [[likely]] return false;
+  failure_ = replay_failure(ReplayError::more_tasks, front_.position() + 1, control_->replay->size());
+  if (control_->casualties != nullptr) control_->casualties->stop(*failure_);
+  return true;
+}
+
+// A schedule that no run has made may want a task before another that it depends on, or that makes room for it. Whoever leaves looks:
+// the last of all finds that nothing runs, nothing may be taken, and nothing more can be issued.
+void Ordered::look_for_a_standstill(const Help& help) {
+  while (!over() && !control_->cancelled.load() && ring_.quiet() && !orchestrating_.exchange(true)) {
+    while (ring_.quiet() && orchestrate()) {
+    }
+    check_over();
+    const bool stands = ring_.quiet() && !over();
+    orchestrating_.store(false);
+    call_workers(help);
+    if (!stands) continue;
+    const auto [worker, turn] = ring_.waiting();
+    fail(replay_failure(ReplayError::order, worker, turn));
+  }
 }
 
 // Whether the orchestrator has to stop because something is not there before more tasks are complete.
@@ -351,6 +383,7 @@ void Ordered::end_of_tasks() {
     return;
   }
   open();
+  if (control_->replay != nullptr && ring_.issued() < control_->replay->size()) ring_.leave_gaps();
   n_issued_.store(ring_.issued());
   all_issued_.store(true);
   check_over();

@@ -4,12 +4,16 @@
 
 namespace pto_wsp {
 
-void RankedReady::prepare(std::uint32_t workers, std::uint64_t tasks) {
+void RankedReady::prepare(std::uint32_t workers, std::uint64_t tasks, bool sequenced) {
   if (entries_.size() < tasks) entries_.resize(tasks);
   mask_ = tasks - 1;
   workers_.assign(workers, {});
   roots_.assign(workers + std::size_t{1}, nil);
   counts_ = std::make_unique<std::atomic<std::uint32_t>[]>(workers + std::size_t{1});
+  sizes_.assign(workers + std::size_t{1}, 0);
+  sequenced_ = counts_taken_ = sequenced;
+  turns_.assign(workers, 0);
+  taken_ = 0;
   calls_.clear();
   calls_.reserve(workers);
   next_for_all_ = 0;
@@ -38,9 +42,10 @@ void RankedReady::push(std::uint64_t serial, std::int64_t priority, std::uint32_
   const std::uint32_t heap = heap_of(worker);
   entries_[at] = {priority, serial};
   roots_[heap] = meld(roots_[heap], at);
-  counts_[heap].fetch_add(1);
+  ++sizes_[heap];
+  count(heap);
   n_ready_.fetch_add(1);
-  if (open_.load()) call_for(heap);
+  if (open_.load() && counts_[heap].load() > 0) call_for(heap);
 }
 
 // Children are melded two and two, then all from the last to the first.
@@ -64,8 +69,11 @@ std::uint64_t RankedReady::pop(std::uint32_t heap) {
     all = meld(all, pair);
   }
   roots_[heap] = all;
-  counts_[heap].fetch_sub(1);
+  --sizes_[heap];
+  if (heap != workers()) ++turns_[heap];
+  count(heap);
   n_ready_.fetch_sub(1);
+  if (counts_taken_) ++taken_;
   return entries_[root].serial;
 }
 
@@ -74,9 +82,45 @@ std::uint64_t RankedReady::take(std::uint32_t worker) {
   const std::lock_guard lock(mutex_);
   if (!open_.load()) return 0;
   const std::uint32_t own = heap_of(worker), shared = workers();
+  if (sequenced_) return due(own) ? pop(own) : 0;
   if (roots_[own] == nil && roots_[shared] == nil) return 0;
   const bool from_own = roots_[shared] == nil || (roots_[own] != nil && before(roots_[own], roots_[shared]));
   return pop(from_own ? own : shared);
+}
+
+// Sequenced, nothing is pinned to nobody.
+bool RankedReady::due(std::uint32_t heap) const {
+  return heap != workers() && roots_[heap] != nil && entries_[roots_[heap]].priority == -turns_[heap];
+}
+
+void RankedReady::count(std::uint32_t heap) { counts_[heap].store(!sequenced_ ? sizes_[heap] : due(heap) ? 1 : 0); }
+
+void RankedReady::done() {
+  const std::lock_guard lock(mutex_);
+  --taken_;
+}
+
+bool RankedReady::quiet() const {
+  const std::lock_guard lock(mutex_);
+  if (taken_ != 0) return false;
+  for (std::size_t heap = 0; open_.load() && heap < roots_.size(); ++heap)
+    if (counts_[heap].load() > 0) return false;
+  return true;
+}
+
+void RankedReady::leave_gaps() {
+  const std::lock_guard lock(mutex_);
+  sequenced_ = false;
+  for (std::uint32_t heap = 0; heap < workers(); ++heap) {
+    count(heap);
+    if (open_.load() && sizes_[heap] > 0) call_for(heap);
+  }
+}
+
+std::pair<std::uint32_t, std::uint64_t> RankedReady::waiting() const {
+  const std::lock_guard lock(mutex_);
+  const auto worker = static_cast<std::uint32_t>(std::ranges::find_if(sizes_, [](std::uint32_t n) { return n != 0; }) - sizes_.begin());
+  return {worker, worker < workers() ? static_cast<std::uint64_t>(turns_[worker]) : 0};
 }
 
 std::uint64_t RankedReady::take_any() {

@@ -44,7 +44,8 @@ void Ring::prepare(const BoundPlan& plan, const Options& options) {
   n_regs_ = plan.plan().n_regs();
   ranked_ = options.ranked;
   workers_ = options.workers;
-  if (ranked_) ranked_ready_.prepare(workers_, capacity);
+  sequenced_ = options.sequenced;
+  if (ranked_) ranked_ready_.prepare(workers_, capacity, sequenced_);
 }
 
 // What the last run has touched is again as if new.
@@ -179,7 +180,8 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
   node->successors.store(nullptr, std::memory_order_relaxed);
   node->lost.store(false, std::memory_order_relaxed);
   // Counted in full first, so that nothing brings it to zero while it is being linked.
-  node->pending.store(static_cast<std::uint32_t>(needs.before.size() + needs.after.size()) + 1, std::memory_order_relaxed);
+  const std::size_t n_needs = needs.before.size() + needs.after.size() + (needs.stream != 0 ? 1 : 0);
+  node->pending.store(static_cast<std::uint32_t>(n_needs) + 1, std::memory_order_relaxed);
   std::uint32_t met = 1;
   const std::uint64_t first_edge = edges_taken_;
   const auto is_met = [&](bool lost) {
@@ -210,6 +212,10 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
       wait_for(*node_of(ref.serial));
     else
       is_met(lost(ref.serial));
+  }
+  if (needs.stream != 0) {
+    node->stream.node = node;
+    if (finished(needs.stream) || !link(node_of(needs.stream)->successors, &node->stream)) ++met;
   }
   node->n_edges = static_cast<std::uint32_t>(edges_taken_ - first_edge);
   node->n_entries = needs.entries;
@@ -267,6 +273,7 @@ Ring::Node* Ring::complete(Node* node) {
   // In one order with the flag of an orchestrator that waits for this task: either it sees this, or its flag is taken down after.
   node->done.store(true);
   completed_.fetch_add(1, std::memory_order_acq_rel);
+  if (sequenced_) ranked_ready_.done();
   return keep;
 }
 
@@ -285,7 +292,7 @@ void Ring::resolve(Edge* edge, bool lost, Node*& keep) {
       if (join->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) complete_join(join, keep);
     } else {
       Node* const node = edge->node;
-      if (lost) node->lost.store(true, std::memory_order_relaxed);
+      if (lost && edge != &node->stream) node->lost.store(true, std::memory_order_relaxed);
       if (node->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         if (ranked_) {
           push(node);

@@ -81,6 +81,12 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   control_.watch = inputs.watch;
   control_.placing = inputs.placing;
   control_.demands = inputs.placing.call == nullptr ? plan.demands() : inputs.placing.demands;
+  replay_ = inputs.replay;
+  control_.replay = replay_.get();
+  if (replay_ != nullptr) {
+    threads = std::max(replay_->workers(), 1u);
+    control_.demands.pins = true;
+  }
   const bool watched = inputs.watch.call != nullptr;
   if (inputs.trace != TraceLevel::off) tracer_ = std::make_shared<Tracer>(plan_, inputs.trace, inputs.trace_limit, began_);
   control_.tracer = tracer_.get();
@@ -93,6 +99,13 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   workers_.clear();
   if (control_.demands.pins && !watched) workers_ = pool_->choose(threads);
   control_.workers = static_cast<std::uint32_t>(workers_.size());
+  if (replay_ != nullptr && control_.workers < threads) {
+    failure_ = replay_failure(ReplayError::threads, control_.workers, threads);
+    dismiss_workers();
+    Engines::instance().give(std::move(engine));
+    over_.store(true);
+    return false;
+  }
   // One engine knows how to tell of each task.
   independent_ = plan.independent() && !watched && tracer_ == nullptr && log_ == nullptr && casualties_ == nullptr &&
                  !control_.demands.any();

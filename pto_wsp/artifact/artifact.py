@@ -119,7 +119,7 @@ class Artifact:
         Raises ArtifactError where it cannot be written.
         """
         try:
-            _replace_file(Path(os.path.realpath(path)), self.to_bytes())
+            replace_file(Path(os.path.realpath(path)), self.to_bytes())
         except (OSError, ValueError) as e:
             raise ArtifactError(
                 "PTO603",
@@ -169,7 +169,7 @@ _MANIFEST: dict[str, Any] = {
 }
 
 
-def _replace_file(target: Path, data: bytes) -> None:
+def replace_file(target: Path, data: bytes) -> None:
     """Write beside `target`, then rename. What a killed writer leaves behind has one name, which the next one takes over."""
     mode = None
     if target.exists():

@@ -23,6 +23,7 @@ from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.places import Place, Places
+from pto_wsp.runtime.schedule import replay_failure
 from pto_wsp.runtime.schedule_failure import deadlock_failure, rule_failure, window_failure
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks
 
@@ -36,6 +37,8 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
         return Cancelled("PTO703", "the run was cancelled", fix="execute() runs the program again")
     if kind == "resource":
         return _too_small(failure)
+    if kind == "replay":
+        return replay_failure(failure["values"])
     if kind == "memory":
         return ExecutionError("PTO715", "there is no memory for the run", fix="use smaller tiles, or fewer threads")
     try:

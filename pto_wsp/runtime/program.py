@@ -36,6 +36,7 @@ from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.resources import Resources, resources_of
+from pto_wsp.runtime.schedule import Origin, RunSchedule, check_replay, origin
 from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowInFlight, WindowStats, resource_stats
 from pto_wsp.runtime.trace import ExecutionTrace, TraceLevel, trace_of
 from pto_wsp.targets.base import TARGETS, get, refuse_unsupported
@@ -101,6 +102,7 @@ class Program:
             self._need_feature("observe.log")
             self._run.set_log(names)
         self._started = False
+        self._origin: Origin | None = None  # of the last run, where it is traced
         self._tracing = (_trace_level(artifact.wir), _MOST_TRACED)
         self._set_trace(self._run)
         self._lock = threading.RLock()
@@ -214,7 +216,7 @@ class Program:
     def _need_feature(self, name: str) -> None:
         refuse_unsupported(get(self._artifact.manifest["target"]), {name: None})
 
-    def execute(self, on_error: str = "stop", **options: object) -> Self:
+    def execute(self, on_error: str = "stop", *, replay: RunSchedule | None = None, **options: object) -> Self:
         """Start a run and return at once. Raises BindError, BoundsError or RaceError for what can be checked before, and
         ExecutionError when the program is running already.
 
@@ -223,8 +225,13 @@ class Program:
         not; synchronize() then raises the earliest failure, whose `failed` and `skipped` name the tasks. Which these are, and what
         the others compute, does not depend on threads. Where what a failed task would have written is read by the workload itself
         (an extent, a condition, an index), or a task's views are wrong so that nobody knows what depends on it, the run ends there.
+
+        replay: the schedule of an earlier run of this program with the same sizes: as many threads as it had each run the tasks
+        they ran, in the same order, and no other thread runs any. Raises BindError for that of another run; what only the run
+        shows, such as another number of tasks, synchronize() raises.
         """
-        no_options("execute", options, "on_error")
+        no_options("execute", options, "on_error, replay")
+        _need(replay is None or isinstance(replay, RunSchedule), "execute", "replay=trace.schedule()", replay)
         _need(on_error in ("stop", "continue"), "execute", 'on_error="stop" or on_error="continue"', on_error)
         if on_error == "continue" and self._checker is not None:
             raise UnsupportedError(
@@ -234,13 +241,24 @@ class Program:
             )
         if on_error == "continue":
             self._need_feature("on_error.continue")
+        if replay is not None and self._checker is not None:
+            raise UnsupportedError(
+                *("PTO003", "a program with check= runs in program order: it has no replay="),
+                loc=here(),
+                fix="compile without check=, or leave replay out",
+            )
         with self._lock:
             self._not_running("execute()")
             self._bound.hand_over(self._run)
+            self._origin = None
+            if replay is not None or self._tracing[0] is not TraceLevel.NONE:
+                self._origin = origin(self.hash, self._bound)
+            if replay is not None and self._origin is not None:
+                check_replay(replay, self._origin)
             if self._checker is not None:
                 self._checker.begin_run({**self._bound.arrays, **self._bound.results})
             try:
-                ran = self._run.start(on_error == "continue")
+                ran = self._run.start(on_error == "continue", None if replay is None else replay.forced)
             except MemoryError as e:
                 raise self._error({"kind": "memory", "values": []}) from e
             self._started = True
@@ -296,9 +314,9 @@ class Program:
             add_casualties(error, self._artifact, lost, self._run.stats()["task_count"])
         return error
 
-    def run(self, on_error: str = "stop") -> Self:
-        """execute(on_error) and synchronize()."""
-        self.execute(on_error)
+    def run(self, on_error: str = "stop", *, replay: RunSchedule | None = None) -> Self:
+        """execute(on_error, replay=replay) and synchronize()."""
+        self.execute(on_error, replay=replay)
         self.synchronize()
         return self
 
@@ -364,8 +382,8 @@ class Program:
         """Record each task of the next runs, for `program.trace`; TraceLevel.NONE turns it off again.
 
         level: TraceLevel, or its value: "none", "tasks", "full" (with what each task had to wait for). limit: tasks that are kept
-        of a run, the first in program order, 1 .. 10^8; `trace.dropped` counts the others. A task takes 80 bytes, and 8 for each
-        coordinate; an edge 16, and there are 16 for each task of the limit at most. Results, cycles and all semantic figures are
+        of a run, the first in program order, 1 .. 10^8; `trace.dropped` counts the others. A task takes 120 bytes, and 8 for each
+        coordinate; an edge 24, and there are 16 for each task of the limit at most. Results, cycles and all semantic figures are
         those of a run without. Raises BindError.
         """
         values = [v.value for v in TraceLevel]
@@ -393,7 +411,7 @@ class Program:
                 loc=here(),
                 fix="program.enable_tracing() before program.run()",
             )
-        return trace_of(record, Places(self._artifact.wir), self._artifact.manifest["arch"])
+        return trace_of(record, Places(self._artifact.wir), self._artifact.manifest["arch"], self._origin)
 
     # the artifact
 

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from pto_wsp.errors import BindError, here
 from pto_wsp.runtime.places import Places
+from pto_wsp.runtime.schedule import Origin, RunSchedule, schedule_of
 from pto_wsp.runtime.views.chrome import to_chrome
-from pto_wsp.runtime.views.columns import Columns, Ints, Site
+from pto_wsp.runtime.views.columns import Columns, Ints, Site, Timing
 from pto_wsp.runtime.views.dot import to_dot
 from pto_wsp.runtime.views.gantt import gantt
 from pto_wsp.runtime.views.timeline import to_timeline
@@ -45,6 +46,7 @@ class TraceEvent:
     id                        position in program order, from 0
     kernel, coords            label of its kernel; its coordinates by name (by place where they have none)
     lane, window              where it ran in semantic time, and the window that it counts in
+    stream, stream_scope      its stream, and which of the schedule's scopes of streams that belongs to, from 0; -1, -1: it has none
     issue, ready, start, end  cycles of semantic time; -1: it never was
     issued_ns, started_ns, ended_ns  nanoseconds since the run began, measured; -1: it never was
     thread                    the system's number of the thread that ran it (threading.get_native_id()); 0: none did
@@ -57,6 +59,8 @@ class TraceEvent:
     coords: dict[str, int]
     lane: int
     window: int
+    stream: int
+    stream_scope: int
     issue: int
     ready: int
     start: int
@@ -72,8 +76,8 @@ class TraceEvent:
 class ExecutionTrace(Sequence[TraceEvent]):
     """The tasks of one run in program order; `program.trace` gives it.
 
-    Its columns are arrays that cannot be written, with a number for each task: `lane`, `window`, `issue`, `ready`, `start`, `end`
-    (cycles), `issued_ns`, `started_ns`, `ended_ns`, `thread`, `outcome` (a place in OUTCOMES), `site` (a place in `sites`: which
+    Its columns are arrays that cannot be written, with a number for each task: `lane`, `window`, `stream`, `stream_scope`,
+    `issue`, `ready`, `start`, `end` (cycles), `issued_ns`, `started_ns`, `ended_ns`, `thread`, `outcome` (a place in OUTCOMES), `site` (a place in `sites`: which
     call of which kernel), and `coords` with a row for each task. `trace[i]` is a task as a TraceEvent. What a number means is said
     there; -1 stands for what never was.
 
@@ -84,8 +88,8 @@ class ExecutionTrace(Sequence[TraceEvent]):
     arch      the arch that the cycles belong to
     """
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, columns: Columns, origin: Origin | None = None) -> None:
+        self._columns, self._origin = columns, origin
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -151,6 +155,11 @@ class ExecutionTrace(Sequence[TraceEvent]):
     def __repr__(self) -> str:
         return f"ExecutionTrace({len(self)} tasks, {len(self.edges)} edges, dropped={self.dropped})"
 
+    def schedule(self) -> RunSchedule:
+        """Which thread ran each task, and in which order, to be saved, and forced upon another run by `program.run(replay=...)`.
+        Raises ExecutionError (PTO764) where not every task was kept and done."""
+        return schedule_of(self._columns, self._origin)
+
     # pictures
 
     def to_chrome(self, path: str | os.PathLike[str]) -> None:
@@ -182,7 +191,7 @@ class ExecutionTrace(Sequence[TraceEvent]):
 
 
 _NUMBERS = (
-    *("lane", "window", "issue", "ready", "start", "end"),
+    *("lane", "window", "stream", "stream_scope", "issue", "ready", "start", "end"),
     *("issued_ns", "started_ns", "ended_ns", "thread"),
 )
 
@@ -201,18 +210,33 @@ def _time(time: object, what: str) -> str:
     return time
 
 
-def trace_of(record: dict[str, Any], places: Places, arch: str) -> ExecutionTrace:
+def trace_of(record: dict[str, Any], places: Places, arch: str, origin: Origin | None) -> ExecutionTrace:
     """The trace of a run, as the core records it (csrc/include/pto_wsp/tracer.hpp says what its columns hold)."""
 
     def column(name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         return np.frombuffer(record[name], dtype)
 
     arrays: dict[str, Ints] = {}
-    for name in ("issue", "ready", "start", "end", "issued_ns", "started_ns", "ended_ns"):
+    for name in (
+        "issue",
+        "due",
+        "asked",
+        "order",
+        "ready",
+        "start",
+        "end",
+        "issued_ns",
+        "started_ns",
+        "ended_ns",
+        "stream",
+    ):
         arrays[name] = column(name, np.int64)  # with all bits set: -1
     for name in ("site", "lane", "window", "thread"):
         arrays[name] = column(name, np.uint32)
-    arrays["outcome"] = column("outcome", np.uint8)
+    for name in ("stream_scope", "batch"):
+        arrays[name] = column(name, np.int32)
+    for name in ("outcome", "waited", "stalled", "boundary"):
+        arrays[name] = column(name, np.uint8)
     arrays["coords"] = column("coords", np.int64).reshape(record["tasks"], record["width"])
     arrays["edges"] = column("edges", np.int64).reshape(-1, 2)
     sites = tuple(
@@ -223,4 +247,5 @@ def trace_of(record: dict[str, Any], places: Places, arch: str) -> ExecutionTrac
         )
         for i, p in enumerate(places.sites)
     )
-    return ExecutionTrace(Columns(arrays, sites, arch, record["dropped"], record["dropped_edges"]))
+    timing = Timing(record["handover"], record["start_at"], tuple(record["batches"]), record["lanes"])
+    return ExecutionTrace(Columns(arrays, sites, arch, timing, record["dropped"], record["dropped_edges"]), origin)

@@ -14,6 +14,7 @@ from pto_wsp import (
     BoundsError,
     Cancelled,
     Dense,
+    DispatchPolicy,
     DType,
     In,
     InOut,
@@ -22,8 +23,11 @@ from pto_wsp import (
     P,
     Program,
     PtoError,
+    ReadyPolicy,
+    StartPolicy,
     TaskWindow,
     Tile,
+    TimingPolicy,
     UnsupportedError,
     combine,
     item,
@@ -389,3 +393,65 @@ def test_checks_stop() -> None:
         p.run("continue")
     with pytest.raises(PtoError, match="execute takes"):
         p.run("go on")
+
+
+def stepped(n: int, *wrong: int) -> tuple[Any, Any]:
+    """Independent tasks, of which some fail."""
+    y = rows(n, 0.0)
+
+    @workload
+    def w(G, X, Y):
+        for b in P(Dense[n](name="batch")):
+            step[b](flag=G[b], x=X[b], y=Y[b])
+
+    return w(flags(n, *wrong), rows(n), y), y
+
+
+SCHEDULES: dict[str, Callable[[Any], Any]] = {
+    "streams": lambda w: w.streams(2),
+    "one stream": lambda w: w.stream_by(lambda t: 7),
+    "pins": lambda w: w.dispatch(DispatchPolicy.affinity(lambda t: t.b % 3)),
+    "priorities": lambda w: w.task_graph(ready=ReadyPolicy.priority(lambda t: t.b)),
+    "start": lambda w: w.task_graph(start=StartPolicy.after_orchestration),
+    "windows": lambda w: w.task_graph(window=TaskWindow(3)),
+    "bytes": lambda w: w.task_graph(window=TaskWindow(64, "bytes")),
+    "batches": lambda w: w.timing(TimingPolicy.batched(4)),
+    "all": lambda w: (
+        w.streams(3)
+        .dispatch(DispatchPolicy.affinity(lambda t: t.b))
+        .task_graph(window=TaskWindow(7), ready=ReadyPolicy.priority(lambda t: -t.b))
+    ),
+}
+
+
+@pytest.mark.parametrize("schedule", list(SCHEDULES))
+def test_schedules_order_tasks_and_lose_none(schedule: str) -> None:
+    """What a schedule puts behind a failed task uses nothing of it, so it runs."""
+
+    def make(threads: int) -> tuple[Program, Any]:
+        w, y = stepped(40, 0, 7, 31)
+        return SCHEDULES[schedule](w).compile(threads=threads), y
+
+    error, y = same_for_all_threads(make)
+    assert [t.name for t in error.failed] == ["step[b=0]", "step[b=7]", "step[b=31]"]
+    assert error.skipped == ()
+    assert [b for b in range(40) if (y[b] != 2).any()] == [0, 7, 31]
+
+
+@pytest.mark.parametrize("schedule", list(SCHEDULES))
+def test_what_is_lost_does_not_depend_on_the_schedule(schedule: str) -> None:
+    def make(threads: int) -> tuple[Program, Any]:
+        g, x, y = flags(24, 5), rows(24), rows(24, 0.0)
+
+        @workload
+        def w(G, X, Y):
+            for b in P(Dense[24](name="batch")):
+                step[b](flag=G[b], x=X[b], y=Y[b])
+                grow[b](y=Y[b])
+
+        return SCHEDULES[schedule](w(g, x, y)).compile(threads=threads), y
+
+    error, y = same_for_all_threads(make)
+    assert [t.name for t in error.failed] == ["step[b=5]"]
+    assert [t.name for t in error.skipped] == ["grow[b=5]"]
+    assert [b for b in range(24) if (y[b] != 3).any()] == [5]

@@ -293,3 +293,39 @@ def test_a_trace_policy_says_what_runs_record() -> None:
         _ = program.enable_tracing("none").run().trace
     with pytest.raises(ScheduleError, match="a trace policy of a part"):
         combine(w, rows(x, y)).compile()
+
+
+def test_streams() -> None:
+    t = traced(pairs().streams(3))
+    assert t.stream.tolist() == [k % 3 for k in range(2 * N)]
+    assert set(t.stream_scope.tolist()) == {0}
+    assert (t[4].stream, t[4].stream_scope) == (1, 0)
+    assert (t.start[3:] >= t.end[:-3]).all()
+    none = traced(pairs())
+    assert set(none.stream.tolist()) == set(none.stream_scope.tolist()) == {-1}
+
+
+def test_streams_of_several_scopes() -> None:
+    @workload
+    def w(X, Y):
+        for b in P(Dense[6](name="batch")):
+            scale[b](x=X[b], out=Y[b])
+
+    x, y = arrays(6)
+    both = combine(w(x, y).stream_by(lambda t: t.b - 3), independent(4).streams(2), independent(2))
+    t = traced(both)
+    assert t.stream.tolist() == [-3, -2, -1, 0, 1, 2, 0, 1, 0, 1, -1, -1]
+    assert t.stream_scope.tolist() == [0] * 6 + [1] * 4 + [-1] * 2
+
+
+def test_windows_are_those_of_the_schedule() -> None:
+    @workload
+    def w(X, Y):
+        for b in P(Dense[6](name="batch")):
+            scale[b](x=X[b], out=Y[b])
+
+    x, y = arrays(6)
+    t = traced(combine(w(x, y), w(x, y.copy()).task_graph(window=TaskWindow(2))))
+    assert len(set(t.window.tolist())) == 2
+    in_small = t.window == t.window[6]
+    assert (t.issue[in_small][2:] >= t.end[in_small][:-2]).all()

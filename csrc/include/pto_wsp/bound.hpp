@@ -17,14 +17,14 @@ namespace pto_wsp {
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
   read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault, trips, resource,
-  unknown, rule, deadlock, window
+  unknown, rule, deadlock, window, replay
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
                                    "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault", "trips", "resource",
-                                   "unknown", "rule", "deadlock", "window"};
+                                   "unknown", "rule", "deadlock", "window", "replay"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -40,6 +40,7 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 ///   unknown: what a failed task would have written is read; values = its position in program order
 ///   rule: values = which one (lane, stream, priority, distance, pool), the RuleStatus or PlacingStatus, the value it has
 ///   deadlock: semantic time cannot go on; window: values = which, what the run needs, what it may have, 1 where these are bytes
+///   replay: the schedule that the run is to follow is none of it; values = why, and two numbers: see ReplayError
 ///   hook: who watches the run has stopped it, at this task
 ///   resource: text = the reason, values = what is needed at least, what there is
 /// Values that are no 64-bit signed integers are left out. A failure of a task has its site and coordinates. One of another

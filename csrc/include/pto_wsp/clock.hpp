@@ -67,13 +67,19 @@ struct ClockRef {
   std::uint32_t index = 0;
 };
 
-/// Is told of each task when it completes, in that order. Times are cycles.
+/// Is told of each task when it is issued and when it completes, in that order. Times are cycles.
 struct ClockLog {
+  struct Issue {
+    std::uint64_t position, order;             // in program order; how many were issued before
+    std::uint64_t due, asked;                  // the orchestrator came to it; its boundary lay behind, and its window was asked
+    bool waited, stalled;                      // the boundary had to be waited for; so had the window
+  };
   struct Task {
     std::uint64_t position;
     std::uint32_t lane;                        // where it ran
     std::uint64_t issue, ready, start, end;    // ready: it came into its lane's queue
   };
+  virtual void issued(const Issue&) {}
   virtual void completed(const Task& task) = 0;
 
  protected:

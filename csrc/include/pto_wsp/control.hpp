@@ -66,6 +66,7 @@ struct TaskPlacing {
 };
 
 class Casualties;
+class Replay;
 class TaskLog;
 class Tracer;
 
@@ -81,6 +82,7 @@ struct Control {
   TaskHook hook;
   TaskWatch watch;
   Tracer* tracer = nullptr;
+  const Replay* replay = nullptr;    // null: who comes runs what is ready
   const TaskLog* log = nullptr;
   Casualties* casualties = nullptr;  // null: the run stops at its first failure
 };

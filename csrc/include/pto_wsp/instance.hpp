@@ -37,8 +37,8 @@ class Instance {
 
   /// Checks the plan against what is bound and starts. A failed check ends the run at once, with nothing run: false.
   /// Throws logic_error while running or when something is not bound. `keep_going`: what does not depend on tasks that fail is
-  /// still run.
-  bool start(bool keep_going = false);
+  /// still run. `replay`: a schedule to follow, whose workers are the threads of this run; a run that is watched has none.
+  bool start(bool keep_going = false, std::shared_ptr<const Replay> replay = nullptr);
 
   /// Works on the run that is there now until it is over (true) or `seconds` have passed. Once over, `failure` gets what went
   /// wrong in that run, even when another has been started since.

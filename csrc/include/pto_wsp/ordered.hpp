@@ -15,6 +15,7 @@
 #include "pto_wsp/depmap.hpp"
 #include "pto_wsp/placer.hpp"
 #include "pto_wsp/ranges.hpp"
+#include "pto_wsp/replay.hpp"
 #include "pto_wsp/ring.hpp"
 #include "pto_wsp/timekeeper.hpp"
 #include "pto_wsp/task_log.hpp"
@@ -47,7 +48,7 @@ class Front : private Liveness {
   /// Earlier tasks that conflict with this one, and what precedes it by structure or by name.
   std::span<const ClockRef> conflicts() const { return {deps_.data(), n_conflicts_}; }
   std::span<const Ring::Ref> after() const { return after_; }
-  Ring::Needs needs() const { return {conflicts(), after_, entries_[walker_.task()]}; }
+  Ring::Needs needs() const { return {conflicts(), after_, entries_[walker_.task()], stream_before_}; }
   /// What the last `wait` was for.
   Reason waits_for() const { return pending_ == Pending::read || pending_ == Pending::task ? Reason::scalar : Reason::arena; }
   /// Most entries of the dependence map that a task takes.
@@ -130,6 +131,7 @@ class Front : private Liveness {
   Placement placement_;
   std::vector<std::unordered_map<std::int64_t, Ref>> streams_;  // the last task of each, by scope
   std::size_t n_streams_ = 0, sweep_streams_at_ = 0;
+  std::uint64_t stream_before_ = 0;     // the last task of this one's stream
   DepMap map_;
   RangeMap ranges_;
   std::vector<std::uint64_t> entries_;  // of both, by task
@@ -185,6 +187,8 @@ class Ordered {
   void work_together(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help);
   Ring::Node* take(std::uint32_t worker) { return control_->cancelled.load(std::memory_order_relaxed) ? ring_.take_any() : ring_.take(worker); }
   const Placement& place();
+  bool beyond_replay();
+  void look_for_a_standstill(const Help& help);
   bool try_orchestrate();
   bool orchestrate();
   template <class F>

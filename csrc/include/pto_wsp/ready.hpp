@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace pto_wsp {
@@ -14,10 +15,11 @@ inline constexpr std::uint32_t no_worker = 0xffffffffu;
 
 /// A heap for each worker and one for all, in order of (highest priority, program order). Nothing is taken while it is closed.
 /// Knows which workers are there, and tells which of the others have something to come for. Any thread may call it.
+/// Sequenced, each worker takes what is pinned to it in a given order only: the priority of the first is 0, of the next -1, and so on.
 class RankedReady {
  public:
   /// At most `tasks` are ready at once, a power of two, and their serials differ by less. It is open, and no worker is there.
-  void prepare(std::uint32_t workers, std::uint64_t tasks);
+  void prepare(std::uint32_t workers, std::uint64_t tasks, bool sequenced = false);
 
   /// `worker`: who alone may take it, or no_worker.
   void push(std::uint64_t serial, std::int64_t priority, std::uint32_t worker);
@@ -28,6 +30,16 @@ class RankedReady {
 
   void open();
   void close();
+
+  /// --- sequenced ---
+  /// A task that was taken is complete, and whatever that has made ready was pushed.
+  void done();
+  /// Nothing that was taken is incomplete, and nothing may be taken.
+  bool quiet() const;
+  /// From now on a worker takes what is ready of its own, in that order as far as possible: some tasks will never come.
+  void leave_gaps();
+  /// A worker that has ready tasks, but not its next one; the place of that. Needs one.
+  std::pair<std::uint32_t, std::uint64_t> waiting() const;
 
   /// How many this worker could take now, and how many there are.
   std::uint32_t ready(std::uint32_t worker) const;
@@ -55,6 +67,8 @@ class RankedReady {
   std::uint32_t heap_of(std::uint32_t worker) const { return worker == no_worker ? workers() : worker; }
   std::uint32_t workers() const { return static_cast<std::uint32_t>(workers_.size()); }
   bool before(std::uint32_t a, std::uint32_t b) const;
+  bool due(std::uint32_t heap) const;
+  void count(std::uint32_t heap);
   std::uint32_t meld(std::uint32_t a, std::uint32_t b);
   std::uint64_t pop(std::uint32_t heap);
   void call_for(std::uint32_t heap);
@@ -65,7 +79,11 @@ class RankedReady {
   std::uint64_t mask_ = 0;
   std::vector<Worker> workers_;
   std::vector<std::uint32_t> roots_;   // of each worker, then of all
-  std::unique_ptr<std::atomic<std::uint32_t>[]> counts_;
+  std::vector<std::uint32_t> sizes_;   // of each heap
+  std::unique_ptr<std::atomic<std::uint32_t>[]> counts_;  // what may be taken from it
+  bool sequenced_ = false, counts_taken_ = false;
+  std::vector<std::int64_t> turns_;    // how many each worker has taken
+  std::uint64_t taken_ = 0;            // and are not complete
   std::vector<std::uint32_t> calls_;   // workers to be called, each once
   std::uint32_t next_for_all_ = 0;     // where to look for a worker to be called for a task for all
   std::atomic<std::uint32_t> n_calls_{0}, n_ready_{0};

@@ -50,6 +50,7 @@ class Ring {
     std::uint32_t n_edges = 0;
     std::int64_t priority = 0;
     std::array<Edge, n_memberships> member{};
+    Edge stream{};                      // behind the last task of its stream
     std::vector<std::int64_t> regs;     // for the hook
     std::vector<std::int64_t> indices;  // of gathers
   };
@@ -76,6 +77,7 @@ class Ring {
     std::span<const ClockRef> before;  // each task once, but for `few_conflicts` of them
     std::span<const Ref> after;
     std::uint64_t entries;
+    std::uint64_t stream = 0;          // the last task of its stream: comes before it, but nothing of it is used
   };
 
   struct Options {
@@ -85,6 +87,7 @@ class Ring {
     bool keep_regs = false;
     bool ranked = false;        // priorities and pins are honoured, and it can be closed
     std::uint32_t workers = 0;  // tasks are pinned to; 0: to none
+    bool sequenced = false;     // each worker has an order of its own: see RankedReady
   };
 
   void prepare(const BoundPlan& plan, const Options& options);
@@ -113,6 +116,8 @@ class Ring {
   std::vector<InFlight> window_high_water() const;
   /// While a ranked ring is closed, nothing is taken.
   void open() { ranked_ready_.open(); }
+  /// Of a sequenced ring: some tasks of its order will never be issued.
+  void leave_gaps() { ranked_ready_.leave_gaps(); }
   void close() { ranked_ready_.close(); }
 
   /// All but times.
@@ -148,6 +153,9 @@ class Ring {
   void enter(std::uint32_t worker) { ranked_ready_.enter(worker); }
   void leave(std::uint32_t worker) { ranked_ready_.leave(worker); }
   std::uint32_t call() { return ranked_ready_.call(); }
+  /// Of a sequenced ring: nothing runs and nothing may be taken; which worker waits for which of its tasks.
+  bool quiet() const { return ranked_ready_.quiet(); }
+  std::pair<std::uint32_t, std::uint64_t> waiting() const { return ranked_ready_.waiting(); }
   std::uint64_t completed() const { return completed_.load(std::memory_order_acquire); }
 
  private:
@@ -197,7 +205,7 @@ class Ring {
   std::deque<Join> joins_;
   std::deque<Join*> released_;
 
-  bool ranked_ = false;
+  bool ranked_ = false, sequenced_ = false;
   std::uint32_t workers_ = 0;
   RankedReady ranked_ready_;
   std::unique_ptr<Cell[]> queue_;     // of a ring that is not ranked

@@ -38,6 +38,7 @@ struct RunInputs {
   std::shared_ptr<const TaskLog> log{};
   bool keep_going = false;        // after failures, with what does not depend on them
   TaskPlacing placing{};
+  std::shared_ptr<const Replay> replay{};  // its threads instead of others
 };
 
 /// Started again for the next run once no thread uses it.
@@ -128,6 +129,7 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   std::shared_ptr<Tracer> tracer_;
   std::shared_ptr<Casualties> casualties_;
   std::shared_ptr<const TaskLog> log_;
+  std::shared_ptr<const Replay> replay_;
 };
 
 }  // namespace pto_wsp

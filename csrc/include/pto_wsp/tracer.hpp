@@ -12,6 +12,7 @@
 #include "pto_wsp/bound.hpp"
 #include "pto_wsp/clock.hpp"
 #include "pto_wsp/control.hpp"
+#include "pto_wsp/placer.hpp"
 
 namespace pto_wsp {
 
@@ -30,9 +31,13 @@ inline constexpr std::uint64_t never = ~std::uint64_t{0};
 
 struct TracedTask {
   std::uint64_t issue = never, ready = never, start = never, end = never;  // cycles
+  std::uint64_t due = never, asked = never, order = never;                 // of its issue, as ClockLog says
   std::uint64_t issued_ns = never, started_ns = never, ended_ns = never;   // since the run began
   std::uint32_t site = 0, lane = 0, window = 0, thread = 0;                // thread: as the system calls it
+  std::int64_t stream = -1;
+  std::uint32_t stream_scope = none, batch = no_batch;                     // none: it has no stream
   Outcome outcome = Outcome::dropped;
+  bool waited = false, stalled = false;
 };
 
 /// Tasks by position in program order. One thread at a time issues; any may run what has been issued.
@@ -48,9 +53,13 @@ class Tracer final : public ClockLog {
 
   // --- the orchestrator ---
   /// The next task in program order. `deps`: what it waits for in semantic time. Throws bad_alloc.
-  void issued(const TaskSpec& spec, const std::int64_t* regs, std::uint32_t window, std::span<const ClockRef> deps, const Clock& clock);
+  void issued(const TaskSpec& spec, const std::int64_t* regs, const Placement& placement, const Placer::Stream& stream,
+              std::span<const ClockRef> deps, const Clock& clock);
+  /// The next task is issued behind a boundary that waits for these.
+  void awaits(std::span<const ClockRef> tasks, const Clock& clock);
   /// `join` is complete when `member` is, and others.
   void joined(ClockRef join, ClockRef member, const Clock& clock);
+  void issued(const Issue& issue) override;
   void completed(const Task& task) override;
 
   // --- any thread ---
@@ -81,9 +90,11 @@ class Tracer final : public ClockLog {
   std::span<const std::int64_t> coords(std::uint64_t position) const {
     return {chunks_[position / chunk_size]->coords.data() + position % chunk_size * n_coords_, n_coords_};
   }
-  /// From a task or join to one. Joins are numbered from -1 downwards.
+  /// From a task or join to one. Joins are numbered from -1 downwards. `boundary`: what it leads to was issued after that, rather
+  /// than ready.
   struct Edge {
     std::int64_t from, to;
+    bool boundary = false;
   };
   const std::vector<Edge>& edges() const { return edges_; }
 
@@ -98,7 +109,8 @@ class Tracer final : public ClockLog {
   TracedTask* at(std::uint64_t position) {
     return position < limit_ ? &chunks_[position / chunk_size]->tasks[position % chunk_size] : nullptr;
   }
-  void edge(std::int64_t from, std::int64_t to);
+  Chunk& chunk_of(std::uint64_t position);
+  void add(Edge edge);
 
   const BoundPlan* plan_;  // of the run
   TraceLevel level_;

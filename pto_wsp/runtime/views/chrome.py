@@ -60,24 +60,33 @@ def _heads(c: Columns) -> Iterator[Event]:
 
 def _arguments(c: Columns, i: int) -> dict[str, Any]:
     times = {name: c.lists[name][i] for name in ("window", "issue", "ready", "start", "end", "issued_ns")}
-    return {"id": i, **c.coords_of(i), **times}
+    scope = c.lists["stream_scope"][i]
+    stream = {} if scope < 0 else {"stream": c.lists["stream"][i], "stream_scope": scope}
+    return {"id": i, **c.coords_of(i), **stream, **times}
 
 
 def _flows(c: Columns) -> Iterator[Event]:
-    """From the end of a task to the start of each that waits for it; of a join, from the member that ended last."""
+    """From the end of a task to the start of each that waits for it, of a join from the member that ended last; and along streams."""
     start, end, lane = c.lists["start"], c.lists["end"], c.lists["lane"]
-    last = _last_members(c.arrays["edges"], end)
-    for k, (source, target) in enumerate(c.lists["edges"]):
-        origin = source if source >= 0 else last.get(source, -1)
+    last = last_members(c.arrays["edges"], end)
+    before = c.before_in_stream
+    waits = [(last.get(source, -1) if source < 0 else source, target) for source, target in c.lists["edges"]]
+    flows = [
+        ("stream" if target >= 0 and before[target] == origin >= 0 else "dependence", origin, target)
+        for origin, target in waits
+    ]
+    held = set(waits)
+    flows += [("stream", origin, target) for target, origin in enumerate(before) if (origin, target) not in held]
+    for k, (what, origin, target) in enumerate(flows):
         if target < 0 or origin < 0 or end[origin] < 0 or end[target] < 0:
             continue
-        flow: Event = {"pid": SEMANTIC, "cat": "dependence", "name": "dependence", "id": k}
+        flow: Event = {"pid": SEMANTIC, "cat": what, "name": what, "id": k}
         leaves = max(start[origin], end[origin] - 0.5)  # inside of the task, for at its end the next one may have begun
         yield {**flow, "ph": "s", "tid": lane[origin], "ts": leaves / 1e3}
         yield {**flow, "ph": "f", "bp": "e", "tid": lane[target], "ts": start[target] / 1e3}
 
 
-def _last_members(edges: Ints, end: list[int]) -> dict[int, int]:
+def last_members(edges: Ints, end: list[int]) -> dict[int, int]:
     """For each join, the task among its members, and members of members, that ended last."""
     members: dict[int, list[int]] = {}
     for source, target in edges[edges[:, 1] < 0].tolist():

@@ -32,6 +32,17 @@ class Site:
         )
 
 
+@dataclass(frozen=True)
+class Timing:
+    """What the schedule and the arch say of a run as a whole: cycles from ready to the queue; tasks issued before lanes take any;
+    tasks of each scope of batches; lanes."""
+
+    handover: int
+    start: int
+    batches: tuple[int, ...]
+    lanes: int
+
+
 @dataclass(frozen=True, eq=False)
 class Columns:
     """See ExecutionTrace."""
@@ -39,6 +50,7 @@ class Columns:
     arrays: dict[str, Ints]
     sites: tuple[Site, ...]
     arch: str
+    timing: Timing
     dropped: int
     dropped_edges: int
 
@@ -62,6 +74,26 @@ class Columns:
             f"{name}={n}" if name else str(n) for name, n in zip(site.names, self.lists["coords"][i], strict=False)
         ]
         return f"{site.kernel}[{', '.join(shown)}]"
+
+    @cached_property
+    def issue_order(self) -> list[int]:
+        """The tasks that were issued, in that order."""
+        order = self.arrays["order"]
+        ids = np.flatnonzero(order >= 0)
+        return ids[np.argsort(order[ids])].tolist()
+
+    @cached_property
+    def before_in_stream(self) -> list[int]:
+        """For each task, the one issued before it in its stream; -1 where there is none."""
+        before = [-1] * len(self)
+        last: dict[tuple[int, int], int] = {}
+        for i in self.issue_order:
+            if (scope := self.lists["stream_scope"][i]) < 0:
+                continue
+            stream = scope, self.lists["stream"][i]
+            before[i] = last.get(stream, -1)
+            last[stream] = i
+        return before
 
     @property
     def kernels(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import pytest
 
 from pto_wsp import DType, ExecutionTrace, In, InOut, Out, P, TaskWindow, Tile, kernel, pto, workload
 from pto_wsp.errors import Location
-from pto_wsp.runtime.views.columns import Columns, Site
+from pto_wsp.runtime.views.columns import Columns, Site, Timing
 
 
 @kernel
@@ -46,7 +46,7 @@ def real(n: int = 12) -> ExecutionTrace:
 ODD = 'a "quoted" \\ kernel\nin two lines, ümläut 时间 $x$ <&> \ud800'
 
 
-def made(n: int, cost: int = 10, lanes: int = 4, label: str = "k") -> ExecutionTrace:
+def made(n: int, cost: int = 10, lanes: int = 4, label: str = "k", streams: bool = False) -> ExecutionTrace:
     """n tasks in a chain for each lane, as columns that no run made."""
     i = np.arange(n)
     start = i // lanes * cost
@@ -56,7 +56,10 @@ def made(n: int, cost: int = 10, lanes: int = 4, label: str = "k") -> ExecutionT
         "lane": i % lanes,
         "window": np.zeros(n, np.uint32),
         "thread": 1000 + i % 2,
+        "stream": i % 2,
+        "stream_scope": i * 0 if streams else i * 0 - 1,
         "issue": 0 * i,
+        "order": i,
         "ready": start,
         "start": start,
         "end": start + cost,
@@ -67,7 +70,7 @@ def made(n: int, cost: int = 10, lanes: int = 4, label: str = "k") -> ExecutionT
         "edges": np.stack([i[:-lanes], i[lanes:]], axis=1) if n > lanes else np.zeros((0, 2), np.int64),
     }
     site = Site(label, ("b", ""), Location("file.py", 1, "f"))
-    return ExecutionTrace(Columns(columns, (site,), "default", 0, 0))
+    return ExecutionTrace(Columns(columns, (site,), "default", Timing(0, 0, (), lanes), 0, 0))
 
 
 TRACES = {
@@ -118,6 +121,14 @@ def test_chrome_says_names_and_coordinates(tmp_path: Path) -> None:
     assert (spans[14]["args"]["t"], spans[14]["args"]["b"], spans[14]["cat"]) == (0, 2, "add")
     odd = next(e for e in chrome(made(1, label=ODD), tmp_path) if e["ph"] == "X")
     assert odd["name"] == f"{ODD}[b=0, 0]"
+
+
+def test_chrome_says_streams(tmp_path: Path) -> None:
+    events = chrome(made(6, streams=True), tmp_path)
+    assert [e["args"]["stream"] for e in events if e["ph"] == "X" and e["pid"] == 1] == [0, 1] * 3
+    assert all("stream" not in e["args"] for e in chrome(made(6), tmp_path) if e["ph"] == "X")
+    flows = [e for e in events if e["ph"] == "s"]
+    assert [e["cat"] for e in flows] == ["dependence"] * 2 + ["stream"] * 4
 
 
 def test_chrome_flows_lie_in_the_tasks_they_join(trace: ExecutionTrace, events: list[dict[str, Any]]) -> None:
