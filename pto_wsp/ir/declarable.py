@@ -92,6 +92,7 @@ DECLARABLE: dict[str, str] = {
     "resources.arena": "bytes of temporaries",
     "resources.ready_queue": "most tasks that no thread has begun",
     "observe.tracing": "`enable_tracing` and `trace`",
+    "observe.replay": "`execute(replay=)`",
     "observe.log": "`PTO_WSP_LOG=task`",
     "on_error.continue": '`execute(on_error="continue")`',
     "csp.processes": "pipelines of processes",

@@ -239,6 +239,8 @@ class Program:
                 loc=here(),
                 fix="compile without check=, or leave on_error out",
             )
+        if replay is not None:
+            self._need_feature("observe.replay")
         if on_error == "continue":
             self._need_feature("on_error.continue")
         if replay is not None and self._checker is not None:

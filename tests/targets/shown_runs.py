@@ -20,6 +20,7 @@ from pto_wsp import (
     P,
     RaceError,
     Resources,
+    RunSchedule,
     Tile,
     Workload,
     empty,
@@ -137,6 +138,14 @@ def _() -> None:
 def _() -> None:
     program = even().compile().enable_tracing().run()
     assert [e.name for e in program.trace] == [f"brief[b={k}]" for k in range(N)]
+
+
+@shows("observe.replay")
+def _() -> None:
+    program = even().compile(threads=2).enable_tracing().run()
+    backwards = [list(range(N))[::-1]]
+    program.run(replay=RunSchedule(program.trace.schedule().origin, backwards))
+    assert [schedule.tolist() for schedule in program.trace.schedule().sequences] == backwards
 
 
 @shows("observe.log")

@@ -35,7 +35,7 @@ CAPABILITIES = Capabilities(
         **declared("enforced", "native"),
         **declared("enforced", "check", "races bounds numerics"),
         **declared("enforced", "resources", "task_window dependence_map edges arena ready_queue"),
-        **declared("enforced", "observe", "tracing log"),
+        **declared("enforced", "observe", "tracing replay log"),
         **declared("enforced", "on_error", "continue"),
         **declared("unsupported", "csp", "processes channels"),
         **declared("unsupported", "layouts"),
