@@ -12,7 +12,7 @@ import pytest
 
 from pto_wsp import DType
 from pto_wsp.tools.bench import __main__ as command
-from pto_wsp.tools.bench import arms, attention, run, table, tasks
+from pto_wsp.tools.bench import arms, attention, run, scheduling, table, tasks
 from pto_wsp.tools.bench.arms import Arms
 
 ULP = {"rmsnorm": 4, "rmsnorm_odd": 4, "softmax": 12, "softmax_odd": 12}  # other rows: units of n * eps, at most 1
@@ -34,6 +34,9 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
+SPECIAL = {"tasks_1us", "tasks_directives", "tasks_8_threads", "execute_100", "simulate", "compile"}
+
+
 def case(name: str) -> dict[str, Any]:
     return {"name": name} | TINY[name]
 
@@ -50,7 +53,7 @@ def allowed(row: dict[str, Any]) -> float:
 def test_cases_are_complete() -> None:
     assert "medians" in command.CASES["rules"]
     assert set(TINY) == set(run.ARMS)
-    assert set(command.NAMES) == set(run.ARMS) | set(tasks.MAKERS) | {"tasks_1us", "compile"}
+    assert set(command.NAMES) == set(run.ARMS) | set(tasks.MAKERS) | SPECIAL
 
 
 @pytest.mark.usefixtures("no_jax")
@@ -207,3 +210,17 @@ def test_a_run_that_fails_gives_its_status(monkeypatch: pytest.MonkeyPatch, capf
         command.main(["--threads=1", "--rows=compile"])
     assert status.value.code == 1
     assert capfd.readouterr().out == ""
+
+
+def test_rows_of_the_scheduler() -> None:
+    """Each gives the figures it names, for the threads it is about."""
+    (row,) = run.run_row({"name": "tasks_directives", "shape": {"n": [10, 200]}}, threads=2, repeats=1)
+    assert set(row) == {"name", "threads", *scheduling.DIRECTIVES}
+    (row,) = run.run_row({"name": "tasks_8_threads", "shape": {"n": 200}}, threads=2, repeats=1)
+    assert row["threads"] == 8 and row["independent_8_over_2"] > 0 and row["two_loops_8_over_2"] > 0
+    assert run.run_row({"name": "tasks_8_threads", "shape": {"n": 200}}, threads=1, repeats=1) == []
+    (row,) = run.run_row({"name": "execute_100", "shape": {"n": 100}}, threads=1, repeats=1)
+    assert row["us"] > 0
+    (row,) = run.run_row({"name": "simulate", "shape": {"n": 1000}}, threads=1, repeats=1)
+    assert row["independent_s"] > 0 and row["dependent_s"] > 0
+    assert run.run_row({"name": "simulate", "shape": {"n": 1000}}, threads=2, repeats=1) == []

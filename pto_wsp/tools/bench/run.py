@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pto_wsp import DType
-from pto_wsp.tools.bench import attention, llama, moe, products, rows, tasks
+from pto_wsp.tools.bench import attention, llama, moe, products, rows, scheduling, tasks
 from pto_wsp.tools.bench.arms import Arms, time_arms
 from pto_wsp.tools.bench.compiling import compile_row
 
@@ -39,6 +39,22 @@ def run_row(case: Case, threads: int, repeats: int) -> list[dict[str, Any]]:
         return [{"name": name, "threads": 2} | tasks.microsecond_row(repeats)] if threads == 2 else []
     if name == "compile":
         return [{"name": name, "threads": 1} | compile_row(repeats)] if threads == 1 else []
+    if name == "tasks_8_threads":
+        return (
+            [{"name": name, "threads": 8} | scheduling.many_threads_row(case["shape"]["n"], repeats)]
+            if threads == 2
+            else []
+        )
+    if name == "simulate":
+        return (
+            [{"name": name, "threads": 1} | scheduling.simulate_row(case["shape"]["n"], repeats)]
+            if threads == 1
+            else []
+        )
+    if name == "tasks_directives":
+        return [{"name": name, "threads": threads} | scheduling.directives_row(case["shape"]["n"], threads, repeats)]
+    if name == "execute_100":
+        return [{"name": name, "threads": threads} | scheduling.short_run_row(case["shape"]["n"], threads, repeats)]
     if name in tasks.MAKERS:
         figures = tasks.task_row(name, case["shape"]["n"], threads, repeats)
         return [{"name": name, "threads": threads} | figures | {"peers": {}, "quoted": case["peers"]}]
