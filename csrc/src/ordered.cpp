@@ -261,6 +261,7 @@ bool Ordered::orchestrate() {
       open();  // in semantic time there may be room for more
       return i > 0;
     }
+    if (control_->tracer != nullptr) control_->tracer->admitted(ring_.issued());
     front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), needs, *placement_));
     held_ = false;
     if (ring_.issued() >= control_->demands.start) open();

@@ -48,7 +48,8 @@ class TraceEvent:
     lane, window              where it ran in semantic time, and the window that it counts in
     stream, stream_scope      its stream, and which of the schedule's scopes of streams that belongs to, from 0; -1, -1: it has none
     issue, ready, start, end  cycles of semantic time; -1: it never was
-    issued_ns, started_ns, ended_ns  nanoseconds since the run began, measured; -1: it never was
+    issued_ns, started_ns, ended_ns  nanoseconds since the run began, measured; -1: it never was. Issued is a task once its window, and
+                              the resources of the run, have had room for it
     thread                    the system's number of the thread that ran it (threading.get_native_id()); 0: none did
     outcome                   "done", "failed", "skipped" (it depends on a task that failed), "dropped" (the run stopped before it)
     name                      what messages call it: scale[b=3]

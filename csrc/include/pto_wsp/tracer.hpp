@@ -57,6 +57,10 @@ class Tracer final : public ClockLog {
               std::span<const ClockRef> deps, const Clock& clock);
   /// The next task is issued behind a boundary that waits for these.
   void awaits(std::span<const ClockRef> tasks, const Clock& clock);
+  /// There is room for task `position` in the run, after it may have been waited for.
+  void admitted(std::uint64_t position) {
+    if (TracedTask* const t = at(position)) t->issued_ns = now();
+  }
   /// `join` is complete when `member` is, and others.
   void joined(ClockRef join, ClockRef member, const Clock& clock);
   void issued(const Issue& issue) override;
