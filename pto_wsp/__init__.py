@@ -28,6 +28,9 @@ from pto_wsp.runtime.resources import Resources
 from pto_wsp.runtime.schedule import RunSchedule
 from pto_wsp.runtime.stats import ProgramStats
 from pto_wsp.runtime.trace import ExecutionTrace, TraceEvent, TraceLevel
+from pto_wsp.search.config import ScheduleConfig
+from pto_wsp.search.scheduler import AutoScheduler, auto_schedule
+from pto_wsp.search.space import SearchSpace
 from pto_wsp.targets.base import capabilities
 from pto_wsp.targets.capabilities import Capabilities
 from pto_wsp.trace import ptoisa
@@ -93,6 +96,7 @@ jit_kernel = kernel
 
 __all__ = [
     "ArtifactError",
+    "AutoScheduler",
     "BindError",
     "BoundsError",
     "Cancelled",
@@ -124,7 +128,9 @@ __all__ = [
     "Resources",
     "RunSchedule",
     "Scalar",
+    "ScheduleConfig",
     "ScheduleError",
+    "SearchSpace",
     "Sparse",
     "StartPolicy",
     "Symbol",
@@ -145,6 +151,7 @@ __all__ = [
     "WindowError",
     "WindowMode",
     "Workload",
+    "auto_schedule",
     "capabilities",
     "cast",
     "combine",

@@ -447,6 +447,9 @@ PTO425 a resource of a wrong size
 PTO427 something that the target does not have
 PTO417 a function of a policy that gives no integer
 PTO418 schedule directives that contradict each other
+PTO430 a search space that is empty, or has choices that are none
+PTO431 a search or a configuration with a wrong option
+PTO432 a file of results of searches that cannot be used
 PTO501 not an array
 PTO502 an array's dtype differs from its declaration
 PTO503 an array's shape differs from its declaration

@@ -17,6 +17,7 @@ import pytest
 import pto_wsp
 from pto_wsp import (
     ArtifactError,
+    AutoScheduler,
     BindError,
     BoundsError,
     Cancelled,
@@ -45,7 +46,9 @@ from pto_wsp import (
     Resources,
     RunSchedule,
     Scalar,
+    ScheduleConfig,
     ScheduleError,
+    SearchSpace,
     Sparse,
     StartPolicy,
     Symbol,
@@ -59,6 +62,7 @@ from pto_wsp import (
     WindowError,
     WindowMode,
     arch,
+    auto_schedule,
     cast,
     combine,
     dispatch,
@@ -3395,6 +3399,57 @@ def _():
 @mistake("PTO805", ScheduleError)
 def _():
     simulate.tasks([], lanes=4, window=0)  # <-- PTO805
+
+
+@mistake("PTO430", ScheduleError)
+def _():
+    SearchSpace()  # <-- PTO430
+
+
+@mistake("PTO430", ScheduleError)
+def _():
+    SearchSpace(dispatch=("affinity",), lanes=(4, 8))  # <-- PTO430
+
+
+@mistake("PTO001", UnsupportedError)
+def _():
+    SearchSpace(dispatch=("nearest",))  # <-- PTO001
+
+
+@mistake("PTO403", ScheduleError)
+def _():
+    SearchSpace(split={"b": (4, 0)})  # <-- PTO403
+
+
+@mistake("PTO431", ScheduleError)
+def _():
+    AutoScheduler(SearchSpace(window=(4, 8)), trials=0)  # <-- PTO431
+
+
+@mistake("PTO431", ScheduleError)
+def _():
+    ScheduleConfig(constants={"block": 4}).apply(in_workload(lambda x, y: copy(x=x[0], y=y[0])))  # <-- PTO431
+
+
+@mistake("PTO408", ScheduleError)
+def _():
+    w = in_workload(lambda x, y: copy(x=x[0], y=y[0]))
+    AutoScheduler(SearchSpace(split={"b": (4,)})).explore(w)  # <-- PTO408
+
+
+@mistake("PTO155", TraceError)
+def _():
+    @workload
+    def f(x, y):
+        copy(x=x[0], y=y[0])
+
+    auto_schedule(f)  # type: ignore[arg-type]  # <-- PTO155
+
+
+@mistake("PTO432", ArtifactError)
+def _():
+    w = in_workload(lambda x, y: copy(x=x[0], y=y[0]))
+    AutoScheduler(SearchSpace(window=(4,)), cache=__file__).explore(w)  # <-- PTO432
 
 
 @pytest.mark.parametrize(

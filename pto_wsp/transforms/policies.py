@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import Location, ScheduleError, UnsupportedNameError, here
+from pto_wsp.errors import Location, PtoError, ScheduleError, UnsupportedNameError, here
 from pto_wsp.ir.core import DType
-from pto_wsp.ir.rule import Rule
+from pto_wsp.ir.rule import COORDINATE, Rule
 from pto_wsp.ir.scopes import MOST, MOST_LANES
 from pto_wsp.trace.scalar import cast
 from pto_wsp.transforms.record import TaskRecord, key_of, rule_of
@@ -25,7 +25,8 @@ KINDS = {"dispatch": "DispatchPolicy", "ready": "ReadyPolicy", "timing": "Timing
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy for `dispatch`, `ready`, `timing` or `pools`, with its arguments. `params`: those of its scope in the wir beside the rule."""
+    """A policy for `dispatch`, `ready`, `timing` or `pools`, with its arguments. `params`: those of its scope in the wir beside the rule.
+    `given`: what it was used with, as text."""
 
     kind: str
     name: str
@@ -33,6 +34,7 @@ class Policy:
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
     steal: bool = False
     loc: Location | None = field(default=None, compare=False, repr=False)
+    given: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{KINDS[self.kind]}.{self.name}"
@@ -128,7 +130,19 @@ def _made(kind: str, name: str, *args: Any, **params: Any) -> Policy:
     rule = rule_of(f"{KINDS[kind]}.{name}", known.rule, *args)
     if known.pin:
         params["pinned"] = True
-    return Policy(kind, name, rule, params, loc=here())
+    return Policy(kind, name, rule, params, loc=here(), given=tuple(_text(a) for a in args if a is not None))
+
+
+def _text(argument: object) -> str:
+    """What a policy is used with, as users write it: of a function of the task, its expression."""
+    if not callable(argument):
+        return str(argument)
+    try:
+        rule = str(rule_of("the argument", argument))
+    except (PtoError, TypeError):  # of a registered policy, which calls it with more than the task
+        return getattr(argument, "__name__", "function")
+    inside = rule[1:-1] if rule.startswith("(") and rule.endswith(")") else rule
+    return inside.replace(COORDINATE, "t.")
 
 
 def _lanes(name: str, lanes: int | None) -> int:

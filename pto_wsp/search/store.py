@@ -1,0 +1,99 @@
+"""Results of searches on disk: a file for each workload, arch and kind of cost.
+
+    <folder>/<key>.json   {"schema", "key", "trials": {configuration: result}, "digest"}
+    <folder>/<key>.lock   held by whoever writes that file
+
+A file is written under another name and then renamed, and only with what it holds already: being killed at any moment loses the
+trial that runs, and processes that search at once add to each other's results.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pto_wsp.errors import ArtifactError, here
+
+SCHEMA = 1
+Entry = dict[str, Any]
+
+
+class Store:
+    """The results of one file. Every method raises ArtifactError where it cannot be read or written, or is damaged."""
+
+    def __init__(self, folder: str | os.PathLike[str], key: str) -> None:
+        self._key = key
+        self._path = Path(folder) / f"{key}.json"
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise self._unusable("cannot be written", e) from e
+        self._entries = self._read()
+
+    def get(self, config: str) -> Entry | None:
+        """What is known of a configuration."""
+        return self._entries.get(config)
+
+    def add(self, config: str, entry: Entry) -> None:
+        """Remember what was found, on disk too."""
+        try:
+            with _locked(self._path.with_suffix(".lock")):
+                self._entries = {**self._read(), config: entry}
+                self._write()
+        except OSError as e:
+            raise self._unusable("cannot be written", e) from e
+
+    def _read(self) -> dict[str, Entry]:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as e:
+            raise self._unusable("cannot be read", e) from e
+        try:
+            data = json.loads(text)
+            trials: dict[str, Entry] = data["trials"]
+            good = (data["schema"], data["key"], data["digest"]) == (SCHEMA, self._key, _digest(trials))
+        except (ValueError, TypeError, KeyError, RecursionError) as e:
+            raise self._unusable("is damaged", e) from e
+        if not good:
+            raise self._unusable("is damaged, or of another version", "its digest, key or schema is another one")
+        return trials
+
+    def _write(self) -> None:
+        new = self._path.with_suffix(".new")
+        data = {"schema": SCHEMA, "key": self._key, "trials": self._entries, "digest": _digest(self._entries)}
+        with new.open("w", encoding="utf-8") as f:
+            json.dump(data, f, indent=1)
+            f.flush()
+            os.fsync(f.fileno())
+        new.replace(self._path)
+
+    def _unusable(self, why: str, because: object) -> ArtifactError:
+        return ArtifactError(
+            "PTO432",
+            f"the file of results {self._path} {why}",
+            values={"because": because},
+            loc=here(),
+            fix="remove the file, which is then made anew, or give another folder as cache=",
+        )
+
+
+def _digest(trials: dict[str, Entry]) -> str:
+    return hashlib.sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
