@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, MappingProxyType
 from typing import NamedTuple, TypeVar
 
 _PACKAGE = __name__.partition(".")[0]
@@ -179,7 +179,7 @@ class PtoError(Exception):
                 self.values,
                 self.loc and (self.loc.file, self.loc.line, self.loc.function, self.loc.cols),
             ),
-            {"failed": self.failed, "skipped": self.skipped},
+            {name: x for name, x in vars(self).items() if name not in ("code", "what", "fix", "values", "loc")},
         )
 
 
@@ -316,7 +316,23 @@ class KernelError(ExecutionError):
 
 
 class DeadlockError(ExecutionError):
-    """Nothing of a run can go on, and there is more to do."""
+    """Nothing of a run can go on, and there is more to do.
+
+    task         the task that waits to be issued, with its coordinates
+    resource     what it waits for: "window of 4 tasks"
+    occupancy, capacity   how much of that is in use, and how much there is, in tasks or bytes
+    remedy       the smallest sizes of windows with which the run goes on, of which one less does not: {"window": 8}. Where more windows
+                 than the one above are too small, also {"window 2": 5} of the third window that the workload has, in program order.
+                 Empty where no size is known to suffice
+    alternative  {"start": 4}: the largest start threshold with which it goes on, the windows as they are
+    """
+
+    task: str = ""
+    resource: str = ""
+    occupancy: int = 0
+    capacity: int = 0
+    remedy: Mapping[str, int] = MappingProxyType({})
+    alternative: Mapping[str, int] = MappingProxyType({})
 
 
 class WindowError(ExecutionError):
@@ -498,6 +514,9 @@ PTO740 a deadlock: no task can be issued or taken any more
 PTO741 a run that needs more than a window of mode ABORT may hold
 PTO742 a policy without a value for a task: too many keys, a pool that does not exist, a negative distance
 PTO731 an input that changed while a run read it
+PTO750 a simulation of a program that reads what its tasks compute
+PTO751 scalars of another program, of other sizes, or too few or many of them
+PTO752 scalars of a run that there are none of
 PTO760 a trace of a run that was not traced
 PTO761 a log that there is not
 PTO762 a picture that needs matplotlib

@@ -2425,6 +2425,32 @@ def _() -> None:
     w.compile().run()
 
 
+@mistake("PTO750", UnsupportedError)
+def _() -> None:
+    @kernel
+    def put(out: Out[Tile[1, 4, DType.I32]]):
+        pto.store(out, pto.iota((1, 4), axis=1))
+
+    @workload
+    def w(N, x, y):
+        put(out=N[0:1, :])
+        for b in P(item(N[0, 2])):  # <-- PTO750
+            copy[b](x=x[b], y=y[b])
+
+    w(Tensor(np.zeros((1, 4), np.int32)), zeros(8, 4, 4), zeros(8, 4, 4)).compile().simulate()
+
+
+@mistake("PTO751", BindError)
+def _() -> None:
+    other = in_workload(lambda x, y: copy(x=x[0], y=y[0])).compile().run().scalars
+    eight().compile().simulate(scalars=other)  # <-- PTO751
+
+
+@mistake("PTO752", ExecutionError)
+def _() -> None:
+    _ = eight().compile().scalars  # <-- PTO752
+
+
 @mistake("PTO741", WindowError)
 def _() -> None:
     w = eight().window(TaskWindow(4, mode=WindowMode.ABORT))  # <-- PTO741

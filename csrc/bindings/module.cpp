@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "pto_wsp/dry_run.hpp"
 #include "pto_wsp/instance.hpp"
 #include "pto_wsp/limits.hpp"
 #include "pto_wsp/simulate.hpp"
@@ -182,7 +183,7 @@ py::list groups(const Kernel& kernel) {
   return out;
 }
 
-py::object record(const PyInstance& instance, const std::optional<Failure>& f) {
+py::object record(const std::optional<Failure>& f) {
   if (!f) return py::none();
   py::dict d;
   d["kind"] = name_of(f->kind);
@@ -194,7 +195,12 @@ py::object record(const PyInstance& instance, const std::optional<Failure>& f) {
   d["coords"] = f->coords;
   d["values"] = f->values;
   d["text"] = f->text;
-  if (f->kind == ErrorKind::hook) d["exception"] = instance.raised();
+  return d;
+}
+
+py::object record(const PyInstance& instance, const std::optional<Failure>& f) {
+  py::object d = record(f);
+  if (f && f->kind == ErrorKind::hook) d["exception"] = instance.raised();
   return d;
 }
 
@@ -228,18 +234,24 @@ py::dict window_stats(const WindowStats& w) {
   return d;
 }
 
-py::dict stats(const Instance& instance) {
-  const RunStats s = instance.stats();
+// Of semantic time.
+py::dict time_stats(const RunStats& s, const Plan& plan) {
   py::dict d = window_stats(total(s.windows));
   py::list windows;
   for (const WindowStats& w : s.windows) windows.append(window_stats(w));
   d["scalar_waits"] = s.scalar_waits;
   d["scalar_wait_cycles"] = s.scalar_wait_cycles;
-  d["arena_bytes"] = s.arena_bytes;
   d["task_count"] = s.task_count;
   d["total_cycles"] = s.total_cycles;
   d["windows"] = windows;
-  d["lanes"] = instance.plan().lanes();
+  d["lanes"] = plan.lanes();
+  return d;
+}
+
+py::dict stats(const Instance& instance) {
+  const RunStats s = instance.stats();
+  py::dict d = time_stats(s, instance.plan());
+  d["arena_bytes"] = s.arena_bytes;
   d["wall_ns"] = s.wall_ns;
   d["max_in_flight"] = s.max_in_flight;
   d["threads"] = s.threads;
@@ -258,6 +270,50 @@ py::dict stats(const Instance& instance) {
   return d;
 }
 
+// A dry run that looks at signals, which Python's function for that may turn into exceptions.
+std::unique_ptr<DryRun> dry_run(std::shared_ptr<Plan> plan, const std::vector<std::int64_t>& symbols,
+                                const std::vector<std::pair<std::uint32_t, std::uint64_t>>& slots,
+                                const std::optional<std::vector<std::int64_t>>& numbers, bool without_data) {
+  DryInputs in;
+  in.symbols = symbols;
+  in.slots.resize(plan->slots().size());
+  for (const auto& [slot, bits] : slots) in.slots.at(slot) = bits;
+  in.numbers = numbers;
+  in.without_data = without_data;
+  in.go_on = [] {
+    const PyGILState_STATE state = take_gil();
+    const bool go_on = PyErr_CheckSignals() == 0;
+    PyGILState_Release(state);
+    return go_on;
+  };
+  return std::make_unique<DryRun>(std::move(plan), std::move(in));
+}
+
+// `f` without the GIL; what a signal has raised meanwhile is raised here.
+template <class F>
+auto dry(F&& f) {
+  decltype(f()) out;
+  without_gil([&] {
+    out = f();
+    return true;
+  });
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return out;
+}
+
+py::tuple dry_result(const Plan& plan, const DryResult& r) { return py::make_tuple(time_stats(r.stats, plan), record(r.failure)); }
+
+py::dict remedy_dict(const Remedy& r) {
+  py::dict d;
+  py::list sizes;
+  for (const Remedy::Size& s : r.sizes) sizes.append(py::make_tuple(s.window, s.bytes, s.needed));
+  d["sizes"] = sizes;
+  d["known"] = r.known;
+  d["unknown"] = record(r.unknown);
+  d["oldest"] = r.oldest_site < 0 ? py::object(py::none()) : py::object(py::make_tuple(r.oldest_site, r.oldest_coords));
+  return d;
+}
+
 // A number of each of `n`, side by side.
 template <class T, class F>
 py::bytes packed(std::size_t n, F&& f) {
@@ -268,6 +324,13 @@ py::bytes packed(std::size_t n, F&& f) {
     std::memcpy(at, &number, sizeof(T));
   }
   return out;
+}
+
+py::object tape(const Instance& instance) {
+  const std::shared_ptr<const Tape> tape = instance.tape();
+  if (tape == nullptr) return py::none();
+  const std::vector<std::int64_t>& n = tape->numbers();
+  return py::make_tuple(packed<std::int64_t>(n.size(), [&](std::size_t i) { return n[i]; }), tape->complete());
 }
 
 py::object trace(const Instance& instance) {
@@ -474,6 +537,19 @@ PYBIND11_MODULE(_core, m) {
              return out;
            })
       .def("symbols", &Plan::symbols)
+      .def(
+          "control",
+          [](const Plan& p) {
+            std::vector<std::string> names;
+            for (const ReadSpec& r : p.reads())
+              if (!r.wait) names.push_back(p.tensors()[r.tensor].name);
+            for (const GatherSpec& g : p.gathers())
+              if (!g.wait) names.push_back(p.tensors()[g.tensor].name);
+            return names;
+          },
+          "Tensors that no task writes and that scalars or gathers read; some of them several times")
+      .def("foreseeable", &Plan::foreseeable)
+      .def("foregone", [](const Plan& p) { return DryRun::foregone(p); })
       .def("kernels", [](const Plan& p) {
         std::vector<std::string> names;
         for (const Kernel& k : p.kernels()) names.push_back(k.name());
@@ -496,6 +572,22 @@ PYBIND11_MODULE(_core, m) {
             p.kernels().at(kernel).link_cpp(reinterpret_cast<CppEntry>(entry));  // NOLINT(performance-no-int-to-ptr)
           },
           py::arg("kernel"), py::arg("entry"), "Gives a kernel of C++ its compiled function.");
+
+  py::class_<DryRun>(m, "DryRun", "A run in semantic time alone; see dry_run.hpp.")
+      .def(py::init(&dry_run), py::arg("plan"), py::arg("symbols"), py::arg("slots"), py::arg("numbers"), py::arg("without_data"))
+      .def(
+          "bind",
+          [](DryRun& r, std::size_t tensor, std::uintptr_t address, const std::vector<std::int64_t>& shape,
+             const std::vector<std::int64_t>& strides) {
+            r.bind(tensor, reinterpret_cast<std::byte*>(address), shape, strides);  // NOLINT(performance-no-int-to-ptr)
+          },
+          py::arg("i"), py::arg("address"), py::arg("shape"), py::arg("strides"))
+      .def("run", [](DryRun& r) { return dry_result(r.plan(), dry([&] { return r.run(); })); }, "(figures, what went wrong or None)")
+      .def(
+          "run_until_open",
+          [](DryRun& r, std::uint64_t most) { return record(dry([&] { return r.run_until_open(most); })); }, py::arg("most"),
+          "What stops it, or None")
+      .def("remedy", [](DryRun& r) { return remedy_dict(dry([&] { return r.remedy(); })); });
 
   py::class_<Resources>(m, "Resources", "How much a run may use; 0: as much as the plan suggests.")
       .def(py::init([](std::uint64_t task_window, std::uint64_t dependence_map, std::uint64_t edges, std::uint64_t arena, std::uint64_t ready_queue) {
@@ -539,6 +631,8 @@ PYBIND11_MODULE(_core, m) {
       .def("waiting_for", [](const PyInstance& i) { return name_of(i.waiting_for()); }, "The name of the reason, or \"\"")
       .def("error", [](const PyInstance& i) { return record(i, i.error()); })
       .def("stats", [](const PyInstance& i) { return stats(i); })
+      .def("set_tape", &Instance::set_tape, py::arg("limit"), "Of the next runs; at most `limit` numbers that control reads are kept")
+      .def("tape", [](const PyInstance& i) { return tape(i); }, "(numbers of 64 bits, whether these are all), or None")
       .def("set_trace", &Instance::set_trace, py::arg("level"), py::arg("limit"), "Of the next runs; at most `limit` tasks each are kept")
       .def(
           "set_log",

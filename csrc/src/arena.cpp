@@ -11,22 +11,6 @@ constexpr std::uint64_t alignment = 64;
 constexpr std::uint64_t max_bytes = std::uint64_t{1} << 47;  // more than a process can address
 constexpr std::uint64_t max_idle_bytes = std::uint64_t{1} << 22;
 
-// Row-major, for these symbols. A dimension without a value stays 0, and `BoundPlan::bind` says so.
-Buffer shape_of(const TensorInfo& t, std::span<const std::int64_t> symbols) {
-  Buffer b;
-  for (const Affine& dim : t.dims) {
-    std::int64_t n = 0;
-    b.shape.push_back(evaluate(dim, symbols, n) ? n : 0);
-  }
-  b.strides.resize(b.shape.size());
-  auto stride = static_cast<std::uint64_t>(size_of(t.dtype));
-  for (std::size_t d = b.shape.size(); d-- > 0;) {
-    b.strides[d] = static_cast<std::int64_t>(stride);
-    stride *= static_cast<std::uint64_t>(std::max<std::int64_t>(b.shape[d], 0));
-  }
-  return b;
-}
-
 std::uint64_t bytes_of(const Buffer& b, DType dtype) {
   Wide bytes = size_of(dtype);
   if (std::ranges::any_of(b.shape, [](std::int64_t n) { return n <= 0; })) return 0;
@@ -42,6 +26,21 @@ bool overlap(std::uint64_t begin, std::uint64_t end, std::uint64_t other_begin, 
 }
 
 }  // namespace
+
+Buffer shape_of(const TensorInfo& t, std::span<const std::int64_t> symbols) {
+  Buffer b;
+  for (const Affine& dim : t.dims) {
+    std::int64_t n = 0;
+    b.shape.push_back(evaluate(dim, symbols, n) ? n : 0);
+  }
+  b.strides.resize(b.shape.size());
+  auto stride = static_cast<std::uint64_t>(size_of(t.dtype));
+  for (std::size_t d = b.shape.size(); d-- > 0;) {
+    b.strides[d] = static_cast<std::int64_t>(stride);
+    stride *= static_cast<std::uint64_t>(std::max<std::int64_t>(b.shape[d], 0));
+  }
+  return b;
+}
 
 bool Arena::prepare(const Plan& plan, std::span<const std::int64_t> symbols, std::span<Buffer> buffers, std::uint64_t limit) {
   const std::size_t n = plan.tensors().size();

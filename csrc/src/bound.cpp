@@ -559,6 +559,11 @@ class Binder : Proofs {
   std::vector<std::int64_t> place_;  // of the failure
 };
 
+void BoundPlan::leave_out(const Node& n) {
+  for (BoundNode& b : nodes_)
+    if (b.plan == &n) b.kind = NodeKind::block;  // of nothing
+}
+
 std::optional<Failure> BoundPlan::bind(const Plan& plan, std::span<const std::int64_t> symbols, std::span<const Buffer> buffers,
                                        std::span<const std::uint64_t> slots) {
   return Binder(*this, plan, symbols, buffers, slots).bind();

@@ -122,7 +122,8 @@ bool BoundPlan::check_dims(const BoundRead& r, const std::int64_t* regs, Failure
   return true;
 }
 
-bool BoundPlan::gather(const BoundTask& t, const std::int64_t* regs, Arg* out, std::int64_t* indices, Failure& failure) const {
+bool BoundPlan::gather(const BoundTask& t, const std::int64_t* regs, Arg* out, std::int64_t* indices, Failure& failure,
+                       TapeReader* given) const {
   const auto failed = [&](const BoundGather& g) {
     failure.site = t.spec->site;
     failure.arg = g.arg;
@@ -134,8 +135,14 @@ bool BoundPlan::gather(const BoundTask& t, const std::int64_t* regs, Arg* out, s
     const auto* p = reinterpret_cast<const std::byte*>(value(g.from.at, regs));
     const std::int64_t n = length(g.length, regs);
     std::int64_t* const to = indices + g.first;
+    std::span<const std::int64_t> numbers;
+    const bool reads = given == nullptr || !g.spec->wait;
+    if (!reads && n != 0 && (numbers = given->take(static_cast<std::size_t>(n))).empty()) {
+      failure = {.kind = ErrorKind::not_given};
+      return failed(g);
+    }
     for (std::int64_t i = 0; i < n; ++i) {
-      const auto index = static_cast<std::int64_t>(load_scalar(p + i * g.stride, g.from.dtype));
+      const auto index = reads ? static_cast<std::int64_t>(load_scalar(p + i * g.stride, g.from.dtype)) : numbers[static_cast<std::size_t>(i)];
       if (index < 0 || index >= g.extent) [[unlikely]] {
         failure = {.kind = ErrorKind::gather_bounds};
         failure.dim = g.dim;

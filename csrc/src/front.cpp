@@ -33,6 +33,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   awaited_.clear();
   awaited_retirement_ = 0;
   settled_ = 0;
+  pretence_ = {};
   pending_ = Pending::nothing;
   args_.resize(plan.max_args());
   indices_.resize(plan.plan().max_gather());
@@ -55,6 +56,7 @@ void Front::observe(const Control& control) {
   tracer_ = control.tracer;
   log_ = control.log;
   casualties_ = control.casualties;
+  tape_ = control.tape;
   unknown_ = 0;
   if (tracer_ != nullptr) clock_->record(*tracer_);
 }
@@ -86,7 +88,7 @@ Front::Step Front::next() {
         break;
       case Walker::Event::acquire:
         if (!reuse(walker_.id())) return wait_for(walker_.zeroed() ? Pending::memory : Pending::nothing);
-        if (walker_.zeroed()) arena_->clear(walker_.id());
+        if (walker_.zeroed() && arena_ != nullptr) arena_->clear(walker_.id());
         break;
       case Walker::Event::release:
         if (ring_ != nullptr) arena_->release(walker_.id(), ring_->issued());
@@ -150,9 +152,37 @@ bool Front::complete_read() {
     failure_.values = {static_cast<std::int64_t>(unknown_ - 1)};
     return false;
   }
-  if (walker_.complete_read()) return true;
+  if (pretence_.tape != nullptr) [[unlikely]] return pretend_read();
+  if (walker_.complete_read()) {
+    if (tape_ != nullptr) tape_->keep(walker_.value());
+    return true;
+  }
   failure_ = std::move(walker_.failure());
   return false;
+}
+
+void Front::pretend(const Pretence& pretence) {
+  pretence_ = pretence;
+  std::vector<std::uint64_t> ahead = look_ahead(plan_->plan());
+  for (std::size_t i = 0; i < ahead.size(); ++i)
+    if (pretence.time.windows[i] != no_limit) ahead[i] = pretence.time.windows[i];
+  clock_.emplace(pretence.time, plan_->plan().turns(), std::move(ahead));
+}
+
+bool Front::pretend_read() {
+  const Node& read = walker_.read();
+  const std::span<const std::int64_t> number = pretence_.tape->take(1);
+  if (!number.empty() || (*pretence_.idle)[read.id]) {
+    walker_.give(number.empty() ? 0 : number.front());
+    return true;
+  }
+  failure_ = failure_at(plan_->plan(), read, ErrorKind::not_given, regs());
+  return false;
+}
+
+void Front::keep_indices(const BoundTask& t) {
+  for (const BoundGather& g : plan_->gathers(t))
+    if (g.spec->wait) tape_->keep({indices_.data() + g.first, static_cast<std::size_t>(plan_->length(g.length, regs()))});
 }
 
 Failure Front::failure_of(const BoundTask& t, ErrorKind kind) const {
@@ -163,7 +193,8 @@ Failure Front::failure_of(const BoundTask& t, ErrorKind kind) const {
 }
 
 bool Front::prepare_task(const BoundTask& t, std::uint64_t& cost) {
-  if (!plan_->prepare(t, regs(), args_.data(), failure_, indices_.data())) return false;
+  if (!plan_->prepare(t, regs(), args_.data(), failure_, indices_.data(), pretence_.tape)) return false;
+  if (tape_ != nullptr && t.n_gathers != 0) keep_indices(t);
   ErrorKind why = ErrorKind::cost;
   if (costs_.cost(walker_.task(), args_.data(), cost, why)) return true;
   failure_ = failure_of(t, why);
@@ -260,6 +291,7 @@ Front::Step Front::deadlocked() {
   const WhichTask* const which = clock_->blocked_task();
   failure_.site = which != nullptr ? which->site : task().spec->site;
   failure_.coords = which != nullptr ? which->coords : plan_->coords(*task().spec, regs());
+  failure_.values = numbers_of(*clock_->clock().blocked());
   return Step::failed;
 }
 

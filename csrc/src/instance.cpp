@@ -71,7 +71,7 @@ bool Instance::start(bool keep_going, std::shared_ptr<const Replay> replay) {
   if (replay != nullptr && watch_.call != nullptr) throw std::logic_error("a run that is watched follows no schedule");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
-  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_, std::move(replay)}, buffers_, threads_);
+  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_, std::move(replay), tape_limit_}, buffers_, threads_);
 }
 
 bool Instance::wait(double seconds, std::optional<Failure>* failure) {
@@ -122,6 +122,17 @@ std::shared_ptr<const Tracer> Instance::trace() const {
 std::shared_ptr<const Casualties> Instance::casualties() const {
   const std::lock_guard lock(mutex_);
   return run_ && run_->over() ? run_->casualties() : nullptr;
+}
+
+std::shared_ptr<const Tape> Instance::tape() const {
+  const std::lock_guard lock(mutex_);
+  return run_ && run_->over() ? run_->tape() : nullptr;
+}
+
+void Instance::set_tape(std::uint64_t limit) {
+  const std::lock_guard lock(mutex_);
+  must_be_idle();
+  tape_limit_ = limit;
 }
 
 void Instance::set_log(std::shared_ptr<const TaskLog> log) {

@@ -130,6 +130,27 @@ std::vector<std::uint64_t> look_ahead(const Plan& plan) {
   return out;
 }
 
+std::optional<Failure> window_exceeded(const Plan& plan, std::span<const WindowStats> stats) {
+  const std::vector<Window>& windows = plan.windows();
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    if (windows[i].mode != WindowMode::abort) continue;
+    const WindowStats& s = stats[i];
+    const bool bytes = windows[i].bytes != no_bound;
+    const std::uint64_t had = bytes ? s.high_bytes : s.high_water, may = bytes ? windows[i].bytes : windows[i].tasks;
+    if (had <= may) continue;
+    Failure f{.kind = ErrorKind::window};
+    f.values = {static_cast<std::int64_t>(i), static_cast<std::int64_t>(had), static_cast<std::int64_t>(may), bytes ? 1 : 0};
+    return f;
+  }
+  return std::nullopt;
+}
+
+std::vector<std::int64_t> numbers_of(const Clock::Blocked& b) {
+  const auto number = [](std::uint64_t n) { return static_cast<std::int64_t>(std::min<std::uint64_t>(n, INT64_MAX)); };
+  return {static_cast<std::int64_t>(b.at), b.window, number(b.tasks), number(b.limit), number(b.bytes), number(b.byte_limit),
+          number(b.more_bytes), number(b.issued), b.first ? number(*b.first) : -1, number(b.start)};
+}
+
 ClockOptions clock_options(const Plan& plan) {
   ClockOptions o;
   o.lanes = plan.lanes();

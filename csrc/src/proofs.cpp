@@ -122,7 +122,7 @@ const Data& Proofs::data(std::uint32_t tensor) {
   if (data_.empty()) data_.resize(plan_.tensors().size());
   std::optional<Data>& d = data_[tensor];
   const TensorInfo& t = plan_.tensors()[tensor];
-  if (!d) d = t.written || t.temporary ? Data{} : data_in(t.dtype, buffers_[tensor]);
+  if (!d) d = t.written || t.temporary || buffers_[tensor].data == nullptr ? Data{} : data_in(t.dtype, buffers_[tensor]);
   return *d;
 }
 

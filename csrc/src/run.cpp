@@ -65,6 +65,7 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   stats_ = {};
   tracer_ = nullptr;
   casualties_ = nullptr;
+  tape_ = nullptr;
   stats_.kernel_counts.assign(plan.kernels().size(), 0);
   stats_.windows.assign(plan.windows().size(), {});
   std::unique_ptr<Engine> engine = Engines::instance().take();
@@ -90,6 +91,8 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   const bool watched = inputs.watch.call != nullptr;
   if (inputs.trace != TraceLevel::off) tracer_ = std::make_shared<Tracer>(plan_, inputs.trace, inputs.trace_limit, began_);
   control_.tracer = tracer_.get();
+  if (!plan.foreseeable()) tape_ = std::make_shared<Tape>(inputs.tape);
+  control_.tape = tape_.get();
   log_ = inputs.log;
   control_.log = log_.get();
   if (inputs.keep_going) casualties_ = std::make_shared<Casualties>();
@@ -298,7 +301,7 @@ void Run::finish() {
   if (independent_) stats_.max_in_flight = std::min<std::uint64_t>(stats_.threads, stats_.task_count);
   count_resources();
   if (stats_.time_overflowed && !failure_) failure_ = Failure{.kind = ErrorKind::overflow};
-  if (!failure_) failure_ = window_exceeded();
+  if (!failure_) failure_ = window_exceeded(*source_, stats_.windows);
   stats_.wall_ns = static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(SteadyClock::now() - began_).count());
   pool_->remove(this);
@@ -307,22 +310,6 @@ void Run::finish() {
   --users_;  // not the last: this thread is inside
   over_.store(true, std::memory_order_release);
   condition_.notify_all();
-}
-
-// A window with which the run is to fail held more than it may, in semantic time.
-std::optional<Failure> Run::window_exceeded() const {
-  const std::vector<Window>& windows = source_->windows();
-  for (std::size_t i = 0; i < windows.size(); ++i) {
-    if (windows[i].mode != WindowMode::abort) continue;
-    const WindowStats& s = stats_.windows[i];
-    const bool bytes = windows[i].bytes != no_bound;
-    const std::uint64_t had = bytes ? s.high_bytes : s.high_water, may = bytes ? windows[i].bytes : windows[i].tasks;
-    if (had <= may) continue;
-    Failure f{.kind = ErrorKind::window};
-    f.values = {static_cast<std::int64_t>(i), static_cast<std::int64_t>(had), static_cast<std::int64_t>(may), bytes ? 1 : 0};
-    return f;
-  }
-  return std::nullopt;
 }
 
 bool Run::wait(SteadyClock::time_point until) {

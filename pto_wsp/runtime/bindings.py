@@ -246,9 +246,8 @@ class Bindings:
         given = {t: arrays[t] for t in axis.tensors if t not in self.written and t in arrays}
         check_values(axis, given, _known(axis.outer, env), _known(axis.inner, env))
 
-    def _missing(self) -> None:
-        given = (n for n in self.order if self.types[n].role is Role.GIVEN and n not in self._scratch)
-        unbound = [n for n in given if n not in self.arrays]
+    def _missing(self, needed: set[str]) -> None:
+        unbound = [n for n in self.order if n in needed and n not in self.arrays]
         values = [n for n in unbound if self._axes_of[n]]
         if values:
             axis = self._axes_of[values[0]][0]
@@ -300,6 +299,16 @@ class Bindings:
                         fix="use one Tensor and views of it (X[...]), or copy one array",
                     )
 
+    def check_control(self, needed: set[str]) -> None:
+        """Raise BindError where a size is missing, an array of `needed`, or where what is bound does not fit together."""
+        self._missing(needed)
+        env = {"$" + n: v for n, v in self.sizes.items()}
+        for axis in self.wir.axes:
+            self._check_axis(axis, self.arrays, env)
+        self._check_shapes(set(self.arrays), env)
+        if self.manifest["race_checks"]:
+            refuse_races(self.wir, self.sizes)
+
     # handing over
 
     def hand_over(self, run: Any) -> None:
@@ -310,7 +319,7 @@ class Bindings:
             changed |= set(self.arrays)
         env = {"$" + n: v for n, v in self.sizes.items()}
         if changed or self._resized:
-            self._missing()
+            self._missing({n for n, t in self.types.items() if t.role is Role.GIVEN} - self._scratch)
             for name in changed - self.hidden:
                 self._check(name, self.arrays[name])
         self._check_axes(changed, env)

@@ -16,15 +16,17 @@ from pto_wsp.errors import (
     KernelError,
     Location,
     PtoError,
+    UnsupportedError,
 )
 from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, Var, View, ViewDim, written_tensors
 from pto_wsp.ir.requirements import ENOUGH, failed, requirements, unfit
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
+from pto_wsp.runtime.deadlock import deadlock_failure
 from pto_wsp.runtime.places import Place, Places
 from pto_wsp.runtime.schedule import replay_failure
-from pto_wsp.runtime.schedule_failure import deadlock_failure, rule_failure, window_failure
+from pto_wsp.runtime.schedule_failure import rule_failure, window_failure
 from pto_wsp.targets.cpu_sim.kernels import kernel_checks
 
 Values = dict[str, object]
@@ -82,6 +84,7 @@ class _Failure:
             else None
         )
         self.values: Values = {}
+        self.task = (self.site or 0, record["coords"])
         if self.place is None:
             return
         if self.place.eqn.prim == "task" and self.site is not None:
@@ -119,13 +122,18 @@ class _Failure:
 def _to_error(f: _Failure) -> PtoError:
     if f.kind == "window":
         return window_failure(f.wir, f.numbers)
+    if f.kind == "not_given" and f.place is None:
+        what = f"{f.numbers[0]} more scalars are given than the workload reads"
+        return BindError("PTO751", what, fix="give those of a run of this program with these sizes")
     if f.place is None:
         return ExecutionError("PTO714", "semantic time is beyond 2^62 cycles", fix="use smaller sizes")
     match f.kind:
+        case "not_given":
+            return _not_given(f)
         case "rule":
             return rule_failure(f.wir, f.eqn, f.numbers, f.values)
         case "deadlock":
-            return deadlock_failure(f.wir, f.eqn, f.values)
+            return deadlock_failure(f.wir, f.places.task(*f.task), f.loc, f.numbers)
         case "bounds":
             return _bounds(f)
         case "read_bounds":
@@ -140,6 +148,23 @@ def _to_error(f: _Failure) -> PtoError:
             return _extent(f)
         case _:
             return _number(f)
+
+
+def _not_given(f: _Failure) -> PtoError:
+    """A dry run comes to a read of what tasks of the run write."""
+    if f.eqn.prim == "task":
+        outer, name = _argument(f)
+        view = next(iter(outer.index_views()))
+        what = f"kernel {f.kernel.label}, argument {name}: a gather by {show_view(view)}"
+    else:
+        view = f.eqn.ins[0]
+        assert isinstance(view, View)
+        what = f"{f.eqn.prim} of {show_view(view)}"
+    f.values["boundary"] = f"{view.tensor}, which tasks of the run write"
+    fix = "program.simulate(scalars=program.scalars) after a run with these sizes"
+    return f.error(
+        "PTO750", UnsupportedError, f"{what} decides what comes next, and there are no scalars of an earlier run", fix
+    )
 
 
 def _kernel_fault(f: _Failure) -> PtoError:

@@ -17,6 +17,7 @@ from pto_wsp.errors import (
     ArtifactError,
     BindError,
     CompileError,
+    DeadlockError,
     ExecutionError,
     PtoError,
     UnsupportedError,
@@ -31,13 +32,15 @@ from pto_wsp.runtime.bindings import Bindings
 from pto_wsp.runtime.casualties import add_casualties
 from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
+from pto_wsp.runtime.deadlock import tell_remedy
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.runtime.schedule import Origin, RunSchedule, check_replay, origin
-from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowInFlight, WindowStats, resource_stats
+from pto_wsp.runtime.simulation import KEPT, Given, Scalars, dry_run, numbers_of, scalars_of
+from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowInFlight, resource_stats, semantic_stats
 from pto_wsp.runtime.trace import ExecutionTrace, TraceLevel, trace_of
 from pto_wsp.targets.base import TARGETS, get, refuse_unsupported
 
@@ -103,6 +106,9 @@ class Program:
             self._run.set_log(names)
         self._started = False
         self._origin: Origin | None = None  # of the last run, where it is traced
+        self._waits = not self._plan.foreseeable()  # control reads what tasks write
+        self._kept = KEPT
+        self._given: Given | None = None  # of the last run, where it waits
         self._tracing = (_trace_level(artifact.wir), _MOST_TRACED)
         self._set_trace(self._run)
         self._lock = threading.RLock()
@@ -264,6 +270,7 @@ class Program:
             except MemoryError as e:
                 raise self._error({"kind": "memory", "values": []}) from e
             self._started = True
+            self._given = Given.of(self._bound) if self._waits else None
             self._tier.tell()
             failure = None if ran else self._run.error()
         if failure is not None:
@@ -310,6 +317,10 @@ class Program:
                 raise found
             return found
         error = to_error(self._artifact, failure)
+        if isinstance(error, DeadlockError):
+            tape = self._run.tape()
+            numbers = None if tape is None else np.frombuffer(tape[0], np.int64)
+            tell_remedy(error, self._artifact.wir, failure, dry_run(self._plan, self._bound, numbers).remedy())
         error.loc = error.loc or here()
         lost = self._run.casualties()
         if lost is not None and failure["kind"] != "cancelled":
@@ -338,25 +349,12 @@ class Program:
         if not self.is_complete() or len(s["kernel_counts"]) != len(self._artifact.wir.kernels):
             # not over, or another thread has started the next run meanwhile
             return ProgramStats(compile_time_ms=self.compile_time_ms, tiers=self._tier.tiers, tier_note=self._tier.note)
-        windows = tuple(WindowStats(**w) for w in s["windows"])
         counts: dict[str, int] = {}
         for k, n in zip(self._artifact.wir.kernels, s["kernel_counts"], strict=True):
             counts[k.label] = counts.get(k.label, 0) + n
         return ProgramStats(
             compile_time_ms=self.compile_time_ms,
-            semantic=SemanticStats(
-                task_count=s["task_count"],
-                total_cycles=s["total_cycles"],
-                stalls=s["stalls"],
-                stall_cycles=s["stall_cycles"],
-                high_water=s["high_water"],
-                windows=windows,
-                scalar_waits=s["scalar_waits"],
-                scalar_wait_cycles=s["scalar_wait_cycles"],
-                lanes=s["lanes"],
-                arch=self._artifact.manifest["arch"],
-                model=self._artifact.manifest["model"],
-            ),
+            semantic=semantic_stats(s, self._artifact.manifest),
             real=RealStats(
                 execute_time_ms=s["wall_ns"] / 1e6,
                 threads=s["threads"],
@@ -377,6 +375,56 @@ class Program:
         """What issue waits for at this moment in the run in progress, before another task can be issued: one of the reasons of
         `stats.real.resources`, such as "TASK_RING_FULL"; None when it does not wait. May be asked by any thread."""
         return self._run.waiting_for() or None
+
+    # without running
+
+    def simulate(self, *, scalars: Scalars | None = None) -> SemanticStats:
+        """The semantic figures that a run would have, `program.stats.semantic`, without one: no kernel runs, and no array that tasks
+        write is looked at. Sizes must be bound, and the arrays that extents, conditions, indices and gathers read; others need not be.
+
+        scalars: `program.scalars` of an earlier run, under this schedule or another, where such a read is of what tasks compute.
+        Raises what a run would raise before any kernel fails, DeadlockError and WindowError among it; BindError for what is not
+        bound and for scalars of another program or other sizes; UnsupportedError where scalars are needed, naming the read.
+        """
+        with self._lock:
+            numbers = numbers_of(scalars, self._bound)
+            dry = dry_run(self._plan, self._bound, numbers)
+        figures, failure = dry.run()
+        if failure is not None:
+            error = to_error(self._artifact, failure)
+            if isinstance(error, DeadlockError):
+                tell_remedy(error, self._artifact.wir, failure, dry.remedy())
+            error.loc = error.loc or here()
+            raise error
+        return semantic_stats(figures, self._artifact.manifest)
+
+    @property
+    def scalars(self) -> Scalars:
+        """What the control of the workload has read in the last run from tensors that its tasks write, for `simulate`. Raises
+        ExecutionError where no run has ended well, and where it has read more than is kept: 2^20 numbers, or what `keep_scalars` says."""
+        record = self._run.tape() if self.is_complete() and self._run.error() is None else None
+        missing = not self.is_complete() or self._run.error() is not None
+        given = self._given or Given.of(self._bound)
+        found = None if missing else scalars_of(record, given, self._artifact.wir)
+        if found is None:
+            raise ExecutionError(
+                "PTO752",
+                "no run has ended well" if missing else f"the run has read more than {self._kept:,} numbers",
+                loc=here(),
+                fix="program.run() first"
+                if missing
+                else f"program.keep_scalars({16 * self._kept}) before program.run()",
+            )
+        return found
+
+    def keep_scalars(self, limit: int) -> Self:
+        """Keep at most `limit` numbers for `scalars` in the next runs, 8 bytes each; of a run that reads more, none. Raises BindError."""
+        _need(_is_integer(limit) and 0 <= limit < 2**40, "keep_scalars", "a number of 0 .. 2^40", limit)
+        with self._lock:
+            self._not_running("keep_scalars()")
+            self._kept = int(limit)
+            self._run.set_tape(self._kept)
+        return self
 
     # looking at runs
 
@@ -430,6 +478,7 @@ class Program:
         other.compile_time_ms = self.compile_time_ms
         other._tracing = self._tracing
         other._set_trace(other._run)
+        other.keep_scalars(self._kept)
         with self._lock:
             self._bound.copy_to(other._bound)
         return other

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from pto_wsp.errors import (
     BoundsError,
-    DeadlockError,
     ExecutionError,
     InternalError,
     PtoError,
@@ -85,19 +84,6 @@ def window_failure(wir: Wir, numbers: list[int]) -> PtoError:
         values={"needed": f"{needed} {unit}", "window": f"{limit} {unit}"},
         loc=scope.loc,
         fix=f"give the window {needed} {unit}, or let it stall: WindowMode.STALL",
-    )
-
-
-def deadlock_failure(wir: Wir, task: Eqn, values: Values) -> PtoError:
-    """Semantic time cannot go on."""
-    scope = next((e for e in reversed(around(wir, task)) if e.prim == "window"), None)
-    loc = scope.loc if scope is not None and scope.loc is not None else task.loc
-    return DeadlockError(
-        "PTO740",
-        "the next task cannot be issued: its window is full, and lanes take nothing before more tasks are issued",
-        values=values,
-        loc=loc,
-        fix="make the window larger, or the start policy smaller",
     )
 
 

@@ -49,6 +49,24 @@ class SemanticStats:
     model: str = ""
 
 
+def semantic_stats(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> SemanticStats:
+    """From what the core says of a run, and the machine that an artifact is for."""
+    windows = tuple(WindowStats(**w) for w in record["windows"])
+    counts = (
+        "task_count",
+        "total_cycles",
+        "stalls",
+        "stall_cycles",
+        "high_water",
+        "scalar_waits",
+        "scalar_wait_cycles",
+        "lanes",
+    )
+    return SemanticStats(
+        windows=windows, arch=manifest["arch"], model=manifest["model"], **{name: record[name] for name in counts}
+    )
+
+
 @dataclass(frozen=True)
 class ResourceStats:
     """One resource of a run, measured.

@@ -10,6 +10,9 @@
 
 namespace pto_wsp {
 
+/// A tensor without memory: row-major, for these symbols. A dimension without a value stays 0, and `BoundPlan::bind` says so.
+Buffer shape_of(const TensorInfo& t, std::span<const std::int64_t> symbols);
+
 class Arena {
  public:
   Arena() = default;

@@ -11,20 +11,21 @@
 #include "pto_wsp/interval.hpp"
 #include "pto_wsp/plan.hpp"
 #include "pto_wsp/scalar.hpp"
+#include "pto_wsp/tape.hpp"
 
 namespace pto_wsp {
 
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
   read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault, trips, resource,
-  unknown, rule, deadlock, window, replay
+  unknown, rule, deadlock, window, replay, not_given
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
                                    "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault", "trips", "resource",
-                                   "unknown", "rule", "deadlock", "window", "replay"};
+                                   "unknown", "rule", "deadlock", "window", "replay", "not_given"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -39,7 +40,9 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 ///   cost, trips: a cost that has no value, or takes too many trips of loops to work out
 ///   unknown: what a failed task would have written is read; values = its position in program order
 ///   rule: values = which one (lane, stream, priority, distance, pool), the RuleStatus or PlacingStatus, the value it has
-///   deadlock: semantic time cannot go on; window: values = which, what the run needs, what it may have, 1 where these are bytes
+///   deadlock: semantic time cannot go on; values = those of Clock::Blocked in its order, the first -1 where there is none
+///   not_given: a dry run reads what tasks would have written; of a gather also arg
+///   window: values = which, what the run needs, what it may have, 1 where these are bytes
 ///   replay: the schedule that the run is to follow is none of it; values = why, and two numbers: see ReplayError
 ///   hook: who watches the run has stopped it, at this task
 ///   resource: text = the reason, values = what is needed at least, what there is
@@ -198,6 +201,10 @@ class BoundPlan {
   const std::vector<std::int64_t>& initial_regs() const { return regs_; }
   const std::vector<std::uint64_t>& initial_slots() const { return slots_; }
 
+  /// Everything is proved of all tasks: no bound, index, range or extent is looked at when they come.
+  bool proved() const { return !unproved_; }
+  /// Leaves out what computes a register that decides nothing.
+  void leave_out(const Node& n);
   /// Something that data decide could not be proved: a bound, an extent, an index, a range.
   bool needs_dry_walk() const { return unproved_ && plan_->reads_data() && plan_->foreseeable(); }
   /// Checks every task in program order without running it, so that a bad length, index or page is told with nothing run.
@@ -221,8 +228,10 @@ class BoundPlan {
 
   /// Checks the task at these registers and fills `out` (n_args of them). Gives what failed, if anything.
   /// `indices` has room for plan().max_gather(), and is what gathered arguments point into; other tasks need none.
+  /// `given`: what gathers from tensors that tasks write read, instead of memory.
   /// The common case, nothing to check, is inline.
-  bool prepare(const BoundTask& t, const std::int64_t* regs, Arg* out, Failure& failure, std::int64_t* indices) const {
+  bool prepare(const BoundTask& t, const std::int64_t* regs, Arg* out, Failure& failure, std::int64_t* indices,
+               TapeReader* given = nullptr) const {
     if (t.n_checks != 0 && !check_bounds(t, regs, failure)) return false;
     const BoundArg* a = args_.data() + t.first_arg;
     for (std::uint32_t i = 0; i < t.n_args; ++i, ++a) {
@@ -240,7 +249,7 @@ class BoundPlan {
         out[i].tile.col_index = nullptr;
       }
     }
-    if (t.n_gathers != 0 && !gather(t, regs, out, indices, failure)) return false;
+    if (t.n_gathers != 0 && !gather(t, regs, out, indices, failure, given)) return false;
     if (t.scalars && !compute_scalars(t, regs, out, failure)) return false;
     if (!t.shaped && t.failed_check < 0) return true;
     return check_shapes(t, regs, out, failure);
@@ -268,7 +277,7 @@ class BoundPlan {
   bool check_bounds(const BoundTask& t, const std::int64_t* regs, Failure& failure) const;
   bool compute_scalars(const BoundTask& t, const std::int64_t* regs, Arg* out, Failure& failure) const;
   bool check_shapes(const BoundTask& t, const std::int64_t* regs, const Arg* args, Failure& failure) const;
-  bool gather(const BoundTask& t, const std::int64_t* regs, Arg* out, std::int64_t* indices, Failure& failure) const;
+  bool gather(const BoundTask& t, const std::int64_t* regs, Arg* out, std::int64_t* indices, Failure& failure, TapeReader* given) const;
   bool check_dims(const BoundRead& r, const std::int64_t* regs, Failure& failure) const;
   bool read(const BoundNode& n, std::int64_t* regs, Failure& failure) const;
   bool failed(const BoundNode& n, ErrorKind kind, const std::int64_t* regs, Failure& failure) const;

@@ -85,6 +85,7 @@ struct Control {
   const Replay* replay = nullptr;    // null: who comes runs what is ready
   const TaskLog* log = nullptr;
   Casualties* casualties = nullptr;  // null: the run stops at its first failure
+  Tape* tape = nullptr;              // where numbers that control reads from what tasks write are kept
 };
 
 /// Memory for kernels that a thread keeps from run to run.

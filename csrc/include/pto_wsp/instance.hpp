@@ -65,6 +65,10 @@ class Instance {
   void set_watch(TaskWatch watch);
   /// Of the next runs. Throws logic_error while running.
   void set_trace(TraceLevel level, std::uint64_t limit);
+  /// Numbers that are kept of the next runs. Throws logic_error while running.
+  void set_tape(std::uint64_t limit);
+  /// Of the last run, once over; null where its control read nothing that tasks write.
+  std::shared_ptr<const Tape> tape() const;
   /// Of the next runs, unless it is null. Throws logic_error while running.
   void set_log(std::shared_ptr<const TaskLog> log);
 
@@ -86,6 +90,7 @@ class Instance {
   TaskPlacing placing_;
   TraceLevel trace_ = TraceLevel::off;
   std::uint64_t trace_limit_ = 0;
+  std::uint64_t tape_limit_ = std::uint64_t{1} << 20;
   std::shared_ptr<const TaskLog> log_;
 };
 

@@ -24,6 +24,13 @@
 
 namespace pto_wsp {
 
+/// What stands for a run where nothing is run.
+struct Pretence {
+  ClockOptions time;
+  TapeReader* tape = nullptr;
+  const std::vector<bool>* idle = nullptr;  // reads that decide nothing, and may be missing at the end of the tape
+};
+
 /// The orchestrator's half: one task after the other, with its arguments and what it must wait for.
 class Front : private Liveness {
  public:
@@ -31,6 +38,8 @@ class Front : private Liveness {
   void prepare(const BoundPlan& plan, Ring* ring, Arena* arena);
   /// This run is traced, logged, and goes on after failures, where the control says so.
   void observe(const Control& control);
+  /// Without a ring: reads nothing that tasks write, takes it from the tape; time goes by these options.
+  void pretend(const Pretence& pretence);
 
   enum class Step : std::uint8_t { task, wait, pause, end, failed };
   /// On to the next task. It must be committed before the one after. `wait`, with a ring only: call again when `may_go_on`.
@@ -56,6 +65,7 @@ class Front : private Liveness {
   /// Its place in program order.
   std::uint64_t position() const { return issued_.serial - 1; }
   Failure& failure() { return failure_; }
+  const Clock& clock() const { return clock_->clock(); }
 
   void finish_time() {
     if (clock_->end()) clock_->finish();
@@ -95,6 +105,8 @@ class Front : private Liveness {
   bool gather_boundary(const BoundTask& t);
   bool reuse(std::uint32_t tensor);
   bool complete_read();
+  bool pretend_read();
+  void keep_indices(const BoundTask& t);
   Failure failure_of(const BoundTask& t, ErrorKind kind) const;
   bool prepare_task(const BoundTask& t, std::uint64_t& cost);
   bool lose(const BoundTask& t);
@@ -124,6 +136,8 @@ class Front : private Liveness {
   Tracer* tracer_ = nullptr;
   const TaskLog* log_ = nullptr;
   Casualties* casualties_ = nullptr;
+  Tape* tape_ = nullptr;                // of what is read
+  Pretence pretence_;
   std::uint64_t unknown_ = 0;  // the serial of a lost task that was waited for
   Walker walker_;
   CostTable costs_;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "pto_wsp/bound.hpp"
@@ -71,5 +73,11 @@ std::uint64_t written_bytes(const BoundPlan& plan, const BoundTask& t, const Arg
 ClockOptions clock_options(const Plan& plan);
 /// How many tasks interleaved issue looks at, by the ring of the first of them.
 std::vector<std::uint64_t> look_ahead(const Plan& plan);
+
+/// Of a window with which the run is to fail: it held more than it may.
+std::optional<Failure> window_exceeded(const Plan& plan, std::span<const WindowStats> stats);
+
+/// As a Failure has them.
+std::vector<std::int64_t> numbers_of(const Clock::Blocked& blocked);
 
 }  // namespace pto_wsp

@@ -39,6 +39,7 @@ struct RunInputs {
   bool keep_going = false;        // after failures, with what does not depend on them
   TaskPlacing placing{};
   std::shared_ptr<const Replay> replay{};  // its threads instead of others
+  std::uint64_t tape = 0;         // numbers that are kept of those that control reads from what tasks write
 };
 
 /// Started again for the next run once no thread uses it.
@@ -68,6 +69,9 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   std::shared_ptr<const Tracer> trace() const { return lost_.load() ? nullptr : tracer_; }
   /// Null where the run stops at its first failure.
   std::shared_ptr<const Casualties> casualties() const { return lost_.load() ? nullptr : casualties_; }
+
+  /// Null where control reads nothing that tasks write.
+  std::shared_ptr<const Tape> tape() const { return lost_.load() ? nullptr : tape_; }
 
   /// Keeps what a thread works on; who starts runs makes sure that none starts meanwhile.
   class Use {
@@ -104,7 +108,6 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   void call_for_help();
   void count_resources();
   void finish();
-  std::optional<Failure> window_exceeded() const;
 
   std::shared_ptr<const Plan> source_;
   BoundPlan plan_;
@@ -130,6 +133,7 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   std::shared_ptr<Casualties> casualties_;
   std::shared_ptr<const TaskLog> log_;
   std::shared_ptr<const Replay> replay_;
+  std::shared_ptr<Tape> tape_;
 };
 
 }  // namespace pto_wsp

@@ -40,6 +40,10 @@ class Walker {
   const TrackedView& read_view() const { return plan_->reads()[reading_->task].from.view; }
   /// False: failure().
   bool complete_read() { return plan_->compute(*reading_, regs_.data(), slots_.data(), failure_); }
+  /// Instead: what has been read is this.
+  void give(std::int64_t value) { regs_[reading_->reg] = value; }
+  /// What the last read has given.
+  std::int64_t value() const { return regs_[reading_->reg]; }
   const std::int64_t* regs() const { return regs_.data(); }
   Failure& failure() { return failure_; }
 

@@ -1,0 +1,96 @@
+// A run in semantic time alone: the plan is walked and its tasks are told to the clock, but no kernel runs and no tensor that
+// tasks write is looked at.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "pto_wsp/bound.hpp"
+#include "pto_wsp/control.hpp"
+#include "pto_wsp/ordered.hpp"
+#include "pto_wsp/plan.hpp"
+
+namespace pto_wsp {
+
+struct DryInputs {
+  std::vector<std::int64_t> symbols;
+  std::vector<std::uint64_t> slots;
+  /// What the reads of an earlier run have given. None: a read of what tasks write that decides anything is a failure.
+  std::optional<std::vector<std::int64_t>> numbers;
+  /// No tensor has memory: nothing may be read. Needs DryRun::foregone().
+  bool without_data = false;
+  /// Asked every few thousand tasks; false stops. It may throw.
+  std::function<bool()> go_on;
+};
+
+struct DryResult {
+  RunStats stats;                  // those of semantic time
+  std::optional<Failure> failure;  // what a run would meet before any kernel fails
+};
+
+/// What would let a deadlocked run go on.
+struct Remedy {
+  struct Size {
+    std::uint32_t window = 0;
+    bool bytes = false;
+    std::uint64_t needed = 0;      // with one less it blocks, the other windows as they are or in this list
+  };
+  std::vector<Size> sizes;         // windows in the order in which they block
+  bool known = false;              // with those sizes the run goes on
+  std::optional<Failure> unknown;  // else: what has to be known for that
+  std::int64_t oldest_site = -1;   // of what is next to retire where there is no room
+  std::vector<std::int64_t> oldest_coords;
+};
+
+/// Not for several threads.
+class DryRun {
+ public:
+  DryRun(std::shared_ptr<const Plan> plan, DryInputs inputs);
+
+  /// As Instance::bind says. Tensors that are never bound have no memory.
+  void bind(std::size_t i, std::byte* data, std::span<const std::int64_t> shape, std::span<const std::int64_t> strides);
+
+  /// Whether the plan alone says what there is to do: neither data nor sizes nor slots decide anything.
+  static bool foregone(const Plan& plan);
+
+  const Plan& plan() const { return *plan_; }
+
+  DryResult run();
+  /// As far as the schedule may hold lanes back, and no further than `most` tasks: what stops it there. Nothing: it goes on.
+  std::optional<Failure> run_until_open(std::uint64_t most);
+  /// Needs a run that is deadlocked.
+  Remedy remedy();
+
+ private:
+  // Where a walk ends, beside failures and the end; and what it looks for.
+  struct Walk {
+    bool until_open = false;                // where lanes are held back no more
+    std::uint64_t most = no_limit;          // tasks
+    std::optional<std::uint64_t> look_for;  // the position of a task
+    std::int64_t site = -1;
+    std::vector<std::int64_t> coords;
+  };
+  std::optional<Failure> prepare();
+  std::optional<Failure> walk(const ClockOptions& time, Walk& w);
+  void look(Walk& w) const;
+  bool is_quick() const;
+  DryResult walk_quick();
+  DryResult judged(RunStats stats, std::optional<Failure> failure) const;
+  std::optional<Remedy::Size> needed(const ClockOptions& time, const std::vector<bool>& fixed, std::uint32_t window, Remedy& out);
+  bool passes(ClockOptions time, const Remedy::Size& size);
+  void find_oldest(Remedy& out);
+
+  std::shared_ptr<const Plan> plan_;
+  DryInputs inputs_;
+  std::vector<Buffer> buffers_;
+  std::vector<bool> idle_;
+  std::optional<BoundPlan> bound_;
+  std::optional<Failure> unbound_;
+  Front front_;
+};
+
+}  // namespace pto_wsp

@@ -1,0 +1,201 @@
+"""Simulating: what it needs, what it does not, and what it refuses."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pto_wsp import (
+    BindError,
+    DenseDyn,
+    DType,
+    ExecutionError,
+    In,
+    Out,
+    P,
+    Program,
+    Scalar,
+    StartPolicy,
+    TaskWindow,
+    Tensor,
+    TensorSpec,
+    Tile,
+    UnsupportedError,
+    WindowError,
+    WindowMode,
+    item,
+    kernel,
+    pto,
+    workload,
+)
+
+
+@kernel
+def count(out: Out[Tile[1, 4, DType.I32]], first: Scalar[DType.I32]):
+    pto.store(out, pto.iota((1, 4), axis=1) + first)
+
+
+@kernel
+def double(x: In[Tile[1, 4, DType.I32]], y: Out[Tile[1, 4, DType.I32]]):
+    pto.store(y, x + x)
+
+
+@workload
+def counted(N, X, Y):
+    """As many doubles as a task of the run says."""
+    count(out=N[0:1, :], first=2)
+    for i in P(item(N[0, 1])):
+        double[i](x=X[i : i + 1, :], y=Y[i : i + 1, :])
+
+
+@workload
+def told(N, Y):
+    """A task computes a number that others get, and on which no cost depends."""
+    count(out=N[0:1, :], first=2)
+    n = item(N[0, 3])
+    for i in P(6):
+        count[i](out=Y[i : i + 1, :], first=n // (n - 4))
+
+
+@workload
+def doubles(X, Y, n):
+    for i in P(n):
+        double[i](x=X[i : i + 1, :], y=Y[i : i + 1, :])
+
+
+def ints(n: int, name: str) -> Tensor:
+    return Tensor(np.ones((n, 4), np.int32), name=name)
+
+
+def counting() -> Program:
+    return counted(ints(1, "N"), ints(6, "X"), ints(6, "Y")).compile()
+
+
+def test_a_read_of_what_tasks_write_needs_scalars() -> None:
+    program = counting()
+    with pytest.raises(UnsupportedError) as e:
+        program.simulate()
+    assert e.value.code == "PTO750"
+    assert "item of N[0, 1]" in e.value.what
+    assert e.value.loc is not None
+    assert e.value.loc.line == counted_line("item(N[0, 1])")
+    program.run()
+    assert list(program.scalars.numbers) == [3]
+    assert program.simulate(scalars=program.scalars) == program.stats.semantic
+    assert program.stats.semantic.task_count == 4
+
+
+def counted_line(text: str) -> int:
+    rows = Path(__file__).read_text().splitlines()
+    return next(k for k, row in enumerate(rows, 1) if text in row)
+
+
+def test_scalars_of_another_program_or_other_sizes_are_refused() -> None:
+    scalars = counting().run().scalars
+    with pytest.raises(BindError) as e:
+        doubles(ints(4, "X"), ints(4, "Y"), 4).compile().simulate(scalars=scalars)
+    assert e.value.code == "PTO751"
+    assert counting().simulate(scalars=scalars).task_count == 4  # the same program again
+
+    n = DenseDyn(4, name="n")
+
+    @workload
+    def sized(N, X, Y):
+        count(out=N[0:1, :], first=2)
+        item(N[0, 1])
+        for i in P(n):
+            double[i](x=X[i : i + 1, :], y=Y[i : i + 1, :])
+
+    program = sized(ints(1, "N"), TensorSpec((n, 4), DType.I32), TensorSpec((n, 4), DType.I32)).compile()
+    program.bind({"X": np.ones((4, 4), np.int32), "Y": np.ones((4, 4), np.int32)})
+    scalars = program.run().scalars
+    program.bind({"X": np.ones((5, 4), np.int32), "Y": np.ones((5, 4), np.int32)}).set_axis_sizes({"n": 5})
+    with pytest.raises(BindError, match="other sizes"):
+        program.simulate(scalars=scalars)
+
+
+def test_a_number_that_decides_nothing_needs_no_scalars() -> None:
+    program = told(ints(1, "N"), ints(6, "Y")).compile()
+    figures = program.simulate()
+    assert figures.scalar_waits == 1
+    assert figures == program.run().stats.semantic
+    assert figures == program.simulate(scalars=program.scalars)
+
+
+def test_sizes_are_enough() -> None:
+    n = DenseDyn(None, name="n")
+
+    @workload
+    def sized(X, Y):
+        for i in P(n):
+            double[i](x=X[i : i + 1, :], y=Y[i : i + 1, :])
+
+    x, y = TensorSpec((n, 4), DType.I32), TensorSpec((n, 4), DType.I32)
+    program = sized(x, y).compile()
+    with pytest.raises(BindError) as e:
+        program.simulate()
+    assert e.value.code == "PTO509"
+    program.set_axis_sizes({"n": 10_000_000})
+    begin = time.perf_counter()
+    assert program.simulate().task_count == 10_000_000
+    assert time.perf_counter() - begin < 3
+    with pytest.raises(BindError) as e:
+        program.run()
+    assert e.value.code == "PTO507"
+
+
+def test_a_window_that_gives_up_is_told() -> None:
+    w = doubles(ints(8, "X"), ints(8, "Y"), 8).window(TaskWindow(3, mode=WindowMode.ABORT))
+    with pytest.raises(WindowError) as e:
+        w.compile().simulate()
+    assert e.value.code == "PTO741"
+
+
+def test_scalars_are_there_after_a_run_that_ends_well() -> None:
+    program = counting()
+    with pytest.raises(ExecutionError) as e:
+        _ = program.scalars
+    assert e.value.code == "PTO752"
+    program.keep_scalars(0).run()
+    with pytest.raises(ExecutionError, match="more than 0 numbers"):
+        _ = program.scalars
+    program.keep_scalars(1).run()
+    assert len(program.scalars) == 1
+    assert len(pickle.loads(pickle.dumps(program.scalars))) == 1
+    assert len(doubles(ints(4, "X"), ints(4, "Y"), 4).compile().run().scalars) == 0
+
+
+def test_signals_are_handled_meanwhile() -> None:
+    n = DenseDyn(None, name="n")
+
+    @workload
+    def sized(X, Y):
+        for i in P(n):
+            double[i](x=X[0:1, :], y=Y[i : i + 1, :])
+
+    program = sized(ints(1, "X"), TensorSpec((n, 4), DType.I32)).compile()
+    program.set_axis_sizes({"n": 10**12})
+
+    def interrupt() -> None:
+        time.sleep(0.2)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    begin = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        program.simulate()
+    assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_start_policies_and_windows_are_simulated(threads: int) -> None:
+    w: Any = doubles(ints(12, "X"), ints(12, "Y"), 12).window(TaskWindow(5)).task_graph(start=StartPolicy.threshold(5))
+    program = w.compile(threads=threads)
+    assert program.simulate() == program.run().stats.semantic
