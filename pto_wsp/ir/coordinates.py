@@ -157,3 +157,35 @@ def check_scope(wir: Wir, scope: Eqn) -> None:
         if calls or any(n.startswith(COORDINATE) for n in rule_names(rule)):
             for site in sites(scope.regions[0]):
                 resolved(wir, scope, rule, site)
+
+
+def check_kept(before: Wir, after: Wir) -> None:
+    """Raise ScheduleError where a rewrite takes away a coordinate that a rule asks for with a default, which would now decide."""
+    had, lacked = _asked(before)
+    for question, scope in _asked(after)[1].items():
+        if question in had and question not in lacked:
+            _, _, kernel, name = question
+            raise ScheduleError(
+                "PTO411",
+                f"{scope.prim}: tasks of kernel {kernel} would have no coordinate {name} any more",
+                loc=scope.loc or here(),
+                fix=f"rewrite the loop first, or give the tasks the coordinate: {kernel}[{name}](...)",
+            )
+
+
+_Question = tuple[str, Rule, str, str]
+
+
+def _asked(wir: Wir) -> tuple[dict[_Question, Eqn], dict[_Question, Eqn]]:
+    """Coordinates that rules ask for with a default, by scope, rule and kernel: what some tasks have, and what some lack."""
+    had: dict[_Question, Eqn] = {}
+    lacked: dict[_Question, Eqn] = {}
+    for scope in (e for top in wir.body.eqns for e in top.walk() if e.prim in SCOPES):
+        for _, rule in rules_of(scope):
+            names = {r.text for r in walk(rule) if isinstance(r, RuleCall) and r.op == "coord"}
+            for site in sites(scope.regions[0]) if names else ():
+                known = answers(wir, site)
+                for name in names:
+                    question = (scope.prim, rule, wir.kernel(str(site.eqn.params["kernel"])).label, str(name))
+                    (had if name in known else lacked)[question] = scope
+    return had, lacked

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from pto_wsp.errors import CompileError, Location, TraceError, TypeCheckError, here
-from pto_wsp.ir.coordinates import check_rules
+from pto_wsp.ir.coordinates import check_kept, check_rules
 from pto_wsp.ir.core import Eqn, Region, Role, TensorType, Var, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.rename import Renaming
@@ -63,6 +63,7 @@ class Traced:
     def with_wir(self, wir: Wir) -> Self:
         """The same tensors and sizes around another wir. Raises ScheduleError where a policy asks for a coordinate that it takes away."""
         check_rules(wir)
+        check_kept(self.wir, wir)
         return replace(self, wir=wir)
 
     def wrapped(self, prim: str, **params: Any) -> Self:

@@ -16,8 +16,9 @@ from property.elaborate import Model, expected, figures, model
 from property.test_dynamic import inputs
 from property.test_dynamic import run as run_dynamic
 from property.test_time import Arrays, evaluated, same_bits
-from pto_wsp import DeadlockError, Program, arch
+from pto_wsp import DeadlockError, Program, ScheduleError, arch, split
 from pto_wsp.ir.text import parse, show
+from pto_wsp.transforms.loops import places, variable
 from schedules import of_loop, of_part, of_whole
 
 MACHINES = ["ascend_a2a3", "ascend_a2a3_measured"]
@@ -89,3 +90,20 @@ def test_so_it_is_where_the_shape_is_in_data(machine: str, case: dynamic.Case, t
         if left is not None:
             want, _ = case.eager(data)
             assert all(a.tobytes() == want[n].tobytes() for n, a in left.items() if n in want)
+
+
+@given(case=scheduled(), data=st.data())
+def test_splitting_a_loop_keeps_the_time_of_each_task_or_is_refused(case: workloads.Case, data: st.DataObject) -> None:
+    loops = ["/" + "/".join(variable(e) for e in p.around) for p in places(case.workload.wir)]
+    if not loops:
+        return
+    step = split(loop=data.draw(st.sampled_from(loops)), size=data.draw(st.integers(1, 3)))
+    try:
+        after = step(case.workload)
+    except ScheduleError as e:
+        assert e.code == "PTO411", e  # noqa: PT017
+        return
+    of = model(case.workload.wir, case.sizes, arch.get())
+    program = after.compile(threads=2).enable_tracing()
+    left = agrees(program, of, lambda: run_static(case, program))
+    assert left is None or same_bits(left, evaluated(case))

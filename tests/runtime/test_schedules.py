@@ -1,0 +1,424 @@
+"""Each rule of schedules by hand: lanes, streams, batches, rates, windows, what is taken first, starts and pools; and what is refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pto_wsp import (
+    BoundsError,
+    Constexpr,
+    DeadlockError,
+    Dense,
+    DispatchPolicy,
+    DType,
+    ExecutionTrace,
+    Out,
+    P,
+    Pools,
+    ReadyPolicy,
+    ScheduleError,
+    StartPolicy,
+    TaskWindow,
+    Tensor,
+    Tile,
+    TimingPolicy,
+    WindowError,
+    WindowMode,
+    Workload,
+    arch,
+    cast,
+    combine,
+    item,
+    kernel,
+    pto,
+    register_policy,
+    split,
+    unroll,
+    where,
+    workload,
+)
+
+CELL = Tile[1, 8, DType.F32]
+
+
+@kernel
+def work(n: Constexpr[int], y: Out[CELL]):
+    v = pto.full((1, 8), 1, DType.F32)
+    for _ in range(n):
+        v = v * 2.0
+    pto.store(y, v)
+
+
+def tensor(*shape: int, name: str = "Y") -> Tensor:
+    return Tensor(np.zeros((*shape, 1, 8), np.float32), name=name)
+
+
+@workload
+def row(Y, n, long):
+    for b in P(Dense[n](name="batch")):
+        work[b](n=long, y=Y[b])
+
+
+@workload
+def grid(Y, m, n):
+    for b in P(m):
+        for h in P(Dense[n](name="heads")):
+            work[b, h](n=1, y=Y[b, h])
+
+
+def eight(long: int = 1, name: str = "Y") -> Workload:
+    return row(tensor(8, name=name), 8, long)
+
+
+def run(w: Workload, threads: int = 2) -> Any:
+    return w.compile(threads=threads).enable_tracing().run()
+
+
+def trace(w: Workload) -> ExecutionTrace:
+    return run(w).trace
+
+
+def lanes(w: Workload) -> list[int]:
+    return trace(w).lane.tolist()
+
+
+def starts(w: Workload) -> list[int]:
+    """When each task starts, in costs of one."""
+    found = trace(w).start
+    assert not (found % cost()).any()
+    return (found // cost()).tolist()
+
+
+def cost(long: int = 1) -> int:
+    return run(eight(long).dispatch(DispatchPolicy.round_robin(8))).stats.total_cycles
+
+
+# lanes
+
+
+@pytest.mark.parametrize(
+    ("policy", "want"),
+    [
+        (DispatchPolicy.round_robin(3), [0, 1, 2, 0, 1, 2, 0, 1]),
+        (DispatchPolicy.affinity(lambda t: 7 - t.b // 3, 2), [0, 0, 0, 1, 1, 1, 0, 0]),
+        (DispatchPolicy.dispatch_by(lambda t: t.b - 4, 3), [2, 0, 1, 2, 0, 1, 2, 0]),
+        (DispatchPolicy.dispatch_by(lambda t: t.batch, 8), [0, 1, 2, 3, 4, 5, 6, 7]),
+        (DispatchPolicy.dispatch_by(lambda t: t.position * 2, 4), [0, 2, 0, 2, 0, 2, 0, 2]),
+        (DispatchPolicy.dispatch_by(lambda t: t.get("none", 1), 4), [1] * 8),
+        (DispatchPolicy.dispatch_by(lambda t: where(t.kernel == "work", 1, 2), 4), [1] * 8),
+        (DispatchPolicy.dispatch_by(lambda t: where(t.kernel != work, 1, 2), 4), [2] * 8),
+        (DispatchPolicy.least_loaded(3), [0, 1, 2, 0, 1, 2, 0, 1]),
+        # splitmix64 of 0, 1, 2, 3 is e220a8397b1dcdaf, 910a2dec89025cc1, 975835de1c9756ce, 1d0b14e4db018fed
+        (DispatchPolicy.hash(lambda t: t.b % 4, 16), [15, 1, 14, 13, 15, 1, 14, 13]),
+    ],
+)
+def test_the_lanes_of_a_policy(policy: Any, want: list[int]) -> None:
+    assert lanes(eight().dispatch(policy)) == want
+
+
+def test_the_least_loaded_lane_is_the_one_with_the_fewest_cycles() -> None:
+    w = combine(row(tensor(1, name="A"), 1, 40), eight(1)).dispatch(DispatchPolicy.least_loaded(2))
+    assert cost(40) > 8 * cost()
+    assert lanes(w) == [0] + [1] * 8
+
+
+def test_one_lane_and_stealing() -> None:
+    one = eight().dispatch(DispatchPolicy.dispatch_by(lambda t: 0, 4))
+    assert starts(one) == [0, 1, 2, 3, 4, 5, 6, 7]
+    stolen = one.task_graph(ready=ReadyPolicy.work_steal)
+    assert lanes(stolen)[:4] == [0, 1, 2, 3]
+    assert starts(stolen) == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_a_scope_inside_of_a_loop_is_one_state() -> None:
+    @workload
+    def outer():
+        for i in P(2):
+            row.dispatch(DispatchPolicy.affinity(lambda t: t.b + 3 * t.position, 4))(Y[i], 3, 1)
+
+    Y = tensor(2, 3)
+    assert lanes(outer()) == [0, 1, 2, 3, 0, 1]
+
+
+def test_a_round_robin_that_only_some_tasks_go_by_counts_all() -> None:
+    # the lanes for tasks without heads, which alone would be a round robin; 4 and 5 for those with
+    register_policy("dispatch", "test_partly", lambda t: t.position % (t.get("heads", -1) + 5))
+    w = combine(row(tensor(3, name="A"), 3, 1), grid(tensor(1, 2), 1, 2), row(tensor(2, name="C"), 2, 1))
+    assert lanes(w.dispatch(DispatchPolicy.test_partly(lanes=4))) == [0, 1, 2, 3, 0, 1, 2]
+
+
+# streams
+
+
+def test_streams_take_turns_and_wait_for_themselves() -> None:
+    w = eight().dispatch(DispatchPolicy.round_robin(8))
+    assert starts(w.streams(2)) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert starts(w.stream_by(lambda t: t.b // 4)) == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert starts(w.stream_by(lambda t: -t.b).streams(4)) == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_a_dispatch_without_lanes_has_as_many_as_streams() -> None:
+    assert lanes(eight().dispatch(DispatchPolicy.round_robin()).streams(3)) == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert max(lanes(eight().dispatch(DispatchPolicy.round_robin()))) == arch.get().lanes - 1
+
+
+# issue
+
+
+def test_rate_limit_rounds_the_cycles_up() -> None:
+    khz = arch.get().clock_khz
+    w = eight().dispatch(DispatchPolicy.round_robin(8)).timing(TimingPolicy.rate_limit(khz / 7.5))
+    assert trace(w).issue.tolist() == [8 * k for k in range(8)]
+
+
+def test_a_registered_timing_gives_the_cycles_to_the_next_issue() -> None:
+    register_policy("timing", "test_slower", lambda t, n: t.b * n)
+    w = eight().dispatch(DispatchPolicy.round_robin(8)).timing(TimingPolicy.test_slower(2))
+    assert trace(w).issue.tolist() == [0, 0, 2, 6, 12, 20, 30, 42]
+
+
+def test_a_batch_is_released_with_its_last_and_when_all_are_issued() -> None:
+    w = eight().dispatch(DispatchPolicy.round_robin(8)).timing(TimingPolicy.batched(3))
+    machine = arch.get("ascend_a2a3_measured")
+    program = w.compile(arch=machine.name).enable_tracing().run()
+    assert machine.issue_cost > 0
+    released = [2, 2, 2, 5, 5, 5, 7, 7]
+    assert program.trace.ready.tolist() == [k * machine.issue_cost + machine.handover for k in released]
+
+
+def test_windows_in_bytes_hold_what_is_written() -> None:
+    w = eight().dispatch(DispatchPolicy.round_robin(8)).window(TaskWindow(3 * 32, "bytes"))
+    program = run(w)
+    assert program.trace.start.tolist() == [k // 3 * cost() for k in range(8)]
+    assert (program.stats.windows[1].high_water, program.stats.windows[1].stalls) == (3, 2)
+
+
+def test_a_window_inside_of_a_smaller_one_is_a_ring_of_its_own() -> None:
+    w = eight().dispatch(DispatchPolicy.round_robin(8)).window(TaskWindow(4)).window(TaskWindow(1))
+    assert starts(w) == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_modes_of_windows() -> None:
+    w = eight().dispatch(DispatchPolicy.round_robin(8))
+    recorded = run(w.window(TaskWindow(2, mode=WindowMode.BENCHMARK))).stats
+    assert (recorded.windows[1].high_water, recorded.stalls, recorded.total_cycles) == (8, 0, cost())
+    with pytest.raises(WindowError, match="8 tasks"):
+        run(w.window(TaskWindow(7, mode=WindowMode.ABORT)))
+    assert run(w.window(TaskWindow(8, mode=WindowMode.ABORT))).stats.total_cycles == cost()
+
+
+# what is taken
+
+
+def test_the_highest_priority_is_taken_first() -> None:
+    w = eight().dispatch(DispatchPolicy.round_robin(1)).task_graph(ready=ReadyPolicy.priority(lambda t: t.b % 4))
+    assert starts(w.task_graph(start=StartPolicy.after_orchestration)) == [6, 4, 2, 0, 7, 5, 3, 1]
+
+
+def test_longest_first_is_better_than_in_order_where_something_waits_for_a_long_one() -> None:
+    L = tensor(1, name="L")
+    w = combine(eight(), row(L, 1, 60), row(L, 1, 61)).dispatch(
+        DispatchPolicy.dispatch_by(lambda t: t.position // 9, 2)
+    )
+    long, longer = cost(60), cost(61)
+    assert longer > 8 * cost()
+    assert run(w).stats.total_cycles == 8 * cost() + long + longer
+    first = w.task_graph(ready=ReadyPolicy.longest_processing_time())
+    assert run(first).stats.total_cycles == long + longer
+
+
+# start
+
+
+def test_nothing_is_taken_before_the_start() -> None:
+    w = eight().dispatch(DispatchPolicy.round_robin(8)).timing(TimingPolicy.rate_limit(arch.get().clock_khz / 5))
+    assert trace(w.task_graph(start=StartPolicy.threshold(4))).start.tolist() == [15] * 4 + [20, 25, 30, 35]
+    assert trace(w.task_graph(start=StartPolicy.after_orchestration)).start.tolist() == [35] * 8
+    assert trace(w.task_graph(start=StartPolicy.threshold(100))).start.tolist() == [35] * 8
+
+
+def test_a_window_that_the_start_never_lets_go_is_a_deadlock() -> None:
+    with pytest.raises(DeadlockError):
+        run(eight().task_graph(window=TaskWindow(3), start=StartPolicy.threshold(4)))
+
+
+# pools
+
+
+def test_pools_have_lanes_of_their_own() -> None:
+    custom = Pools.custom(lambda t: where(t.b < 2, 0, 1), {"big": 1, "small": 3})
+    assert lanes(eight().task_graph(pools=custom)) == [
+        0,
+        0,
+        3,
+        1,
+        2,
+        3,
+        1,
+        2,
+    ]  # the position modulo the lanes of the pool
+    five = eight().dispatch(DispatchPolicy.round_robin(5))
+    assert lanes(five.task_graph(pools=custom)) == [0, 0, 3, 1, 2, 1, 2, 3]  # its lane of five modulo these
+
+
+@pytest.mark.parametrize("n", [5, 2])
+def test_one_pool_of_other_lanes_than_dispatch_deals_out(n: int) -> None:
+    w = eight().dispatch(DispatchPolicy.round_robin(n)).task_graph(pools=Pools.custom(lambda t: 0, {"all": 3}))
+    assert lanes(w) == [k % n % 3 for k in range(8)]
+
+
+def test_a_single_pool_is_no_pool() -> None:
+    assert lanes(eight().task_graph(pools=Pools.single)) == lanes(eight())
+
+
+def test_the_least_loaded_lane_is_one_of_the_pool() -> None:
+    pools = Pools.custom(lambda t: t.b % 2, {"a": 2, "b": 1})
+    w = eight().dispatch(DispatchPolicy.least_loaded(4)).task_graph(pools=pools)
+    assert lanes(w) == [0, 2, 1, 2, 0, 2, 1, 2]
+
+
+# coordinates
+
+
+def test_a_scalar_of_the_data_can_be_a_coordinate() -> None:
+    lengths, Y = Tensor(np.array([2, 0, 3], np.int32), name="N"), tensor(3, 4)
+
+    @workload
+    def ragged():
+        for b in P(3):
+            n = item(lengths[b])
+            for h in P(n):
+                work[b, h, n](n=1, y=Y[b, h])
+
+    assert lanes(ragged().dispatch(DispatchPolicy.dispatch_by(lambda t: t.n + t.h, 8))) == [2, 3, 3, 4, 5]
+
+
+def test_coordinates_by_place() -> None:
+    Y = tensor(4)
+
+    @workload
+    def shifted():
+        for b in P(4):
+            work[2 * b + 1](n=1, y=Y[b])
+
+    assert lanes(shifted().dispatch(DispatchPolicy.dispatch_by(lambda t: t.i0, 8))) == [1, 3, 5, 7]
+
+
+def test_rewrites_keep_what_rules_ask_for() -> None:
+    w = grid(tensor(4, 6), 4, 6).dispatch(DispatchPolicy.dispatch_by(lambda t: t.b * 6 + t.h, 24))
+    for step in (split(loop="h", size=4), split(loop="b", size=3), unroll(loop="h"), unroll(loop="b", factor=3)):
+        assert lanes(w.then(step)) == list(range(24))
+
+
+@pytest.mark.parametrize("key", [lambda t: t.heads, lambda t: t.get("heads", 0)])
+def test_rewrites_refuse_to_take_a_coordinate_that_a_rule_asks_for(key: Callable[[Any], Any]) -> None:
+    w = grid(tensor(4, 6), 4, 6).stream_by(key)
+    with pytest.raises(ScheduleError) as caught:
+        w.then(unroll(loop="h"))
+    assert caught.value.code == "PTO411"
+    assert "heads" in caught.value.what
+
+
+def test_unknown_coordinates_say_what_there_is() -> None:
+    with pytest.raises(ScheduleError) as caught:
+        grid(tensor(4, 6), 4, 6).stream_by(lambda t: t.rows)
+    assert caught.value.values == {"loops": "b, h", "axes": "b, heads"}
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("n", [0, -1, True, 2.0, "4", 2**70])
+@pytest.mark.parametrize(
+    "say",
+    [
+        DispatchPolicy.round_robin,
+        lambda n: DispatchPolicy.affinity(lambda t: t.b, n),
+        lambda n: eight().streams(n),
+        TaskWindow,
+        TimingPolicy.batched,
+        TimingPolicy.interleaved,
+        StartPolicy.threshold,
+        lambda n: Pools.custom(lambda t: 0, {"a": n}),
+    ],
+)
+def test_counts_are_positive_integers(say: Callable[[Any], Any], n: Any) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        say(n)
+    assert caught.value.code == "PTO403"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda t: cast(t.b, DType.F64),
+        lambda t: 1.5,
+        lambda t: None,
+        lambda t: True,
+        lambda t: t.b > 1,
+        lambda t: t,
+        lambda t: t.kernel,
+        lambda t: 2**63,
+    ],
+)
+def test_keys_are_integers(key: Callable[[Any], Any]) -> None:
+    for say in (
+        lambda: DispatchPolicy.affinity(key, 2),
+        lambda: ReadyPolicy.priority(key),
+        lambda: eight().stream_by(key),
+    ):
+        with pytest.raises(ScheduleError) as caught:
+            say()
+        assert caught.value.code == "PTO417"
+        assert caught.value.loc is not None
+        assert caught.value.loc.file == __file__
+
+
+def test_a_policy_of_another_kind_is_refused() -> None:
+    for say in (
+        lambda: eight().dispatch(ReadyPolicy.fifo),
+        lambda: eight().timing(DispatchPolicy.round_robin(2)),
+        lambda: eight().task_graph(ready=TimingPolicy.immediate),
+        lambda: eight().task_graph(pools=ReadyPolicy.fifo),
+    ):
+        with pytest.raises(ScheduleError) as caught:
+            say()
+        assert caught.value.code == "PTO403"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ("lane", "x", lambda t: 0),
+        ("dispatch", "not a name", lambda t: 0),
+        ("dispatch", "_hidden", lambda t: 0),
+        ("dispatch", "affinity", lambda t: 0),
+        ("ready", "fifo", lambda t: 0),
+        ("pools", "single", lambda t: 0),
+        ("timing", "test_no_function", 4),
+    ],
+)
+def test_bad_policies_are_not_registered(bad: tuple[Any, ...]) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        register_policy(*bad)
+    assert caught.value.code == "PTO403"
+
+
+def test_a_priority_beyond_64_bits_names_its_scope() -> None:
+    N = Tensor(np.array([2**62, 1], np.int64), name="N")
+    Y = tensor(2)
+
+    @workload
+    def big():
+        for b in P(2):
+            n = item(N[b])
+            work[b, n](n=1, y=Y[b])
+
+    w = big().task_graph(ready=ReadyPolicy.priority(lambda t: t.n * 4))
+    with pytest.raises(BoundsError) as caught:
+        run(w)
+    assert caught.value.code == "PTO712"
+    assert caught.value.loc is not None
+    assert caught.value.loc.file == __file__
