@@ -28,6 +28,7 @@ class Result:
     wall_ms          median time of a run, arrays in memory
     outputs          the arrays that were written
     peers            median times of others on the same arrays, in ms, by name; a peer that is not installed is left out
+    notes            lines to show below: timelines, say
     """
 
     name: str
@@ -39,6 +40,7 @@ class Result:
     wall_ms: float
     outputs: tuple[Array, ...] = field(default=(), repr=False)
     peers: Mapping[str, float] = field(default_factory=dict[str, float])
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -109,6 +111,8 @@ def show(results: Iterable[Result]) -> int:
         print(ROW.format(r.name, r.tasks, *figures), flush=True)
         for peer, ms in r.peers.items():
             print(f"  the same by {peer}: {ms:.3f} ms, {ms / r.wall_ms:.2f} times ours")
+        for note in r.notes:
+            print(f"  {note}")
         failures += r.failures
     for failure in failures:
         print(f"FAILED {failure}")

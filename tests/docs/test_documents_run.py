@@ -15,6 +15,7 @@ DOCUMENTS = [
     "docs/kernels.md",
     "docs/observation.md",
     "docs/resources.md",
+    "docs/schedules.md",
     "docs/semantic_time.md",
     "docs/tour.md",
 ]

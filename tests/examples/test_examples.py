@@ -51,6 +51,8 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
         "deepseek_v3",
         {"tokens": 3, "hidden": 16, "width": 8, "experts": 5, "top": 2, "heads": 2, "scale": 64},
     ),
+    ("placement", {"batch": 1, "stages": 1}),
+    ("placement", {"batch": 5, "stages": 6}),
     ("llama_block", {"seq": 1, "hidden": 8, "heads": 1, "kv_heads": 1, "dim": 2, "ffn": 1}),
     ("llama_block", {"layers": 3, "seq": 129, "hidden": 130, "heads": 6, "kv_heads": 3, "dim": 10, "ffn": 257}),
 ]
@@ -187,7 +189,7 @@ def test_it_runs_from_any_directory(name: str, tmp_path: Path) -> None:
     head, row, *more = done.stdout.splitlines()
     assert head.startswith("workload")
     assert row.startswith(name)
-    assert all(line.startswith(("  the same by ", name)) for line in more)
+    assert all(line.startswith(("  ", name)) for line in more)
     assert max(map(len, (head, row, *more))) <= 100
 
 
@@ -223,6 +225,31 @@ def test_one_artifact_decodes_any_batch() -> None:
         pieces = sum(-(-n // decode.PIECE) for n in lengths)
         assert program.stats.task_count == kv_heads * (pieces + len(lengths))
     assert program.to_bytes() == compiled
+
+
+def test_placements_take_the_cycles_that_the_readme_derives(monkeypatch: pytest.MonkeyPatch) -> None:
+    placement = example("placement")
+    cold, warm = placement.unpack.cost("ascend_a2a3"), placement.apply.cost("ascend_a2a3")
+    assert (cold, warm) == (placement.COLD, placement.WARM)
+    monkeypatch.setattr(report, "timed", lambda run: [run(), 0.0][1])
+    rows, columns = placement.run()
+    assert rows.cycles == 8 * (cold + warm)  # 8 items of 4 stages on 4 lanes
+    assert columns.cycles == cold + 11 * warm  # the last of 8 items leaves the last of 4 stages
+    np.testing.assert_array_equal(rows.outputs[0], columns.outputs[0])
+    readme = (ROOT / "examples" / "placement" / "README.md").read_text()
+    assert all(f"{n:,}" in readme for n in (cold, warm, rows.cycles, columns.cycles))
+    assert f"{rows.cycles / columns.cycles:.2f} times" in readme
+    assert columns.notes[0].endswith(f"{rows.cycles / columns.cycles:.2f} times")
+    assert "\n".join(columns.notes[1:]) in readme
+    few = placement.run(batch=4, stages=4)
+    assert [r.cycles for r in few] == [4 * (cold + warm), cold + 7 * warm]
+
+
+def test_placements_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    monkeypatch.chdir(tmp_path)
+    example("placement").run(batch=2, stages=2, svg=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"placement_rows.svg", "placement_columns.svg"}
 
 
 @pytest.mark.parametrize("name", ["decode_attention", "moe", "lightning_indexer", "deepseek_v3", "llama_block"])
