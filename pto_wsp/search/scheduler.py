@@ -34,7 +34,8 @@ Bind = Callable[[Program], object]
 class AutoScheduler:
     """Searches a space for the schedule of the least cost: `AutoScheduler(space).explore(workload)`.
 
-    cost     "simulate": cycles of semantic time, exact; "measured": milliseconds, the median of 5 runs on this machine
+    cost     "simulate": cycles of semantic time, exact; no kernel runs, unless extents, conditions or indices read what tasks compute;
+             "measured": milliseconds, the median of 5 runs on this machine
     seed     of the order in which a space is searched that is larger than `trials`; a smaller one is searched whole
     trials   most configurations that are tried, beside the given one
     seconds  no trial begins later than this; None: no such bound

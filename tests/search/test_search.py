@@ -195,8 +195,29 @@ def test_deadlocks_and_windows_that_abort_are_refused() -> None:
 
 def test_what_fails_without_a_schedule_is_raised() -> None:
     spec = only_b(TensorSpec((4, 6, 4, 4), DType.F32), np.zeros((4, 6, 4, 4), np.float32))
+    assert len(AutoScheduler(SMALL).explore(spec).table) == 1 + SMALL.size  # simulated: no arrays are needed
     with pytest.raises(BindError):
-        AutoScheduler(SMALL).explore(spec)
+        AutoScheduler(SMALL, cost="measured").explore(spec)
+
+
+def test_control_that_reads_what_tasks_compute_is_run() -> None:
+    @kernel
+    def count(n: Out[Tile[1, 1, DType.I32]]):
+        pto.store(n, pto.full((1, 1), 5, DType.I32))
+
+    @workload
+    def counted(x: Tensor, y: Tensor, n: Tensor):
+        count(n=n)
+        for t in P(item(n[0, 0])):
+            light[t](x=x[0, t], y=y[0, t])
+
+    x, y, _ = arrays()
+    n = np.ones((1, 1), np.int32)
+    result = AutoScheduler(SearchSpace(lanes=(1, 5))).explore(counted(x, y, n))
+    assert not y.any()
+    assert n[0, 0] == 1
+    for trial in result.table:
+        assert trial.cost == trial.config.apply(counted(x, y, n)).compile().run().stats.total_cycles
 
 
 def test_values_are_bound_by_a_function() -> None:
@@ -590,7 +611,7 @@ def test_choices_that_directives_refuse_are_refused_when_the_space_is_made(field
 def test_programs_are_bound_to_copies() -> None:
     own = arrays()
     seen: list[Program] = []
-    AutoScheduler(SMALL, trials=1).explore(three(*own), bind=seen.append)
+    AutoScheduler(SMALL, trials=1, cost="measured").explore(three(*own), bind=seen.append)
     assert len(seen) == 2
     assert all(p.tensors["x"] is own[0] or np.shares_memory(p.tensors["x"], own[0]) for p in seen)
     assert not any(np.shares_memory(p.tensors["z"], own[2]) for p in seen)
