@@ -2601,6 +2601,11 @@ def _() -> None:
     program().enable_tracing(limit=1).run().trace.schedule()  # <-- PTO764
 
 
+@mistake("PTO764", ExecutionError)
+def _() -> None:
+    program().enable_tracing("tasks").run().explain()  # <-- PTO764
+
+
 @mistake("PTO765", ArtifactError)
 def _() -> None:
     schedule = program().enable_tracing().run().trace.schedule()

@@ -371,7 +371,9 @@ py::object trace(const Instance& instance) {
   d["edges"] = packed<std::int64_t>(2 * t.edges().size(), [&](std::size_t i) { return i % 2 == 0 ? t.edges()[i / 2].from : t.edges()[i / 2].to; });
   d["boundary"] = packed<std::uint8_t>(t.edges().size(), [&](std::size_t i) { return static_cast<std::uint8_t>(t.edges()[i].boundary); });
   const Plan& plan = instance.plan();
+  d["issue_cost"] = plan.issue_cost();
   d["handover"] = plan.handover();
+  d["read_cost"] = plan.read_cost();
   d["start_at"] = plan.demands().start;
   d["batches"] = plan.batches();
   d["lanes"] = plan.lanes();

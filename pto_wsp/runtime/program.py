@@ -33,6 +33,7 @@ from pto_wsp.runtime.casualties import add_casualties
 from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.deadlock import tell_remedy
+from pto_wsp.runtime.explain import Explanation
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
@@ -462,6 +463,11 @@ class Program:
                 fix="program.enable_tracing() before program.run()",
             )
         return trace_of(record, Places(self._artifact.wir), self._artifact.manifest["arch"], self._origin)
+
+    def explain(self) -> Explanation:
+        """Where the cycles of the last run that is over went: critical path by task and line, use of lanes, stalls. It prints well.
+        Raises ExecutionError where that run was not traced at level "full"."""
+        return self.trace.explain()
 
     # the artifact
 

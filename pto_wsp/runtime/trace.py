@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pto_wsp.errors import BindError, here
+from pto_wsp.runtime.explain import Explanation, explain
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.schedule import Origin, RunSchedule, schedule_of
 from pto_wsp.runtime.views.chrome import to_chrome
@@ -156,6 +157,11 @@ class ExecutionTrace(Sequence[TraceEvent]):
     def __repr__(self) -> str:
         return f"ExecutionTrace({len(self)} tasks, {len(self.edges)} edges, dropped={self.dropped})"
 
+    def explain(self) -> Explanation:
+        """Where the cycles of the run went: its critical path by task and line, how lanes were used, what stalled. Raises
+        ExecutionError (PTO764) where the trace lacks tasks or edges: it takes level "full"."""
+        return explain(self._columns)
+
     def schedule(self) -> RunSchedule:
         """Which thread ran each task, and in which order, to be saved, and forced upon another run by `program.run(replay=...)`.
         Raises ExecutionError (PTO764) where not every task was kept and done."""
@@ -248,5 +254,8 @@ def trace_of(record: dict[str, Any], places: Places, arch: str, origin: Origin |
         )
         for i, p in enumerate(places.sites)
     )
-    timing = Timing(record["handover"], record["start_at"], tuple(record["batches"]), record["lanes"])
-    return ExecutionTrace(Columns(arrays, sites, arch, timing, record["dropped"], record["dropped_edges"]), origin)
+    costs = (record[name] for name in ("issue_cost", "handover", "read_cost", "start_at"))
+    timing = Timing(*costs, batches=tuple(record["batches"]), lanes=record["lanes"])
+    return ExecutionTrace(
+        Columns(arrays, sites, arch, timing, record["full"], record["dropped"], record["dropped_edges"]), origin
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.runtime.views.columns import Columns, Ints, spans, write
+from pto_wsp.runtime.views.columns import Columns, spans, write
 
 SEMANTIC, WALL = 1, 2  # processes
 Event = dict[str, Any]
@@ -68,14 +68,12 @@ def _arguments(c: Columns, i: int) -> dict[str, Any]:
 def _flows(c: Columns) -> Iterator[Event]:
     """From the end of a task to the start of each that waits for it, of a join from the member that ended last; and along streams."""
     start, end, lane = c.lists["start"], c.lists["end"], c.lists["lane"]
-    last = last_members(c.arrays["edges"], end)
     before = c.before_in_stream
-    waits = [(last.get(source, -1) if source < 0 else source, target) for source, target in c.lists["edges"]]
     flows = [
         ("stream" if target >= 0 and before[target] == origin >= 0 else "dependence", origin, target)
-        for origin, target in waits
+        for origin, target in c.waits
     ]
-    held = set(waits)
+    held = set(c.waits)
     flows += [("stream", origin, target) for target, origin in enumerate(before) if (origin, target) not in held]
     for k, (what, origin, target) in enumerate(flows):
         if target < 0 or origin < 0 or end[origin] < 0 or end[target] < 0:
@@ -84,25 +82,6 @@ def _flows(c: Columns) -> Iterator[Event]:
         leaves = max(start[origin], end[origin] - 0.5)  # inside of the task, for at its end the next one may have begun
         yield {**flow, "ph": "s", "tid": lane[origin], "ts": leaves / 1e3}
         yield {**flow, "ph": "f", "bp": "e", "tid": lane[target], "ts": start[target] / 1e3}
-
-
-def last_members(edges: Ints, end: list[int]) -> dict[int, int]:
-    """For each join, the task among its members, and members of members, that ended last."""
-    members: dict[int, list[int]] = {}
-    for source, target in edges[edges[:, 1] < 0].tolist():
-        members.setdefault(target, []).append(source)
-    last: dict[int, int] = {}
-    for join in members:
-        stack = [join]
-        while stack:
-            inner = [m for m in members.get(stack[-1], []) if m < 0 and m not in last]
-            if inner:
-                stack.extend(inner)
-                continue
-            found = stack.pop()
-            tasks = [m if m >= 0 else last[m] for m in members.get(found, [])]
-            last[found] = max((t for t in tasks if t >= 0), key=lambda t: (end[t], t), default=-1)
-    return last
 
 
 def _counters(c: Columns) -> Iterator[Event]:

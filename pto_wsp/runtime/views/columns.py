@@ -34,10 +34,12 @@ class Site:
 
 @dataclass(frozen=True)
 class Timing:
-    """What the schedule and the arch say of a run as a whole: cycles from ready to the queue; tasks issued before lanes take any;
-    tasks of each scope of batches; lanes."""
+    """What the schedule and the arch say of a run as a whole: cycles from one issue to the next, from ready to the queue, and of a
+    boundary; tasks issued before lanes take any; tasks of each scope of batches; lanes."""
 
+    issue_cost: int
     handover: int
+    read_cost: int
     start: int
     batches: tuple[int, ...]
     lanes: int
@@ -51,6 +53,7 @@ class Columns:
     sites: tuple[Site, ...]
     arch: str
     timing: Timing
+    full: bool  # edges were recorded
     dropped: int
     dropped_edges: int
 
@@ -95,6 +98,13 @@ class Columns:
             last[stream] = i
         return before
 
+    @cached_property
+    def waits(self) -> list[tuple[int, int]]:
+        """The edges from task to task or to a join: of a join, from the member that ended last; -1 where that is not known."""
+        edges = self.arrays["edges"]
+        last = _last_members(edges, self.lists["end"])
+        return [(last.get(source, -1) if source < 0 else source, target) for source, target in edges.tolist()]
+
     @property
     def kernels(self) -> tuple[str, ...]:
         """The labels of kernels, each once, in the order of the workload."""
@@ -105,6 +115,25 @@ class Columns:
         numbers = {label: k for k, label in enumerate(self.kernels)}
         of_site = np.array([numbers[s.kernel] for s in self.sites], np.int64)
         return of_site[self.arrays["site"]]
+
+
+def _last_members(edges: Ints, end: list[int]) -> dict[int, int]:
+    """For each join, the task among its members, and members of members, that ended last."""
+    members: dict[int, list[int]] = {}
+    for source, target in edges[edges[:, 1] < 0].tolist():
+        members.setdefault(target, []).append(source)
+    last: dict[int, int] = {}
+    for join in members:
+        stack = [join]
+        while stack:
+            inner = [m for m in members.get(stack[-1], []) if m < 0 and m not in last]
+            if inner:
+                stack.extend(inner)
+                continue
+            found = stack.pop()
+            tasks = [m if m >= 0 else last[m] for m in members.get(found, [])]
+            last[found] = max((t for t in tasks if t >= 0), key=lambda t: (end[t], t), default=-1)
+    return last
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,7 +70,7 @@ def made(n: int, cost: int = 10, lanes: int = 4, label: str = "k", streams: bool
         "edges": np.stack([i[:-lanes], i[lanes:]], axis=1) if n > lanes else np.zeros((0, 2), np.int64),
     }
     site = Site(label, ("b", ""), Location("file.py", 1, "f"))
-    return ExecutionTrace(Columns(columns, (site,), "default", Timing(0, 0, (), lanes), 0, 0))
+    return ExecutionTrace(Columns(columns, (site,), "default", Timing(0, 0, 0, 0, (), lanes), True, 0, 0))
 
 
 TRACES = {

@@ -1,0 +1,86 @@
+"""Random workloads under random schedules: the parts of the critical path add up to the run, and each begins where what it names ends."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+import dynamic
+from property.test_dynamic import run as run_dynamic
+from property.test_schedules import MACHINES, run_static, scheduled
+from pto_wsp import DeadlockError, Program
+from pto_wsp.runtime.explain import Explanation
+from schedules import of_whole
+
+ACTIVITIES = {"run", "handover", "read", "issue", "rate limit"}
+WAITED_FOR = {"lane", "dependence", "stream", "window", "boundary"}
+OTHERS = {"begin", "issued", "ready", "batch", "start"}
+
+
+def explained(program: Program) -> Explanation:
+    e, t, stats = program.explain(), program.trace, program.stats
+    assert e.total_cycles == stats.total_cycles
+    at = 0
+    for step in e.path:
+        assert step.activity in ACTIVITIES
+        assert step.start == at
+        at = step.end
+        follows(step, t)
+    assert at == e.total_cycles
+    assert sum(e.activities.values()) == e.total_cycles
+    for shares in (e.kernels, e.lines):
+        assert sum(s.path for s in shares) == e.total_cycles
+        assert sum(s.busy for s in shares) == int((t.end - t.start).sum())
+        assert sum(s.tasks for s in shares) == len(t)
+    assert len(e.lanes) == stats.lanes
+    for use in e.lanes:
+        assert use.busy + sum(use.idle.values()) == e.total_cycles
+        assert min(use.idle.values(), default=1) > 0
+        assert use.tasks == int((t.lane == use.lane).sum())
+    stalls = {w.window: (w.stalls, w.cycles) for w in e.windows}
+    assert {k: (w.stalls, w.stall_cycles) for k, w in enumerate(stats.windows) if w.stalls} == stalls
+    assert f"{e.total_cycles:,} cycles" in str(e)
+    return e
+
+
+def follows(step: Any, t: Any) -> None:
+    """What a part says of its task, and of the one before it."""
+    assert step.name == t[step.task].name
+    if step.activity == "run":
+        assert (step.start, step.end) == (t.start[step.task], t.end[step.task])
+    if step.activity == "handover":
+        assert step.end == t.ready[step.task]
+    if step.activity in ("issue", "rate limit"):
+        assert step.start == t.issue[step.task]
+    assert (step.because in WAITED_FOR) == (step.after is not None)
+    if step.after is None:
+        assert step.because in OTHERS
+        return
+    assert t.end[step.after] == step.start
+    if step.because == "lane":
+        assert t.lane[step.after] == t.lane[step.task]
+    if step.because == "stream":
+        assert [t.stream[step.after], t.stream_scope[step.after]] == [t.stream[step.task], t.stream_scope[step.task]]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@given(case=scheduled())
+def test_parts_add_up(machine: str, case: Any) -> None:
+    program = case.workload.compile(arch=machine, threads=1).enable_tracing("full")
+    try:
+        run_static(case, program)
+    except DeadlockError:
+        return
+    explained(program)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@given(case=dynamic.cases(whole=of_whole))
+def test_so_they_do_behind_boundaries(machine: str, case: dynamic.Case) -> None:
+    program = case.workload.compile(arch=machine, threads=1).enable_tracing("full")
+    for data in case.data:
+        try:
+            run_dynamic(case, program, data)
+        except DeadlockError:
+            continue
+        explained(program)
