@@ -131,6 +131,11 @@ class Program:
         return {n: self._bound.sizes.get(n) for n in self._bound.numbers}
 
     @property
+    def slots(self) -> dict[int, int]:
+        """What `set_slot` has set, by slot: the 64 bits of each value."""
+        return dict(self._bound.slots)
+
+    @property
     def wir(self) -> str:
         """The workload as text, with its schedule."""
         return self._artifact.wir_text

@@ -222,7 +222,8 @@ class _Search:
     def _key(self, given: Bench) -> str:
         """What the results of a search depend on, beside the configuration."""
         wir, program, scheduler = self._workload.wir, given.program, self._scheduler
-        parts: list[Any] = [program.hash, sorted((n, v) for n, v in program.axis_sizes.items()), scheduler.cost]
+        bound = [sorted(program.axis_sizes.items()), sorted(program.slots.items())]
+        parts: list[Any] = [program.hash, bound, scheduler.cost]
         if scheduler.space.constants or wir.axes or tensors_read_at_issue(wir):
             read = read_tensors(wir) | tensors_read_at_issue(wir) | {t for a in wir.axes for t in a.tensors}
             parts += [_data(n, a) for n, a in sorted(program.tensors.items()) if n in read]

@@ -42,6 +42,7 @@ from pto_wsp import (
     kernel,
     pto,
     register_policy,
+    slot_i64,
     workload,
 )
 from pto_wsp.search import scheduler as search_module
@@ -468,6 +469,21 @@ def test_other_lengths_have_a_file_of_their_own(tmp_path: Path) -> None:
     assert search(read, np.array(few)) < search(read, np.array(many))
     assert search(ragged, Ragged(4, few)) < search(ragged, Ragged(4, many))
     assert len(list(tmp_path.glob("*.json"))) == 4
+
+
+def test_other_values_that_are_bound_have_a_file_of_their_own(tmp_path: Path) -> None:
+    @workload
+    def of_slot(x: Tensor, y: Tensor):
+        for t in P(slot_i64(0)):
+            light[t](x=x[0, t], y=y[0, t])
+
+    def bind(n: int) -> Any:
+        return lambda program: program.set_slot(0, n)
+
+    w = of_slot(*arrays()[:2])
+    costs = [AutoScheduler(SMALL, cache=tmp_path, trials=1).explore(w, bind=bind(n)).table[0].cost for n in (1, 6)]
+    assert costs[0] < costs[1]
+    assert len(list(tmp_path.glob("*.json"))) == 2
 
 
 def test_other_constants_of_the_same_name_are_not_taken_from_the_file(tmp_path: Path) -> None:
