@@ -161,10 +161,50 @@ writer::Plan control(bool tracked, bool pipes) {
   return p;
 }
 
+// Tasks under every directive: pools, lanes by rules, streams, batches, priorities, distances, a window in bytes, a start.
+writer::Plan scheduled(bool interleaved) {
+  writer::Plan p = two_loops(6);
+  p.pools = {1, 3};
+  p.dispatches = {2, 4};
+  p.dispatch_flags = {pinned, 0};
+  p.streams = {3, 0};
+  p.batches = {2};
+  p.windows = {65536, 4};
+  p.window_bytes = {0, 64};
+  p.start = interleaved ? 0 : 2;  // as many as the window in bytes holds
+  p.turns = interleaved ? 2 : 0;
+  p.memories = 8;
+  Task a, b;
+  a.coords = {reg(0)};
+  a.args = {view(0, false, {slice(reg(0)), slice(0)}), view(1, true, {slice(reg(0)), slice(0)})};
+  a.dispatch = 1;
+  a.window = 1;
+  a.batch = 1;
+  a.stream = 1;
+  a.lane = rule({rule_step("first_appearance", i64, {affine(reg(0, 1, 5))})}, step(0), i64, 0);
+  a.stream_key = rule({rule_step("position", i64, {}), rule_step("splitmix64", i64, {step(0)}, u64)}, step(1), u64, 1);
+  a.priority = rule({rule_step("cost", i64, {}), rule_step("mul", i64, {step(0), affine(reg(0, -3))})}, step(1), i64, 2);
+  a.pool = rule({rule_step("id", i64, {}), rule_step("mod", i64, {step(0), constant(std::int64_t{2})})}, step(1), i64, 3);
+  b.site = 1;
+  b.coords = {reg(1)};
+  b.args = {view(1, true, {slice(reg(1)), slice(0)}), view(2, false, {slice(reg(1)), slice(0)})};
+  b.dispatch = 2;
+  b.steal = 1;
+  b.stream = 2;
+  b.lane = rule({rule_step("least_loaded", i64, {})}, step(0), i64, 4);
+  b.stream_key = rule(reg(1, 1, -2), 5);
+  b.distance = rule({rule_step("gt", i64, {affine(reg(1)), constant(std::int64_t{2})}),
+                     rule_step("where", i64, {step(0), constant(std::int64_t{7}), affine(reg(1))})}, step(1), i64, 6);
+  b.pool = rule(1, 7);
+  p.root = block({loop(0, 6, task(a)), loop(1, 6, task(b))});
+  return p;
+}
+
 std::vector<Bytes> seeds(int argc, char** argv) {
   std::vector<Bytes> out{one_loop(9).bytes(), two_loops(6).bytes(), chain(5, true).bytes(), chain(5, false).bytes(),
                          rich(false).bytes(), rich(true).bytes(), scattered().bytes(), data(false).bytes(), data(true).bytes(),
-                         control(false, false).bytes(), control(true, false).bytes(), control(false, true).bytes(), control(true, true).bytes()};
+                         control(false, false).bytes(), control(true, false).bytes(), control(false, true).bytes(), control(true, true).bytes(),
+                         scheduled(false).bytes(), scheduled(true).bytes()};
   for (int i = 3; i < argc; ++i) {
     std::ifstream file(argv[i], std::ios::binary);
     const std::string text((std::istreambuf_iterator<char>(file)), {});

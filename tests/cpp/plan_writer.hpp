@@ -123,6 +123,22 @@ inline Bytes rule(const Affine& a, std::uint64_t memory = 0) {
   return o.bytes;
 }
 
+/// A step of a rule: an operation by name, on operands of `type`; `to`: what a cast gives.
+inline Bytes rule_step(const std::string& name, std::uint64_t type, const std::vector<Bytes>& operands, std::uint64_t to = 5) {
+  Out o;
+  o.str(name).u(type).u(to);
+  for (const Bytes& b : operands) o.raw(b);
+  return o.bytes;
+}
+/// The value of an earlier step, as an operand.
+inline Bytes step(std::uint64_t i) { return Out().u(3).u(i).bytes; }
+inline Bytes rule(const std::vector<Bytes>& steps, const Bytes& result, std::uint64_t type = 5, std::uint64_t memory = 0) {
+  Out o;
+  o.u(steps.size() + 1).u(memory);
+  for (const Bytes& b : steps) o.raw(b);
+  return o.u(type).raw(result).bytes;
+}
+
 inline Bytes task(const Task& t) {
   Out o;
   o.u(4).u(t.kernel).u(t.site).u(t.dispatch).u(t.window).u(t.coords.size());
