@@ -463,6 +463,7 @@ PTO425 a resource of a wrong size
 PTO427 something that the target does not have
 PTO417 a function of a policy that gives no integer
 PTO418 schedule directives that contradict each other
+PTO419 a schedule under which no run could end: lanes wait for more tasks than a window holds
 PTO430 a search space that is empty, or has choices that are none
 PTO431 a search or a configuration with a wrong option
 PTO432 a file of results of searches that cannot be used

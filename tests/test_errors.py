@@ -2421,8 +2421,21 @@ def eight() -> Any:
 
 @mistake("PTO740", DeadlockError)
 def _() -> None:
-    w = eight().task_graph(start=StartPolicy.after_orchestration, window=TaskWindow(4))  # <-- PTO740
-    w.compile().run()
+    n = DenseDyn(8, name="n")
+
+    @workload
+    def w(x, y):
+        for b in P(n):
+            copy[b](x=x[b], y=y[b])
+
+    few = w(*[TensorSpec((n, 4, 4), F32)] * 2).window(TaskWindow(4))  # <-- PTO740
+    few.task_graph(start=StartPolicy.after_orchestration).compile().simulate()
+
+
+@mistake("PTO419", ScheduleError)
+def _() -> None:
+    w = eight().task_graph(start=StartPolicy.after_orchestration, window=TaskWindow(4))  # <-- PTO419
+    w.compile()
 
 
 @mistake("PTO750", UnsupportedError)

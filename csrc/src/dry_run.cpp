@@ -112,7 +112,8 @@ std::optional<Failure> DryRun::walk(const ClockOptions& time, Walk& w) {
       case Front::Step::task:
         front_.commit({});
         look(w);
-        if (w.until_open && front_.clock().task_count() >= std::min(time.start, w.most)) return std::nullopt;
+        if (w.until_open && front_.clock().task_count() >= time.start) return std::nullopt;
+        if (front_.clock().task_count() >= w.most) return Failure{.kind = ErrorKind::cancelled};
         break;
       case Front::Step::wait:
       case Front::Step::pause: break;
@@ -155,10 +156,11 @@ std::optional<Remedy::Size> DryRun::needed(const ClockOptions& time, const std::
     if (!is_deadlock(f)) out.unknown = std::move(f);
     return std::nullopt;
   }
-  // What it held without a bound suffices, and mostly no less does: what is in flight while lanes are held back only grows, but for
-  // what a boundary before had started. Interleaved issue also looks as far ahead as the window is large.
+  // What it held without a bound suffices, and no less: what is in flight while lanes are held back only grows. But a boundary may
+  // have started some of it, and interleaved issue looks as far ahead as the window is large.
   const WindowStats held = front_.clock().windows()[window];
   Remedy::Size size{window, bytes, bytes ? held.high_bytes : held.high_water};
+  if (plan_->foreseeable() && plan_->turns() == 0) return size;
   std::uint64_t blocks = (bytes ? time.window_bytes : time.windows)[window];
   while (!passes(free, size)) {
     blocks = size.needed;

@@ -33,6 +33,7 @@ from pto_wsp.runtime.check import check_modes, keep_temporaries
 from pto_wsp.runtime.native import Native, native_mode
 from pto_wsp.runtime.program import Program, thread_count
 from pto_wsp.runtime.resources import Resources, resources_of
+from pto_wsp.runtime.verdict import refuse_deadlock
 from pto_wsp.targets import base
 from pto_wsp.targets.cpu_sim import target as cpu_sim
 from pto_wsp.trace.builder import current_workload, innermost_workload
@@ -74,7 +75,8 @@ class Workload(Traced, Schedules):
         "auto" meanwhile, and runs use what is ready. stats.tiers says which kernels run it. False: none.
         resources: most that runs use of what they are bounded by, see `Resources`; None or "auto": what the plan suggests.
         Raises CompileError (unknown target or arch, schedules that have no meaning), UnsupportedError for what the target does not
-        have (see `capabilities`) and BindError (arrays that do not fit).
+        have (see `capabilities`), ScheduleError for a schedule under which every run would deadlock, and BindError (arrays that do not
+        fit).
         """
         no_options("compile", options, "target, arch, threads, check, native, resources")
         count = thread_count(threads)
@@ -97,6 +99,7 @@ class Workload(Traced, Schedules):
                 loc=here(),
                 fix="make kernels shorter, or loops less deeply nested",
             ) from e
+        refuse_deadlock(artifact)
         program.compile_time_ms = (time.perf_counter() - begin) * 1e3
         return program.bind({n: t for n, t in self.tensors.items() if isinstance(t, Tensor)})
 

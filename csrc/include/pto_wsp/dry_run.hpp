@@ -60,7 +60,7 @@ class DryRun {
   const Plan& plan() const { return *plan_; }
 
   DryResult run();
-  /// As far as the schedule may hold lanes back, and no further than `most` tasks: what stops it there. Nothing: it goes on.
+  /// As far as the schedule may hold lanes back: what stops it. Nothing: it goes on from there. Cancelled after `most` tasks.
   std::optional<Failure> run_until_open(std::uint64_t most);
   /// Needs a run that is deadlocked.
   Remedy remedy();
