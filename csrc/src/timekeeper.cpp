@@ -44,6 +44,7 @@ ClockRef Interleaver::issue(std::uint64_t cost, const Placement& placement, std:
   const bool alone = std::exchange(boundary_, false);
   if (alone) {  // what lies behind it was not known before
     flush();
+    if (clock_.deadlocked()) return {};
     clock_.add_wait(awaited_);
     awaited_.clear();
   }
