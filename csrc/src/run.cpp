@@ -13,9 +13,11 @@ constexpr std::uint64_t dry_walk_budget = std::uint64_t{1} << 20;
 std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads, const Resources& resources) {
   std::uint64_t limit = threads;
   if (resources.task_window != 0) limit = std::min(limit, resources.task_window);
-  for (std::uint32_t i = 0; i < plan.n_tasks(); ++i)
-    if (const Window& w = plan.plan().windows()[plan.task(i).spec->window]; plan.task(i).reachable && w.mode == WindowMode::stall)
-      limit = std::min(limit, w.tasks);
+  for (std::uint32_t i = 0; i < plan.n_tasks(); ++i) {
+    if (!plan.task(i).reachable) continue;  // of the others nothing else is known
+    const Window& w = plan.plan().windows()[plan.task(i).spec->window];
+    if (w.mode == WindowMode::stall) limit = std::min(limit, w.tasks);
+  }
   return static_cast<std::uint32_t>(limit);
 }
 
