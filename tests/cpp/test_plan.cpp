@@ -61,7 +61,7 @@ void tables_and_numbers() {
   refused([](writer::Plan& p, Task&) { p.lanes = 65537; });
   refused([](writer::Plan& p, Task&) { p.windows = {}; });
   refused([](writer::Plan& p, Task&) { p.windows = {0}; });
-  refused([](writer::Plan& p, Task&) { p.dispatches = {5}; });
+  refused([](writer::Plan& p, Task&) { p.dispatches = {65537}; });
   refused([](writer::Plan& p, Task&) { p.dispatches = {0}; });
   refused([](writer::Plan& p, Task&) { p.issue_cost = std::uint64_t{1} << 61; });
   refused([](writer::Plan& p, Task&) { p.regs = std::uint64_t{1} << 40; });
