@@ -2069,6 +2069,54 @@ def _() -> None:
     w.window(TaskWindow(63, "bytes"))  # <-- PTO403
 
 
+@mistake("PTO417", ScheduleError)
+def _() -> None:
+    @workload
+    def rows(x, y):
+        for b in P(4):
+            copy[b](x=x[b], y=y[b])
+
+    @workload
+    def w(x, y):
+        for i in P(1):
+            rows.dispatch(DispatchPolicy.dispatch_by(lambda t: i, 3))(x, y)  # noqa: B023 # <-- PTO417
+
+    w(zeros(8, 4, 4), zeros(8, 4, 4))
+
+
+@mistake("PTO417", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: [copy[b](x=x[b], y=y[b]) for b in P(4)])
+    w.dispatch(DispatchPolicy.affinity(lambda t: 10 // t.b, 2))  # <-- PTO417
+
+
+@mistake("PTO417", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: [copy[b](x=x[b], y=y[b]) for b in P(4)])
+    w.task_graph(pools=Pools.custom(lambda t: t.b, {"a": 1, "b": 2}))  # <-- PTO417
+
+
+@mistake("PTO411", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: [copy[b](x=x[b], y=y[b]) for b in P(4)])
+    w.dispatch(DispatchPolicy.dispatch_by(lambda t: cast(t.kernel == "cpoy", DType.I64), 2))  # <-- PTO411
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    ReadyPolicy.fifo()  # type: ignore[operator] # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    StartPolicy.after_orchestration()  # type: ignore[operator] # <-- PTO403
+
+
+@mistake("PTO403", ScheduleError)
+def _() -> None:
+    pto_wsp.register_policy("dispatch", "class", lambda t: 0)  # <-- PTO403
+
+
 @mistake("PTO418", ScheduleError)
 def _() -> None:
     w = in_workload(lambda x, y: copy(x=x[0], y=y[0])).streams(2)
@@ -2472,7 +2520,8 @@ def _() -> None:
 
 @mistake("PTO742", ScheduleError)
 def _() -> None:
-    w = eight().task_graph(pools=Pools.custom(lambda t: t.b, {"a": 1, "b": 2}))  # <-- PTO742
+    w = copied(zeros(8, 4, 4), zeros(8, 4, 4), DenseDyn(8, name="n"))
+    w = w.task_graph(pools=Pools.custom(lambda t: t.get("n"), {"a": 1, "b": 2}))  # <-- PTO742
     w.compile().run()
 
 

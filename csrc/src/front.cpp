@@ -245,7 +245,7 @@ Front::Step Front::task_step() {
     issued_ = clock_->issue_interleaved(cost, placement_, deps_, placer_.stream(), {t.spec->site, plan_->coords(*t.spec, regs)});
   if (clock_->clock().deadlocked()) [[unlikely]] return deadlocked();
   if (t.n_views != 0) {
-    settled_ = ring_ == nullptr ? clock_->settled() : std::min(clock_->settled(), ring_->retired());
+    settle();
     map_.record(t, regs, indices_.data(), issued_, *this);
     if (by_ranges_) ranges_.record(t, args_.data(), issued_, *this);
   }
@@ -265,6 +265,8 @@ void Front::collect(const BoundTask& t) {
   deps_.erase(rest.begin(), rest.end());
 }
 
+void Front::settle() { settled_ = ring_ == nullptr ? clock_->settled() : std::min(clock_->settled(), ring_->retired()); }
+
 void Front::follow_stream() {
   const Placer::Stream& s = placer_.stream();
   const auto last = streams_[s.scope].find(s.number);
@@ -279,6 +281,7 @@ void Front::join_stream(const Ref& self) {
   const auto [at, is_new] = streams_[s.scope].insert_or_assign(s.number, self);
   if (!is_new || ++n_streams_ < sweep_streams_at_) return;
   n_streams_ = 0;
+  settle();
   for (auto& scope : streams_) {
     std::erase_if(scope, [&](const auto& entry) { return finished(entry.second.time); });
     n_streams_ += scope.size();

@@ -112,7 +112,7 @@ class PlanReader {
     for (std::size_t i = 0; i < streams; ++i) plan_.streams_.push_back(in_.u(std::uint64_t{1} << 62, "the number of streams"));
     plan_.demands_.start = in_.u();
     plan_.demands_.streams = streams != 0;
-    plan_.turns_ = in_.u();
+    plan_.turns_ = in_.u(std::uint64_t{1} << 62, "the number of turns");
     plan_.n_memories_ = static_cast<std::uint32_t>(in_.u(in_.remaining(), "the number of scopes that remember"));
   }
 

@@ -50,7 +50,7 @@ ClockRef Interleaver::issue(std::uint64_t cost, const Placement& placement, std:
   }
   const std::uint64_t serial = ++count_;
   const auto n = static_cast<std::int64_t>(n_turns_);
-  const std::int64_t turn = (stream.number % n + n) % n;
+  const std::int64_t rest = stream.number % n, turn = rest < 0 ? rest + n : rest;
   Held& task = held_[serial];
   task = {cost, placement, {deps.begin(), deps.end()}, static_cast<std::uint64_t>(turn), stream, clock_.stand_for(serial), std::move(which), 0, {}};
   const ClockRef self = task.stands_for;

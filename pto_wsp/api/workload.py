@@ -119,7 +119,11 @@ class Workload(Traced, Schedules):
         return f"<workload {self.wir.name}: {self.type}>"
 
     def __getattr__(self, name: str) -> Any:
-        raise no_attribute("a workload", name, "dispatch, task_graph, compile, type, wir")
+        raise no_attribute(
+            "a workload",
+            name,
+            "compile, dispatch, streams, stream_by, timing, window, task_graph, split, tile, interchange, unroll, fuse, type, wir",
+        )
 
 
 def _of_options(checks: frozenset[str], native: Native, limits: Resources) -> dict[str, Location | None]:

@@ -133,7 +133,9 @@ def _no_coordinate(
             **({"others": ", ".join(others)} if others else {}),
         },
         loc=scope.loc or here(),
-        fix=f'name one of these, or say what the others have: t.get("{name}", 0)',
+        fix=f'name one of these, or say what the others have: t.get("{name}", 0)'
+        if not found
+        else "give the loops and axes names that differ, and ask for one of these",
     )
 
 
@@ -152,7 +154,17 @@ def check_rules(wir: Wir) -> None:
 
 def check_scope(wir: Wir, scope: Eqn) -> None:
     """`check_rules` of one scope."""
+    labels = {k.label for k in wir.kernels}
     for _, rule in rules_of(scope):
+        for r in walk(rule):
+            if isinstance(r, RuleCall) and r.op == "kernel_is" and r.text not in labels and labels:
+                raise ScheduleError(
+                    "PTO411",
+                    f"{scope.prim}: there is no kernel {r.text} to be asked for",
+                    values={"kernels": ", ".join(sorted(labels))},
+                    loc=scope.loc or here(),
+                    fix="name one of these: t.kernel == ...",
+                )
         calls = any(isinstance(r, RuleCall) and r.text is not None for r in walk(rule))
         if calls or any(n.startswith(COORDINATE) for n in rule_names(rule)):
             for site in sites(scope.regions[0]):

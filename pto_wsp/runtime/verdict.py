@@ -64,16 +64,18 @@ def refuse_deadlock(artifact: Artifact) -> None:
     values: dict[str, object] = {
         "start": f"lanes take nothing before {f'{k:,}' if k else 'all'} tasks are issued{_at(start)}"
     }
-    for scope, unit, size in found.windows:
-        values[f"window{_at(scope)}"] = f"holds {_held(scope)} {unit}, and would have to hold {size:,}"
-    sizes = [f"TaskWindow({n}{_unit(u)}){_at(s)}" for s, u, n in found.windows]
+    for n, (scope, unit, size) in enumerate(found.windows, 1):
+        which = f" {n}" if len(found.windows) > 1 else ""
+        values[f"window{which}{_at(scope)}"] = f"holds {_held(scope)} {unit}, and would have to hold {size:,}"
+    sizes = " and ".join(f"TaskWindow({n}{_unit(u)}){_at(s)}" for s, u, n in found.windows)
+    enough = "" if core().Plan(artifact.plan).foregone() else " (for other sizes of axes more may be needed)"
     scope = found.windows[0][0] if found.windows else None
     raise ScheduleError(
         "PTO419",
         "under this schedule no run ends: a window has no room for the tasks that must be issued before lanes take any",
         values=values,
         loc=(scope.loc if scope is not None else None) or (start.loc if start is not None else None) or here(),
-        fix=f"{''.join(f'give {s} at least, ' for s in sizes)}or start with StartPolicy.threshold({found.start}) at most",
+        fix=f"{f'give {sizes} at least, or ' if sizes else ''}start with StartPolicy.threshold({found.start}) at most{enough}",
     )
 
 

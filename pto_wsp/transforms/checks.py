@@ -1,4 +1,4 @@
-"""What a schedule scope can be refused for before anything runs: rules that overflow, and windows that no task fits."""
+"""What a schedule scope can be refused for before anything runs: rules without a value, and windows that no task fits."""
 
 from __future__ import annotations
 
@@ -8,32 +8,54 @@ from pto_wsp.errors import PtoError, ScheduleError, here
 from pto_wsp.ir.coordinates import Site, resolved, sites
 from pto_wsp.ir.core import At, Direction, Eqn, Region, RuleCall, Slice, TileType, View, Wir
 from pto_wsp.ir.rule import RULE_OPS, Rule, TaskFacts, evaluate_rule, rule_names, walk
+from pto_wsp.ir.scalars import Number
 from pto_wsp.ir.scopes import rules_of
 from pto_wsp.transforms.loops import axis, label, variable
 
 
-def refuse_overflow(wir: Wir, scope: Eqn) -> None:
-    """Raise ScheduleError where a rule has no value for the first or the last iteration of loops whose sizes are numbers."""
+def refuse_without_value(wir: Wir, scope: Eqn) -> None:
+    """Raise ScheduleError where a rule, or a part of one, has no value for the first or the last iteration of loops whose sizes are
+    numbers, and where it gives a pool that there is not."""
     conditional = {id(t) for e in scope.walk() if e.prim == "cond" for t in e.walk()}
     for what, rule in rules_of(scope):
         for site in (s for s in sites(scope.regions[0]) if id(s.eqn) not in conditional):
             for_task = resolved(wir, scope, rule, site)
-            for env in _corners(site, for_task):
-                try:
-                    evaluate_rule(for_task, TaskFacts(env=env))
-                except PtoError as e:
-                    shown = {label: env[name] for name, label in _labels(site).items() if name in env}
-                    raise ScheduleError(
-                        "PTO417",
-                        f"{scope.prim}: the {what} has no value: {e.what}",
-                        values={"iteration": ", ".join(f"{k}={v}" for k, v in shown.items()) or "every", **e.values},
-                        loc=scope.loc or here(),
-                        fix="use smaller numbers, and divisors other than 0",
-                    ) from e
+            for part in walk(for_task):
+                for env in _corners(site, part):
+                    value = _value(scope, what, part, site, env)
+                    if part is for_task and what == "pool":
+                        _refuse_pool(scope, value, site, env)
 
 
-def _labels(site: Site) -> dict[str, str]:
-    return {variable(e): label(e) for e in site.loops}
+def _value(scope: Eqn, what: str, rule: Rule, site: Site, env: dict[str, int]) -> Number:
+    try:
+        return evaluate_rule(rule, TaskFacts(env=env))
+    except PtoError as e:
+        raise ScheduleError(
+            "PTO417",
+            f"{scope.prim}: the {what} has no value: {e.what}",
+            values={"iteration": _iteration(site, env), **e.values},
+            loc=scope.loc or here(),
+            fix="use smaller numbers, and divisors other than 0",
+        ) from e
+
+
+def _refuse_pool(scope: Eqn, value: Number, site: Site, env: dict[str, int]) -> None:
+    lanes = scope.params["lanes"]
+    assert isinstance(lanes, tuple)
+    if not 0 <= value < len(lanes):
+        raise ScheduleError(
+            "PTO417",
+            f"the pool of a task is {value}",
+            values={"iteration": _iteration(site, env), "pools": f"0 .. {len(lanes) - 1}"},
+            loc=scope.loc or here(),
+            fix="give a number that a pool has, from 0",
+        )
+
+
+def _iteration(site: Site, env: dict[str, int]) -> str:
+    names = {variable(e): label(e) for e in site.loops}
+    return ", ".join(f"{names[n]}={v}" for n, v in env.items()) or "every"
 
 
 def _corners(site: Site, rule: Rule) -> Iterator[dict[str, int]]:

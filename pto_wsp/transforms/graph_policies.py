@@ -36,7 +36,9 @@ class TaskWindow:
             raise _wrong(f"a window in {self.unit!r}", "tasks, bytes", 'write TaskWindow(1024, "tasks")')
         positive("TaskWindow", "size", self.size, MOST if self.unit == "tasks" else 2**62)
         if not isinstance(self.mode, WindowMode):
-            raise _wrong("a window's mode is a WindowMode", repr(self.mode)[:80], "write WindowMode.STALL")
+            raise _wrong(
+                "a window's mode is a WindowMode", repr(self.mode)[:80], "write WindowMode.STALL, ABORT or BENCHMARK"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class Start:
     """Lanes take no task before `tasks` are issued, or all there are; 0: before all are. Issue that waits at a scalar counts as all."""
 
     tasks: int
+
+    def __call__(self, *args: object) -> Start:
+        fix = "write StartPolicy.after_orchestration, or StartPolicy.threshold(64)"
+        raise ScheduleError("PTO403", "a start policy is called, and takes nothing more", loc=here(), fix=fix)
 
 
 class StartPolicy:

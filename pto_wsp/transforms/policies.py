@@ -6,6 +6,7 @@ through `register_policy`.
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -35,6 +36,13 @@ class Policy:
     steal: bool = False
     loc: Location | None = field(default=None, compare=False, repr=False)
     given: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    def __call__(self, *args: object, **options: object) -> Policy:
+        raise ScheduleError(
+            *("PTO403", f"{KINDS[self.kind]}.{self.name} is called, and takes nothing"),
+            loc=here(),
+            fix=f"write {KINDS[self.kind]}.{self.name}",
+        )
 
     def __str__(self) -> str:
         return f"{KINDS[self.kind]}.{self.name}"
@@ -113,11 +121,11 @@ def register_policy(kind: str, name: str, rule: Callable[..., Any], *, pin: bool
     """
     if kind not in KINDS:
         raise _wrong("register_policy", "kind", kind, ", ".join(KINDS), "name one of these kinds")
-    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise _wrong(
             "register_policy", "name", name, "an identifier", 'write register_policy("dispatch", "diagonal", ...)'
         )
-    if (kind, name) in _REGISTRY or name in vars(_CLASSES[kind]):
+    if (kind, name) in _REGISTRY or name in dir(_CLASSES[kind]) or name in dir(type):
         raise _wrong("register_policy", "name", name, "a name that is new", "choose another name")
     if not callable(rule):
         raise _wrong("register_policy", "rule", rule, "a function of the task", "write lambda t: t.b % t.lanes")

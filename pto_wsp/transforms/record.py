@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -114,14 +115,14 @@ def rule_of(what: str, f: object, *args: Any) -> Rule:
     if not callable(f):
         raise _refused(f"{what} is no function", here(), "write a lambda of the task: lambda t: t.b", got=f)
     where = _line_of(f)
-    return as_rule(what, f(TaskRecord(), *args), where)
+    return as_rule(what, _called(what, f, TaskRecord(), *args), where)
 
 
 def key_of(t: TaskRecord, key: object) -> Any:
     """What a user's function gives for the task: an integer, i64. Raises ScheduleError at the line of the function for anything else."""
     if not callable(key):
         raise _refused("a policy needs a function of the task", here(), "write lambda t: t.b", got=key)
-    value = key(t)
+    value = _called("the function of a policy", key, t)
     as_rule("the function of a policy", value, _line_of(key))
     return cast(value, DType.I64) if isinstance(value, Scalar64) and value.dtype is DType.U64 else value
 
@@ -144,6 +145,7 @@ def as_rule(what: str, value: object, where: Location) -> Rule:
         e = value.to_expr()
         if not e.fits_64_bits:
             raise _refused(f"{what} has an integer beyond 64 bits", where, "give smaller numbers", got=e)
+        _refuse_variables(what, e, where)
         return e
     left = [MOST_OPERATIONS]
 
@@ -164,11 +166,37 @@ def as_rule(what: str, value: object, where: Location) -> Rule:
                 )
             e = as_operand(source)
             assert isinstance(e, (Expr, Literal))
+            if isinstance(e, Expr):
+                _refuse_variables(what, e, where)
             return const(int(e.value)) if isinstance(e, Literal) and e.dtype is DType.I64 else e
         args = tuple(convert(a) for a in x.args)
         return RuleCall(x.op, args, x.dtype if x.op == "cast" else None, x.text if isinstance(x, _Ask) else None)
 
     return convert(value)
+
+
+def _refuse_variables(what: str, e: Expr, where: Location) -> None:
+    """Refuse loop variables of a workload that is being traced: a policy knows the task alone."""
+    variables = sorted(n for n in e.names() if not n.startswith(("$", COORDINATE)))
+    if variables:
+        raise _refused(
+            f"{what} uses the loop variable {variables[0]}",
+            where,
+            "let it be a coordinate of the task, kernel[i, j](...), and ask the task for it: t.i",
+        )
+
+
+def _called(what: str, f: Any, *args: Any) -> Any:
+    """What a user's function gives. Raises ScheduleError where it does not take these arguments."""
+    try:
+        inspect.signature(f).bind(*args)
+    except TypeError as e:
+        raise _refused(
+            f"{what}: {e}", _line_of(f), "write a function of the task, and of the policy's arguments"
+        ) from e
+    except ValueError:  # Python does not know what it takes
+        pass
+    return f(*args)
 
 
 def _line_of(f: Any) -> Location:

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 from pto_wsp.errors import ScheduleError, here
 from pto_wsp.ir.coordinates import check_scope
-from pto_wsp.ir.core import Literal, RuleCall, Wir
+from pto_wsp.ir.core import Eqn, Literal, RuleCall, Wir
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.rule import rule_names
 from pto_wsp.ir.scopes import OF_THE_WHOLE, around_all, of_the_whole
 from pto_wsp.trace.workload import Traced
-from pto_wsp.transforms.checks import refuse_overflow
+from pto_wsp.transforms.checks import refuse_without_value
 from pto_wsp.transforms.policies import KINDS, Policy
 
 W = TypeVar("W", bound=Traced)
@@ -27,22 +27,24 @@ def scoped(w: W, prim: str, params: Mapping[str, Any]) -> W:
     w = w.with_wir(_with_symbols(w.wir, params)).wrapped(prim, **params)
     scope = w.wir.body.eqns[0]
     check_scope(w.wir, scope)
-    refuse_overflow(w.wir, scope)
+    refuse_without_value(w.wir, scope)
     if prim in OF_THE_WHOLE or "turns" in params:
         of_the_whole(w.wir, prim)
     inner = next((e for e in around_all(w.wir)[1:] if e.prim == prim), None)
-    if inner is not None and prim not in (
-        "dispatch",
-        "window",
-    ):  # those outside still set the lanes, and hold what is beside
+    # Outside, a dispatch still sets the lanes, and a window may hold what is beside.
+    if inner is not None and prim not in ("dispatch", "window"):
         raise ScheduleError(
             "PTO418",
-            f"{prim} around {prim}, which would decide nothing",
+            f"{_called(w.wir.body.eqns[0])} around {_called(inner)}, which would decide nothing",
             values={"inside": inner.loc or ", ".join(f"{k}={v}" for k, v in sorted(inner.params.items()))},
             loc=here(),
-            fix="say it once; the innermost is the one that counts",
+            fix="say it once; the innermost is the one that counts (DispatchPolicy.work_steal says ready=work_steal too)",
         )
     return w
+
+
+def _called(scope: Eqn) -> str:
+    return f"{scope.prim}={scope.params['policy']}" if "policy" in scope.params else scope.prim
 
 
 def _with_symbols(wir: Wir, params: Mapping[str, Any]) -> Wir:
@@ -60,6 +62,8 @@ def need_policy(what: str, kind: str, policy: object, example: str) -> Policy:
             f"{what} needs a {KINDS[kind]}",
             values={"got": str(policy)[:80] if isinstance(policy, Policy) else repr(policy)[:80]},
             loc=here(),
-            fix=f"write {example}",
+            fix="call it with its arguments"
+            if callable(policy) and not isinstance(policy, Policy)
+            else f"write {example}",
         )
     return policy

@@ -9,7 +9,6 @@ import pytest
 from pto_wsp import (
     BoundsError,
     Constexpr,
-    DeadlockError,
     Dense,
     DispatchPolicy,
     DType,
@@ -239,8 +238,8 @@ def test_nothing_is_taken_before_the_start() -> None:
     assert trace(w.task_graph(start=StartPolicy.threshold(100))).start.tolist() == [35] * 8
 
 
-def test_a_window_that_the_start_never_lets_go_is_a_deadlock() -> None:
-    with pytest.raises(DeadlockError):
+def test_a_window_that_the_start_never_lets_go_is_refused() -> None:
+    with pytest.raises(ScheduleError, match="no run ends"):
         run(eight().task_graph(window=TaskWindow(3), start=StartPolicy.threshold(4)))
 
 

@@ -123,6 +123,7 @@ class Front : private Liveness {
   void forget(const Ref& ref) {
     if (ref.real.join != nullptr) ring_->release(ref.real.join);
   }
+  void settle();
   void follow_stream();
   void join_stream(const Ref& self);
   Step deadlocked();

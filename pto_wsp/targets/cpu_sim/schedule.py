@@ -204,6 +204,8 @@ class Schedule:
         facts = TaskFacts(unit=unit_of(kernel), lanes=lanes, clock_khz=self.machine.arch.clock_khz)
 
         def leaf(r: Rule) -> Rule:
+            if isinstance(r, Expr):
+                return _as_calls(r)
             if not isinstance(r, RuleCall) or not all(_is_const(a) for a in r.args):
                 return r
             if r.op in RULE_OPS and not RULE_OPS[r.op].constant:
@@ -240,6 +242,21 @@ def mixed_dispatches(wir: Wir) -> frozenset[int]:
         if fields:
             rules.setdefault(_int(fields[0]), set()).add(fields[3])
     return frozenset(number for number, found in rules.items() if len(found) > 1)
+
+
+def _as_calls(e: Expr) -> Rule:
+    """An index expression whose products, quotients and the like are steps of the rule, so that what fails in them is the rule's fault."""
+    out: Rule = Expr(e.const, tuple((a, c) for a, c in e.terms if isinstance(a, str)))
+    for atom, coef in e.terms:
+        if isinstance(atom, str):
+            continue
+        a, b, kind = (
+            (atom.a + atom.b - 1, atom.b, "floordiv") if atom.kind == "ceildiv" else (atom.a, atom.b, atom.kind)
+        )
+        part = RuleCall(kind, (_as_calls(a), _as_calls(b)))
+        part = part if coef == 1 else RuleCall("mul", (part, const(coef)))
+        out = part if out == const(0) else RuleCall("add", (out, part))
+    return out
 
 
 def _fields(state: Param | None, count: int) -> tuple[Param, ...]:
