@@ -2096,12 +2096,6 @@ def _() -> None:
     w.task_graph(pools=Pools.custom(lambda t: t.b, {"a": 1, "b": 2}))  # <-- PTO417
 
 
-@mistake("PTO411", ScheduleError)
-def _() -> None:
-    w = in_workload(lambda x, y: [copy[b](x=x[b], y=y[b]) for b in P(4)])
-    w.dispatch(DispatchPolicy.dispatch_by(lambda t: cast(t.kernel == "cpoy", DType.I64), 2))  # <-- PTO411
-
-
 @mistake("PTO403", ScheduleError)
 def _() -> None:
     ReadyPolicy.fifo()  # type: ignore[operator] # <-- PTO403

@@ -154,17 +154,7 @@ def check_rules(wir: Wir) -> None:
 
 def check_scope(wir: Wir, scope: Eqn) -> None:
     """`check_rules` of one scope."""
-    labels = {k.label for k in wir.kernels}
     for _, rule in rules_of(scope):
-        for r in walk(rule):
-            if isinstance(r, RuleCall) and r.op == "kernel_is" and r.text not in labels and labels:
-                raise ScheduleError(
-                    "PTO411",
-                    f"{scope.prim}: there is no kernel {r.text} to be asked for",
-                    values={"kernels": ", ".join(sorted(labels))},
-                    loc=scope.loc or here(),
-                    fix="name one of these: t.kernel == ...",
-                )
         calls = any(isinstance(r, RuleCall) and r.text is not None for r in walk(rule))
         if calls or any(n.startswith(COORDINATE) for n in rule_names(rule)):
             for site in sites(scope.regions[0]):
