@@ -46,7 +46,7 @@ def fetch(key: str, make: Callable[[Path, Path], None], load: Callable[[Path], T
         home.mkdir(parents=True, exist_ok=True)
         library = home / f"{key}.so"
         if not _is_whole(library):
-            with _locked(home / f"{key[:2]}.lock"):
+            with locked(home / f"{key[:2]}.lock"):
                 if not _is_whole(library):
                     _make(library, make)
                     _shrink(home)
@@ -82,7 +82,8 @@ def _is_whole(library: Path) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Generator[None]:
+def locked(path: Path) -> Generator[None]:
+    """Hold the lock that the file `path` is, among threads and processes. Raises OSError."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

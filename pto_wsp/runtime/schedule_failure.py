@@ -20,6 +20,20 @@ Values = dict[str, object]
 _WHOSE = ("dispatch", "stream_by", "ready", "timing", "pools")
 _WHAT = ("the lane", "the stream", "the priority", "the cycles until the next issue", "the pool")
 
+# By the core's RuleStatus and PlacingStatus (csrc/include/pto_wsp/{rule,placer}.hpp).
+_STATUS: dict[int, tuple[str, type[PtoError], str, str]] = {
+    1: ("PTO712", BoundsError, ": an integer beyond 64 bits", "use smaller numbers"),
+    2: ("PTO711", ExecutionError, ": a division by zero", "divide by what is not 0"),
+    3: ("PTO716", ExecutionError, ": a shift outside of 0 .. 63", "shift by 0 .. 63"),
+    4: ("PTO717", BoundsError, ": a cast of a number that the type does not hold", "cast smaller numbers"),
+    5: (
+        *("PTO742", ScheduleError, ": more than 65,536 different keys"),
+        "use DispatchPolicy.hash, which remembers no keys",
+    ),
+    16: ("PTO742", ScheduleError, " is {}", "give a number that a pool has, from 0"),
+    17: ("PTO742", ScheduleError, " is {}", "give 0 or more"),
+}
+
 
 def rule_failure(wir: Wir, task: Eqn, numbers: list[int], values: Values) -> PtoError:
     """A rule of the schedule has no value for a task."""
@@ -27,50 +41,10 @@ def rule_failure(wir: Wir, task: Eqn, numbers: list[int], values: Values) -> Pto
     scope = next((e for e in reversed(around(wir, task)) if e.prim == _WHOSE[which]), None)
     loc = scope.loc if scope is not None and scope.loc is not None else task.loc
     what, whose = _WHAT[which], "" if scope is None else f" by {scope.params.get('policy', scope.prim)}"
-    match status:
-        case 5:
-            return ScheduleError(
-                *("PTO742", f"{what}{whose}: more than 65,536 different keys"),
-                values=values,
-                loc=loc,
-                fix="use DispatchPolicy.hash, which remembers no keys",
-            )
-        case 16:
-            return ScheduleError(
-                *("PTO742", f"{what}{whose} is {value}"),
-                values=values,
-                loc=loc,
-                fix="give a number that a pool has, from 0",
-            )
-        case 17:
-            return ScheduleError(*("PTO742", f"{what}{whose} is {value}"), values=values, loc=loc, fix="give 0 or more")
-        case 1:
-            return BoundsError(
-                *("PTO712", f"{what}{whose}: an integer beyond 64 bits"),
-                values=values,
-                loc=loc,
-                fix="use smaller numbers",
-            )
-        case 2:
-            return ExecutionError(
-                *("PTO711", f"{what}{whose}: a division by zero"), values=values, loc=loc, fix="divide by what is not 0"
-            )
-        case 3:
-            return ExecutionError(
-                *("PTO716", f"{what}{whose}: a shift outside of 0 .. 63"),
-                values=values,
-                loc=loc,
-                fix="shift by 0 .. 63",
-            )
-        case 4:
-            return BoundsError(
-                *("PTO717", f"{what}{whose}: a cast of a number that the type does not hold"),
-                values=values,
-                loc=loc,
-                fix="cast smaller numbers",
-            )
-        case _:
-            raise InternalError(f"the core reports the status {status} of a rule")
+    if status not in _STATUS:
+        raise InternalError(f"the core reports the status {status} of a rule")
+    code, cls, why, fix = _STATUS[status]
+    return cls(code, f"{what}{whose}{why.format(value)}", values=values, loc=loc, fix=fix)
 
 
 def window_failure(wir: Wir, numbers: list[int]) -> PtoError:

@@ -9,15 +9,14 @@ trial that runs, and processes that search at once add to each other's results.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pto_wsp.artifact.artifact import replace_file
+from pto_wsp.cxx.cache import locked
 from pto_wsp.errors import ArtifactError, here
 
 SCHEMA = 1
@@ -43,7 +42,7 @@ class Store:
     def add(self, config: str, entry: Entry) -> None:
         """Remember what was found, on disk too."""
         try:
-            with _locked(self._path.with_suffix(".lock")):
+            with locked(self._path.with_suffix(".lock")):
                 self._entries = {**self._read(), config: entry}
                 self._write()
         except OSError as e:
@@ -67,13 +66,8 @@ class Store:
         return trials
 
     def _write(self) -> None:
-        new = self._path.with_suffix(".new")
         data = {"schema": SCHEMA, "key": self._key, "trials": self._entries, "digest": _digest(self._entries)}
-        with new.open("w", encoding="utf-8") as f:
-            json.dump(data, f, indent=1)
-            f.flush()
-            os.fsync(f.fileno())
-        new.replace(self._path)
+        replace_file(self._path, json.dumps(data, indent=1).encode())
 
     def _unusable(self, why: str, because: object) -> ArtifactError:
         return ArtifactError(
@@ -87,13 +81,3 @@ class Store:
 
 def _digest(trials: dict[str, Entry]) -> str:
     return hashlib.sha256(json.dumps(trials, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Generator[None]:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
