@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import Location, PtoError, ScheduleError, UnsupportedNameError, here
+from pto_wsp.errors import PtoError, ScheduleError, UnsupportedNameError, here
 from pto_wsp.ir.core import DType
 from pto_wsp.ir.rule import COORDINATE, Rule
 from pto_wsp.ir.scopes import MOST, MOST_LANES
@@ -34,7 +34,6 @@ class Policy:
     rule: Rule | None
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
     steal: bool = False
-    loc: Location | None = field(default=None, compare=False, repr=False)
     given: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __call__(self, *args: object, **options: object) -> Policy:
@@ -138,7 +137,7 @@ def _made(kind: str, name: str, *args: Any, **params: Any) -> Policy:
     rule = rule_of(f"{KINDS[kind]}.{name}", known.rule, *args)
     if known.pin:
         params["pinned"] = True
-    return Policy(kind, name, rule, params, loc=here(), given=tuple(_text(a) for a in args if a is not None))
+    return Policy(kind, name, rule, params, given=tuple(_text(a) for a in args if a is not None))
 
 
 def _text(argument: object) -> str:
@@ -214,7 +213,7 @@ class DispatchPolicy(metaclass=_Policies):
     def work_steal(num_aicpus: int | None = None) -> Policy:
         """round_robin, and `ReadyPolicy.work_steal` of the same tasks: idle lanes take them from the longest queue."""
         made = _made("dispatch", "round_robin", lanes=_lanes("work_steal", num_aicpus))
-        return Policy(made.kind, made.name, made.rule, made.params, steal=True, loc=made.loc)
+        return replace(made, steal=True)
 
 
 class ReadyPolicy(metaclass=_Policies):
@@ -247,13 +246,13 @@ class TimingPolicy(metaclass=_Policies):
     @staticmethod
     def batched(n: int) -> Policy:
         """Released n at a time in issue order, and whenever issue waits or ends."""
-        return Policy("timing", "batched", None, {"batch": positive("batched", "n", n, MOST)}, loc=here())
+        return Policy("timing", "batched", None, {"batch": positive("batched", "n", n, MOST)})
 
     @staticmethod
     def interleaved(n: int) -> Policy:
         """Issue takes one task of each stream (mod n) in turn, among as many tasks as the window holds, never past one that it depends on,
         nor past a boundary. Of the whole workload."""
-        return Policy("timing", "interleaved", None, {"turns": positive("interleaved", "n", n, MOST)}, loc=here())
+        return Policy("timing", "interleaved", None, {"turns": positive("interleaved", "n", n, MOST)})
 
     @staticmethod
     def rate_limit(tasks_per_ms: float) -> Policy:
