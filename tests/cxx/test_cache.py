@@ -49,7 +49,7 @@ def fetched(key: str, text: bytes = b"whole", made: list[str] | None = None) -> 
 
 def start(log: Path, seconds: float) -> subprocess.Popen[str]:
     path = os.pathsep.join(p for p in sys.path if p)
-    words = (sys.executable, "-c", MAKER, str(log), str(seconds))
+    words = (sys.executable, "-P", "-c", MAKER, str(log), str(seconds))
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
 
 
