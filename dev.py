@@ -152,7 +152,9 @@ def build_wheel() -> Path:
         print("building the package", file=sys.stderr, flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         quiet_pip = (PYTHON, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "--no-build-isolation")
-        run(*quiet_pip, f"--config-settings=build-dir={BUILD / 'module'}", "--wheel-dir", folder, ROOT)
+        # The C++ tests are built there too, around the same objects.
+        settings = (f"build-dir={BUILD / 'module'}", "cmake.define.PTO_WSP_TESTS=ON")
+        run(*quiet_pip, *(f"--config-settings={setting}" for setting in settings), "--wheel-dir", folder, ROOT)
 
     once(BUILD / "wheel.stamp", package_digest(), build)
     (wheel,) = folder.glob("*.whl")
@@ -179,7 +181,7 @@ def install_package() -> None:
 
 
 def cpp(folder: str, *definitions: str, launcher: tuple[str, ...] = ()) -> None:
-    """Configure, build and run the C++ tests in a build folder of their own."""
+    """Configure, build and run the C++ tests in a build folder."""
     where = BUILD / folder
     generator = () if (where / "CMakeCache.txt").exists() else ("-G", "Ninja")
     run("cmake", "-S", ROOT, "-B", where, *generator, *(f"-D{definition}" for definition in definitions))
@@ -214,7 +216,7 @@ STEPS = (
     Step("ruff check", partial(run, "ruff", "check", "--output-format=concise", ".")),
     Step("ruff format", partial(run, "ruff", "format", "--check", ".")),
     Step("basedpyright", partial(run, "basedpyright", "--pythonpath", PYTHON)),
-    Step("C++", partial(cpp, "release", f"Python_EXECUTABLE={PYTHON}")),
+    Step("C++", partial(cpp, "module")),
     Step("C++ under ASan and UBSan", cpp_address),
     Step("C++ under TSan", cpp_thread),
 )
