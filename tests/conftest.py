@@ -1,5 +1,6 @@
 """What all tests share: which package is tested, and how many examples a property test draws."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored, and tests interrupt
     settings.load_profile("full" if config.getoption("--full") else "gate")
 
 
