@@ -426,6 +426,7 @@ py::dict simulate_dict(const py::dict& columns, const SimulationOptions& options
   g.batches = column<const I>(columns, "batches");
   g.distances = column<const U>(columns, "distances");
   g.bytes = column<const U>(columns, "bytes");
+  g.composites = column<const I>(columns, "composites");
   const SimulationTrace trace{column<U>(into, "start"), column<U>(into, "end"), column<std::uint32_t>(into, "lane"),
                               column<U>(into, "issue"), column<U>(into, "ready")};
   Simulation s;

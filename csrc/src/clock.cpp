@@ -5,6 +5,12 @@
 #include <functional>
 
 namespace pto_wsp {
+namespace {
+
+// Serials of tasks; those of joins that stand for no task come after.
+constexpr std::uint64_t all_more = ClockRef::first_join / 2;
+
+}  // namespace
 
 Clock::Clock(ClockOptions options) : options_(std::move(options)) {
   lanes_.resize(options_.lanes);
@@ -30,7 +36,8 @@ Clock::Clock(ClockOptions options) : options_(std::move(options)) {
   }
 }
 
-ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, std::uint64_t position) {
+ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, std::uint64_t position,
+                      std::uint64_t positions) {
   ClockLog::Issue told{position, issued_, next_issue_, next_issue_, false, false};
   if (boundary_) [[unlikely]] {
     const std::uint64_t waits = scalar_waits_;
@@ -68,7 +75,8 @@ ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<
   slot.steal = placement.steal;
   (ring.tail == nil ? ring.head : slots_[ring.tail].next_issued) = id;
   ring.tail = id;
-  in_order_ = in_order_ && position == issued_;
+  in_order_ = in_order_ && slot.serial == next_;
+  next_ = slot.serial + positions;
   ++issued_;
   ++ring.count;
   stats_[window].high_water = std::max(stats_[window].high_water, ring.count);
@@ -108,7 +116,7 @@ void Clock::release(std::vector<std::uint32_t>& batch) {
 
 std::uint64_t Clock::settled() const {
   if (!in_order_) return 0;
-  std::uint64_t first = issued_ + 1;
+  std::uint64_t first = next_;
   for (const Ring& ring : rings_)
     if (ring.head != nil) first = std::min(first, slots_[ring.head].serial);
   return first - 1;
@@ -151,7 +159,9 @@ bool Clock::wait_at_boundary() {
 
 ClockRef Clock::open_join() { return new_join(++joins_opened_); }
 
-ClockRef Clock::new_join(std::uint64_t serial) {
+ClockRef Clock::stand_for_all_from(std::uint64_t serial) { return new_join(serial, all_more); }
+
+ClockRef Clock::new_join(std::uint64_t serial, std::uint64_t more) {
   std::uint32_t id = free_join_;
   if (id == nil) {
     joins_.emplace_back();
@@ -159,7 +169,7 @@ ClockRef Clock::new_join(std::uint64_t serial) {
   } else {
     free_join_ = joins_[id].edges;
   }
-  joins_[id] = {serial, 1, nil};
+  joins_[id] = {serial, more, 1, nil};
   return {serial, id | ClockRef::join_bit};
 }
 
@@ -269,6 +279,7 @@ bool Clock::queue_and_take() {
     handed_first_ = 0;
   }
   if (!may_start()) [[unlikely]] return changed;
+  if (!laneless_.empty()) [[unlikely]] changed = start_laneless();
   // A lane first takes from its own queue, so lanes where nothing happened need no look.
   for (const std::uint32_t id : marked_lanes_) {
     Lane& lane = lanes_[id];
@@ -279,6 +290,12 @@ bool Clock::queue_and_take() {
   if (!marked_pools_.empty() && steal()) changed = true;
   pop_completions();  // tasks of no cost end in the cycle they start
   return changed;
+}
+
+bool Clock::start_laneless() {
+  for (const std::uint32_t id : laneless_) begin(id);
+  laneless_.clear();
+  return true;
 }
 
 // Idle lanes, in lane order, take from the queue of their pool that has most to be stolen.
@@ -312,6 +329,11 @@ void Clock::mark(std::uint32_t id) {
 
 void Clock::enqueue(std::uint32_t id) {
   Slot& slot = slots_[id];
+  if (slot.lane == no_lane) [[unlikely]] {
+    laneless_.push_back(id);
+    slot.start = now_;
+    return;
+  }
   Queue& queue = slot.steal ? stealable_[slot.lane] : lanes_[slot.lane].kept;
   slot.next_queued = nil;
   if (!options_.ranked && queue.tail == nil) {
@@ -375,10 +397,15 @@ void Clock::take(std::uint32_t lane, std::uint32_t from, Queue& queue) {
     if (slots_[id].steal) pool.queued.set(from - pool.first, pool.queued[from - pool.first] - 1);
     pool.idle.set(lane - pool.first, 0);
   }
+  lanes_[lane].busy = true;
+  slots_[id].lane = lane;
+  begin(id);
+}
+
+// What is ready runs from now on.
+void Clock::begin(std::uint32_t id) {
   Slot& slot = slots_[id];
   if (log_ != nullptr) extras_[id].ready = slot.start;
-  lanes_[lane].busy = true;
-  slot.lane = lane;
   slot.start = now_;
   running_.push_back({sum(now_, slot.cost), slot.serial, id});
   std::ranges::push_heap(running_, std::greater<>{});
@@ -405,17 +432,20 @@ void Clock::pop_completions() {
   }
 }
 
+void Clock::leave_lane(std::uint32_t lane) {
+  lanes_[lane].busy = false;
+  mark(lane);
+  if (pools_.empty()) return;
+  Pool& pool = pools_[pool_of_[lane]];
+  pool.idle.set(lane - pool.first, 1);
+  mark_pool(pool_of_[lane]);
+}
+
 void Clock::complete_task(std::uint32_t id) {
   Slot& slot = slots_[id];
   slot.done = true;
   last_completion_ = now_;
-  lanes_[slot.lane].busy = false;
-  mark(slot.lane);
-  if (!pools_.empty()) {
-    const std::uint32_t id_of_pool = pool_of_[slot.lane];
-    pools_[id_of_pool].idle.set(slot.lane - pools_[id_of_pool].first, 1);
-    mark_pool(id_of_pool);
-  }
+  if (slot.lane != no_lane) [[likely]] leave_lane(slot.lane);
   if (rings_[slot.window].head == id && !rings_[slot.window].marked) {
     rings_[slot.window].marked = true;
     marked_rings_.push_back(slot.window);
@@ -446,7 +476,7 @@ void Clock::resolve(std::uint32_t edges) {
     const std::uint32_t id = resolving_.back();
     resolving_.pop_back();
     edges = joins_[id].edges;
-    joins_[id] = {0, 0, free_join_};
+    joins_[id] = {0, 0, 0, free_join_};
     free_join_ = id;
   }
 }

@@ -36,12 +36,13 @@ std::size_t window(const TaskGraph& g, const std::vector<WindowLimits>& windows,
 
 class Recorder : public ClockLog {
  public:
+  static constexpr std::uint32_t took_none = 65536;  // above all lanes, and told apart from what is in flight
   explicit Recorder(const SimulationTrace& trace) : trace_(trace) {}
 
   void completed(const Task& task) override {
     trace_.start[task.position] = task.start;
     trace_.end[task.position] = task.end;
-    trace_.lane[task.position] = task.lane;
+    trace_.lane[task.position] = task.lane == no_lane ? took_none : task.lane;
     if (!trace_.issue.empty()) trace_.issue[task.position] = task.issue;
     if (!trace_.ready.empty()) trace_.ready[task.position] = task.ready;
   }
@@ -219,7 +220,7 @@ Placement placement(const TaskGraph& g, const SimulationOptions& o, const std::v
   const std::int64_t batch = entry<std::int64_t>(g.batches, i, -1);
   if (batch >= 0 && static_cast<std::size_t>(batch) >= o.batches.size()) throw std::invalid_argument("a task's batch does not exist");
   Placement p;
-  p.lane = static_cast<std::uint32_t>(first_lane[pool] + (lane < 0 ? i : static_cast<std::uint64_t>(lane)) % o.pools[pool]);
+  p.lane = entry<std::int64_t>(g.composites, i, 0) != 0 ? no_lane : static_cast<std::uint32_t>(first_lane[pool] + (lane < 0 ? i : static_cast<std::uint64_t>(lane)) % o.pools[pool]);
   p.window = static_cast<std::uint32_t>(window(g, o.windows, i));
   if (batch >= 0) p.batch = static_cast<std::uint32_t>(batch);
   p.steal = entry<std::int64_t>(g.steals, i, 0) != 0;
@@ -273,6 +274,7 @@ Simulation run(const TaskGraph& g, const SimulationOptions& o, const SimulationT
     if (!clock.deadlocked()) places.issued(i, task);
   }
   if (!clock.deadlocked()) clock.finish();
+  if (!g.composites.empty()) std::ranges::replace(trace.lane, Recorder::took_none, no_lane);
   Simulation out;
   out.overflowed = clock.overflowed();
   if (clock.deadlocked()) {
@@ -293,7 +295,7 @@ void check(const TaskGraph& g, const SimulationOptions& o, const SimulationTrace
   if (g.deps.indptr.size() != n + 1 || (!g.waits.indptr.empty() && g.waits.indptr.size() != n + 1))
     throw std::invalid_argument("indptr has one entry more than there are tasks");
   if (!fits(g.lanes.size()) || !fits(g.streams.size()) || !fits(g.priorities.size()) || !fits(g.units.size()) || !fits(g.steals.size()) ||
-      !fits(g.windows.size()) || !fits(g.batches.size()) || !fits(g.distances.size()) || !fits(g.bytes.size()))
+      !fits(g.windows.size()) || !fits(g.batches.size()) || !fits(g.distances.size()) || !fits(g.bytes.size()) || !fits(g.composites.size()))
     throw std::invalid_argument("there must be one entry for each task");
   if (trace.start.size() != n || trace.end.size() != n || trace.lane.size() != n || !fits(trace.issue.size()) || !fits(trace.ready.size()))
     throw std::invalid_argument("the trace must have a place for each task");

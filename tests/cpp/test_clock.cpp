@@ -86,6 +86,37 @@ void joins_are_as_edges_to_every_member() {
   }
 }
 
+// What waits for any task of a composite one waits for its end, whether that is issued yet or not.
+void composites_stand_for_their_tasks() {
+  ClockOptions options;
+  options.handover = 1;
+  Clock clock(options);
+  const ClockRef before = clock.issue(10, {}, {});
+  const ClockRef all = clock.stand_for_all_from(2);
+  const ClockRef second{3, all.index};
+  CHECK(!clock.complete(all) && !clock.complete(second) && clock.complete({1, all.index}));
+  const ClockRef both = clock.open_join();
+  clock.add_member(both, before);
+  clock.add_member(both, second);
+  clock.seal(both);
+  const ClockRef composite = clock.issue(30, {.lane = no_lane}, {&before, 1}, 1, 3);  // from 12 to 42
+  CHECK_EQ(composite.serial, 2);
+  clock.end_at(all, 4);
+  clock.add_member(all, composite);
+  clock.seal(all);
+  CHECK(!clock.complete({4, all.index}) && clock.complete({5, all.index}));
+  CHECK_EQ(clock.settled(), 0);
+  CHECK_EQ(clock.issue(1, {}, {&second, 1}).serial, 5);
+  CHECK_EQ(clock.task_count(), 3);
+  clock.add_wait({&both, 1});
+  clock.issue(1, {}, {});  // behind the boundary, so after the one before it: from 44 to 45
+  CHECK(clock.complete(second) && clock.complete(all) && clock.complete(both));
+  CHECK_EQ(clock.settled(), 4);
+  clock.finish();
+  CHECK_EQ(clock.total_cycles(), 45);
+  CHECK_EQ(clock.settled(), 6);
+}
+
 void boundaries() {
   const auto run_waits = [](std::vector<std::uint64_t> costs, std::vector<std::uint64_t> indptr, std::vector<std::uint64_t> indices,
                             std::uint32_t lanes, std::uint64_t read_cost, std::uint64_t issue_cost = 0) {
@@ -369,6 +400,7 @@ void wrong_graphs_are_refused() {
 int main() {
   worked_cases();
   joins_are_as_edges_to_every_member();
+  composites_stand_for_their_tasks();
   boundaries();
   boundaries_of_one_task_are_one();
   the_recurrence_equals_the_engine();

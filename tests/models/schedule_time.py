@@ -7,11 +7,13 @@ as there, and
   distance: cycles until the next issue, at least (0).
   priority (0) and steal (False), both of any task.
   bytes (0).
+  composite (False): it takes no lane, whatever is said of lanes, priorities and stealing. Its lane is -1.
   stream: a number, or (scope, number): streams of one number in two scopes are two streams, but take the same turn.
 Options: lanes | pools={"cube": n, "vector": m}; windows=[dict(tasks, bytes, mode)], each None, None and "stall" where left out;
 batches=[tasks released together]; issue_cost, handover, read_cost, start, interleave.
 
 The rules, on top of those of semantic_time.py:
+- Composite: it starts when it is ready and lanes may take tasks, and is done at start + cost.
 - Step: the next issue is due max(issue_cost, the task's distance) cycles after it.
 - Windows: a task is issued when its own ring has room. The ring that has none stalls the orchestrator, and the stall is its own.
   Each ring retires in the order of issue of its tasks, whatever the others do.
@@ -120,7 +122,7 @@ def simulate_limited(
     done, queued = [False] * n, [False] * n
     ready_at = [None] * n
     busy = [False] * lanes
-    queue = [[] for _ in range(lanes)]
+    queue, without_lane = [[] for _ in range(lanes)], []
     now = t_o = 0
     issued_count = waits = wait_cycles = 0  # issued_count: a position in `order`
     rings = [[] for _ in windows]  # in flight, in order of issue
@@ -160,6 +162,11 @@ def simulate_limited(
         i = pick[1]
         begin[i], where[i], busy[lane] = now, lane, True
         heapq.heappush(events, (now + tasks[i]["cost"], 0, i))
+
+    def end_of(i):
+        end[i], done[i] = now, True
+        if where[i] >= 0:
+            busy[where[i]] = False
 
     def stealable(lane):
         return [entry for entry in queue[lane] if tasks[entry[1]].get("steal", False)]
@@ -231,8 +238,15 @@ def simulate_limited(
                             heapq.heappush(events, (now + handover, 1, -1))
                     if ready_at[i] <= now:
                         queued[i] = changed = True
-                        queue[home(i)].append((now, i))
+                        if tasks[i].get("composite"):
+                            without_lane.append(i)
+                        else:
+                            queue[home(i)].append((now, i))
             if may_start():
+                for i in without_lane:
+                    begin[i], where[i], changed = now, -1, True
+                    heapq.heappush(events, (now + tasks[i]["cost"], 0, i))
+                without_lane.clear()
                 for lane in range(lanes):
                     if not busy[lane] and queue[lane]:
                         take(lane, lane, queue[lane])
@@ -246,14 +260,15 @@ def simulate_limited(
                             changed = True
             while events and events[0][0] == now and events[0][1] == 0:  # zero-cost tasks end in the same cycle
                 _, _, i = heapq.heappop(events)
-                end[i], done[i], busy[where[i]], changed = now, True, False, True
+                end_of(i)
+                changed = True
         if not events:
             break
         now = events[0][0]
         while events and events[0][0] == now:
             _, kind, i = heapq.heappop(events)
             if kind == 0:
-                end[i], done[i], busy[where[i]] = now, True, False
+                end_of(i)
     if not all(done):
         why = {"issued": issued_count, "retired": issued_count - sum(map(len, rings))}
         first = min((ring[0] for ring in rings if ring), default=None)

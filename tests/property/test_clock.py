@@ -65,6 +65,7 @@ COLUMNS = [
     ("batches", "batch", -1),
     ("distances", "distance", 0),
     ("bytes", "bytes", 0),
+    ("composites", "composite", 0),
 ]
 
 
@@ -148,7 +149,7 @@ def schedules(draw: st.DrawFn) -> tuple[list[Task], Options]:
     )
     windows = options["windows"] = draw(st.lists(limits, min_size=1, max_size=4))
     batches = options["batches"] = draw(st.lists(st.sampled_from([1, 2, 3, 5]), max_size=3))
-    has = {f for f in ("batch", "distance", "priority", "steal") if draw(st.booleans())}
+    has = {f for f in ("batch", "distance", "priority", "steal", "composite") if draw(st.booleans())}
     stealable = draw(st.sampled_from([0.2, 0.6, 1.0]))
     homes = draw(st.sampled_from([0, 1, 2, 3]))  # few of them: long queues
     later = draw(st.sampled_from([False, False, True]))  # most graphs with such dependences end in a deadlock
@@ -168,6 +169,8 @@ def schedules(draw: st.DrawFn) -> tuple[list[Task], Options]:
             task["priority"] = random.randrange(-2, 3)
         if "steal" in has:
             task["steal"] = random.random() < stealable
+        if "composite" in has:
+            task["composite"] = random.random() < 0.3
         if homes:
             task["lane"] = random.randrange(homes)
         if "stream" in task and random.random() < 0.5:
@@ -185,7 +188,7 @@ def test_the_clock_is_the_model(schedule: tuple[list[Task], Options]) -> None:
 def test_the_schedules_reach_every_rule() -> None:
     """Random schedules differ from those that leave one thing out: what is compared above is there."""
     seen: set[str] = set()
-    fields = {"window", "batch", "distance", "priority", "steal", "stream"}
+    fields = {"window", "batch", "distance", "priority", "steal", "stream", "composite"}
     every = fields | {"total", "deadlock", "abort", "two windows stall"}
 
     @settings(max_examples=400, database=None, derandomize=True)
@@ -277,6 +280,19 @@ def test_thieves_count_what_may_be_stolen() -> None:
     got = both(tasks, lanes=3)
     assert got["start"] == [0, 10, 20, 10, 0, 0, 10]
     assert got["lane"] == [0, 0, 0, 2, 1, 2, 1]
+
+
+def test_a_composite_task_takes_no_lane() -> None:
+    tasks = [job(10), job(25, composite=True), job(10), job(1) | {"deps": [1]}]
+    got = both(tasks, lanes=1, handover=2)
+    assert (got["start"], got["end"], got["lane"]) == ([2, 2, 12, 29], [12, 27, 22, 30], [0, -1, 0, 0])
+
+
+def test_a_composite_task_is_held_back_as_lanes_are_and_takes_room_in_its_window() -> None:
+    tasks = [job(5, composite=True), job(5), job(0, composite=True)]
+    got = both(tasks, lanes=1, start=2, issue_cost=3, windows=[{"tasks": 2}])
+    assert (got["start"], got["issue"]) == ([3, 3, 8], [0, 3, 8])
+    assert got["total"] == 8
 
 
 def test_one_window_aborts_while_another_stalls() -> None:

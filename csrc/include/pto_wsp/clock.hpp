@@ -76,7 +76,7 @@ struct ClockLog {
   };
   struct Task {
     std::uint64_t position;
-    std::uint32_t lane;                        // where it ran
+    std::uint32_t lane;                        // where it ran, or no_lane
     std::uint64_t issue, ready, start, end;    // ready: it came into its lane's queue
   };
   virtual void issued(const Issue&) {}
@@ -97,11 +97,14 @@ class Clock {
   ///
   /// A lane takes from its own queue the task of the highest priority, then what became ready first, then program order. After
   /// all lanes, each that is still idle, in lane order, takes so what may be stolen from the queue of its pool that has most of
-  /// that, ties from the lowest lane.
-  ClockRef issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, std::uint64_t position);
+  /// that, ties from the lowest lane. A task that takes no lane starts when it is ready and lanes may take tasks.
+  ///
+  /// `positions`: how many it covers from `position` on. Composite tasks may cover none, or more than one.
+  ClockRef issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, std::uint64_t position,
+                 std::uint64_t positions = 1);
   /// The same for tasks that are issued in program order.
   ClockRef issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps) {
-    return issue(cost, placement, deps, issued_);
+    return issue(cost, placement, deps, next_ - 1);
   }
 
   /// The next task is issued behind a materialisation boundary: once all of `tasks` are complete and `read_cost` is paid, once
@@ -112,11 +115,15 @@ class Clock {
   ClockRef open_join();
   /// A join in the place of the task of that serial, which is not issued yet.
   ClockRef stand_for(std::uint64_t serial) { return new_join(serial); }
+  /// A join in the place of all tasks from that serial on: what refers to one of them has its serial and the index of the join. The
+  /// last of them is told before the join is sealed.
+  ClockRef stand_for_all_from(std::uint64_t serial);
+  void end_at(ClockRef join, std::uint64_t last) { joins_[join.index & ~ClockRef::join_bit].more = last - join.serial; }
   void add_member(ClockRef join, ClockRef member);
   void seal(ClockRef join);
 
   bool complete(ClockRef ref) const {
-    if ((ref.index & ClockRef::join_bit) != 0) return joins_[ref.index & ~ClockRef::join_bit].serial != ref.serial;
+    if ((ref.index & ClockRef::join_bit) != 0) return !joins_[ref.index & ~ClockRef::join_bit].stands_for(ref.serial);
     return ref.serial == 0 || slots_[ref.index].serial != ref.serial || slots_[ref.index].done;
   }
 
@@ -161,7 +168,7 @@ class Clock {
   static constexpr std::uint32_t nil = 0xffffffffu;
 
   struct Slot {
-    std::uint64_t serial = 0;  // position in program order + 1
+    std::uint64_t serial = 0;  // position in program order + 1; of several the first
     std::uint64_t cost = 0;
     std::uint64_t start = 0;
     std::uint32_t lane = 0, window = 0;
@@ -173,8 +180,11 @@ class Clock {
   };
   struct Join {
     std::uint64_t serial = 0;  // 0 while free
+    std::uint64_t more = 0;    // serials after it that the join stands for too
     std::uint32_t pending = 0;
     std::uint32_t edges = nil;
+
+    bool stands_for(std::uint64_t s) const { return s - serial <= more; }
   };
   struct Edge {
     std::uint32_t target, next;  // target: a slot, or a join with join_bit
@@ -239,12 +249,15 @@ class Clock {
   void release_batches() {
     for (std::vector<std::uint32_t>& batch : open_batches_) release(batch);
   }
-  ClockRef new_join(std::uint64_t serial);
+  ClockRef new_join(std::uint64_t serial, std::uint64_t more = 0);
   std::uint32_t new_slot();
   void add_edge(ClockRef from, std::uint32_t target);
   bool queue_and_take();
   bool steal();
   void enqueue(std::uint32_t slot);
+  bool start_laneless();
+  void begin(std::uint32_t slot);
+  void leave_lane(std::uint32_t lane);
   Ranked first(const Queue& queue) const;
   std::uint32_t pop(Queue& queue);
   bool take_own(std::uint32_t lane);
@@ -261,6 +274,7 @@ class Clock {
   ClockOptions options_;
   std::uint64_t now_ = 0, next_issue_ = 0, last_completion_ = 0;
   std::uint64_t issued_ = 0, joins_opened_ = ClockRef::first_join;
+  std::uint64_t next_ = 1;                     // the serial after all that are issued, in program order
   bool overflowed_ = false, all_issued_ = false, in_order_ = true;
   bool counts_bytes_ = false;
   std::optional<Blocked> blocked_;
@@ -287,6 +301,7 @@ class Clock {
   std::vector<std::uint32_t> unblocked_;       // nothing left to wait for, not yet seen by the queue step
   std::vector<Key> handed_;                    // on their way to a queue, in order of arrival
   std::size_t handed_first_ = 0;
+  std::vector<std::uint32_t> laneless_;        // ready, and takes no lane
   std::vector<std::uint32_t> marked_lanes_, marked_rings_, marked_pools_;
   std::vector<std::uint32_t> resolving_;       // joins that have just completed
   ClockLog* log_ = nullptr;

@@ -9,10 +9,11 @@ namespace pto_wsp {
 enum class WindowMode : std::uint8_t { stall, abort, benchmark };
 
 inline constexpr std::uint32_t no_batch = 0xffffffffu;
+inline constexpr std::uint32_t no_lane = 0xffffffffu;
 
 /// Made in program order by whoever issues the task; read by the clock and by the real run. Streams are dependences instead.
 struct Placement {
-  std::uint32_t lane = 0;            // its home
+  std::uint32_t lane = 0;            // its home; no_lane: in semantic time it takes none
   std::uint32_t window = 0;          // the ring that it counts in
   std::uint32_t batch = no_batch;    // the batch that it is released with
   bool pinned = false;               // really runs on thread lane mod threads

@@ -31,6 +31,7 @@ struct TaskGraph {
   std::span<const std::int64_t> batches = {};     // places in SimulationOptions::batches; -1: released at once
   std::span<const std::uint64_t> distances = {};  // cycles until the next issue, at least; 0
   std::span<const std::uint64_t> bytes = {};      // 0; their sum must be below 2^64
+  std::span<const std::int64_t> composites = {};  // not 0: it takes no lane; 0
 };
 
 struct WindowLimits {
@@ -65,7 +66,8 @@ struct Simulation {
   std::vector<Needed> needed;                 // given up for want of these; the rest means nothing then
 };
 
-/// Where and when each task ran, by position in program order. Nothing is written for those that never do.
+/// Where and when each task ran, by position in program order. Nothing is written for those that never do; what takes no lane has
+/// no_lane.
 struct SimulationTrace {
   std::span<std::uint64_t> start, end;
   std::span<std::uint32_t> lane;
