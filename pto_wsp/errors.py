@@ -339,8 +339,20 @@ class WindowError(ExecutionError):
     """A run needs more than a window of mode ABORT may hold."""
 
 
+class LimitError(ExecutionError):
+    """A run goes beyond a bound that it was given."""
+
+
 class Cancelled(ExecutionError):
     """The run was cancelled."""
+
+
+class ChannelError(ExecutionError):
+    """A channel used as its state does not allow."""
+
+
+class ChannelClosed(ChannelError):
+    """A process sends to a channel that it has closed."""
 
 
 # One mistake, one code. The page docs/errors.md is generated from this table.
@@ -531,4 +543,8 @@ PTO802 a task of a simulation that waits for one that does not exist
 PTO803 arrays of a simulation that do not fit together
 PTO804 a simulation that goes beyond 2**62 cycles
 PTO805 an option of a simulation with a wrong value
+PTO817 a send to a channel by a process that has closed it
+PTO820 a deadlock of processes
+PTO821 the pure form of a workload with a pipeline
+PTO822 too many actions of processes in which no clock advances
 """)

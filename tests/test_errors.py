@@ -91,12 +91,14 @@ from pto_wsp import (
     workload,
 )
 from pto_wsp.artifact.artifact import make as make_artifact
-from pto_wsp.errors import CODES, Location
+from pto_wsp.errors import CODES, ChannelClosed, LimitError, Location
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.evaluate_kernel import run_kernel
+from pto_wsp.ir.network import Network, Request
 from pto_wsp.ir.text import parse
 from pto_wsp.ir.verify import verify
+from pto_wsp.passes.discharge import discharge
 from pto_wsp.runtime.check import Checker, check_modes, keep_temporaries
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.targets.base import TARGETS
@@ -3486,6 +3488,40 @@ def _():
 @mistake("PTO805", ScheduleError)
 def _():
     simulate.tasks([], lanes=4, window=0)  # <-- PTO805
+
+
+def pipe(*processes: str) -> Any:
+    """A workload whose processes use a channel c of one token, which carries nothing."""
+    rows = ['c: channel<> = channel[depth=1, initial=1, latency=0, name="c", response=0]']
+    ends = 'consumes=["c"], produces=["c"]'
+    rows += [f'process[{ends}, name="p{k}"] {{\n{body}\n}}' for k, body in enumerate(processes)]
+    return parse("\n".join(['workload w {\npipeline[name="pipe", timed=false] {', *rows, "}\n}"]))
+
+
+@mistake("PTO817", ChannelClosed)
+def _():
+    evaluate(pipe("close c\nsend c"), {})  # <-- PTO817
+
+
+@mistake("PTO820", DeadlockError)
+def _():
+    evaluate(pipe("recv c\nrecv c"), {})  # <-- PTO820
+
+
+@mistake("PTO821", UnsupportedError)
+def _():
+    discharge(pipe("recv c"))  # <-- PTO821
+
+
+@mistake("PTO822", LimitError)
+def _():
+    waits = {"p": (iter_of_work(), ())}
+    Network({}, waits, most_actions=10).run()  # <-- PTO822
+
+
+def iter_of_work() -> Any:
+    while True:
+        yield Request("work")
 
 
 @mistake("PTO430", ScheduleError)

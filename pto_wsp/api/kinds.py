@@ -13,7 +13,8 @@ def workload_type(wir: Wir) -> str:
     """`Workload[axes, {kernels}, kind]`.
 
     kind: Independent where every loop is a `P`; Selected with `P` over the rows of a sparse axis, Conditional with `P.when`;
-    Sequential where all is `P.seq` or `sequential`; Mixed where several of these meet, or a body has several statements.
+    Sequential where all is `P.seq` or `sequential`; Channel where processes run in pipelines; Mixed where several of these meet,
+    or a body has several statements.
     """
     axes: list[str] = []
     kinds: set[str] = set()
@@ -24,6 +25,8 @@ def workload_type(wir: Wir) -> str:
             if isinstance(axis, Axis):
                 axes.append(_axis(axis))
             kinds.update(_kind(eqn, axis))
+            if eqn.prim == "pipeline":
+                continue  # how its processes go on is their own
             for r in (
                 eqn.regions[:1] if isinstance(axis, Axis) else eqn.regions
             ):  # the second of a loop is its condition
@@ -44,7 +47,7 @@ def _kind(eqn: Eqn, axis: object) -> tuple[str, ...]:
         if eqn.prim == "seq_for":
             return ("Sequential",)
         return ("Selected",) if isinstance(axis, Axis) and axis.kind == "Sparse" else ("Independent",)
-    return {"sequential": ("Sequential",), "cond": ("Conditional",)}.get(eqn.prim, ())
+    return {"sequential": ("Sequential",), "cond": ("Conditional",), "pipeline": ("Channel",)}.get(eqn.prim, ())
 
 
 def _axis(axis: Axis) -> str:

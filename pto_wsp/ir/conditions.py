@@ -45,7 +45,7 @@ Case = tuple[Fact, ...]
 class Names:
     """What stands behind the names of a workload: the loops around each variable's definition, and what scalars are computed by.
 
-    `loops` are the loops' variables, with a prime also where two instances do not share them. `rising` are tensors whose elements
+    `around` counts a `consume` as a loop, of which no two instances are known to agree. `loops` are the loops' variables, with a prime also where two instances do not share them. `rising` are tensors whose elements
     never fall: pointers of sparse axes, which are checked when they are bound, where tasks leave them alone.
     """
 
@@ -70,6 +70,9 @@ class Names:
                     inner = loops | {name}
                     out.around[name] = inner
                     out.loops |= {name, name + "'"}
+                elif eqn.prim == "consume":
+                    inner = loops | {f"$consume {len(out.around)}"}  # no variable is called so
+                    out.around |= {v.name: inner for v in eqn.regions[0].params}
                 for r in eqn.regions:
                     visit(r, inner)
 

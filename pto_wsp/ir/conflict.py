@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import permutations, product
+from itertools import islice, permutations, product
 
 from pto_wsp.ir.affine import Linear, has_solution
 from pto_wsp.ir.conditions import Case, Fact, Names, Path, loop_axis, loop_variable, loops_of, pointer
@@ -290,12 +290,20 @@ def _scalars(x: Access, loops: Sequence[Eqn], of: _Instance) -> Iterator[tuple[s
 
 
 def question(
-    a: Access, b: Access, sizes: Mapping[str, int], names: Names, differ_at: Eqn | None, *, a_first: bool = True
+    a: Access,
+    b: Access,
+    sizes: Mapping[str, int],
+    names: Names,
+    differ_at: Eqn | None,
+    *,
+    a_first: bool = True,
+    agreeing: int | None = None,
 ) -> Verdict:
-    """May instances of a and b overlap that agree in all common loops outside `differ_at` and differ there (None: agree in all)?"""
+    """May instances of a and b overlap that agree in all common loops outside `differ_at` and differ there (None: agree in all)?
+    `agreeing`: they agree in so many of the outermost loops alone, and of the others nothing is known."""
     loops_a, loops_b = loops_of(a.path), loops_of(b.path)
     agree: set[str] = set()
-    for x, y in zip(loops_a, loops_b, strict=False):
+    for x, y in islice(zip(loops_a, loops_b, strict=False), agreeing):
         if x is not y or x is differ_at:
             break
         agree.add(loop_variable(x))

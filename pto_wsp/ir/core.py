@@ -215,7 +215,17 @@ class TensorType:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
-Type = TileType | RegionType | ScalarType | IndexType | TensorType | TokenType
+@dataclass(frozen=True, slots=True)
+class ChannelType:
+    """A channel between processes; a token that goes through it has these fields, each a scalar of a workload."""
+
+    fields: tuple[ScalarType, ...] = ()
+
+    def __str__(self) -> str:
+        return f"channel<{', '.join(map(str, self.fields))}>"
+
+
+Type = TileType | RegionType | ScalarType | IndexType | TensorType | TokenType | ChannelType
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ DECLARABLE: dict[str, str] = {
     "on_error.continue": '`execute(on_error="continue")`',
     "csp.processes": "pipelines of processes",
     "csp.channels": "bounded channels between them",
+    "csp.timed": "`try_send` and `query`, whose answers are those of semantic time",
     "layouts": "layouts of tensors",
 }
 """Schedule directives, then features of the language and of runs; one line each for the table."""
@@ -110,6 +111,10 @@ OF_TASKS: dict[str, str] = {
     **{name: f"scalars.{name}" for name in READS},
     "slot_get": "scalars.slots",
     "slot_set": "scalars.slots",
+    **dict.fromkeys(("pipeline", "process"), "csp.processes"),
+    **dict.fromkeys(("channel", "send", "recv", "consume", "close"), "csp.channels"),
+    "try_send": "csp.timed",
+    "query": "csp.timed",
 }
 """Equations of workloads; a task and what a region yields need nothing more than what they name."""
 OF_KERNELS = {"fori_loop": "kernels.fori_loop", "branch": "kernels.cond", "cpp": "kernels.cpp"}

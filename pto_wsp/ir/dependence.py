@@ -6,6 +6,9 @@ differ in a `parallel_for` loop the conflict is a race. Where they differ only b
 and the run tracks it; or, where the workload says `explicit`, `after` must say it.
 
 What scalars and gathers read while tasks are issued conflicts with nothing that comes later; the run waits for what wrote it.
+
+In a pipeline structure orders nothing: tasks of one process come in its program order, those of two in any, so that whatever may
+conflict is tracked. Slots that a process sets are its own.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass, field
 
 from pto_wsp.errors import RaceError, TypeCheckError, here
 from pto_wsp.ir.conditions import Case, Names, Path, Step, guards_of, loops_of
-from pto_wsp.ir.conflict import Access, Verdict, constant_span, question, reachable
+from pto_wsp.ir.conflict import Access, Verdict, any_of, constant_span, question, reachable
 from pto_wsp.ir.core import Eqn, Region, View, Wir, task_effects
 from pto_wsp.ir.scopes import deps_mode
 
@@ -181,6 +184,49 @@ def _common(a: Access, b: Access) -> int:
     )
 
 
+def _outside(a: Access, b: Access) -> int | None:
+    """How many loops stand around the outermost pipeline that both are in, None where there is none."""
+    for k, (p, q) in enumerate(zip(a.path, b.path, strict=False)):
+        if p.eqn is not q.eqn:
+            return None
+        if p.eqn.prim == "pipeline":
+            return len(loops_of(a.path[:k]))
+    return None
+
+
+def _meet(a: Access, b: Access, sizes: Mapping[str, int], names: Names, outside: int) -> Iterator[Verdict]:
+    """Whether two different tasks of one pipeline, of these sites, may overlap, `outside` loops being around it."""
+    if a.site != b.site:
+        yield question(a, b, sizes, names, None, agreeing=outside)
+        return
+    if a.arg != b.arg:
+        return  # of one site, arguments that overlap are refused, or the same in all instances
+    for loop in loops_of(a.path)[outside:]:
+        yield question(a, b, sizes, names, loop)
+    for k, s in enumerate(a.path):
+        if s.eqn.prim == "consume":
+            yield question(a, b, sizes, names, None, agreeing=len(loops_of(a.path[:k])))
+
+
+def _process_at(x: Access) -> int:
+    """Where on the way to an access the innermost process around it stands, 0 without one."""
+    return max((k + 1 for k, s in enumerate(x.path) if s.eqn.prim == "process"), default=0)
+
+
+def _private(a: Access, b: Access) -> int:
+    """How much of the way to two uses of a slot is outside of the process that sets it: another iteration there has its own."""
+    return max(_process_at(x) for x in (a, b) if x.writes) if a.is_slot else 0
+
+
+def _one_slot(a: Access, b: Access) -> bool:
+    """Whether one of two uses sets what the other one uses: not from inside of a process to what is outside of it."""
+    for x, y in ((a, b), (b, a)):
+        k = _process_at(x)
+        if x.writes and (k == 0 or (k <= len(y.path) and y.path[k - 1].eqn is x.path[k - 1].eqn)):
+            return True
+    return False
+
+
 def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
     """Answer every question about pairs of accesses, for any sizes, or for the given ones."""
     sizes = sizes or {}
@@ -189,13 +235,15 @@ def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
     out = Dependences()
     everything = accesses(wir, names)
     for a, b in _pairs(everything):
+        if a.is_slot and not _one_slot(a, b):
+            continue
         common = _common(a, b)
         both: set[tuple[int, int]] = set() if a.is_slot else {(a.site, a.arg), (b.site, b.arg)}
         if a.site == b.site and a.arg != b.arg:
             verdict = question(a, b, sizes, names, None)
             if verdict is not Verdict.NEVER:
                 out.overlaps.append((a, b, verdict))
-        for loop in loops_of(a.path[:common]):
+        for loop in loops_of(a.path[_private(a, b) : common]):
             if loop.prim == "parallel_for":
                 orders = (True,) if a is b else (True, False)
                 for verdict in {question(a, b, sizes, names, loop, a_first=o) for o in orders}:
@@ -206,6 +254,14 @@ def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
                         out.unproven.append((a, b, loop))
                     elif verdict is not Verdict.NEVER:
                         out.races.append((a, b, loop, verdict))
+        outside = None if a.is_slot else _outside(a, b)
+        if outside is not None:
+            verdict = any_of(_meet(a, b, sizes, names, outside))
+            if verdict is not Verdict.NEVER:
+                out.tracked |= both
+                if order is not None:
+                    out.unordered.append((a, b, verdict))
+            continue
         parts = [x.path[common].eqn for x in (a, b) if common < len(x.path)]
         parts_ordered = len(parts) == 2 and parts[0] is parts[1] and parts[0].prim == "sequential"
         if a.site == b.site or parts_ordered:

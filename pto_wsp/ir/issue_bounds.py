@@ -1,4 +1,5 @@
-"""How many tasks, and bytes that they write, each window of a workload gets: between how many, for all sizes and all data."""
+"""How many tasks, and bytes that they write, each window of a workload gets: between how many, for all sizes and all data. A
+pipeline is one task, of no bytes."""
 
 from __future__ import annotations
 
@@ -58,6 +59,8 @@ def issue_bounds(wir: Wir) -> Windows:
             size = _bytes(wir.kernel(str(e.params["kernel"])))
             largest[window] = max(largest.get(window, 0), size)
             return {window: Counts(1, 1, size)}
+        if e.prim == "pipeline":
+            return {window: Counts(1, 1, 0)}
         inside = places[id(e)] if e.prim == "window" else window
         parts = [region(r, inside) for r in e.regions]
         if e.prim in LOOPS:

@@ -6,6 +6,7 @@ from pto_wsp.ir.core import (
     MOST_REGION_DIMS,
     PRIMITIVES,
     Axis,
+    ChannelType,
     DataAxis,
     Dialect,
     Direction,
@@ -27,6 +28,7 @@ from pto_wsp.ir.core import (
     Wir,
 )
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.processes import ENDS
 from pto_wsp.ir.reader import Reader
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, value_type
@@ -113,8 +115,19 @@ class Parser(Reader):
     def type(self) -> Type:
         if self.accept("task"):
             return TokenType()
+        if self.accept("channel"):
+            return self.channel_type()
         dtype = self.dtype()
         return self.tensor_type(dtype) if self.at("[") else ScalarType(dtype)
+
+    def channel_type(self) -> ChannelType:
+        self.word("<")
+        fields: list[ScalarType] = []
+        while not self.accept(">"):
+            fields.append(ScalarType(self.dtype()))
+            if not self.at(">"):
+                self.word(",")
+        return ChannelType(tuple(fields))
 
     def eqn(self) -> Eqn:
         outs: list[Var] = []
@@ -153,7 +166,13 @@ class Parser(Reader):
         if prim in BUFFERS:
             params = self.params()
             return Eqn(prim, outs, (self.tensor_var(),), params)
-        if prim in ("yield", "slot_get", "slot_set") or self.is_scalar(prim):
+        if prim in ("pipeline", "process"):
+            params = self.params()
+            self.word("{")
+            return Eqn(prim, outs, (), params, (self.region(()),))
+        if prim == "consume":
+            return self.consume(outs)
+        if prim in ("yield", "slot_get", "slot_set", "channel", *ENDS) or self.is_scalar(prim):
             params = self.params()
             return Eqn(prim, outs, self.operands(), params)
         return self.fail(f"{prim!r} is no equation of workloads")
@@ -230,6 +249,20 @@ class Parser(Reader):
             parts.append(self.region(inside))
         self.word("}")
         return Eqn(prim, outs, carried, regions=tuple(parts))
+
+    def consume(self, outs: tuple[Var, ...]) -> Eqn:
+        params, ins = self.params(), self.operands()
+        t = ins[0].type if len(ins) == 1 and isinstance(ins[0], Var) else None
+        if not isinstance(t, ChannelType):
+            self.fail("expected a channel")
+        names = [self.name()] if self.accept("as") else []
+        while names and self.accept(","):
+            names.append(self.name())
+        if len(names) != len(t.fields):
+            self.fail("as many names as a token has fields")
+        inside = tuple(Var(n, f) for n, f in zip(names, t.fields, strict=True))
+        self.word("{")
+        return Eqn("consume", outs, ins, params, (self.region(inside),))
 
     def cond(self, outs: tuple[Var, ...]) -> Eqn:
         condition = self.workload_value()

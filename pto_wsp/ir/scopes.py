@@ -13,7 +13,8 @@
     deps[mode="hybrid"]           how dependences are found
     trace[level="tasks"]          what runs record, until `program.enable_tracing` says otherwise
 
-`start`, `pools`, `deps`, `trace` and turns are said of the whole workload, once.
+`start`, `pools`, `deps`, `trace` and turns are said of the whole workload, once. A pipeline is one task of the scopes around it, which are
+those that AROUND_PIPELINES names; inside of a process there are none.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from pto_wsp.ir.tasks import BUFFERS, Scope, broken, no_cycles, scope_regions
 SCOPES = ("dispatch", "streams", "stream_by", "timing", "window", "ready", "start", "pools", "deps", "trace")
 OF_THE_WHOLE = ("start", "pools", "deps", "trace")
 """Scopes that stand around the whole workload, once."""
+AROUND_PIPELINES = ("window", "start", "deps", "trace")
+"""Scopes that have a meaning for a pipeline inside."""
 
 DEPS = ("infer_tensor_map_exact", "infer_bytes_overlap", "explicit", "hybrid")
 MODES = ("STALL", "ABORT", "BENCHMARK")
@@ -130,9 +133,24 @@ def _scope_type(eqn: Eqn, scope: Scope) -> None:
             for name in rule_names(p):
                 if name.startswith("$") and name[1:] not in scope.wir.symbols:
                     raise broken(eqn, f"{name} is not in scope")
+    if scope.process is not None:
+        raise _no_meaning(eqn, f"inside of process {scope.process.params.get('name')}", "say it around the pipeline")
+    refuse_around_pipelines(eqn)
     scope_regions(eqn, scope)
     if eqn.prim in OF_THE_WHOLE or "turns" in eqn.params:
         of_the_whole(scope.wir, eqn.prim)
+
+
+def refuse_around_pipelines(scope: Eqn) -> None:
+    """Raise ScheduleError for a scope around a pipeline that says nothing of one."""
+    inside = next((e for e in scope.walk() if e.prim == "pipeline"), None)
+    if inside is not None and scope.prim not in AROUND_PIPELINES:
+        fix = f"schedule what stands beside it alone; around a pipeline there may be {', '.join(AROUND_PIPELINES)}"
+        raise _no_meaning(scope, f"around pipeline {inside.params.get('name')}", fix)
+
+
+def _no_meaning(scope: Eqn, where: str, fix: str) -> ScheduleError:
+    return ScheduleError("PTO404", f"{scope.prim} {where}", loc=scope.loc or here(), fix=fix)
 
 
 def _length(x: object) -> int:

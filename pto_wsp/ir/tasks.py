@@ -79,7 +79,8 @@ INDEX_DTYPES = (DType.I32, DType.I64)
 
 @dataclass
 class Scope:
-    """What equations of a region may name. `tokens` are those of all tasks before, in whatever region."""
+    """What equations of a region may name. `tokens` are those of all tasks before, in whatever region; `pipeline` and `process` are
+    the innermost around."""
 
     wir: Wir
     pure: bool
@@ -87,6 +88,8 @@ class Scope:
     tensors: dict[str, TensorType] = field(default_factory=dict[str, TensorType])
     tokens: set[str] = field(default_factory=set[str])
     slots: dict[int, DType] = field(default_factory=dict[int, DType])
+    pipeline: Eqn | None = None
+    process: Eqn | None = None
 
     def inner(self) -> Scope:
         """The scope of a region inside of this one."""

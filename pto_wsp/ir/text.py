@@ -10,9 +10,9 @@ param   := name ":" (direction dtype ("<" rows "x" cols ">" | "[" {size | "*"} "
 tile_eqn := [outs] (operation [params] {value} | fori | branch | "yield" {value})
 fori    := "fori_loop" value value {value} "as" name {"," name ":" type} "{" {tile_eqn} "}"
 branch  := "branch" value "{" "then" "{" {tile_eqn} "}" "else" "{" {tile_eqn} "}" "}"
-eqn     := [outs] (loop | cond | parts | scope | task | read | scalar | slot | buffer | yield)
+eqn     := [outs] (loop | cond | parts | scope | task | read | scalar | slot | buffer | yield | pipeline | consume | end)
 outs    := name ":" type {"," name ":" type} "="
-type    := dtype | dtype "[" expr {"," expr} "]" | "task"
+type    := dtype | dtype "[" expr {"," expr} "]" | "task" | "channel" "<" [dtype {"," dtype}] ">"
 loop    := ("parallel_for" | "seq_for") [params] name [label] "in" over [carry [as]] region ["while" region]
 over    := name ":" kind "(" expr ["," tile] ")"
 cond    := "cond" value [carry] "{" "then" [as] region ["else" [as] region] "}"
@@ -26,6 +26,9 @@ scalar  := "s." operation [params] {value}
 slot    := "slot_get" params | "slot_set" params value
 buffer  := ("acquire" | "release") [params] name
 yield   := "yield" [params] {value}
+pipeline := ("pipeline" | "process") params region | "channel" params
+consume := "consume" name [as] region
+end     := ("send" | "recv" | "close" | "try_send" | "query") name {value}
 carry   := "carry" {value}                 in the pure form: what a region changes,
 as      := "as" name {"," name}            and what it is called inside
 params  := "[" name "=" param {"," name "=" param} "]"
@@ -72,6 +75,7 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr, escape, show_name
 from pto_wsp.ir.parser import Parser
+from pto_wsp.ir.processes import ENDS, PIPELINES
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import LOOPS, PARTS
 
@@ -220,6 +224,9 @@ def _show_eqn(wir: Wir, eqn: Eqn, pad: str) -> list[str]:
         return _show_choices(wir, eqn, f"cond {_show_in(eqn.ins[0])}{_carry(eqn.ins[1:])}", parts, pad)
     if eqn.prim in SCOPES:
         head = f"{_show_outs(eqn)}{eqn.prim}{_show_params(eqn.params)}{_carry(eqn.ins)}{_as(eqn.regions[0].params)}"
+        return [f"{pad}{head} {{", *_show_region(wir, eqn.regions[0], pad), pad + "}"]
+    if eqn.regions and eqn.prim in (*PIPELINES, *ENDS):
+        head = f"{eqn.prim}{_show_params(eqn.params)}{_show_values(eqn.ins)}{_as(eqn.regions[0].params)}"
         return [f"{pad}{head} {{", *_show_region(wir, eqn.regions[0], pad), pad + "}"]
     return [pad + _show_plain(eqn)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pto_wsp.errors import CompileError, InternalError, IRConversionError, PtoError, here
-from pto_wsp.ir import control, tasks
+from pto_wsp.ir import control, processes, tasks
 from pto_wsp.ir.build import MAX_NESTING, result_type
 from pto_wsp.ir.core import (
     PRIMITIVES,
@@ -34,14 +34,15 @@ from pto_wsp.ir.scalars import scalar_type
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import Scope, broken, operand, same_type
 
-_BODY = (*tasks.LOOPS, *tasks.PARTS, *tasks.READS, *tasks.SLOTS, "cond", "yield", "task")
+_PURE = (*tasks.LOOPS, *tasks.PARTS, *tasks.READS, *tasks.SLOTS, "cond", "yield", "task")
+_BODY = (*_PURE, *processes.PIPELINES, *processes.ENDS)
 STAGES: dict[str, tuple[str, ...]] = {
     # what a task dialect equation may be, at each stage of the way to the plan; scalar operations may stand in all of them
     "traced": (*_BODY, *SCOPES),
     "resolved": _BODY,
     "lowered": (*_BODY, *tasks.BUFFERS),
     # and beside it: all writes are new values
-    "pure": (*_BODY, *(s for s in SCOPES if s not in ("deps", "trace"))),
+    "pure": (*_PURE, *(s for s in SCOPES if s not in ("deps", "trace"))),
 }
 
 
@@ -161,6 +162,7 @@ def _verify_region(
             # a condition sees the variables of the loop that it is of
             for v in (*(eqn.regions[0].params if eqn.prim == "seq_for" else ()), *r.params):
                 inner.bind(v)
+            processes.entered(eqn, inner)
             for v in r.params:
                 _bind_once(v, eqn, seen)
             _verify_region(r, inner, allowed, seen, want)

@@ -33,6 +33,7 @@ from pto_wsp.ir.core import (
     Wir,
 )
 from pto_wsp.ir.expr import Expr, var
+from pto_wsp.ir.processes import ENDS, PIPELINES
 from pto_wsp.ir.scalars import can_fail
 from pto_wsp.ir.tasks import bound_vars, used_names, value_type
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
@@ -90,6 +91,8 @@ class _Sweep:
             body, *condition = eqn.regions
             asks = any(e.prim != "yield" and not _cannot_fail(e) for r in condition for e in r.eqns)
             return is_counted and not body.eqns and not asks
+        if eqn.prim in (*PIPELINES, *ENDS):
+            return False  # a consume takes its tokens, and a process closes its channels when it ends
         if eqn.regions:
             return not any(r.eqns for r in eqn.regions)
         return _cannot_fail(eqn) and not any(v.name in self.live for v in eqn.outs)

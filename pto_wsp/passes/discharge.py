@@ -19,7 +19,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pto_wsp.errors import UnsupportedError, here
 from pto_wsp.ir.core import Eqn, In, Param, Region, Role, ScalarType, TensorType, Type, Var, View, Wir
+from pto_wsp.ir.processes import pipelines
 from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.tasks import bound_vars, slot_types, written_by
 
@@ -28,7 +30,17 @@ Key = str | int
 
 
 def discharge(wir: Wir) -> Wir:
-    """The pure form (stage "pure") of a traced workload. Evaluating either gives the same arrays, bit for bit."""
+    """The pure form (stage "pure") of a traced workload. Evaluating either gives the same arrays, bit for bit.
+
+    Raises UnsupportedError for a workload with a pipeline, whose processes share what they write."""
+    pipeline = next(pipelines(wir), None)
+    if pipeline is not None:
+        raise UnsupportedError(
+            "PTO821",
+            f"the pure form of a workload with a pipeline, {pipeline.params['name']}",
+            loc=pipeline.loc or here(),
+            fix="discharge the workloads around it; the processes of a pipeline write the tensors that they share",
+        )
     wir = _with_names_apart(wir)
     return _Discharge(wir).wir()
 

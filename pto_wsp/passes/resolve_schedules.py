@@ -38,6 +38,8 @@ def resolve_schedules(wir: Wir) -> Wir:
         timing=(scope, batch, rule)               window=(scope, tasks, bytes, mode), 0 without
         ready=(scope, steal, rule)                pool=(scope, rule)
 
+    So does a pipeline, which is one task of the window around; tasks inside of its processes say nothing.
+
     Raises ScheduleError for what only the whole workload may say.
     """
     for prim in ("deps", "start", "pools", "timing", "trace"):
@@ -50,6 +52,9 @@ def resolve_schedules(wir: Wir) -> Wir:
     def visit(eqn: Eqn, around: dict[str, _Around]) -> list[Eqn]:
         if eqn.prim == "task":
             return [replace(eqn, params={**eqn.params, **_attributes(wir, eqn, around)})]
+        if eqn.prim == "pipeline":
+            window = {"window": _window(around["window"])} if "window" in around else {}
+            return [replace(eqn, params={**eqn.params, **window}, regions=tuple(region(r, {}) for r in eqn.regions))]
         if eqn.prim not in SCOPES:
             if eqn.prim in LOOPS:
                 around = {k: replace(a, loops=(*a.loops, eqn)) for k, a in around.items()}
@@ -59,6 +64,11 @@ def resolve_schedules(wir: Wir) -> Wir:
         return list(region(eqn.regions[0], {**around, eqn.prim: _Around(eqn, number, ())}).eqns)
 
     return replace(wir, body=region(wir.body, {}))
+
+
+def _window(a: _Around) -> Param:
+    p = a.eqn.params
+    return (a.number, p.get("tasks", 0), p.get("bytes", 0), p["mode"])
 
 
 def _attributes(wir: Wir, task: Eqn, around: dict[str, _Around]) -> dict[str, Param]:
@@ -78,7 +88,7 @@ def _attributes(wir: Wir, task: Eqn, around: dict[str, _Around]) -> dict[str, Pa
             case "timing":
                 out["timing"] = (a.number, p.get("batch", 1), rule(a, "distance"))
             case "window":
-                out["window"] = (a.number, p.get("tasks", 0), p.get("bytes", 0), p["mode"])
+                out["window"] = _window(a)
             case "ready":
                 out["ready"] = (a.number, "steal" in p, rule(a, "priority"))
             case "pools":

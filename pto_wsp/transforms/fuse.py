@@ -12,6 +12,7 @@ from pto_wsp.ir.conflict import Access, Verdict, question
 from pto_wsp.ir.core import Axis, Eqn, Kernel, Region, Role, Var, View, Wir
 from pto_wsp.ir.dependence import accesses, read_at_issue
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.processes import ENDS
 from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.trace.workload import Traced
@@ -175,7 +176,7 @@ class _Body:
         eqns = region.eqns
         between = [k for k in range(group[0], group[-1]) if k not in group]
         for k in between:
-            if eqns[k].regions:
+            if eqns[k].regions or eqns[k].prim in ENDS:
                 raise refuse(
                     _WHAT,
                     f"a {eqns[k].prim} stands between the tasks",

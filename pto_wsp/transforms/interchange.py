@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pto_wsp.ir.core import Eqn, Region, Wir, task_effects
 from pto_wsp.ir.dependence import analyse, read_at_issue
+from pto_wsp.ir.processes import ends_inside
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.trace.workload import Traced
 from pto_wsp.transforms.loops import Place, at, axis, find, label, refuse, replaced, variable
@@ -45,6 +46,12 @@ def interchange_loops(wir: Wir, outer: str, inner: str, what: str) -> Wir:
     for loop in (around, inside):
         if loop.prim != "parallel_for":
             raise refuse(what, f"the loop over {label(loop)} is sequential", loop, "swap loops of P")
+    end = next(ends_inside(around), None)
+    if end is not None:
+        fix = "leave loops that send or receive in their order"
+        raise refuse(
+            what, f"a {end.prim} inside of the loop over {label(around)}: tokens come in program order", end, fix
+        )
     body = _body_between(first, second, what)
     _refuse_dependent_extent(around, inside, body, what)
     _refuse_order(wir, around, inside, what)

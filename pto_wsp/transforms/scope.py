@@ -11,7 +11,7 @@ from pto_wsp.ir.coordinates import check_scope
 from pto_wsp.ir.core import Eqn, Literal, RuleCall, Wir
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.rule import rule_names
-from pto_wsp.ir.scopes import OF_THE_WHOLE, around_all, of_the_whole
+from pto_wsp.ir.scopes import OF_THE_WHOLE, around_all, of_the_whole, refuse_around_pipelines
 from pto_wsp.trace.workload import Traced
 from pto_wsp.transforms.checks import refuse_without_value
 from pto_wsp.transforms.policies import KINDS, Policy
@@ -24,6 +24,7 @@ def scoped(w: W, prim: str, params: Mapping[str, Any]) -> W:
 
     Raises ScheduleError.
     """
+    refuse_around_pipelines(Eqn(prim, regions=(w.wir.body,), loc=here()))
     w = w.with_wir(_with_symbols(w.wir, params)).wrapped(prim, **params)
     scope = w.wir.body.eqns[0]
     check_scope(w.wir, scope)

@@ -109,7 +109,7 @@ class _Walk:
             (view,) = eqn.ins
             assert isinstance(view, View)
             self.reads.append((view.tensor, self.elements(view, frame)))
-        reference._step(eqn, frame)
+        reference._at_once(reference._run(Region((), (eqn,)), frame))
 
     def loop(self, eqn: Eqn, way: tuple[Step, ...], frame: Any) -> Iterator[Instance]:
         axis = eqn.params["axis"]
@@ -141,7 +141,7 @@ class _Walk:
                 valid |= {f"{param.name}.{k}": n for k, n in zip(of, kept, strict=True)}
         reads, self.reads = tuple(self.reads), []
         if self.runs:
-            reference._step(eqn, frame)
+            reference._at_once(reference._run(Region((), (eqn,)), frame))
         return Instance(eqn, way, touched, valid, reads, dict(frame.numbers))
 
     def elements(self, view: View, frame: Any) -> Elements:
