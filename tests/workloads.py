@@ -38,7 +38,7 @@ from pto_wsp import (
     workload,
 )
 
-INDEXED = 8  # size of the first two dimensions
+INDEXED = 8  # size of the first two dimensions; at least 5, which loops have
 DTYPES = (DType.F32, DType.F16, DType.BF16, DType.I32)
 
 Env = dict[str, Any]
@@ -47,12 +47,19 @@ Inner = Callable[[Any, list[str]], Callable[[Any], Any] | None]
 
 
 class Case:
-    """A workload, arrays by tensor name, and the sizes of its dynamic axes."""
+    """A workload, arrays by tensor name, and the sizes of its dynamic axes. plain: the same before anything transformed it."""
 
-    def __init__(self, workload: Workload, arrays: dict[str, np.ndarray[Any, Any]], sizes: dict[str, int]) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        arrays: dict[str, np.ndarray[Any, Any]],
+        sizes: dict[str, int],
+        plain: Workload | None = None,
+    ) -> None:
         self.workload = workload
         self.arrays = arrays
         self.sizes = sizes
+        self.plain = plain or workload
 
     def fresh(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the arrays."""
@@ -157,16 +164,17 @@ class Scope:
 class Drawing:
     """One case being drawn."""
 
-    def __init__(self, draw: Callable[[Any], Any], inner: Inner | None = None) -> None:
+    def __init__(self, draw: Callable[[Any], Any], inner: Inner | None = None, indexed: int = INDEXED) -> None:
         self.draw = draw
         self.inner = inner
+        self.indexed = indexed
         self.dtype = draw(st.sampled_from(DTYPES))
         self.r, self.c = draw(st.integers(1, 5)), draw(st.integers(1, 8))
         self.R, self.C = self.r + draw(st.integers(0, 7)), self.c + draw(st.integers(0, 9))
         seed = np.random.default_rng(draw(st.integers(0, 2**16)))
-        shape = (INDEXED, INDEXED, self.R, self.C)
+        shape = (self.indexed, self.indexed, self.R, self.C)
         self.arrays = {n: seed.integers(-3, 4, shape).astype(self.dtype.numpy) for n in "ABC"}
-        self.tensors = {n: Tensor(a, name=n) for n, a in self.arrays.items()}
+        self.tensors: dict[str, Any] = {n: Tensor(a, name=n) for n, a in self.arrays.items()}
         self.kernels = kernels(self.r, self.c, self.dtype)
         self.sizes: dict[str, int] = {}
         self.count = 0
@@ -178,31 +186,31 @@ class Drawing:
     # indices
 
     def index(self, scope: Scope) -> Index:
-        """An index of 0 .. 7 in terms of the variables in scope."""
-        n = self.draw(st.integers(0, INDEXED - 1))
-        usable = [(v, max(m, 0)) for v, m in scope.largest.items() if m < INDEXED]
+        """An index of the first two dimensions in terms of the variables in scope."""
+        n = self.draw(st.integers(0, self.indexed - 1))
+        usable = [(v, max(m, 0)) for v, m in scope.largest.items() if m < self.indexed]
         if not usable or self.draw(st.integers(0, 3)) == 0:
             return lambda env: n
         v, m = self.draw(st.sampled_from(usable))
-        off = n % (INDEXED - m)
+        off = n % (self.indexed - m)
         forms: list[Index] = [
             lambda env: env[v] + off,
             lambda env: m - env[v] + off,
             lambda env: env[v] // 2 + off,
-            lambda env: (3 * env[v] + n) % INDEXED,
+            lambda env: (3 * env[v] + n) % self.indexed,
         ]
-        if 2 * m < INDEXED:
+        if 2 * m < self.indexed:
             forms.append(lambda env: 2 * env[v])
         for u, k in usable:
-            if u != v and m + k < INDEXED:
+            if u != v and m + k < self.indexed:
                 forms.append(lambda env, u=u: env[v] + env[u])
         return self.draw(st.sampled_from(forms))
 
     def wild(self, scope: Scope) -> Index:
-        """An index of 0 .. 7 that no analysis can decide."""
+        """An index of the first two dimensions that no analysis can decide."""
         v, u = (self.draw(st.sampled_from(sorted(scope.largest))) for _ in "vu")
-        n = self.draw(st.integers(0, INDEXED - 1))
-        return lambda env: (env[v] * env[u] + n) % INDEXED
+        n = self.draw(st.integers(0, self.indexed - 1))
+        return lambda env: (env[v] * env[u] + n) % self.indexed
 
     def part(self, scope: Scope, tile: str | None, size: int, whole: int) -> Index:
         """Rows or columns of a view: the tile of the loop around, or a slice."""
@@ -226,10 +234,9 @@ class Drawing:
         elif role == "wild":
             a = self.wild(scope)
         i, j = self.part(scope, scope.rows, self.r, self.R), self.part(scope, scope.cols, self.c, self.C)
-        tensor = self.tensors[name]
         if self.draw(st.booleans()):
-            return lambda env: tensor[a(env)][b(env)][i(env), j(env)]
-        return lambda env: tensor[a(env), b(env), i(env), j(env)]
+            return lambda env: self.tensors[name][a(env)][b(env)][i(env), j(env)]
+        return lambda env: self.tensors[name][a(env), b(env), i(env), j(env)]
 
     # statements
 
@@ -285,8 +292,8 @@ class Drawing:
 
     def tile_axis(self, size: int, whole: int) -> Callable[[Env], Any]:
         if whole == self.R and self.draw(st.booleans()):
-            tensor = self.tensors[self.draw(st.sampled_from("ABC"))]
-            return lambda env: tensor[0, 0].tiles(size)
+            of = self.draw(st.sampled_from("ABC"))
+            return lambda env: self.tensors[of][0, 0].tiles(size)
         if self.draw(st.booleans()):
             name = self.name("n")
             self.sizes[name] = whole
@@ -332,23 +339,23 @@ class Drawing:
         return out
 
 
-def emit(body: list[Loop | Task], env: Env) -> None:
-    """Write statements in the traced language."""
+def emit(body: list[Loop | Task], env: Env, plain: bool = False) -> None:
+    """Write statements in the traced language; `plain`: without schedules."""
     for s in body:
         if isinstance(s, Task):
             k = s.kernel[tuple(env.values())] if s.coords else s.kernel
             k(**{n: a(env) for n, a in s.args.items()})
-        elif s.schedule is not None:
+        elif s.schedule is not None and not plain:
             part = workload(name="part")(lambda s=s: emit([replace(s, schedule=None)], env))
             s.schedule(part)()
         elif s.mode == "P" and len(s.body) == 1 and is_grid(s, s.body[0]):
             inner = s.body[0]
             assert isinstance(inner, Loop)
             for v, u in P(s.axis(env), inner.axis(env)):
-                emit(inner.body, {**env, s.var: v, inner.var: u})
+                emit(inner.body, {**env, s.var: v, inner.var: u}, plain)
         else:
             for v in P.seq(s.axis(env)) if s.mode == "seq" else P(s.axis(env)):
-                emit(s.body, {**env, s.var: v})
+                emit(s.body, {**env, s.var: v}, plain)
 
 
 def is_grid(outer: Loop, inner: Loop | Task) -> bool:
@@ -374,14 +381,15 @@ def cases(
     inner: what a loop is scheduled by, with names that its tasks may have."""
     d = Drawing(draw, inner)
 
-    def leaf() -> Workload:
+    def leaf() -> tuple[Workload, Workload]:
         body = d.body(Scope(), 0)
 
         @workload(name="random")
-        def traced():
-            emit(body, {})
+        def traced(plain):
+            emit(body, {}, plain)
 
-        return traced()
+        plain = traced(True)
+        return (plain if inner is None else traced(False)), plain
 
     def schedule(w: Workload) -> Workload:
         if part is not None:
@@ -393,14 +401,16 @@ def cases(
                 w = w.dispatch(DispatchPolicy.round_robin(draw(st.integers(1, 5))))
         return w
 
-    def tree(depth: int) -> Workload:
+    def tree(depth: int) -> tuple[Workload, Workload]:
         n = draw(st.integers(1, 3 if depth else 2)) if depth < 2 else 1
         if n == 1:
-            return schedule(leaf())
-        join = draw(st.sampled_from((combine, sequential)))
-        return schedule(join(*(tree(depth + 1) for _ in range(n))))
+            w, plain = leaf()
+        else:
+            join = draw(st.sampled_from((combine, sequential)))
+            w, plain = (join(*parts) for parts in zip(*(tree(depth + 1) for _ in range(n)), strict=True))
+        return schedule(w), plain
 
-    w = tree(0)
+    w, plain = tree(0)
     if windows == "root" and part is None and draw(st.booleans()):
         w = w.task_graph(window=TaskWindow(draw(st.integers(1, 6))))
-    return Case(w, d.arrays, {n: v for n, v in d.sizes.items() if n in w.wir.symbols})
+    return Case(w, d.arrays, {n: v for n, v in d.sizes.items() if n in w.wir.symbols}, plain)

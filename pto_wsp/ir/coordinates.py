@@ -1,16 +1,18 @@
 """What the coordinates of tasks are called, and rules of schedules for single tasks.
 
-A coordinate answers to the name of its loop variable and to that of its axis, one without a name to its place: i0, i1, ... A task
-also answers to the loops around it, as far as they stand in the scope that asks.
+A coordinate answers to the name of its loop variable and, where the loop stands in the scope that asks, to that of its axis; one
+without a name to its place in the kernel's brackets: i0, i1, ... A task also answers to the loops around it, as far as they stand in
+the scope that asks.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pto_wsp.errors import ScheduleError, here
-from pto_wsp.ir.core import Axis, DType, Eqn, Literal, Region, RuleCall, View, Wir
+from pto_wsp.ir.core import Axis, DType, Eqn, Literal, Param, Region, RuleCall, View, Wir
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.ir.rule import COORDINATE, Rule, mapped, rule_names, walk
 from pto_wsp.ir.scopes import SCOPES, rules_of
@@ -71,7 +73,7 @@ def answers(wir: Wir, site: Site) -> dict[str, set[Expr]]:
         assert isinstance(c, Expr)
         names = [n for loop, axis, v in loops if v == c for n in (loop, axis)]
         names += [str(kept[k])] if isinstance(kept, tuple) and kept[k] else []
-        names += [_scalar_name(c)] if not names and _scalar_name(c) else []
+        names += [] if names else _scalar_names(c)
         for name in dict.fromkeys(names or [f"i{k}"]):
             out.setdefault(name, set()).add(c)
     around: dict[str, set[Expr]] = {}
@@ -81,10 +83,19 @@ def answers(wir: Wir, site: Site) -> dict[str, set[Expr]]:
     return around | out
 
 
-def _scalar_name(c: Expr) -> str:
-    """The name of the scalar that a coordinate is."""
+def _scalar_names(c: Expr) -> list[str]:
+    """What the scalar that a coordinate is answers to: its name in the wir, and what the user called it; none of one that is no scalar."""
     atom = c.terms[0][0] if len(c.terms) == 1 and c.const == 0 and c.terms[0][1] == 1 else None
-    return atom if isinstance(atom, str) and not atom.startswith("$") else ""
+    if not isinstance(atom, str) or atom.startswith("$"):
+        return []
+    return list(dict.fromkeys((atom, re.sub(r"(\.\d+)+$", "", atom))))
+
+
+def places_kept(coords: Sequence[Expr], mapped: int) -> dict[str, Param]:
+    """`names` of a task, where it needs any, by which coordinates without one are called i0, i1, ... as if the first, which `vmap` put
+    there, were not."""
+    names = tuple("" if k < mapped or _scalar_names(c) else f"i{k - mapped}" for k, c in enumerate(coords))
+    return {"names": names} if any(names) else {}
 
 
 def resolved(wir: Wir, scope: Eqn, rule: Rule, site: Site) -> Rule:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.build import MAX_NESTING, in_kernel
+from pto_wsp.ir.coordinates import places_kept
 from pto_wsp.ir.core import (
     Axis,
     Direction,
@@ -442,6 +443,8 @@ class WorkloadBuilder:
                 case ScalarType():
                     ins.append(arguments.scalar(self, x, param.type.dtype, what, loc))
         params: dict[str, Any] = {"kernel": traced.name, "coords": self._coords(coords, loc)}
+        if coords is not None and self.mapped:
+            params |= places_kept(params["coords"], len(self.mapped))
         if after:
             params["after"] = after
         self.append(Eqn("task", (), tuple(ins), params, (), loc))

@@ -9,13 +9,15 @@ from typing import TypeVar
 from pto_wsp.errors import ScheduleError, here
 from pto_wsp.ir.conditions import Names
 from pto_wsp.ir.conflict import Access, Verdict, question
-from pto_wsp.ir.core import Axis, Eqn, Kernel, Region, Role, Var, View, Wir
+from pto_wsp.ir.core import Axis, Eqn, Kernel, Region, Role, RuleCall, Var, View, Wir
 from pto_wsp.ir.dependence import accesses, read_at_issue
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.processes import ENDS
 from pto_wsp.ir.rename import Renaming
-from pto_wsp.ir.scopes import SCOPES
+from pto_wsp.ir.rule import walk
+from pto_wsp.ir.scopes import SCOPES, rules_of, scopes
 from pto_wsp.trace.workload import Traced
+from pto_wsp.transforms.checks import refuse_small_window
 from pto_wsp.transforms.fused_kernel import fused_kernel
 from pto_wsp.transforms.loops import axis, find, refuse, replaced, unique, variable
 
@@ -39,8 +41,9 @@ def fuse(*, loop: str | None = None, kernels: Sequence[str] | None = None) -> Ca
     that nothing else uses is not stored at all. Results stay the same; the task has the coordinates of the first.
 
     Raises ScheduleError for a loop that is not there or of which there are several, for fewer than two tasks, where tasks, scalars
-    or gathers need something that stands between, where a schedule, loop or condition does, where two tasks touch overlapping views
-    that are not the same, and where a value's valid shape cannot be proved to be that of the view it is loaded from.
+    or gathers need something that stands between, where a schedule, loop or condition does, where a policy around asks for one of the
+    kernels, where two tasks touch overlapping views that are not the same, and where a value's valid shape cannot be proved to be that
+    of the view it is loaded from, and where the task does not fit in a window around it.
     """
     wanted = _labels(kernels)
 
@@ -56,6 +59,9 @@ def fuse(*, loop: str | None = None, kernels: Sequence[str] | None = None) -> Ca
             regions = (body, *place.loop.regions[1:])
             wir = replaced(w.wir, place, (replace(place.loop, regions=regions),))
         wir = replace(wir, body=Renaming(values=tokens).region(wir.body), kernels=(*wir.kernels, kernel))
+        for bound in scopes(wir, "window"):
+            if isinstance(size := bound.params.get("bytes"), int):
+                refuse_small_window(wir, bound, size)
         called = {t.params["kernel"] for t in wir.tasks()}
         return w.with_wir(replace(wir, kernels=tuple(k for k in wir.kernels if k.name in called)))
 
@@ -104,6 +110,7 @@ class _Body:
             )
         tasks = [region.eqns[k] for k in group]
         self._need_one_view(tasks)
+        self._need_no_kernel(tasks)
         place = self._place(region, group)
         kernel, task, tokens = self._task(tasks)
         eqns = [task if k == place else e for k, e in enumerate(region.eqns) if k == place or k not in group]
@@ -162,6 +169,20 @@ class _Body:
                             later,
                             "fuse tasks that do not need each other's results as indices",
                         )
+
+    def _need_no_kernel(self, tasks: Sequence[Eqn]) -> None:
+        """Refuse tasks whose kernel a policy asks for, which would not know the new one."""
+        labels = {self._label(t) for t in tasks}
+        for scope in (e for top in self._wir.body.eqns for e in top.walk() if e.prim in SCOPES):
+            calls = [r for _, rule in rules_of(scope) for r in walk(rule) if isinstance(r, RuleCall)]
+            asked = {r.text for r in calls if r.op == "kernel_is"}
+            if asked & labels and any(e is tasks[0] for e in scope.walk()):
+                raise refuse(
+                    _WHAT,
+                    f"{scope.prim} asks for tasks of kernel {min(str(n) for n in asked & labels)}, which would be none any more",
+                    scope,
+                    "fuse first, then say the schedule of the new kernel",
+                )
 
     def _conflicts(self, x: Eqn, y: Eqn) -> Iterator[tuple[Access, Access]]:
         """Accesses of two equations of one iteration that may touch common elements, one writing."""

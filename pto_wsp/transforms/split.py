@@ -30,8 +30,8 @@ def split(*, loop: str, size: int) -> Callable[[W], W]:
     """`split(loop="b", size=4)(w)`: iterations of b in groups of 4, and a loop b_i inside of each group b_o.
 
         before:  parallel_for b in batch: DenseDyn($batch) { task k[b](x=X[b], out=Y[b]) }
-        after:   parallel_for b_o in batch: Tiles($batch, 4) {
-                   parallel_for b_i in batch: Range(min(4, $batch - 4*b_o)) {
+        after:   parallel_for b_o in batch_o: Tiles($batch, 4) {
+                   parallel_for b_i in batch_i: Range(min(4, $batch - 4*b_o)) {
                      task[names=["b"]] k[b_i + 4*b_o](x=X[b_i + 4*b_o], out=Y[b_i + 4*b_o])
                    }
                  }
@@ -57,10 +57,10 @@ def split_loop(wir: Wir, place: Place, size: int, what: str) -> tuple[Wir, str, 
     outer = unique(variable(old) + "_o", taken)
     inner = unique(variable(old) + "_i", {*taken, outer})
     over, extent = axis(old), axis(old).extent
-    groups = Axis("Tiles", over.name, over.size, over.tile * size)
+    groups = Axis("Tiles", over.name + "_o", over.size, over.tile * size)
     full = extent.is_const and extent.const % size == 0
     rest = const(size) if full else minimum(const(size), extent - var(outer) * size)
     body = without(old, var(outer) * size + var(inner))
-    inside = loop_over(old, inner, label(old) + "_i", Axis("Range", over.name, rest), body)
+    inside = loop_over(old, inner, label(old) + "_i", Axis("Range", over.name + "_i", rest), body)
     outside = loop_over(old, outer, label(old) + "_o", groups, (inside,))
     return replaced(wir, place, (outside,)), outer, inner

@@ -20,10 +20,10 @@ def tile(*, sizes: Mapping[str, int]) -> Callable[[W], W]:
     """`tile(sizes={"i": 4, "j": 8})(w)`: the iterations of nested parallel loops in blocks of 4 x 8.
 
         before:  parallel_for i in i: Range(16) { parallel_for j in j: Range(64) { task k[i, j](...) } }
-        after:   parallel_for i_o in i: Tiles(16, 4) {
-                   parallel_for j_o in j: Tiles(64, 8) {
-                     parallel_for i_i in i: Range(4) {
-                       parallel_for j_i in j: Range(8) { task[names=["i" "j"]] k[i_i + 4*i_o, j_i + 8*j_o](...) }
+        after:   parallel_for i_o in i_o: Tiles(16, 4) {
+                   parallel_for j_o in j_o: Tiles(64, 8) {
+                     parallel_for i_i in i_i: Range(4) {
+                       parallel_for j_i in j_i: Range(8) { task[names=["i" "j"]] k[i_i + 4*i_o, j_i + 8*j_o](...) }
                      }
                    }
                  }

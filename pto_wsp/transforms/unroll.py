@@ -39,7 +39,7 @@ def unroll(*, loop: str, factor: int | None = None) -> Callable[[W], W]:
                  task[names=["k"]] f[1](y=Y[1])
 
         before:  parallel_for k in k: DenseDyn($n) { task f[k](y=Y[k]) }
-        after:   parallel_for k_o "k_o" in k: Range(floordiv($n, 2)) {               factor=2
+        after:   parallel_for k_o in k_o: Range(floordiv($n, 2)) {                     factor=2
                    task[names=["k"]] f[2*k_o](y=Y[2*k_o])
                    task[names=["k"]] f[2*k_o + 1](y=Y[2*k_o + 1])
                  }
@@ -90,7 +90,7 @@ def _groups(wir: Wir, place: Place, factor: int) -> Wir:
     def build(copies: Sequence[tuple[Eqn, ...]]) -> Sequence[Eqn]:
         called, kind = label(loop), axis(loop).name
         group = _in_order(loop, copies[:factor])
-        out = [loop_over(loop, outer, called + "_o", Axis("Range", kind, whole), group)]
+        out = [loop_over(loop, outer, called + "_o", Axis("Range", kind + "_o", whole), group)]
         if not exact:
             out.append(loop_over(loop, name, called, Axis("Range", kind, extent % const(factor)), copies[-1]))
         return _in_order(loop, [(e,) for e in out])

@@ -8,6 +8,7 @@ reference evaluator has computed by then.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -367,7 +368,8 @@ def names_of(wir: Wir, task: Instance, scope: int) -> dict[str, int]:
         names = [n for both, v in loops if v == c for n in both]
         names += [kept[k]] if kept and kept[k] else []
         if not names and len(c.names()) == 1 and c == var(min(c.names())) and not min(c.names()).startswith("$"):
-            names = [min(c.names())]
+            called = min(c.names())
+            names = [called, re.sub(r"(\.\d+)+$", "", called)]
         out |= dict.fromkeys(names or [f"i{k}"], index_value(c, task.numbers))
     return out
 

@@ -31,7 +31,7 @@ def scheduled() -> st.SearchStrategy[workloads.Case]:
 
 def _scheduled(draw: Any) -> workloads.Case:
     case = draw(workloads.cases(inner=of_loop, part=of_part))
-    return workloads.Case(of_whole(draw, case.workload), case.arrays, case.sizes)
+    return workloads.Case(of_whole(draw, case.workload), case.arrays, case.sizes, case.plain)
 
 
 def run_static(case: workloads.Case, program: Program) -> Arrays:

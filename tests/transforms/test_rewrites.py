@@ -95,8 +95,8 @@ def test_split_of_a_size_that_divides() -> None:
         split(loop="i", size=4),
         "parallel_for i in batch: Dense(12) {\n  task w[i](y=Y[i, 0 :+ 1, 0 :+ 4], s=(i + 1))\n}",
         """
-        parallel_for i_o in batch: Tiles(12, 4) {
-          parallel_for i_i in batch: Range(4) {
+        parallel_for i_o in batch_o: Tiles(12, 4) {
+          parallel_for i_i in batch_i: Range(4) {
             task[names=["i"]] w[i_i + 4*i_o](y=Y[i_i + 4*i_o, 0 :+ 1, 0 :+ 4], s=(i_i + 4*i_o + 1))
           }
         }
@@ -109,8 +109,8 @@ def test_split_leaves_a_shorter_group_at_the_end() -> None:
         split(loop="i", size=4),
         "parallel_for i in batch: DenseDyn($n) {\n  task w[2*i, i](y=Y[i, 0 :+ 1, 0 :+ 4], s=0.0:f32)\n}",
         """
-        parallel_for i_o in batch: Tiles($n, 4) {
-          parallel_for i_i in batch: Range(min($n - 4*i_o, 4)) {
+        parallel_for i_o in batch_o: Tiles($n, 4) {
+          parallel_for i_i in batch_i: Range(min($n - 4*i_o, 4)) {
             task[names=["" "i"]] w[2*i_i + 8*i_o, i_i + 4*i_o](y=Y[i_i + 4*i_o, 0 :+ 1, 0 :+ 4], s=0.0:f32)
           }
         }
@@ -143,8 +143,8 @@ def test_split_of_tiles_and_of_sequential_loops_inside_of_schedules_conditions_a
           cond c {
             then {
               dispatch[lane=mod(position(), lanes()), lanes=2, policy="round_robin"] {
-                seq_for t.1_o "t_o" in t: Tiles(m + 1, 6) {
-                  seq_for t.1_i "t_i" in t: Range(min(-2*t.1_o + ceildiv(m + 1, 3), 2)) {
+                seq_for t.1_o "t_o" in t_o: Tiles(m + 1, 6) {
+                  seq_for t.1_i "t_i" in t_i: Range(min(-2*t.1_o + ceildiv(m + 1, 3), 2)) {
                     task[names=["" "t"]] w[b, t.1_i + 2*t.1_o](y=Y[b, t.1_i + 2*t.1_o :+ 1, 0 :+ 4], s=(t.1_i + 2*t.1_o))
                   }
                 }
@@ -240,10 +240,10 @@ def test_tile() -> None:
         }
         """,
         """
-        parallel_for b_o in b: Tiles(4, 2) {
-          parallel_for t_o in t: Tiles($n, 5) {
-            parallel_for b_i in b: Range(2) {
-              parallel_for t_i in t: Range(min($n - 5*t_o, 5)) {
+        parallel_for b_o in b_o: Tiles(4, 2) {
+          parallel_for t_o in t_o: Tiles($n, 5) {
+            parallel_for b_i in b_i: Range(2) {
+              parallel_for t_i in t_i: Range(min($n - 5*t_o, 5)) {
                 task[names=["b" "t"]] w[b_i + 2*b_o, t_i + 5*t_o](y=Y[b_i + 2*b_o, t_i + 5*t_o :+ 1, 0 :+ 4], s=(b_i + 2*b_o + t_i + 5*t_o))
               }
             }
@@ -289,7 +289,7 @@ def test_unroll_by_a_factor_keeps_the_order_of_a_sequential_loop() -> None:
         """
         sequential {
           part {
-            seq_for i_o in i: Range(floordiv($n, 2)) {
+            seq_for i_o in i_o: Range(floordiv($n, 2)) {
               sequential {
                 part {
                   task[names=["i"]] w[2*i_o](y=Y[2*i_o, 0 :+ 1, 0 :+ 4], s=0.0:f32)
