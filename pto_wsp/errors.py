@@ -124,6 +124,12 @@ def check_name(name: object, what: str, code: str) -> str | None:
     )
 
 
+def called_by_user() -> Location | None:
+    """Where the user's program calls the function that asks; None where pto_wsp itself calls it."""
+    caller = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
+    return Location.of_frame(caller) if caller is user_frame() else None
+
+
 class InternalError(RuntimeError):
     """A broken invariant inside pto_wsp: our mistake, never the user's."""
 
@@ -216,6 +222,10 @@ class CompileError(PtoError):
 
 class ScheduleError(CompileError):
     """A schedule directive has no meaning here."""
+
+
+class ScheduleWarning(UserWarning):
+    """A schedule says something that decides nothing for this workload, though it may for another one."""
 
 
 class IRConversionError(CompileError):

@@ -2119,6 +2119,35 @@ def _() -> None:
     w.streams(3)  # <-- PTO418
 
 
+@mistake("PTO418", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: copy(x=x[0], y=y[0])).dispatch(DispatchPolicy.round_robin(2))
+    w.dispatch(DispatchPolicy.least_loaded(4))  # <-- PTO418
+
+
+@mistake("PTO418", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: copy(x=x[0], y=y[0])).window(TaskWindow(4096, "bytes"))
+    w.task_graph(window=TaskWindow(8))  # <-- PTO418
+
+
+@mistake("PTO156", ScheduleError)
+def _() -> None:
+    w = in_workload(lambda x, y: [copy[id](x=x[id], y=y[id]) for id in P(4)])
+    by_id = DispatchPolicy.dispatch_by(lambda t: t.id // 2, 2)  # <-- PTO156
+    w.dispatch(by_id)
+
+
+@mistake("PTO128", TraceError)
+def _() -> None:
+    DispatchPolicy.affinity(lambda t: hash(t.b), 4)  # <-- PTO128
+
+
+@mistake("PTO003", UnsupportedError)
+def _() -> None:
+    DispatchPolicy.affinity(lambda t: t.kernel % 2, 4)  # <-- PTO003
+
+
 @mistake("PTO408", ScheduleError)
 def _() -> None:
     split(loop="t", size=2)(in_workload(lambda x, y: [copy(x=x[b], y=y[b]) for b in P(4)]))  # <-- PTO408
@@ -2159,7 +2188,7 @@ def _() -> None:
 def _() -> None:
     w = in_workload(lambda x, y: copy(x[0], y[0]))
     for _ in range(100):
-        w = w.dispatch(DispatchPolicy.round_robin(2))  # <-- PTO405
+        w = combine(w).dispatch(DispatchPolicy.round_robin(2))  # <-- PTO405
 
 
 @mistake("PTO405", CompileError)
@@ -2501,6 +2530,27 @@ def _() -> None:
 def _() -> None:
     other = in_workload(lambda x, y: copy(x=x[0], y=y[0])).compile().run().scalars
     eight().compile().simulate(scalars=other)  # <-- PTO751
+
+
+@mistake("PTO705", BindError)
+def _() -> None:
+    scalars = eight().compile().run().scalars
+    eight().compile().simulate(scalars=type(scalars)(np.array([1.5]), scalars.of))  # type: ignore[arg-type] # <-- PTO705
+
+
+@mistake("PTO765", ArtifactError)
+def _() -> None:
+    RunSchedule("run.json")  # type: ignore[arg-type] # <-- PTO765
+
+
+@mistake("PTO603", ArtifactError)
+def _() -> None:
+    RunSchedule.load(4)  # type: ignore[arg-type] # <-- PTO603
+
+
+@mistake("PTO411", ScheduleError)
+def _() -> None:
+    AutoScheduler(SearchSpace(dispatch=("affinity",), keys=("head",))).explore(eight())  # <-- PTO411
 
 
 @mistake("PTO752", ExecutionError)

@@ -42,6 +42,7 @@ from pto_wsp.trace.kernel import KernelFunction
 from pto_wsp.trace.ptoisa.kernel import InstructionKernel
 from pto_wsp.trace.tensor import Tensor
 from pto_wsp.trace.workload import Traced, TracedFunction
+from pto_wsp.transforms.checks import warn_of_kernels
 
 DEFAULT_TARGET = cpu_sim.CpuSim.name
 
@@ -76,7 +77,7 @@ class Workload(Traced, Schedules):
         resources: most that runs use of what they are bounded by, see `Resources`; None or "auto": what the plan suggests.
         Raises CompileError (unknown target or arch, schedules that have no meaning), UnsupportedError for what the target does not
         have (see `capabilities`), ScheduleError for a schedule under which every run would deadlock, and BindError (arrays that do not
-        fit).
+        fit). Warns (ScheduleWarning) of policies that ask for a kernel by a name that no kernel has.
         """
         no_options("compile", options, "target, arch, threads, check, native, resources")
         count = thread_count(threads)
@@ -88,6 +89,7 @@ class Workload(Traced, Schedules):
         begin = time.perf_counter()
         wir, scratch = keep_temporaries(self.wir) if modes else (self.wir, frozenset[str]())
         artifact = of.compile(wir, archs.get(arch), self.sizes)
+        warn_of_kernels(self.wir)
         artifact = replace(artifact, manifest={**artifact.manifest, "native": tier})
         try:
             program = Program(artifact, count, check=modes, scratch=scratch, native=tier, resources=limits)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pto_wsp.errors import ScheduleError, here
 from pto_wsp.ir.core import Axis, DType, Eqn, Literal, Param, Region, RuleCall, View, Wir
 from pto_wsp.ir.expr import Expr, var
-from pto_wsp.ir.rule import COORDINATE, Rule, mapped, rule_names, walk
+from pto_wsp.ir.rule import COORDINATE, RULE_OPS, Rule, mapped, rule_names, walk
 from pto_wsp.ir.scopes import SCOPES, rules_of
 from pto_wsp.ir.tasks import LOOPS
 
@@ -166,10 +166,29 @@ def check_rules(wir: Wir) -> None:
 def check_scope(wir: Wir, scope: Eqn) -> None:
     """`check_rules` of one scope."""
     for _, rule in rules_of(scope):
-        calls = any(isinstance(r, RuleCall) and r.text is not None for r in walk(rule))
-        if calls or any(n.startswith(COORDINATE) for n in rule_names(rule)):
-            for site in sites(scope.regions[0]):
-                resolved(wir, scope, rule, site)
+        calls = [r for r in walk(rule) if isinstance(r, RuleCall)]
+        facts = [r for r in calls if r.text is None and not r.args and r.loc is not None]
+        asks = any(r.text is not None for r in calls) or any(n.startswith(COORDINATE) for n in rule_names(rule))
+        for site in sites(scope.regions[0]) if asks or facts else ():
+            resolved(wir, scope, rule, site)
+            _refuse_hidden(wir, scope, facts, site)
+
+
+def _refuse_hidden(wir: Wir, scope: Eqn, facts: Sequence[RuleCall], site: Site) -> None:
+    """Refuse what a user's function asks where the task has a coordinate of that name as well."""
+    for fact in facts:
+        if fact.op in answers(wir, site):
+            raise ScheduleError(
+                "PTO156",
+                f"{scope.prim}: t.{fact.op} is no coordinate, and tasks have a coordinate {fact.op} too",
+                values={
+                    f"t.{fact.op}": RULE_OPS[fact.op].doc,
+                    "kernel": wir.kernel(str(site.eqn.params["kernel"])).label,
+                    "scope": scope.loc or scope.prim,
+                },
+                loc=fact.loc,
+                fix=f'ask for the coordinate by t.get("{fact.op}"), or give its loop and axis other names',
+            )
 
 
 def check_kept(before: Wir, after: Wir) -> None:

@@ -383,12 +383,14 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class RuleCall:
-    """An operation of a rule on rules (`ir/rule.py`). `to`: of a cast; `text`: the name that `coord` and `kernel_is` ask for."""
+    """An operation of a rule on rules (`ir/rule.py`). `to`: of a cast; `text`: the name that `coord` and `kernel_is` ask for; `loc`: the
+    user's line, of what the user's own function asks of the task."""
 
     op: str
     args: tuple[Expr | Literal | RuleCall, ...] = ()
     to: DType | None = None
     text: str | None = None
+    loc: Location | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         parts = [f"({a})" if isinstance(a, Expr) else str(a) for a in self.args]

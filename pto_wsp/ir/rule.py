@@ -12,7 +12,7 @@ that a new one needs no word of the wir and nothing in the runtime.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from pto_wsp.errors import InternalError, TypeCheckError
@@ -164,7 +164,7 @@ def rule_names(rule: Rule) -> frozenset[str]:
 def mapped(rule: Rule, leaf: Callable[[Rule], Rule]) -> Rule:
     """The rule with `leaf` of each leaf and call without operands, from the inside out."""
     if isinstance(rule, RuleCall):
-        return leaf(RuleCall(rule.op, tuple(mapped(a, leaf) for a in rule.args), rule.to, rule.text))
+        return leaf(replace(rule, args=tuple(mapped(a, leaf) for a in rule.args)))
     return leaf(rule)
 
 

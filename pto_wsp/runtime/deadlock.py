@@ -99,7 +99,8 @@ def tell_remedy(error: DeadlockError, wir: Wir, failure: Mapping[str, Any], reme
         unit = ', "bytes"' if is_bytes else ""
         said.append(f"TaskWindow({n}{unit}){_at(scope.loc if scope is not None else None)}")
     around = "" if b.window is not None else " around the workload"
-    error.fix = f"give the window{around} {' and '.join(said)} at least, or start with StartPolicy.threshold({b.issued}) at most"
+    sizes_of = ", for the sizes of this run" if wir.symbols or wir.axes else ""
+    error.fix = f"give the window{around} {' and '.join(said)} at least, or start with StartPolicy.threshold({b.issued}) at most{sizes_of}"
 
 
 def _at(loc: Location | None) -> str:

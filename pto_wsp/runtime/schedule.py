@@ -53,8 +53,10 @@ class RunSchedule:
     stand in the order in which they began.
     """
 
-    def __init__(self, origin: Origin, sequences: Sequence[npt.ArrayLike]) -> None:
-        """Raises ArtifactError (PTO765) where `sequences` do not have each task once, or a worker has none."""
+    def __init__(self, origin: Origin, sequences: Sequence[npt.ArrayLike] = ()) -> None:
+        """Raises ArtifactError (PTO765) where `sequences` do not have each task once, or a worker has none, and for what is no Origin."""
+        if not isinstance(origin, Origin):
+            raise _damaged(f"it says of no run where it is from: {repr(origin)[:80]}")
         self.origin = origin
         try:
             self.sequences = tuple(_positions(s) for s in sequences)
@@ -81,6 +83,7 @@ class RunSchedule:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON, whole or not at all. Raises ArtifactError."""
+        _need_path("written to", path)
         record = {"format": _FORMAT, **asdict(self.origin), "sequences": [own.tolist() for own in self.sequences]}
         try:
             replace_file(Path(os.path.realpath(path)), json.dumps(record).encode())
@@ -95,6 +98,7 @@ class RunSchedule:
     @staticmethod
     def load(path: str | os.PathLike[str]) -> RunSchedule:
         """Read what `save` wrote. Raises ArtifactError."""
+        _need_path("read from", path)
         try:
             data = Path(path).read_bytes()
         except (OSError, ValueError) as e:
@@ -113,6 +117,16 @@ class RunSchedule:
         except (ValueError, RecursionError) as e:
             raise _damaged(e) from e
         return RunSchedule(Origin(record["program"], record["sizes"], record["axes"]), record["sequences"])
+
+
+def _need_path(what: str, path: object) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArtifactError(
+            *("PTO603", f"a schedule is {what} a file"),
+            values={"got": repr(path)[:80]},
+            loc=here(),
+            fix='give the path of a file: "run.json"',
+        )
 
 
 def _positions(tasks: npt.ArrayLike) -> npt.NDArray[np.uint64]:

@@ -31,6 +31,17 @@ class Scalars:
     numbers: np.ndarray[Any, np.dtype[np.int64]]
     of: str
 
+    def __post_init__(self) -> None:
+        """Raises BindError for numbers that are no row of int64."""
+        n: object = self.numbers
+        if not isinstance(n, np.ndarray) or n.dtype != np.int64 or n.ndim != 1:
+            raise BindError(
+                *("PTO705", "the scalars of a run are a row of int64"),
+                values={"got": repr(n)[:80]},
+                loc=here(),
+                fix="give program.scalars, after a run",
+            )
+
     def __len__(self) -> int:
         return len(self.numbers)
 

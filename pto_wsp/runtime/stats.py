@@ -223,6 +223,8 @@ class ProgramStats:
         return self.real.arena_bytes
 
     def __str__(self) -> str:
+        if not self.real.resources:
+            return f"no run is over yet: program.run() first; compiled in {self.compile_time_ms:.3f} ms"
         return "\n".join((*_head(self), *_table(self.real), _verdict(self.real)))
 
 

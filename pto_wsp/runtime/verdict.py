@@ -68,14 +68,19 @@ def refuse_deadlock(artifact: Artifact) -> None:
         which = f" {n}" if len(found.windows) > 1 else ""
         values[f"window{which}{_at(scope)}"] = f"holds {_held(scope)} {unit}, and would have to hold {size:,}"
     sizes = " and ".join(f"TaskWindow({n}{_unit(u)}){_at(s)}" for s, u, n in found.windows)
-    enough = "" if core().Plan(artifact.plan).foregone() else " (for other sizes of axes more may be needed)"
+    more = ","
+    if not core().Plan(artifact.plan).foregone():
+        values["sizes"] = (
+            "are no constants: a run may need more than these numbers, which program.simulate() tells for its sizes"
+        )
+        more = ", more where the sizes of the run need it,"
     scope = found.windows[0][0] if found.windows else None
     raise ScheduleError(
         "PTO419",
         "under this schedule no run ends: a window has no room for the tasks that must be issued before lanes take any",
         values=values,
         loc=(scope.loc if scope is not None else None) or (start.loc if start is not None else None) or here(),
-        fix=f"{f'give {sizes} at least, or ' if sizes else ''}start with StartPolicy.threshold({found.start}) at most{enough}",
+        fix=f"{f'give {sizes} at least{more} or ' if sizes else ''}start with StartPolicy.threshold({found.start}) at most",
     )
 
 

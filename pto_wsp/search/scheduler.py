@@ -81,12 +81,13 @@ class AutoScheduler:
         without a schedule too is raised. Configurations with constants make other programs: these run, and one whose results differ
         by more than `SearchSpace.within` is refused.
 
-        Raises TraceError for what is no traced workload, ScheduleError for loops that it does not have, ArtifactError for a cache
-        that cannot be used, and what running the workload as it is given raises.
+        Raises TraceError for what is no traced workload, ScheduleError for loops and coordinates that it does not have, ArtifactError
+        for a cache that cannot be used, and what running the workload as it is given raises.
         """
         Traced.need("AutoScheduler.explore", workload)
         _need(bind is None or callable(bind), "bind", bind, "give a function of a program")
         self.space.check_loops(workload)
+        self.space.check_coordinates(workload)
         search = _Search(self, workload, Machine(self.arch, self.threads, bind))
         stopped = "all were tried"
         try:
@@ -118,7 +119,8 @@ def auto_schedule(
         scheduled, table = auto_schedule(attention(q, k, v, out))
 
     space: by default every shipped dispatch policy on the arch's lanes, keyed by each loop that all tasks are in, with work stealing and
-    longest processing time first, and with the tasks of each loop body fused. The rest is as in `AutoScheduler`.
+    longest processing time first, and with the tasks of each loop body fused; a dispatch or ready policy of the workload itself stays.
+    The rest is as in `AutoScheduler`.
     """
     Traced.need("auto_schedule", workload)
     space = default_space(workload, archs.get(arch)) if space is None else space

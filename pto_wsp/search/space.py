@@ -9,8 +9,10 @@ from typing import Any
 
 from pto_wsp.api.workload import Workload
 from pto_wsp.arch import Arch
-from pto_wsp.errors import ScheduleError, here
+from pto_wsp.errors import PtoError, ScheduleError, here
 from pto_wsp.ir.coordinates import answers, sites
+from pto_wsp.ir.rule import COORDINATE, Rule, rule_names
+from pto_wsp.ir.scopes import around_all
 from pto_wsp.search.config import REWRITES, Constant, ScheduleConfig
 from pto_wsp.transforms.graph_policies import TaskWindow
 from pto_wsp.transforms.loops import find, label, places
@@ -108,6 +110,24 @@ class SearchSpace:
             for loop in named[name]:
                 find(workload.wir, f"SearchSpace({name}=...)", loop)
 
+    def check_coordinates(self, workload: Workload) -> None:
+        """Raise ScheduleError for policies that ask for coordinates that the tasks do not have, whichever rewrite of the space is done
+        first. Of programs that constants make nothing is known yet."""
+        choices = [c for axis in self.axes for c in axis]
+        asked = {p.rule: c for c in choices for p in (c.dispatch, c.ready) if p is not None and p.rule is not None}
+        known = [_shared(workload)]
+        if self.constants or all(_names(rule) <= known[0] for rule in asked):
+            return
+        for choice in choices:
+            if any(choice.pairs(name) for name in REWRITES):
+                try:
+                    known.append(_shared(choice.apply(workload)))
+                except PtoError:  # it is in the table with its reason
+                    continue
+        for rule, choice in asked.items():
+            if not _names(rule) <= set[str]().union(*known):
+                choice.apply(workload)
+
     def _all(self) -> list[tuple[ScheduleConfig, ...]]:
         axes = [self._constants(name, values) for name, values in _mapping("constants", self.constants)]
         if bool(axes) != (self.make is not None):
@@ -182,20 +202,35 @@ class SearchSpace:
         return out
 
 
+def _shared(workload: Workload) -> set[str]:
+    """What coordinates are called that all tasks have."""
+    have = [set(answers(workload.wir, site)) for site in sites(workload.wir.body)]
+    return have[0].intersection(*have) if have else set()
+
+
+def _names(rule: Rule) -> set[str]:
+    """The coordinates that a rule cannot do without."""
+    return {n.removeprefix(COORDINATE) for n in rule_names(rule) if n.startswith(COORDINATE)}
+
+
 def default_space(workload: Workload, arch: Arch) -> SearchSpace:
     """What `auto_schedule` tries where nothing is said: every shipped dispatch policy on the lanes that the arch has, keyed by each
-    coordinate that all tasks have; longest processing time and work stealing; and bodies of several tasks fused."""
-    shared = [set(answers(workload.wir, site)) for site in sites(workload.wir.body)]
+    coordinate that all tasks have; longest processing time and work stealing; and bodies of several tasks fused. A dispatch or ready
+    policy that the workload has already stays."""
+    said = {scope.prim for scope in around_all(workload.wir)}
+    shared = _shared(workload)
     loops = list(places(workload.wir))
     names = list(dict.fromkeys(label(p.loop) for p in loops))
-    keys = [n for n in names if shared and all(n in s for s in shared)][:_MOST_KEYS]
+    keys = [n for n in names if n in shared][:_MOST_KEYS]
     several = [p for p in loops if sum(e.prim == "task" for e in p.loop.regions[0].eqns) > 1]
     paths = ["/" + "/".join(e.regions[0].params[0].name for e in p.around) for p in several]
+    policies = ("round_robin", "least_loaded", *(("affinity", "hash", "dispatch_by") if keys else ()))
+    placed = "dispatch" in said
     return SearchSpace(
-        dispatch=(None, "round_robin", "least_loaded", *(("affinity", "hash", "dispatch_by") if keys else ())),
-        keys=tuple(keys),
-        lanes=(arch.lanes,),
-        ready=(None, "work_steal", "longest_processing_time"),
+        dispatch=(None, *(() if placed else policies)),
+        keys=() if placed else tuple(keys),
+        lanes=() if placed else (arch.lanes,),
+        ready=(None, *(() if "ready" in said else ("work_steal", "longest_processing_time"))),
         fuse=dict.fromkeys(paths, (None, 1)),
     )
 

@@ -307,7 +307,10 @@ def _array_error(name: str, what: str, values: Mapping[str, object]) -> BindErro
 
 def _int64(name: str, value: object) -> Array:
     """One row of integers as int64, side by side; no copy of what is so already."""
-    x = np.asarray(value if not isinstance(value, list) or value else np.empty(0, np.int64))
+    try:
+        x = np.asarray(value if not isinstance(value, list) or value else np.empty(0, np.int64))
+    except (ValueError, TypeError) as e:  # rows of several lengths
+        raise _array_error(name, "is not a row of integers", {"got": repr(value)[:80], "because": e}) from e
     if x.ndim != 1 or x.dtype.kind not in "iu":
         raise _array_error(name, "is not a row of integers", {"dtype": x.dtype, "shape": x.shape})
     if x.dtype == np.uint64 and x.size and int(x.max()) >= 2**63:

@@ -11,6 +11,7 @@ from pto_wsp.errors import CompileError, ExecutionError, TraceError, check_name,
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import DType
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.rule import COORDINATE
 
 if TYPE_CHECKING:
     from pto_wsp.trace.builder import WorkloadBuilder
@@ -143,7 +144,21 @@ class Scalar64(ABC):
     def __ne__(self, o: object) -> Any:
         return _compare("ne", self, o)
 
-    __hash__ = object.__hash__
+    @property
+    def of_task(self) -> bool:
+        """Whether it asks something of a task, for the rule of a policy."""
+        return False
+
+    def __hash__(self) -> int:
+        if self.of_task:
+            raise TraceError(
+                "PTO128",
+                "the hash of a scalar of a policy",
+                values={"scalar": self},
+                loc=here(),
+                fix="write arithmetic of it, t.b % 4, or t.splitmix64(t.b); DispatchPolicy.hash(key, n) hashes its key itself",
+            )
+        return object.__hash__(self)
 
     def _flow(self, what: str) -> TraceError:
         return TraceError("PTO128", f"{what} a traced scalar", values={"scalar": self}, loc=here(), fix=_CONTROL)
@@ -203,6 +218,10 @@ class Index(Scalar64):
 
     def to_expr(self) -> Expr:
         return self.expr
+
+    @property
+    def of_task(self) -> bool:
+        return asks_task(self.expr)
 
     def __repr__(self) -> str:
         return f"<index {self.expr}>"
@@ -284,6 +303,11 @@ def _operations(e: Expr) -> int:
 def is_integer(x: object) -> bool:
     """Whether x is an integer of Python's or numpy's, and no bool."""
     return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
+
+
+def asks_task(e: Expr) -> bool:
+    """Whether an index expression has a coordinate of the task that a policy is for."""
+    return any(n.startswith(COORDINATE) for n in e.names())
 
 
 def as_index(x: object) -> Expr | None:

@@ -22,7 +22,7 @@ from pto_wsp.errors import (
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import DType, In, Literal, Var
 from pto_wsp.ir.expr import Expr
-from pto_wsp.trace.index import EXPR_OPS, Element, Index, Scalar64, Symbol, combine, index_op
+from pto_wsp.trace.index import EXPR_OPS, Element, Index, Scalar64, Symbol, asks_task, combine, index_op
 from pto_wsp.trace.names import assigned_name
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class DataScalar(Scalar64):
     A leaf has the operation "value" and one operand: the variable that holds it, a constant, or an index expression.
     """
 
-    __slots__ = ("_dtype", "args", "builder", "depth", "loc", "op", "source")
+    __slots__ = ("_dtype", "_of_task", "args", "builder", "depth", "loc", "op", "source")
 
     def __init__(
         self,
@@ -91,6 +91,7 @@ class DataScalar(Scalar64):
         self.builder = builder
         self.loc = loc
         self.source = source
+        self._of_task = any(a.of_task for a in args) or (isinstance(source, Expr) and asks_task(source))
         self.depth = 1 + max((a.depth for a in args), default=0)
         if self.depth > _MAX_DEPTH:
             raise CompileError(
@@ -108,6 +109,10 @@ class DataScalar(Scalar64):
     @property
     def dtype(self) -> DType:
         return self._dtype
+
+    @property
+    def of_task(self) -> bool:
+        return self._of_task
 
     def leaf(self) -> In | None:
         """What a leaf holds; None of an operation."""

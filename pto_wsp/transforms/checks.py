@@ -1,15 +1,19 @@
-"""What a schedule scope can be refused for before anything runs: rules without a value, and windows that no task fits."""
+"""What schedule scopes can be refused for before anything runs: rules without a value, and windows that no task fits; and what is only
+worth a warning: kernels that are not there."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
 
-from pto_wsp.errors import PtoError, ScheduleError, here
+from pto_wsp.errors import PtoError, ScheduleError, ScheduleWarning, here
 from pto_wsp.ir.coordinates import Site, resolved, sites
 from pto_wsp.ir.core import At, Direction, Eqn, Region, RuleCall, Slice, TileType, View, Wir
 from pto_wsp.ir.rule import RULE_OPS, Rule, TaskFacts, evaluate_rule, rule_names, walk
 from pto_wsp.ir.scalars import Number
-from pto_wsp.ir.scopes import rules_of
+from pto_wsp.ir.scopes import SCOPES, rules_of
 from pto_wsp.transforms.loops import axis, label, variable
 
 
@@ -71,6 +75,27 @@ def _corners(site: Site, rule: Rule) -> Iterator[dict[str, int]]:
     if rule_names(rule) <= set(last):
         yield dict.fromkeys(last, 0)
         yield last
+
+
+_told: dict[Any, Any] = {}
+"""What Python keeps of warnings that it shows once."""
+
+
+def warn_of_kernels(wir: Wir) -> None:
+    """A ScheduleWarning, at the line of the policy, for each name of a kernel that `t.kernel` is compared with and no kernel has."""
+    have = sorted({k.label for k in wir.kernels})
+    scopes = (e for top in wir.body.eqns for e in top.walk() if e.prim in SCOPES)
+    calls = (r for e in scopes for _, rule in rules_of(e) for r in walk(rule) if isinstance(r, RuleCall))
+    for name, loc in ((r.text, r.loc) for r in calls if r.op == "kernel_is"):
+        if loc is None or name is None or name in have:
+            continue
+        near = get_close_matches(name, have, 1)
+        text = (
+            f't.kernel == "{name}" holds for no task: workload {wir.name} has no kernel of that name; '
+            + (f'did you mean "{near[0]}"?' if near else f"it has {', '.join(have) or 'none'}.")
+            + " A policy for several workloads compares with the kernel itself, without quotes."
+        )
+        warnings.warn_explicit(text, ScheduleWarning, loc.file, loc.line, registry=_told)
 
 
 def refuse_small_window(wir: Wir, scope: Eqn, size: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import CompileError, Location, ScheduleError, here
+from pto_wsp.errors import CompileError, Location, ScheduleError, called_by_user, here, without_operators
 from pto_wsp.ir.core import DType, Literal, RuleCall
 from pto_wsp.ir.expr import Expr, const, var
 from pto_wsp.ir.rule import COORDINATE, RULE_OPS, Rule
@@ -21,16 +21,31 @@ MOST_OPERATIONS = 256
 class _Ask(DataScalar):
     """A question to the run, by the name of an operation of rules."""
 
-    __slots__ = ("text",)
+    __slots__ = ("asked", "text")
 
-    def __init__(self, op: str, args: tuple[DataScalar, ...], dtype: DType, text: str | None = None) -> None:
+    def __init__(
+        self,
+        op: str,
+        args: tuple[DataScalar, ...],
+        dtype: DType,
+        text: str | None = None,
+        asked: Location | None = None,
+    ) -> None:
+        """`asked`: the line of the user's function that asks."""
         super().__init__(op, args, dtype, None, here())
-        self.text = text
+        self.text, self.asked = text, asked
+        self._of_task = True
 
     def __repr__(self) -> str:
         return f"<{self.dtype} t.{self.op}>"
 
 
+@without_operators(
+    "add radd sub rsub mul rmul floordiv rfloordiv mod rmod truediv rtruediv and rand or ror xor rxor lt le gt ge "
+    "neg invert abs bool int float index iter getitem hash",
+    "t.kernel",
+    'compare it, (t.kernel == "attend") | (t.kernel == "scale"); t.get("kernel") is the coordinate of that name',
+)
 class KernelName:
     """The kernel of a task, to be compared with a kernel or its name."""
 
@@ -46,18 +61,22 @@ class KernelName:
                 loc=here(),
                 fix='write t.kernel == "attend", or t.kernel == attend',
             )
-        return _Ask("kernel_is", (), DType.BOOL, name)
+        return _Ask("kernel_is", (), DType.BOOL, name, here() if isinstance(other, str) else None)
 
     def __ne__(self, other: object) -> Any:
         return ~(self == other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # refused as the operators are
+
+    def __repr__(self) -> str:
+        return "<t.kernel>"
 
 
 class TaskRecord:
     """A task, as policies see it: `lambda t: t.b % 4`.
 
-    t.get("b"), t.b, t["b"]   a coordinate, by the name of its loop variable or of its axis; get("b", 0): or 0 for tasks without it
+    t.get("b"), t.b, t["b"]   a coordinate, by the name of its loop variable or of its axis; get("b", 0): or 0 for tasks without it.
+                              One that is called like a fact below answers to get alone
     t.kernel == "attend"      whether it is a task of that kernel
     t.id, t.position          tasks before it in program order: of the run, of the scope that the policy is for
     t.cost                    its cycles on the arch
@@ -91,7 +110,7 @@ class TaskRecord:
         if name in ("first_appearance", "splitmix64"):
             return partial(_asked, name)
         if name in RULE_OPS:
-            return _Ask(name, (), DType.I64)
+            return _Ask(name, (), DType.I64, asked=called_by_user())
         return self.get(name)
 
     def __getitem__(self, name: str) -> Scalar64:
@@ -170,7 +189,8 @@ def as_rule(what: str, value: object, where: Location) -> Rule:
                 _refuse_variables(what, e, where)
             return const(int(e.value)) if isinstance(e, Literal) and e.dtype is DType.I64 else e
         args = tuple(convert(a) for a in x.args)
-        return RuleCall(x.op, args, x.dtype if x.op == "cast" else None, x.text if isinstance(x, _Ask) else None)
+        text, asked = (x.text, x.asked) if isinstance(x, _Ask) else (None, None)
+        return RuleCall(x.op, args, x.dtype if x.op == "cast" else None, text, asked)
 
     return convert(value)
 

@@ -18,6 +18,12 @@ from pto_wsp.transforms.policies import KINDS, Policy
 
 W = TypeVar("W", bound=Traced)
 
+_ONCE = {
+    "dispatch": "say it once; the innermost places the tasks, and more lanes are for it to name",
+    "window": "say it once; a task counts in the innermost window alone",
+    "ready": "say it once; the innermost is the one that counts (DispatchPolicy.work_steal says ready=work_steal too)",
+}
+
 
 def scoped(w: W, prim: str, params: Mapping[str, Any]) -> W:
     """w inside of `prim[params] { ... }`, checked: keys name coordinates that the tasks have, and nothing says the same directly inside.
@@ -32,14 +38,13 @@ def scoped(w: W, prim: str, params: Mapping[str, Any]) -> W:
     if prim in OF_THE_WHOLE or "turns" in params:
         of_the_whole(w.wir, prim)
     inner = next((e for e in around_all(w.wir)[1:] if e.prim == prim), None)
-    # Outside, a dispatch still sets the lanes, and a window may hold what is beside.
-    if inner is not None and prim not in ("dispatch", "window"):
+    if inner is not None:
         raise ScheduleError(
             "PTO418",
-            f"{_called(w.wir.body.eqns[0])} around {_called(inner)}, which would decide nothing",
+            f"{_called(scope)} directly around {_called(inner)}, which would decide nothing",
             values={"inside": inner.loc or ", ".join(f"{k}={v}" for k, v in sorted(inner.params.items()))},
             loc=here(),
-            fix="say it once; the innermost is the one that counts (DispatchPolicy.work_steal says ready=work_steal too)",
+            fix=_ONCE.get(prim, "say it once; the innermost is the one that counts"),
         )
     return w
 

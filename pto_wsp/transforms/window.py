@@ -21,8 +21,8 @@ def window(bound: TaskWindow) -> Callable[[W], W]:
         after:   window[mode="STALL", tasks=1024] { parallel_for b in batch: Dense(8) { ... } }
 
     A task counts in the innermost window around it; a full window stalls all issue. Without a window the bound is 65,536. Results
-    stay the same; semantic time and the number of tasks in flight change. Raises ScheduleError for what is no window, and for one in bytes
-    that a task inside does not fit.
+    stay the same; semantic time and the number of tasks in flight change. Raises ScheduleError for what is no window, for one in bytes
+    that a task inside does not fit, and where a window inside holds all tasks.
     """
     if not isinstance(bound, TaskWindow):
         raise ScheduleError(

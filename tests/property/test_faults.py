@@ -137,8 +137,7 @@ class Spec:
             x, y = (TensorSpec((rows, 4, 8), DType.F32, name=f"{name}{k}") for name in "XY")
             w = part.body(x, y, TensorSpec((ROWS, 4), DType.I32, name=f"N{k}"), n)
             made.append(w if part.window is None else w.window(part.window))
-        w = made[0] if len(made) == 1 else self.around(*made)
-        w = self.also(w)
+        w = self.also(self.around(*made))
         if self.window is not None:
             w = w.window(self.window)
         start = StartPolicy.threshold(self.start) if self.start else StartPolicy.after_orchestration

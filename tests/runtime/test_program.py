@@ -282,7 +282,9 @@ def test_stats() -> None:
     p = copied(ones(8, 4, 4), zeros(8, 4, 4), 8).dispatch(DispatchPolicy.round_robin(2))
     q = p.task_graph(window=TaskWindow(2)).compile(threads=1)
     assert q.stats.task_count == 0
+    assert str(q.stats).startswith("no run is over yet: program.run() first")
     q.run()
+    assert str(q.stats).startswith("8 tasks\n")
     s = q.stats
     assert (s.task_count, s.lanes, s.high_water, s.threads, s.kernel_counts) == (8, 2, 2, 1, {"copy": 8})
     assert s.arch == "ascend_a2a3"

@@ -292,6 +292,17 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     assert len(RunSchedule.load(path)) == 3
 
 
+def test_what_is_no_schedule_is_refused(tmp_path: Path) -> None:
+    like = independent().compile(threads=1).enable_tracing().run().trace.schedule()
+    for wrong in ("run.json", None, {"program": ""}, like):
+        with pytest.raises(ArtifactError, match="PTO765"):
+            RunSchedule(wrong, like.sequences)  # type: ignore[arg-type]
+    for step in (RunSchedule.load, like.save):
+        for path in (4, None, [tmp_path]):
+            with pytest.raises(ArtifactError, match="PTO603"):
+                step(path)  # type: ignore[arg-type]
+
+
 def test_more_workers_than_can_be() -> None:
     like = independent().compile(threads=1).enable_tracing().run().trace.schedule()
     with pytest.raises(ArtifactError, match="1024"):

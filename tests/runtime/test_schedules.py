@@ -1,5 +1,6 @@
 """Each rule of schedules by hand: lanes, streams, batches, rates, windows, what is taken first, starts and pools; and what is refused."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from pto_wsp import (
     BoundsError,
     Constexpr,
+    DeadlockError,
     Dense,
+    DenseDyn,
     DispatchPolicy,
     DType,
     ExecutionTrace,
@@ -18,11 +21,15 @@ from pto_wsp import (
     Pools,
     ReadyPolicy,
     ScheduleError,
+    ScheduleWarning,
     StartPolicy,
     TaskWindow,
     Tensor,
+    TensorSpec,
     Tile,
     TimingPolicy,
+    TraceError,
+    UnsupportedError,
     WindowError,
     WindowMode,
     Workload,
@@ -195,8 +202,8 @@ def test_windows_in_bytes_hold_what_is_written() -> None:
 
 
 def test_a_window_inside_of_a_smaller_one_is_a_ring_of_its_own() -> None:
-    w = eight().dispatch(DispatchPolicy.round_robin(8)).window(TaskWindow(4)).window(TaskWindow(1))
-    assert starts(w) == [0, 0, 0, 0, 1, 1, 1, 1]
+    w = combine(eight().window(TaskWindow(4)), row(tensor(1, name="Z"), 1, 1)).window(TaskWindow(1))
+    assert starts(w.dispatch(DispatchPolicy.round_robin(9))) == [0, 0, 0, 0, 1, 1, 1, 1, 1]
 
 
 def test_modes_of_windows() -> None:
@@ -241,6 +248,34 @@ def test_nothing_is_taken_before_the_start() -> None:
 def test_a_window_that_the_start_never_lets_go_is_refused() -> None:
     with pytest.raises(ScheduleError, match="no run ends"):
         run(eight().task_graph(window=TaskWindow(3), start=StartPolicy.threshold(4)))
+
+
+def test_the_advice_for_sizes_that_are_no_constants_says_so() -> None:
+    n = DenseDyn("n")
+
+    @workload
+    def dynamic(Y, Z):
+        for b in P(n):
+            work[b](n=1, y=Y[b])
+        for b in P(6):
+            work[b](n=1, y=Z[b])
+
+    def waiting(w: Workload, size: int) -> Workload:
+        return w.task_graph(window=TaskWindow(size), start=StartPolicy.after_orchestration)
+
+    w = dynamic(TensorSpec((n, 1, 8), DType.F32), tensor(6, name="Z"))
+    with pytest.raises(ScheduleError, match="no run ends") as caught:
+        waiting(w, 4).compile()
+    assert "no constants" in str(caught.value.values["sizes"])
+    assert "TaskWindow(6)" in caught.value.fix
+    assert "more where the sizes of the run need it" in caught.value.fix
+    with pytest.raises(DeadlockError, match=r"TaskWindow.8.*for the sizes of this run"):
+        waiting(w, 6).compile().set_axis_sizes({"n": 2}).simulate()
+    waiting(w, 8).compile().set_axis_sizes({"n": 2}).simulate()
+    with pytest.raises(ScheduleError, match="no run ends") as caught:
+        waiting(eight(), 4).compile()
+    assert "sizes" not in caught.value.values
+    assert caught.value.fix.endswith("or start with StartPolicy.threshold(4) at most")
 
 
 # pools
@@ -373,6 +408,140 @@ def test_keys_are_integers(key: Callable[[Any], Any]) -> None:
         assert caught.value.code == "PTO417"
         assert caught.value.loc is not None
         assert caught.value.loc.file == __file__
+
+
+OUTER: dict[str, Callable[[Workload], Workload]] = {
+    "dispatch": lambda w: w.dispatch(DispatchPolicy.affinity(lambda t: t.b, 8)),
+    "work_steal": lambda w: w.dispatch(DispatchPolicy.work_steal(8)),
+    "window": lambda w: w.window(TaskWindow(1)),
+    "window of bytes": lambda w: w.window(TaskWindow(512, "bytes")),
+    "window of task_graph": lambda w: w.task_graph(window=TaskWindow(1, mode=WindowMode.BENCHMARK)),
+    "streams": lambda w: w.streams(2),
+    "timing": lambda w: w.timing(TimingPolicy.batched(2)),
+}
+
+
+@pytest.mark.parametrize("outer", OUTER)
+@pytest.mark.parametrize("between", ["nothing", "another directive"])
+def test_a_directive_directly_around_its_like_is_refused(outer: str, between: str) -> None:
+    inner = (
+        eight()
+        .dispatch(DispatchPolicy.round_robin(2))
+        .window(TaskWindow(4))
+        .streams(3)
+        .timing(TimingPolicy.rate_limit(9.0))
+    )
+    if between != "nothing":
+        inner = inner.task_graph(start=StartPolicy.threshold(2))
+    with pytest.raises(ScheduleError, match="directly around") as caught:
+        OUTER[outer](inner)
+    assert caught.value.code == "PTO418"
+    assert str(caught.value.values["inside"]).startswith(__file__)
+    run(
+        OUTER[outer](combine(inner, eight(name="Z")) if between == "nothing" else eight())
+    )  # decides for some tasks, or all
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda t: hash(t.b),
+        lambda t: hash(t.id % 4),
+        lambda t: hash(where(t.kernel == "work", t.get("b", 0), 1)),
+        lambda t: {0: 1}.get(t.b + 1, 5),
+        lambda t: 1 if t.b in {1, 2} else 0,
+    ],
+)
+def test_scalars_of_policies_have_no_hash(key: Callable[[Any], Any]) -> None:
+    with pytest.raises(TraceError, match="the hash of a scalar of a policy") as caught:
+        DispatchPolicy.dispatch_by(key, 4)
+    assert caught.value.loc is not None
+    assert caught.value.loc.file == __file__
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda t: hash(t.kernel),
+        lambda t: t.kernel % 4,
+        lambda t: 1 if t.kernel else 0,
+        lambda t: int(t.kernel in {"work"}),
+        lambda t: t.kernel < "work",
+    ],
+)
+def test_kernels_of_tasks_are_only_compared(key: Callable[[Any], Any]) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        DispatchPolicy.dispatch_by(key, 4)
+    assert caught.value.code == "PTO003"
+
+
+def called_as_facts() -> Workload:
+    """Tasks with coordinates that are called as facts of tasks are."""
+
+    @workload
+    def w(Y):
+        for cost in P(Dense[4](name="lanes")):
+            work[cost](n=1, y=Y[cost])
+
+    return w(tensor(4))
+
+
+register_policy("dispatch", "test_by_cost", lambda t, n: t.cost * n)
+
+
+@pytest.mark.parametrize(
+    ("name", "say"),
+    [
+        ("cost", lambda w: w.dispatch(DispatchPolicy.dispatch_by(lambda t: t.cost, 4))),
+        ("lanes", lambda w: w.stream_by(lambda t: t.get("cost") + t.lanes)),
+        ("cost", lambda w: w.task_graph(ready=ReadyPolicy.priority(lambda t: -t.cost))),
+        ("cost", lambda w: w.dispatch(DispatchPolicy.test_by_cost(3, lanes=2))),
+    ],
+)
+def test_a_fact_that_hides_a_coordinate_is_refused(name: str, say: Callable[[Workload], Workload]) -> None:
+    with pytest.raises(ScheduleError, match=f"t.{name} is no coordinate") as caught:
+        say(called_as_facts())
+    assert caught.value.code == "PTO156"
+    assert f't.get("{name}")' in caught.value.fix
+    assert caught.value.loc is not None
+    assert caught.value.loc.file == __file__
+
+
+def test_coordinates_that_facts_hide_are_got_by_name() -> None:
+    w = called_as_facts()
+    assert lanes(w.dispatch(DispatchPolicy.dispatch_by(lambda t: 3 - t.get("cost"), 4))) == [3, 2, 1, 0]
+    assert lanes(w.dispatch(DispatchPolicy.dispatch_by(lambda t: 3 - t["lanes"] + 0 * t.position, 4))) == [3, 2, 1, 0]
+    assert lanes(w.dispatch(DispatchPolicy.round_robin(2))) == [
+        0,
+        1,
+        0,
+        1,
+    ]  # the lanes of the policy, not the coordinate
+
+
+def misspelt(t: Any) -> Any:
+    return where(t.kernel == "wrok", 1, 2)
+
+
+def test_a_kernel_that_is_not_there_is_a_warning() -> None:
+    w = eight().dispatch(DispatchPolicy.dispatch_by(misspelt, 4))
+    with pytest.warns(ScheduleWarning, match=r'"wrok" holds for no task.*did you mean "work"') as told:
+        program = w.compile()
+    assert [(t.filename, t.lineno) for t in told] == [(__file__, misspelt.__code__.co_firstlineno + 1)]
+    assert program.enable_tracing().run().trace.lane.tolist() == [2] * 8
+    with pytest.warns(ScheduleWarning, match="it has work"):
+        eight().stream_by(lambda t: where(t.kernel != "attend", 1, 2)).compile()
+
+
+def test_kernels_that_are_there_or_are_no_names_are_no_warning() -> None:
+    @kernel
+    def attend(y: Out[CELL]):
+        pto.store(y, pto.full((1, 8), 1, DType.F32))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for asked in ("work", work, attend):
+            eight().stream_by(lambda t, asked=asked: where(t.kernel == asked, 1, 2)).compile()
 
 
 def test_a_policy_of_another_kind_is_refused() -> None:

@@ -133,7 +133,7 @@ def test_the_innermost_dispatch_decides_and_counts_for_itself() -> None:
 
 
 def test_a_scope_that_gives_no_task_its_lane_still_sets_the_number_of_lanes() -> None:
-    inner = dispatch(DispatchPolicy.round_robin(2))(independent(4))
+    inner = combine(dispatch(DispatchPolicy.round_robin(2))(independent(4)))
     both = combine(dispatch(DispatchPolicy.round_robin(8))(inner), copies(tensor(8, "C"), tensor(8, "D"), 8))
     program = both.compile().run()
     # lanes 0 and 1 have two tasks each of the inner scope; tasks 4 .. 11 of the program go to lanes 4 .. 7, 0 .. 3
@@ -142,7 +142,7 @@ def test_a_scope_that_gives_no_task_its_lane_still_sets_the_number_of_lanes() ->
 
 
 def test_a_task_counts_in_the_innermost_window() -> None:
-    inner = task_graph(window=TaskWindow(1))(independent(4))
+    inner = combine(task_graph(window=TaskWindow(1))(independent(4)))
     outer = task_graph(window=TaskWindow(100))(inner).dispatch(DispatchPolicy.round_robin(4))
     program = outer.compile().run()
     assert program.stats.total_cycles == 4 * cost_of_one()

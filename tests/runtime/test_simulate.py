@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import signal
 import threading
@@ -119,6 +120,14 @@ def test_scalars_of_another_program_or_other_sizes_are_refused() -> None:
     program.bind({"X": np.ones((5, 4), np.int32), "Y": np.ones((5, 4), np.int32)}).set_axis_sizes({"n": 5})
     with pytest.raises(BindError, match="other sizes"):
         program.simulate(scalars=scalars)
+
+
+@pytest.mark.parametrize("numbers", [np.ones(1), np.ones((1, 1), np.int64), [3], 3, "3", None])
+def test_scalars_are_integers(numbers: Any) -> None:
+    scalars = counting().run().scalars
+    with pytest.raises(BindError) as e:
+        counting().simulate(scalars=dataclasses.replace(scalars, numbers=numbers))
+    assert e.value.code == "PTO705"
 
 
 def test_a_number_that_decides_nothing_needs_no_scalars() -> None:

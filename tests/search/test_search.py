@@ -167,7 +167,7 @@ def test_time_stops_a_search() -> None:
 
 
 def test_what_is_refused_is_in_the_table_with_its_reason() -> None:
-    space = SearchSpace(dispatch=("affinity",), keys=("b", "nowhere"), tile=({"b": 2, "t": 2}, None), fuse={"t": (1,)})
+    space = SearchSpace(dispatch=("affinity",), keys=("b", "t"), tile=({"b": 2, "t": 2}, None), fuse={"t": (1,)})
     table = AutoScheduler(space).explore(only_b(*arrays()[:2])).table
     refused = {str(t.config): t.refused for t in table if t.refused}
     assert len(table) == 5
@@ -176,6 +176,50 @@ def test_what_is_refused_is_in_the_table_with_its_reason() -> None:
     assert all(t.cost is None and t.ratio is None for t in table if t.refused)
     text = str(table)
     assert all(f"refused: {config}: {why}" in text for config, why in refused.items())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dispatch": ("affinity",), "keys": ("b", "nowhere")},
+        {"dispatch": ("round_robin",), "ready": ("priority",), "keys": (lambda t: t.b + t.nowhere,)},
+        {"dispatch": (None, DispatchPolicy.hash(lambda t: t.nowhere, 2))},
+        {"dispatch": ("affinity",), "keys": ("nowhere",), "split": {"b": (None, 2)}},
+    ],
+)
+def test_keys_that_no_task_has_are_refused_before_anything_is_tried(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bench, "cycles", None)
+    with pytest.raises(ScheduleError, match="nowhere") as caught:
+        AutoScheduler(SearchSpace(**fields)).explore(only_b(*arrays()[:2]))
+    assert caught.value.code == "PTO411"
+    assert caught.value.loc is not None
+    assert caught.value.loc.file == __file__
+
+
+def test_keys_may_be_of_loops_that_rewrites_make() -> None:
+    space = SearchSpace(
+        dispatch=("affinity",),
+        keys=("b_o", lambda t: t.b_i + t.t_o, lambda t: t.get("nowhere", 0)),
+        split={"b": (None, 2), "t": (None, 3)},
+    )
+    table = AutoScheduler(space).explore(only_b(*arrays()[:2])).table
+    assert sum(not t.refused for t in table) == 1 + 2 + 1 + 4
+
+
+def test_a_directive_of_the_workload_is_not_said_again() -> None:
+    """Directives of a space stand directly around those of the workload, where the same ones are refused."""
+    w = only_b(*arrays()[:2]).dispatch(DispatchPolicy.round_robin(2)).window(TaskWindow(3))
+    space = SearchSpace(dispatch=("affinity", None), keys=("b",), window=(None, 8), ready=(None, "fifo"))
+    for trial in AutoScheduler(space).explore(w).table:
+        again = trial.config.dispatch is not None or trial.config.window is not None
+        assert ("[PTO418]" in trial.refused) == again
+    tried = [t.config for t in auto_schedule(w)[1]]
+    assert all(c.dispatch is None for c in tried)
+    assert any(c.ready is not None for c in tried)
+    table = auto_schedule(only_b(*arrays()[:2]).dispatch(DispatchPolicy.work_steal(2)))[1]
+    assert [str(t.config) for t in table] == ["as given"]
 
 
 @workload
@@ -481,7 +525,8 @@ def test_other_values_that_are_bound_have_a_file_of_their_own(tmp_path: Path) ->
         return lambda program: program.set_slot(0, n)
 
     w = of_slot(*arrays()[:2])
-    costs = [AutoScheduler(SMALL, cache=tmp_path, trials=1).explore(w, bind=bind(n)).table[0].cost for n in (1, 6)]
+    space = SearchSpace(lanes=(2, 4))
+    costs = [AutoScheduler(space, cache=tmp_path, trials=1).explore(w, bind=bind(n)).table[0].cost for n in (1, 6)]
     assert costs[0] < costs[1]
     assert len(list(tmp_path.glob("*.json"))) == 2
 

@@ -231,6 +231,8 @@ def changed(**fields: Any) -> TaskArrays:
         (changed(costs=None), "PTO803"),
         (changed(costs=[1.0, 2.0]), "PTO803"),
         (changed(costs=[[1, 2]]), "PTO803"),
+        (changed(costs=[[1], [2, 3]]), "PTO803"),
+        (changed(lanes=[np.zeros(1), np.zeros(2)]), "PTO803"),
         (changed(costs=[True, False]), "PTO803"),
         (changed(costs=np.array([1, 2], object)), "PTO803"),
         (changed(costs=[1]), "PTO803"),
