@@ -2711,7 +2711,12 @@ def _() -> None:
 
 @mistake("PTO764", ExecutionError)
 def _() -> None:
-    program().enable_tracing("tasks").run().explain()  # <-- PTO764
+    program().enable_tracing("tasks").run().trace.explain()  # <-- PTO764
+
+
+@mistake("PTO764", ExecutionError)
+def _() -> None:
+    eight().compile().explain(limit=7)  # <-- PTO764
 
 
 @mistake("PTO765", ArtifactError)

@@ -301,19 +301,6 @@ auto dry(F&& f) {
   return out;
 }
 
-py::tuple dry_result(const Plan& plan, const DryResult& r) { return py::make_tuple(time_stats(r.stats, plan), record(r.failure)); }
-
-py::dict remedy_dict(const Remedy& r) {
-  py::dict d;
-  py::list sizes;
-  for (const Remedy::Size& s : r.sizes) sizes.append(py::make_tuple(s.window, s.bytes, s.needed));
-  d["sizes"] = sizes;
-  d["known"] = r.known;
-  d["unknown"] = record(r.unknown);
-  d["oldest"] = r.oldest_site < 0 ? py::object(py::none()) : py::object(py::make_tuple(r.oldest_site, r.oldest_coords));
-  return d;
-}
-
 // A number of each of `n`, side by side.
 template <class T, class F>
 py::bytes packed(std::size_t n, F&& f) {
@@ -326,16 +313,8 @@ py::bytes packed(std::size_t n, F&& f) {
   return out;
 }
 
-py::object tape(const Instance& instance) {
-  const std::shared_ptr<const Tape> tape = instance.tape();
-  if (tape == nullptr) return py::none();
-  const std::vector<std::int64_t>& n = tape->numbers();
-  return py::make_tuple(packed<std::int64_t>(n.size(), [&](std::size_t i) { return n[i]; }), tape->complete());
-}
-
-py::object trace(const Instance& instance) {
+py::object trace(const Tracer* tracer, const Plan& plan) {
   using U = std::uint64_t;
-  const std::shared_ptr<const Tracer> tracer = instance.trace();
   if (tracer == nullptr) return py::none();
   const Tracer& t = *tracer;
   const std::size_t n = t.size(), width = t.n_coords();
@@ -343,6 +322,7 @@ py::object trace(const Instance& instance) {
   d["tasks"] = n;
   d["dropped"] = t.dropped();
   d["dropped_edges"] = t.dropped_edges();
+  d["enough"] = t.enough();
   d["full"] = t.level() == TraceLevel::full;
   d["width"] = width;
   const auto cycles = [&](U TracedTask::* member) { return packed<U>(n, [&](std::size_t i) { return t[i].*member; }); };
@@ -370,7 +350,6 @@ py::object trace(const Instance& instance) {
   d["coords"] = packed<std::int64_t>(n * width, [&](std::size_t i) { return t.coords(i / width)[i % width]; });
   d["edges"] = packed<std::int64_t>(2 * t.edges().size(), [&](std::size_t i) { return i % 2 == 0 ? t.edges()[i / 2].from : t.edges()[i / 2].to; });
   d["boundary"] = packed<std::uint8_t>(t.edges().size(), [&](std::size_t i) { return static_cast<std::uint8_t>(t.edges()[i].boundary); });
-  const Plan& plan = instance.plan();
   d["issue_cost"] = plan.issue_cost();
   d["handover"] = plan.handover();
   d["read_cost"] = plan.read_cost();
@@ -378,6 +357,29 @@ py::object trace(const Instance& instance) {
   d["batches"] = plan.batches();
   d["lanes"] = plan.lanes();
   return d;
+}
+
+// With the columns of its trace, or None.
+py::tuple dry_result(const Plan& plan, const DryResult& r) {
+  return py::make_tuple(time_stats(r.stats, plan), record(r.failure), trace(r.trace.get(), plan));
+}
+
+py::dict remedy_dict(const Remedy& r) {
+  py::dict d;
+  py::list sizes;
+  for (const Remedy::Size& s : r.sizes) sizes.append(py::make_tuple(s.window, s.bytes, s.needed));
+  d["sizes"] = sizes;
+  d["known"] = r.known;
+  d["unknown"] = record(r.unknown);
+  d["oldest"] = r.oldest_site < 0 ? py::object(py::none()) : py::object(py::make_tuple(r.oldest_site, r.oldest_coords));
+  return d;
+}
+
+py::object tape(const Instance& instance) {
+  const std::shared_ptr<const Tape> tape = instance.tape();
+  if (tape == nullptr) return py::none();
+  const std::vector<std::int64_t>& n = tape->numbers();
+  return py::make_tuple(packed<std::int64_t>(n.size(), [&](std::size_t i) { return n[i]; }), tape->complete());
 }
 
 // The numbers of an array of 8 or 4 bytes each; it must stay alive.
@@ -585,7 +587,12 @@ PYBIND11_MODULE(_core, m) {
             r.bind(tensor, reinterpret_cast<std::byte*>(address), shape, strides);  // NOLINT(performance-no-int-to-ptr)
           },
           py::arg("i"), py::arg("address"), py::arg("shape"), py::arg("strides"))
-      .def("run", [](DryRun& r) { return dry_result(r.plan(), dry([&] { return r.run(); })); }, "(figures, what went wrong or None)")
+      .def(
+          "run",
+          [](DryRun& r, const std::optional<std::uint64_t>& trace_limit) {
+            return dry_result(r.plan(), dry([&] { return trace_limit ? r.run_traced(*trace_limit) : r.run(); }));
+          },
+          py::arg("trace_limit") = py::none(), "(figures, what went wrong or None, columns as Instance.trace has them or None)")
       .def(
           "run_until_open",
           [](DryRun& r, std::uint64_t most) { return record(dry([&] { return r.run_until_open(most); })); }, py::arg("most"),
@@ -646,6 +653,6 @@ PYBIND11_MODULE(_core, m) {
             i.set_log(std::make_shared<TaskLog>(std::move(names)));
           },
           py::arg("sites"), "None, or (kernel, coordinates, arguments) for each site, as TaskNames says: the next runs are logged")
-      .def("trace", [](const PyInstance& i) { return trace(i); },
+      .def("trace", [](const PyInstance& i) { return trace(i.trace().get(), i.plan()); },
            "None, or columns of the last run's tasks in program order: bytes of 64, 32 or 8 bit integers, all bits set for never");
 }

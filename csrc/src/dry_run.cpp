@@ -64,8 +64,21 @@ bool DryRun::is_quick() const {
 DryResult DryRun::run() {
   const FpEnv environment;
   if (std::optional<Failure> f = prepare()) return {{}, std::move(f)};
-  if (is_quick()) return walk_quick();
+  return is_quick() ? walk_quick() : walk_all(nullptr);
+}
+
+DryResult DryRun::run_traced(std::uint64_t limit) {
+  const FpEnv environment;
+  if (std::optional<Failure> f = prepare()) return {{}, std::move(f)};
+  const auto tracer = std::make_shared<Tracer>(*bound_, TraceLevel::full, limit, SteadyClock::now());
+  DryResult out = walk_all(tracer.get());
+  out.trace = tracer;
+  return out;
+}
+
+DryResult DryRun::walk_all(Tracer* tracer) {
   Walk w;
+  w.tracer = tracer;
   std::optional<Failure> failure = walk(clock_options(*plan_), w);
   RunStats stats;
   front_.stats(stats);
@@ -104,7 +117,7 @@ std::optional<Failure> DryRun::walk(const ClockOptions& time, Walk& w) {
   TapeReader tape;
   if (inputs_.numbers) tape = TapeReader(*inputs_.numbers);
   front_.prepare(*bound_, nullptr, nullptr);
-  front_.pretend({time, &tape, &idle_});
+  front_.pretend({time, &tape, &idle_, w.tracer});
   std::uint64_t until_asked = 0;
   while (true) {
     if (inputs_.go_on && ++until_asked % 16384 == 0 && !inputs_.go_on()) return Failure{.kind = ErrorKind::cancelled};

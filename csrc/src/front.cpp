@@ -167,6 +167,8 @@ void Front::pretend(const Pretence& pretence) {
   for (std::size_t i = 0; i < ahead.size(); ++i)
     if (pretence.time.windows[i] != no_limit) ahead[i] = pretence.time.windows[i];
   clock_.emplace(pretence.time, plan_->plan().turns(), std::move(ahead));
+  tracer_ = pretence.tracer;
+  if (tracer_ != nullptr) clock_->record(*tracer_);
 }
 
 bool Front::pretend_read() {

@@ -128,20 +128,25 @@ class Explanation:
             yield f"\nwindow {w.window} stalled issue {w.stalls:,} times, {w.cycles:,} cycles"
 
 
-def explain(c: Columns) -> Explanation:
-    """Of a traced run. Raises ExecutionError (PTO764) where its trace lacks tasks or edges."""
-    lacks = {
+def lacks(c: Columns) -> dict[str, object]:
+    """What a trace would have to have beside what it has, for `explain`."""
+    missing = {
         "edges": "" if c.full else 'not recorded at level "tasks"',
-        "tasks beyond the limit of enable_tracing": c.dropped,
+        "tasks beyond the limit": c.dropped,
         "edges beyond it": c.dropped_edges,
         "tasks that semantic time did not reach": int((c.arrays["end"] < 0).sum()),
     }
-    if any(lacks.values()):
+    return {name: n for name, n in missing.items() if n}
+
+
+def explain(c: Columns, fix: str = "program.explain(), which takes no trace of a run") -> Explanation:
+    """Of a traced run. Raises ExecutionError (PTO764), with this way out, where its trace lacks tasks or edges."""
+    if missing := lacks(c):
         raise ExecutionError(
             *("PTO764", "a run can be explained where its trace has every task and edge"),
-            values={name: n for name, n in lacks.items() if n},
+            values=missing,
             loc=here(),
-            fix='enable_tracing("full") with a limit of at least as many tasks as the run has, and a run that ends',
+            fix=fix,
         )
     causes = Causes(c)
     path = tuple(reversed(list(_path(c, causes))))

@@ -33,21 +33,31 @@ from pto_wsp.runtime.casualties import add_casualties
 from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.deadlock import tell_remedy
-from pto_wsp.runtime.explain import Explanation
+from pto_wsp.runtime.explain import Explanation, explain, lacks
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
-from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.runtime.schedule import Origin, RunSchedule, check_replay, origin
-from pto_wsp.runtime.simulation import KEPT, Given, Scalars, dry_run, numbers_of, scalars_of
+from pto_wsp.runtime.simulation import (
+    KEPT,
+    MOST_TASKS,
+    Given,
+    Scalars,
+    dry_run,
+    explained,
+    numbers_of,
+    scalars_of,
+    simulated,
+)
 from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowInFlight, resource_stats, semantic_stats
-from pto_wsp.runtime.trace import ExecutionTrace, TraceLevel, trace_of
+from pto_wsp.runtime.trace import ExecutionTrace, TraceLevel, columns_of
 from pto_wsp.targets.base import TARGETS, get, refuse_unsupported
 
 _SLICE = 0.05  # seconds between looks at signals while waiting
 _MAX_THREADS = 1024
 _MOST_TRACED = 2_000_000  # tasks of a run
+_MOST_EXPLAINED = 1_000_000  # of one that was not traced
 
 
 def thread_count(threads: int | None) -> int:
@@ -110,6 +120,7 @@ class Program:
         self._waits = not self._plan.foreseeable()  # control reads what tasks write
         self._kept = KEPT
         self._given: Given | None = None  # of the last run, where it waits
+        self._simulated: tuple[Scalars | None] | None = None  # what was given to a simulation after the last run
         self._tracing = (_trace_level(artifact.wir), _MOST_TRACED)
         self._set_trace(self._run)
         self._lock = threading.RLock()
@@ -265,6 +276,7 @@ class Program:
             self._not_running("execute()")
             self._bound.hand_over(self._run)
             self._origin = None
+            self._simulated = None
             if replay is not None or self._tracing[0] is not TraceLevel.NONE:
                 self._origin = origin(self.hash, self._bound)
             if replay is not None and self._origin is not None:
@@ -392,17 +404,13 @@ class Program:
         Raises what a run would raise before any kernel fails, DeadlockError and WindowError among it; BindError for what is not
         bound and for scalars of another program or other sizes; UnsupportedError where scalars are needed, naming the read.
         """
-        with self._lock:
-            numbers = numbers_of(scalars, self._bound)
-            dry = dry_run(self._plan, self._bound, numbers)
-        figures, failure = dry.run()
-        if failure is not None:
-            error = to_error(self._artifact, failure)
-            if isinstance(error, DeadlockError):
-                tell_remedy(error, self._artifact.wir, failure, dry.remedy())
-            error.loc = error.loc or here()
-            raise error
+        figures, _ = simulated(self._artifact, self._dry_run(scalars))
+        self._simulated = (scalars,)
         return semantic_stats(figures, self._artifact.manifest)
+
+    def _dry_run(self, scalars: object) -> Any:
+        with self._lock:
+            return dry_run(self._plan, self._bound, numbers_of(scalars, self._bound))
 
     @property
     def scalars(self) -> Scalars:
@@ -444,7 +452,7 @@ class Program:
         """
         values = [v.value for v in TraceLevel]
         _need(isinstance(level, TraceLevel) or level in values, "enable_tracing", f"one of {', '.join(values)}", level)
-        _need(_is_integer(limit) and 1 <= limit <= 10**8, "enable_tracing", "a limit of 1 .. 10^8 tasks", limit)
+        _need(_is_integer(limit) and 1 <= limit <= MOST_TASKS, "enable_tracing", "a limit of 1 .. 10^8 tasks", limit)
         self._need_feature("observe.tracing")
         with self._lock:
             self._not_running("enable_tracing()")
@@ -467,12 +475,23 @@ class Program:
                 loc=here(),
                 fix="program.enable_tracing() before program.run()",
             )
-        return trace_of(record, Places(self._artifact.wir), self._artifact.manifest["arch"], self._origin)
+        return ExecutionTrace(columns_of(record, self._artifact), self._origin)
 
-    def explain(self) -> Explanation:
-        """Where the cycles of the last run that is over went: critical path by task and line, use of lanes, stalls. It prints well.
-        Raises ExecutionError where that run was not traced at level "full"."""
-        return self.trace.explain()
+    def explain(self, *, limit: int = _MOST_EXPLAINED) -> Explanation:
+        """Where the cycles of the last run went, or of a simulation since: critical path by task and line, use of lanes, stalls. It
+        prints well.
+
+        A run that was traced at level "full" is told by its trace, where that is whole. Else the program is simulated as it is bound
+        now, with the scalars that the run has read or the simulation was given. limit: tasks that this may have, 1 .. 10^8; each takes
+        about 1,200 bytes and 10 us. Raises what `simulate` does, and ExecutionError where there are more tasks.
+        """
+        _need(_is_integer(limit) and 1 <= limit <= MOST_TASKS, "explain", "a limit of 1 .. 10^8 tasks", limit)
+        if self._simulated is not None:
+            return explained(self._artifact, self._dry_run(self._simulated[0]), int(limit))
+        if (record := self._run.trace()) is not None and not lacks(traced := columns_of(record, self._artifact)):
+            return explain(traced)
+        ended = self._waits and self.is_complete() and self._run.error() is None
+        return explained(self._artifact, self._dry_run(self.scalars if ended else None), int(limit))
 
     # the artifact
 

@@ -1,4 +1,4 @@
-"""Semantic time without running anything, and the scalars that this needs of an earlier run."""
+"""Semantic time without running anything, what takes it, and the scalars that this needs of an earlier run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import BindError, here
+from pto_wsp.artifact.artifact import Artifact
+from pto_wsp.errors import BindError, DeadlockError, here
 from pto_wsp.ir.core import Eqn, Region, Wir
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.text import show
 from pto_wsp.runtime.bindings import Bindings
 from pto_wsp.runtime.core import core
+from pto_wsp.runtime.deadlock import tell_remedy
+from pto_wsp.runtime.explain import Explanation, explain
+from pto_wsp.runtime.failure import to_error
+from pto_wsp.runtime.trace import columns_of
 
 KEPT = 2**20
 """Numbers that runs keep of what their control reads."""
+
+MOST_TASKS = 10**8
+"""Tasks that a trace keeps at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,3 +128,24 @@ def numbers_of(scalars: object, bound: Bindings) -> np.ndarray[Any, Any] | None:
             fix="run this program with these sizes once, and give its program.scalars",
         )
     return scalars.numbers
+
+
+def simulated(artifact: Artifact, dry: Any, trace_limit: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The figures of a dry run, and with a limit its trace, as the core has them. Raises what a run would raise before any kernel
+    fails, and UnsupportedError where it comes to a number that it has not been given."""
+    figures, failure, record = dry.run(trace_limit)
+    if failure is not None:
+        error = to_error(artifact, failure)
+        if isinstance(error, DeadlockError):
+            tell_remedy(error, artifact.wir, failure, dry.remedy())
+        error.loc = error.loc or here()
+        raise error
+    return figures, record
+
+
+def explained(artifact: Artifact, dry: Any, limit: int) -> Explanation:
+    """Where the cycles of a dry run go. Raises what `simulated` does, and ExecutionError (PTO764) where it has more than `limit` tasks."""
+    _, record = simulated(artifact, dry, limit)
+    enough = record["enough"]
+    fix = f"program.explain(limit={enough})" if enough <= MOST_TASKS else "explain it with smaller sizes"
+    return explain(columns_of(record, artifact), fix=fix)

@@ -12,6 +12,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.errors import BindError, here
 from pto_wsp.runtime.explain import Explanation, explain
 from pto_wsp.runtime.places import Places
@@ -159,7 +160,7 @@ class ExecutionTrace(Sequence[TraceEvent]):
 
     def explain(self) -> Explanation:
         """Where the cycles of the run went: its critical path by task and line, how lanes were used, what stalled. Raises
-        ExecutionError (PTO764) where the trace lacks tasks or edges: it takes level "full"."""
+        ExecutionError (PTO764) where the trace lacks tasks or edges: it takes level "full", which `program.explain` does not."""
         return explain(self._columns)
 
     def schedule(self) -> RunSchedule:
@@ -217,13 +218,14 @@ def _time(time: object, what: str) -> str:
     return time
 
 
-def trace_of(record: dict[str, Any], places: Places, arch: str, origin: Origin | None) -> ExecutionTrace:
-    """The trace of a run, as the core records it (csrc/include/pto_wsp/tracer.hpp says what its columns hold)."""
+def columns_of(record: dict[str, Any], artifact: Artifact) -> Columns:
+    """The columns of a trace of a program, as the core records it (csrc/include/pto_wsp/tracer.hpp says what they hold)."""
 
     def column(name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         return np.frombuffer(record[name], dtype)
 
     arrays: dict[str, Ints] = {}
+    places = Places(artifact.wir)
     for name in (
         "issue",
         "due",
@@ -256,6 +258,6 @@ def trace_of(record: dict[str, Any], places: Places, arch: str, origin: Origin |
     )
     costs = (record[name] for name in ("issue_cost", "handover", "read_cost", "start_at"))
     timing = Timing(*costs, batches=tuple(record["batches"]), lanes=record["lanes"])
-    return ExecutionTrace(
-        Columns(arrays, sites, arch, timing, record["full"], record["dropped"], record["dropped_edges"]), origin
+    return Columns(
+        arrays, sites, artifact.manifest["arch"], timing, record["full"], record["dropped"], record["dropped_edges"]
     )

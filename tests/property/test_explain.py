@@ -1,9 +1,12 @@
 """Random workloads under random schedules: the parts of the critical path add up to the run, and each begins where what it names ends."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, reject
+from hypothesis import strategies as st
 
 import dynamic
 from property.test_dynamic import run as run_dynamic
@@ -63,10 +66,10 @@ def follows(step: Any, t: Any) -> None:
         assert [t.stream[step.after], t.stream_scope[step.after]] == [t.stream[step.task], t.stream_scope[step.task]]
 
 
-def compiled(w: Workload, machine: str) -> Program:
+def compiled(w: Workload, machine: str, threads: int = 1) -> Program:
     """Traced; schedules under which no run ends are refused."""
     try:
-        return w.compile(arch=machine, threads=1).enable_tracing("full")
+        return w.compile(arch=machine, threads=threads).enable_tracing("full")
     except ScheduleError as e:
         if e.code != "PTO419":
             raise
@@ -94,3 +97,37 @@ def test_so_they_do_behind_boundaries(machine: str, case: dynamic.Case) -> None:
         except DeadlockError:
             continue
         explained(program)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@given(case=scheduled(), threads=st.sampled_from((1, 3)))
+def test_without_a_trace_it_is_the_same(machine: str, case: Any, threads: int) -> None:
+    program = compiled(case.workload, machine, threads)
+    try:
+        run_static(case, program)
+    except DeadlockError:
+        return
+    same_without_a_trace(program, partial(run_static, case, program))
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@given(case=dynamic.cases(whole=of_whole), threads=st.sampled_from((1, 3)))
+def test_so_it_is_behind_boundaries(machine: str, case: dynamic.Case, threads: int) -> None:
+    program = compiled(case.workload, machine, threads)
+    for data in case.data:
+        program.enable_tracing("full")
+        try:
+            run_dynamic(case, program, data)
+        except DeadlockError:
+            continue
+        same_without_a_trace(program, partial(run_dynamic, case, program, data))
+
+
+def same_without_a_trace(program: Program, run: Callable[[], object]) -> None:
+    """Of a program that has run with a trace: once it is simulated, and once it has run without."""
+    want = program.explain()
+    program.simulate(scalars=program.scalars)
+    assert program.explain() == want
+    program.enable_tracing("none")
+    run()
+    assert program.explain() == want

@@ -13,6 +13,7 @@
 #include "pto_wsp/control.hpp"
 #include "pto_wsp/ordered.hpp"
 #include "pto_wsp/plan.hpp"
+#include "pto_wsp/tracer.hpp"
 
 namespace pto_wsp {
 
@@ -30,6 +31,7 @@ struct DryInputs {
 struct DryResult {
   RunStats stats;                  // those of semantic time
   std::optional<Failure> failure;  // what a run would meet before any kernel fails
+  std::shared_ptr<const Tracer> trace{};  // null where none was asked for, or nothing began
 };
 
 /// What would let a deadlocked run go on.
@@ -60,6 +62,8 @@ class DryRun {
   const Plan& plan() const { return *plan_; }
 
   DryResult run();
+  /// The same, and records each task with what it waits for, the first `limit` of them. Wall times mean nothing. Throws bad_alloc.
+  DryResult run_traced(std::uint64_t limit);
   /// As far as the schedule may hold lanes back: what stops it. Nothing: it goes on from there. Cancelled after `most` tasks.
   std::optional<Failure> run_until_open(std::uint64_t most);
   /// Needs a run that is deadlocked.
@@ -70,6 +74,7 @@ class DryRun {
   struct Walk {
     bool until_open = false;                // where lanes are held back no more
     std::uint64_t most = no_limit;          // tasks
+    Tracer* tracer = nullptr;
     std::optional<std::uint64_t> look_for;  // the position of a task
     std::int64_t site = -1;
     std::vector<std::int64_t> coords;
@@ -79,6 +84,7 @@ class DryRun {
   void look(Walk& w) const;
   bool is_quick() const;
   DryResult walk_quick();
+  DryResult walk_all(Tracer* tracer);
   DryResult judged(RunStats stats, std::optional<Failure> failure) const;
   std::optional<Remedy::Size> needed(const ClockOptions& time, const std::vector<bool>& fixed, std::uint32_t window, Remedy& out);
   bool passes(ClockOptions time, const Remedy::Size& size);

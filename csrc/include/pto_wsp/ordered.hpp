@@ -29,6 +29,7 @@ struct Pretence {
   ClockOptions time;
   TapeReader* tape = nullptr;
   const std::vector<bool>* idle = nullptr;  // reads that decide nothing, and may be missing at the end of the tape
+  Tracer* tracer = nullptr;
 };
 
 /// The orchestrator's half: one task after the other, with its arguments and what it must wait for.

@@ -2,6 +2,7 @@
 // thread, and what it had to wait for.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -88,6 +89,10 @@ class Tracer final : public ClockLog {
   /// Tasks and edges that there was no room for.
   std::uint64_t dropped() const { return dropped_; }
   std::uint64_t dropped_edges() const { return dropped_edges_; }
+  /// The smallest limit that has room for all.
+  std::uint64_t enough() const {
+    return std::max(size_ + dropped_, (edges_.size() + dropped_edges_ + edges_per_task - 1) / edges_per_task);
+  }
   const TracedTask& operator[](std::uint64_t position) const { return chunks_[position / chunk_size]->tasks[position % chunk_size]; }
   /// As many for each task as the task with most of them has.
   std::size_t n_coords() const { return n_coords_; }

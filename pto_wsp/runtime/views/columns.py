@@ -45,6 +45,18 @@ class Timing:
     lanes: int
 
 
+class Lists(dict[str, list[Any]]):
+    """Columns as lists, each made when it is asked for."""
+
+    def __init__(self, arrays: dict[str, Ints]) -> None:
+        super().__init__()
+        self._arrays = arrays
+
+    def __missing__(self, name: str) -> list[Any]:
+        self[name] = made = self._arrays[name].tolist()
+        return made
+
+
 @dataclass(frozen=True, eq=False)
 class Columns:
     """See ExecutionTrace."""
@@ -61,21 +73,20 @@ class Columns:
         return len(self.arrays["site"])
 
     @cached_property
-    def lists(self) -> dict[str, list[Any]]:
+    def lists(self) -> Lists:
         """The columns as lists, whose elements are found much faster."""
-        return {name: column.tolist() for name, column in self.arrays.items()}
+        return Lists(self.arrays)
 
     def site_of(self, i: int) -> Site:
         return self.sites[self.lists["site"][i]]
 
     def coords_of(self, i: int) -> dict[str, int]:
-        return dict(zip(self.site_of(i).keys, self.lists["coords"][i], strict=False))
+        return dict(zip(self.site_of(i).keys, self.arrays["coords"][i].tolist(), strict=False))
 
     def name_of(self, i: int) -> str:
         site = self.site_of(i)
-        shown = [
-            f"{name}={n}" if name else str(n) for name, n in zip(site.names, self.lists["coords"][i], strict=False)
-        ]
+        coords = self.arrays["coords"][i].tolist()
+        shown = [f"{name}={n}" if name else str(n) for name, n in zip(site.names, coords, strict=False)]
         return f"{site.kernel}[{', '.join(shown)}]"
 
     @cached_property
@@ -103,7 +114,8 @@ class Columns:
         """The edges from task to task or to a join: of a join, from the member that ended last; -1 where that is not known."""
         edges = self.arrays["edges"]
         last = _last_members(edges, self.lists["end"])
-        return [(last.get(source, -1) if source < 0 else source, target) for source, target in edges.tolist()]
+        both = zip(edges[:, 0].tolist(), edges[:, 1].tolist(), strict=True)
+        return [(last.get(source, -1) if source < 0 else source, target) for source, target in both]
 
     @property
     def kernels(self) -> tuple[str, ...]:
