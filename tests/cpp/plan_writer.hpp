@@ -270,7 +270,7 @@ struct Plan {
   std::uint64_t deps = 0, handles = 0;
   std::vector<std::uint64_t> dispatches;
   std::vector<std::uint64_t> windows{65536};
-  std::vector<std::uint64_t> pools{}, dispatch_flags{}, window_bytes{}, batches{}, streams{};  // empty: as if nothing were said
+  std::vector<std::uint64_t> pools{}, dispatch_flags{}, window_bytes{}, window_modes{}, batches{}, streams{};  // empty: as if nothing were said
   std::uint64_t start = 0, turns = 0, memories = 0;
   Bytes root;
 
@@ -294,7 +294,10 @@ struct Plan {
     o.u(dispatches.size());
     for (std::size_t i = 0; i < dispatches.size(); ++i) o.u(dispatches[i]).u(i < dispatch_flags.size() ? dispatch_flags[i] : cyclic);
     o.u(windows.size());
-    for (std::size_t i = 0; i < windows.size(); ++i) o.u(windows[i]).u(i < window_bytes.size() ? window_bytes[i] : 0).u(0);
+    for (std::size_t i = 0; i < windows.size(); ++i) {
+      o.u(windows[i]).u(i < window_bytes.size() ? window_bytes[i] : 0);
+      o.u(i < window_modes.size() ? window_modes[i] : 0);
+    }
     o.u(batches.size());
     for (const std::uint64_t n : batches) o.u(n);
     o.u(streams.size());
