@@ -68,7 +68,8 @@ class Workload(Traced, Schedules):
         """The program of this workload, bound to the arrays it was traced with.
 
         target: "cpu_sim". arch: the name of an architecture model, a path to one, or None for the default ("ascend_a2a3").
-        threads: most threads that work on a run; None means PTO_WSP_NUM_THREADS, else the processors there are.
+        threads: most threads that work on a run, the one that waits for it among them, unless lanes are pinned to threads: it is then
+        one more. None means PTO_WSP_NUM_THREADS, else the processors there are.
         check: "races", "bounds", "numerics" or "all": runs go task by task in program order, and the first iterations of one P loop
         that touch a common element (RaceError), view outside of its tensor (BoundsError), result away from the reference
         evaluator's, or a NaN made of numbers, or an infinity of finite ones (KernelError) stops them. Slow; None checks what every run checks.

@@ -101,7 +101,8 @@ class RealStats:
     """What was measured of a run: differs from run to run.
 
     execute_time_ms  from the start of the run to its last task
-    threads          most threads that worked on the run at once
+    threads          most threads that worked on the run at once, the one that waits in `synchronize` among them: at most those of the
+                     program, and where lanes are pinned to threads, to which the waiting one does not belong, one more
     max_in_flight    most tasks that were running or waiting to run: what was in use of `task_window`
     arena_bytes      memory of the temporaries: most that lived at once, what was in use of `arena`
     grid_cells       cells of the tensors where conflicts are found by cells
@@ -209,7 +210,7 @@ class ProgramStats:
 
     @property
     def threads(self) -> int:
-        """Most threads that worked on the run at once, measured."""
+        """Most threads that worked on the run at once, the waiting one among them, measured."""
         return self.real.threads
 
     @property

@@ -12,7 +12,8 @@ from pto_wsp.transforms.policies import Policy, positive
 
 class WindowMode(Choice):
     """What a full window does. STALL: issue waits until the oldest task retires. ABORT: the run fails, when semantic time would need
-    more, with a WindowError that says how much. BENCHMARK: nothing; the high-water mark is recorded."""
+    more, with a WindowError that says how much; only the whole run shows that, so its tasks have run by then, and `program.simulate`
+    says it without running any. BENCHMARK: nothing; the high-water mark is recorded."""
 
     STALL = "STALL"
     ABORT = "ABORT"
