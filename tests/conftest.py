@@ -24,7 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored, and tests interrupt
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a background job starts with it ignored, and tests interrupt
     settings.load_profile("full" if config.getoption("--full") else "gate")
 
 
