@@ -23,9 +23,11 @@ class Tried:
     rewrites: int = 0
     directives: int = 0
     refused: int = 0
+    asked: set[bool] = field(default_factory=set[bool])  # True: a rewrite, False: a directive
 
     def attempt(self, w: Any, step: Step, *, rewrite: bool) -> Any:
         """w after the step, or as it is where the step is refused as documented."""
+        self.asked.add(rewrite)
         try:
             w = step(w)
         except ScheduleError as e:
@@ -86,24 +88,24 @@ class Steps:
 
     draw: Draw
     tried: Tried
-    most: int = 3
+    most: int = 4
     taken: list[Step] | None = None
     more: tuple[str, ...] = field(default=())
 
     def __call__(self, w: Any) -> Any:
         if self.taken is None:
             self.taken = []
-            for _ in range(self.draw(st.integers(1, self.most))):
-                w = self.one(w)
+            rewriting = self.draw(st.booleans())
+            for k in range(self.draw(st.integers(2, self.most))):
+                w = self.one(w, rewriting ^ (k % 2 == 1))
             return w
         for step in self.taken:
             w = step(w)
         return w
 
-    def one(self, w: Any) -> Any:
+    def one(self, w: Any, rewriting: bool) -> Any:
         assert self.taken is not None
         names = sorted({*names_of(w), *self.more})
-        rewriting = self.draw(st.booleans())
         step = rewrite(self.draw, w) if rewriting else directive(self.draw, names)
         if step is None:
             return w

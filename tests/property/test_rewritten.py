@@ -3,16 +3,20 @@ every task that the model gives for the workload that came out."""
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+import dynamic
 import workloads
 from models import schedule_time
 from property.elaborate import conflict, expected, figures, instances, model, parted
-from property.test_schedules import TRACED, compiled, stands_still, times
+from property.test_dynamic import inputs
+from property.test_dynamic import run as run_dynamic
+from property.test_schedules import TRACED, agrees, compiled, stands_still, times
 from property.test_time import Arrays
 from pto_wsp import P, Program, RaceError, Tensor, arch, empty_like, jit, scan, vmap, workload
 from pto_wsp.ir.evaluate import evaluate
@@ -25,9 +29,8 @@ MACHINES = ("ascend_a2a3", "ascend_a2a3_measured")
 
 
 class Case(workloads.Case):
-    """tried: what was tried on the way to the workload. f: the function that it is of, for `jit`."""
+    """f: the function that the workload is of, for `jit`."""
 
-    tried: Tried
     f: Any = None
 
 
@@ -92,7 +95,7 @@ def runs_as_said(case: Case, machine: str, threads: int, want: list[bytes]) -> b
 
 
 @st.composite
-def rewritten(draw: Callable[[Any], Any]) -> Case:
+def rewritten(draw: Callable[[Any], Any]) -> tuple[Case, Tried]:
     """A workload whose parts, and parts of these, are scheduled and rewritten in any order, and the whole at the end again."""
     tried = Tried()
 
@@ -101,13 +104,22 @@ def rewritten(draw: Callable[[Any], Any]) -> Case:
 
     case = draw(workloads.cases(inner=of_loop, part=part))
     w = of_whole(draw, case.workload)
-    out = Case(Steps(draw, tried, 2)(w), case.arrays, case.sizes, case.plain)
-    out.tried = tried
-    return out
+    return Case(Steps(draw, tried, 2)(w), case.arrays, case.sizes, case.plain), tried
 
 
 @st.composite
-def transformed(draw: Callable[[Any], Any]) -> Case:
+def in_data(draw: Callable[[Any], Any]) -> tuple[dynamic.Case, Tried]:
+    """The same of a workload whose shape is in data."""
+    tried = Tried()
+
+    def whole(_: Any, w: Any) -> Any:
+        return Steps(draw, tried, 2)(of_whole(draw, Steps(draw, tried)(w)))
+
+    return draw(dynamic.cases(whole=whole)), tried
+
+
+@st.composite
+def transformed(draw: Callable[[Any], Any]) -> tuple[Case, Tried]:
     """vmap or scan of a function that is scheduled and rewritten, or scan within vmap; then all of it scheduled and rewritten."""
     tried = Tried()
     mapped, scanned = draw(st.sampled_from(((True, False), (True, False), (False, True), (True, True))))
@@ -153,22 +165,24 @@ def transformed(draw: Callable[[Any], Any]) -> Case:
     except RaceError:  # a race that is proved once a rewrite has put constants into a wild index, as in `check`
         reject()
     tried.rewrites += mapped + scanned
+    tried.asked.add(True)
     out = Case(of_whole(draw, w), arrays, sizes, plain)
-    out.tried, out.f = tried, f
-    return out
+    out.f = f
+    return out, tried
 
 
-def counted(cases: st.SearchStrategy[Case], each: Callable[[Case, str, int], bool]) -> None:
-    """Draw cases with both a schedule and a rewrite asked for, most of which run."""
+def counted(cases: st.SearchStrategy[tuple[Any, Tried]], each: Callable[[Any, str, int], bool]) -> None:
+    """Draw cases. Of those that a schedule and a rewrite were asked for more run with both than not."""
     count: Counter[str] = Counter()
 
     @settings(max_examples=max(20, settings.default.max_examples // 4))  # type: ignore[union-attr]
-    @given(case=cases, machine=st.sampled_from(MACHINES), threads=st.sampled_from((1, 2, 4)))
-    def draw(case: Case, machine: str, threads: int) -> None:
+    @given(drawn=cases, machine=st.sampled_from(MACHINES), threads=st.sampled_from((1, 2, 4)))
+    def draw(drawn: tuple[Any, Tried], machine: str, threads: int) -> None:
+        case, tried = drawn
         run = each(case, machine, threads)
-        count["run" if run and case.tried.both else "less"] += 1
-        count["done"] += case.tried.rewrites + case.tried.directives
-        count["refused"] += case.tried.refused
+        count["run" if run and tried.both else "less" if len(tried.asked) == 2 else "plain"] += 1
+        count["done"] += tried.rewrites + tried.directives
+        count["refused"] += tried.refused
 
     draw()
     assert count["done"] > count["refused"]
@@ -192,3 +206,27 @@ def test_vmap_and_scan_of_what_is_scheduled_and_rewritten() -> None:
         return True
 
     counted(transformed(), each)
+
+
+def test_where_the_shape_is_in_data_too() -> None:
+    def each(case: dynamic.Case, machine: str, threads: int) -> bool:
+        w = case.workload
+        assert parse(show(w.wir)) == w.wir
+        try:
+            program, run = compiled(w, arch=machine, threads=threads), True
+        except RaceError:  # as in `check`
+            return False
+        for data in case.data:
+            arrays, sizes = inputs(case, data)
+            of = model(w.wir, sizes, arch.get(machine), arrays, data.slots)
+            if program is None:
+                assert stands_still(of)
+                return False
+            program.enable_tracing()
+            left = agrees(program, of, partial(run_dynamic, case, program, data))
+            want, _ = case.eager(data)
+            run = run and left is not None
+            assert left is None or all(a.tobytes() == want[n].tobytes() for n, a in left.items() if n in want)
+        return run
+
+    counted(in_data(), each)
