@@ -553,6 +553,12 @@ PTO802 a task of a simulation that waits for one that does not exist
 PTO803 arrays of a simulation that do not fit together
 PTO804 a simulation that goes beyond 2**62 cycles
 PTO805 an option of a simulation with a wrong value
+PTO806 a process of a simulation that is not one
+PTO807 two processes of a simulation with one name
+PTO808 a channel of a simulation that is not one
+PTO809 a process of a simulation that uses a channel that there is not
+PTO810 a simulation of processes that would have to keep too many times
+PTO811 a remedy of a deadlock that was not found within the limits
 PTO817 a send to a channel by a process that has closed it
 PTO820 a deadlock of processes
 PTO821 the pure form of a workload with a pipeline

@@ -35,6 +35,7 @@ from pto_wsp import (
     InOut,
     IRConversionError,
     KernelError,
+    LimitError,
     Out,
     P,
     Pools,
@@ -91,7 +92,7 @@ from pto_wsp import (
     workload,
 )
 from pto_wsp.artifact.artifact import make as make_artifact
-from pto_wsp.errors import CODES, ChannelClosed, LimitError, Location
+from pto_wsp.errors import CODES, ChannelClosed, Location
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.evaluate_kernel import run_kernel
@@ -3543,6 +3544,38 @@ def _():
 @mistake("PTO805", ScheduleError)
 def _():
     simulate.tasks([], lanes=4, window=0)  # <-- PTO805
+
+
+@mistake("PTO806", BindError)
+def _():
+    simulate.processes([{"name": "p", "ops": [["work", -1]]}], {})  # <-- PTO806
+
+
+@mistake("PTO807", BindError)
+def _():
+    simulate.processes([{"name": "p", "ops": []}] * 2, {})  # <-- PTO807
+
+
+@mistake("PTO808", BindError)
+def _():
+    simulate.processes([], {"c": {"capacity": 0, "initial": 1}})  # <-- PTO808
+
+
+@mistake("PTO809", BindError)
+def _():
+    simulate.processes([{"name": "p", "ops": [["send", "c"]]}], {"d": {}})  # <-- PTO809
+
+
+@mistake("PTO810", BindError)
+def _():
+    simulate.processes([], {"c": {"capacity": None, "initial": 2**40}})  # <-- PTO810
+
+
+@mistake("PTO811", LimitError)
+def _():
+    grows = [["consume", "a", [["send", "b"], ["send", "b"]]]], [["consume", "b", [["send", "a"]]]]
+    network = [{"name": name, "ops": ops} for name, ops in zip("pq", grows, strict=True)]
+    simulate.remedy(network, {"a": {"initial": 1}, "b": {}}, max_actions=100)  # <-- PTO811
 
 
 def pipe(*processes: str) -> Any:

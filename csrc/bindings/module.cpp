@@ -16,6 +16,7 @@
 #include "pto_wsp/dry_run.hpp"
 #include "pto_wsp/instance.hpp"
 #include "pto_wsp/limits.hpp"
+#include "pto_wsp/network_program.hpp"
 #include "pto_wsp/simulate.hpp"
 #include "pto_wsp/tile_ops.hpp"
 
@@ -270,6 +271,14 @@ py::dict stats(const Instance& instance) {
   return d;
 }
 
+// Looks at signals, which Python's function for that may turn into exceptions, from a thread without the GIL; whether there is none.
+bool check_signals() {
+  const PyGILState_STATE state = take_gil();
+  const bool go_on = PyErr_CheckSignals() == 0;
+  PyGILState_Release(state);
+  return go_on;
+}
+
 // A dry run that looks at signals, which Python's function for that may turn into exceptions.
 std::unique_ptr<DryRun> dry_run(std::shared_ptr<Plan> plan, const std::vector<std::int64_t>& symbols,
                                 const std::vector<std::pair<std::uint32_t, std::uint64_t>>& slots,
@@ -280,12 +289,7 @@ std::unique_ptr<DryRun> dry_run(std::shared_ptr<Plan> plan, const std::vector<st
   for (const auto& [slot, bits] : slots) in.slots.at(slot) = bits;
   in.numbers = numbers;
   in.without_data = without_data;
-  in.go_on = [] {
-    const PyGILState_STATE state = take_gil();
-    const bool go_on = PyErr_CheckSignals() == 0;
-    PyGILState_Release(state);
-    return go_on;
-  };
+  in.go_on = check_signals;
   return std::make_unique<DryRun>(std::move(plan), std::move(in));
 }
 
@@ -450,6 +454,45 @@ py::dict simulate_dict(const py::dict& columns, const SimulationOptions& options
   return d;
 }
 
+// The program and options that Python says a network with.
+using ChannelTuple = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::uint64_t>;
+
+NetworkProgram network_program(const py::dict& columns, const std::vector<ChannelTuple>& channels) {
+  using U = std::uint64_t;
+  std::vector<ChannelSpec> specs;
+  for (const auto& [capacity, latency, response, initial] : channels) specs.push_back({capacity, latency, response, initial});
+  return {{column<const U>(columns, "first"), column<const U>(columns, "codes"), column<const U>(columns, "values")}, specs};
+}
+
+NetworkOptions network_options(std::uint64_t cycles, std::uint64_t actions, bool times) {
+  NetworkOptions options;
+  options.limits.cycles = cycles;
+  options.limits.idle_actions = actions;
+  options.times = times;
+  options.go_on = check_signals;
+  return options;
+}
+
+py::dict network_dict(const NetworkResult& r) {
+  const auto arrays = [](const std::vector<std::vector<std::uint64_t>>& times) {
+    py::list out;
+    for (const std::vector<std::uint64_t>& t : times) out.append(py::bytearray(reinterpret_cast<const char*>(t.data()), t.size() * sizeof(t[0])));
+    return out;
+  };
+  py::dict d;
+  py::list waiting;
+  for (const NetworkResult::Waiting& w : r.waiting) waiting.append(py::make_tuple(w.process, w.sends, w.channel, w.clock));
+  d["status"] = name_of(r.status);
+  d["clocks"] = r.clocks;
+  d["sent"] = r.sent;
+  d["received"] = r.received;
+  d["sent_at"] = arrays(r.sent_at);
+  d["received_at"] = arrays(r.received_at);
+  d["waiting"] = waiting;
+  d["latest"] = r.latest;
+  return d;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -524,6 +567,26 @@ PYBIND11_MODULE(_core, m) {
   m.def("simulate", &simulate_dict, py::arg("columns"), py::arg("options"), py::arg("trace"),
         "Semantic time of a task graph; see simulate.hpp. columns and trace: arrays of 64 bit integers by name, and lanes of 32 bits; "
         "those of the trace are written.");
+
+  m.def(
+      "simulate_network",
+      [](const py::dict& columns, const std::vector<ChannelTuple>& channels, std::uint64_t cycles, std::uint64_t actions, bool times) {
+        const NetworkProgram program = network_program(columns, channels);
+        return network_dict(dry([&] { return simulate(program, network_options(cycles, actions, times)); }));
+      },
+      py::arg("columns"), py::arg("channels"), py::arg("cycles"), py::arg("actions"), py::arg("times"),
+      "Processes and channels in semantic time; see network_program.hpp. columns: the ProcessLists, arrays of 64 bit integers by name; "
+      "channels: (capacity, latency, response, initial) each.");
+  m.def(
+      "network_remedy",
+      [](const py::dict& columns, const std::vector<ChannelTuple>& channels, std::uint64_t cycles, std::uint64_t actions) {
+        const NetworkProgram program = network_program(columns, channels);
+        const NetworkRemedy r = dry([&] { return find_remedy(program, network_options(cycles, actions, false)); });
+        return py::make_tuple(name_of(r.status), r.capacities);
+      },
+      py::arg("columns"), py::arg("channels"), py::arg("cycles"), py::arg("actions"), "(status, capacities of all channels)");
+  m.attr("MOST_TIMES") = NetworkLimits().times;
+  m.attr("MOST_RAISES") = most_raises;
 
   py::enum_<TraceLevel>(m, "TraceLevel").value("off", TraceLevel::off).value("tasks", TraceLevel::tasks).value("full", TraceLevel::full);
   m.def("outcomes", [] {

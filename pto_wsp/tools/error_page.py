@@ -21,7 +21,7 @@ _FAMILIES = {
     "5": "Binding arrays and sizes",
     "6": "Artifacts",
     "7": "Running",
-    "8": "Simulating task graphs",
+    "8": "Simulating task graphs and processes",
 }
 
 

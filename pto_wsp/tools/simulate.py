@@ -5,11 +5,11 @@
     simulate.tasks([{"cost": 10}, {"cost": 5, "deps": [0]}], lanes=2)["total"]  # 15
 
 `tasks` takes a list of dicts, or `TaskArrays` for large graphs. The rules are this project's own; docs/semantic_time.md has them.
+`processes` and `remedy` are about processes and channels instead: docs/pipelines.md.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
@@ -19,10 +19,13 @@ import numpy as np
 
 from pto_wsp.errors import BindError, ScheduleError, here, no_options
 from pto_wsp.runtime.core import core
+from pto_wsp.tools.simulate_processes import processes, remedy
+from pto_wsp.tools.simulation_options import END_OF_TIME, beyond_time, choice, integer, number, wrong_option
+
+__all__ = ["TaskArrays", "processes", "remedy", "tasks"]
 
 Array = np.ndarray[Any, Any]
 
-_END_OF_TIME = 2**62
 _MOST_LANES = 65536
 _MOST_TASKS = 2**30
 _FIELDS = ("cost", "deps", "lane", "stream", "priority", "unit", "bytes", "wait")
@@ -111,22 +114,22 @@ def tasks(
     options.pools = list(units.values())
     no_limit: int = core().NO_LIMIT
     limits = (
-        no_limit if window is None else _number("window", window, 1),
-        no_limit if window_bytes is None else _number("window_bytes", window_bytes),
+        no_limit if window is None else number("window", window, 1),
+        no_limit if window_bytes is None else number("window_bytes", window_bytes),
     )
-    options.issue_cost = max(_number("issue_cost", issue_cost), _number("min_distance", min_distance))
-    options.handover = _number("handover", handover)
-    options.read_cost = _number("read_cost", read_cost)
-    options.batches = [_number("batch", batch, 1)]
-    options.interleave = 0 if interleave is None else _number("interleave", interleave, 1)
-    mode = _choice("mode", mode, ("stall", "abort", "benchmark"))
+    options.issue_cost = max(number("issue_cost", issue_cost), number("min_distance", min_distance))
+    options.handover = number("handover", handover)
+    options.read_cost = number("read_cost", read_cost)
+    options.batches = [number("batch", batch, 1)]
+    options.interleave = 0 if interleave is None else number("interleave", interleave, 1)
+    mode = choice("mode", mode, ("stall", "abort", "benchmark"))
     options.windows = [core().WindowLimits(*limits, getattr(core().WindowMode, mode))]
-    _choice("ready", ready, ("fifo", "priority", "work_steal"))
+    choice("ready", ready, ("fifo", "priority", "work_steal"))
     if isinstance(start, str):
-        _choice("start", start, ("after_orchestration",))
+        choice("start", start, ("after_orchestration",))
         options.start = no_limit
     else:
-        options.start = _number("start", start)
+        options.start = number("start", start)
     as_arrays = isinstance(tasks, TaskArrays)
     given = tasks if as_arrays else _arrays(tasks, units if pools is not None else None)
     columns = _checked(given, units, typed=pools is not None)
@@ -145,12 +148,7 @@ def _run(columns: dict[str, Array], options: Any, as_arrays: bool) -> dict[str, 
     trace = {"start": np.empty(n, np.int64), "end": np.empty(n, np.int64), "lane": np.empty(n, np.int32)}
     got: dict[str, Any] = core().simulate(columns, options, trace)
     if got.pop("overflowed"):
-        raise BindError(
-            "PTO804",
-            "the simulation goes beyond 2**62 cycles",
-            loc=here(),
-            fix="take a larger unit of time for all costs",
-        )
+        raise beyond_time()
     deadlock, needed, windows = got.pop("deadlock"), got.pop("needed"), got.pop("windows")
     if deadlock is not None:
         reason = "TASK_RING_FULL" if deadlock.get("at") in ("window", "boundary") else "NOT_READY"
@@ -160,30 +158,7 @@ def _run(columns: dict[str, Array], options: Any, as_arrays: bool) -> dict[str, 
     return {name: x if as_arrays else x.tolist() for name, x in trace.items()} | windows[0] | got
 
 
-# options
-
-
-def _option(name: str, value: object, what: str) -> ScheduleError:
-    return ScheduleError(
-        "PTO805",
-        f"{name} is {what}",
-        values={name: repr(value)[:80]},
-        loc=here(),
-        fix=f"write one, or leave {name} out",
-    )
-
-
-def _number(name: str, value: object, least: int = 0) -> int:
-    n = _integer(value)
-    if n is None or not least <= n < _END_OF_TIME:
-        raise _option(name, value, f"an integer from {least} to 2**62 - 1")
-    return n
-
-
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise _option(name, value, " or ".join(f'"{c}"' for c in choices))
-    return value
+# lanes
 
 
 def _pools(lanes: object, pools: object) -> dict[str, int]:
@@ -197,26 +172,16 @@ def _pools(lanes: object, pools: object) -> dict[str, int]:
             fix='write lanes=4, or pools={"cube": 2, "vector": 4}',
         )
     if pools is None:
-        counts: dict[str, int] = {"": _number("lanes", lanes, 1)}
+        counts: dict[str, int] = {"": number("lanes", lanes, 1)}
     else:
         if not isinstance(pools, Mapping) or not pools or not all(isinstance(name, str) for name in pools):
-            raise _option("pools", pools, "a mapping from names of units to their lanes")
-        counts = {name: _number(f"pools[{name!r}]", count, 1) for name, count in pools.items()}
+            raise wrong_option("pools", pools, "a mapping from names of units to their lanes")
+        counts = {name: number(f"pools[{name!r}]", count, 1) for name, count in pools.items()}
     if sum(counts.values()) > _MOST_LANES:
-        raise _option(
+        raise wrong_option(
             "lanes" if pools is None else "pools", lanes if pools is None else pools, f"at most {_MOST_LANES} lanes"
         )
     return counts
-
-
-def _integer(value: object) -> int | None:
-    """An integer of Python's or numpy's, not a bool."""
-    if isinstance(value, bool | np.bool_):
-        return None
-    try:
-        return operator.index(value)  # pyright: ignore[reportArgumentType]
-    except TypeError:
-        return None
 
 
 # tasks as dicts
@@ -269,7 +234,7 @@ _ABSENT = {"lane": -1, "stream": -1, "priority": 0, "bytes": 0}
 
 
 def _entry(i: int, name: str, value: object, least: int) -> int:
-    n = _integer(value)
+    n = integer(value)
     if n is None or not least <= n < 2**63:
         what = f"has a {name} that is not an integer" + (" of 0 or more" if least == 0 else "") + " of 64 bits"
         raise _task_error(i, what, {name: repr(value)[:80]}, f"give {name} as an integer")
@@ -284,7 +249,7 @@ def _positions(i: int, name: str, value: object) -> list[int]:
             i, f"has {name} that is not a list of tasks", {name: repr(value)[:80]}, f'write "{name}": [0, 1]'
         )
     given: list[object] = list(value)
-    found = [_integer(x) for x in given]
+    found = [integer(x) for x in given]
     if any(x is None or not -(2**63) <= x < 2**63 for x in found):
         raise _task_error(
             i, f"has {name} that are not positions of tasks", {name: repr(given)[:80]}, f'write "{name}": [0, 1]'
@@ -337,7 +302,7 @@ def _checked(given: TaskArrays, units: Mapping[str, int], typed: bool) -> dict[s
         raise _array_error("waits_indptr", "goes with waits_indices, and one of them is missing", {})
     if "waits_indptr" in columns:
         _check_lists("waits", columns, n)
-    _check_range("cost", columns["costs"], 0, _END_OF_TIME - 1)
+    _check_range("cost", columns["costs"], 0, END_OF_TIME - 1)
     for name in columns.keys() & {"lanes", "streams"}:
         _check_range(name[:-1], columns[name], -1)
     if typed and "units" not in columns and n:
@@ -347,8 +312,8 @@ def _checked(given: TaskArrays, units: Mapping[str, int], typed: bool) -> dict[s
     elif "units" in columns:
         _check_range("unit", columns["units"], 0, len(units) - 1)
     if "bytes" in columns:
-        _check_range("number of bytes", columns["bytes"], 0, _END_OF_TIME - 1)
-        if float(columns["bytes"].sum(dtype=np.float64)) >= _END_OF_TIME:
+        _check_range("number of bytes", columns["bytes"], 0, END_OF_TIME - 1)
+        if float(columns["bytes"].sum(dtype=np.float64)) >= END_OF_TIME:
             raise _array_error("bytes", "add up to 2**62 and more", {})
     return columns
 

@@ -14,6 +14,7 @@ DOCUMENTS = [
     "docs/costs.md",
     "docs/kernels.md",
     "docs/observation.md",
+    "docs/pipelines.md",
     "docs/resources.md",
     "docs/schedules.md",
     "docs/semantic_time.md",

@@ -34,7 +34,15 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
-SPECIAL = {"tasks_1us", "tasks_directives", "tasks_8_threads", "execute_100", "simulate", "compile"}
+SPECIAL = {
+    "tasks_1us",
+    "tasks_directives",
+    "tasks_8_threads",
+    "execute_100",
+    "simulate",
+    "simulate_processes",
+    "compile",
+}
 
 
 def case(name: str) -> dict[str, Any]:
@@ -224,3 +232,7 @@ def test_rows_of_the_scheduler() -> None:
     (row,) = run.run_row({"name": "simulate", "shape": {"n": 1000}}, threads=1, repeats=1)
     assert row["independent_s"] > 0 and row["dependent_s"] > 0
     assert run.run_row({"name": "simulate", "shape": {"n": 1000}}, threads=2, repeats=1) == []
+    given = {"name": "simulate_processes", "shape": {"n": 1000, "ring": 10}}
+    (row,) = run.run_row(given, threads=1, repeats=1)
+    assert set(row) == {"name", "threads", "depth_0_s", "depth_1_s", "depth_8_s", "ring_10_s"}
+    assert run.run_row(given, threads=2, repeats=1) == []

@@ -51,6 +51,15 @@ def run_row(case: Case, threads: int, repeats: int) -> list[dict[str, Any]]:
             if threads == 1
             else []
         )
+    if name == "simulate_processes":
+        return (
+            [
+                {"name": name, "threads": 1}
+                | scheduling.processes_row(case["shape"]["n"], case["shape"]["ring"], repeats)
+            ]
+            if threads == 1
+            else []
+        )
     if name == "tasks_directives":
         return [{"name": name, "threads": threads} | scheduling.directives_row(case["shape"]["n"], threads, repeats)]
     if name == "execute_100":

@@ -1,9 +1,11 @@
-"""Rows of the scheduler: tasks under each kind of directive, more threads than processors, short runs, and simulated graphs."""
+"""Rows of the scheduler: tasks under each kind of directive, more threads than processors, short runs, and simulated
+graphs and processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from pto_wsp import (
 )
 from pto_wsp.tools.bench.arms import medians
 from pto_wsp.tools.bench.tasks import dependent, independent
-from pto_wsp.tools.simulate import TaskArrays
+from pto_wsp.tools.simulate import TaskArrays, processes
 from pto_wsp.tools.simulate import tasks as simulate
 
 DIRECTIVES: dict[str, Callable[[Workload], Workload]] = {
@@ -79,3 +81,23 @@ def simulate_row(n: int, repeats: int) -> dict[str, float]:
     }
     calls = {name: partial(simulate, g, lanes=8, window=65_536) for name, g in graphs.items()}
     return medians(calls, repeats)
+
+
+def processes_row(n: int, ring: int, repeats: int) -> dict[str, float]:
+    """Seconds to simulate n sends and receives: of two processes at a few depths, and of a ring of processes."""
+    networks = {f"depth_{depth}_s": _pipeline(n // 2, depth) for depth in (0, 1, 8)}
+    networks[f"ring_{ring}_s"] = _ring(ring, n // 2 // ring)
+    return medians({name: partial(processes, *network, times="none") for name, network in networks.items()}, repeats)
+
+
+def _pipeline(tokens: int, depth: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    made = {"name": "make", "ops": [["repeat", tokens, [["work", 3], ["send", "c"]]]]}
+    return [made, {"name": "use", "ops": [["consume", "c", [["work", 4]]]]}], {"c": {"capacity": depth}}
+
+
+def _ring(n: int, rounds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Each process hands on what it receives; every other channel holds a token at the start."""
+    names = [f"c{i}" for i in range(n)]
+    bodies = ([["recv", names[i]], ["work", 1 + i % 3], ["send", names[(i + 1) % n]]] for i in range(n))
+    made = [{"name": f"p{i}", "ops": [["repeat", rounds, body]]} for i, body in enumerate(bodies)]
+    return made, {name: {"capacity": 2, "initial": i % 2} for i, name in enumerate(names)}
