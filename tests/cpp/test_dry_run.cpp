@@ -157,8 +157,8 @@ void without_any_data() {
   in.without_data = true;
   CHECK_EQ(DryRun(decode(idle_read(false).bytes()), in).run().stats.task_count, 2);
   DryRun simulated = dry(idle_read(false));  // else what no task writes is read
-  std::int32_t number = 3;
-  simulated.bind(1, reinterpret_cast<std::byte*>(&number), std::vector<std::int64_t>{1, 8}, std::vector<std::int64_t>{4, 4});
+  std::vector<std::int32_t> numbers(8, 3);
+  simulated.bind(1, reinterpret_cast<std::byte*>(numbers.data()), std::vector<std::int64_t>{1, 8}, std::vector<std::int64_t>{4, 4});
   CHECK_EQ(simulated.run().stats.task_count, 2);
 }
 
