@@ -63,8 +63,8 @@ def processes(
     An action takes time logarithmic in the number of processes. Memory grows with processes, channels, operations as written, tokens
     in channels (and the capacity that was used), and the times that are kept.
 
-    Raises BindError for processes or channels that are none, for times of 2**62 cycles and more, and where more than 2**26 times would
-    have to be kept, of tokens in channels or of what is returned; ScheduleError for options with wrong values; UnsupportedError for
+    Raises BindError for processes or channels that are none (more than 2**22 operations, or 1000 loops in each other, are too many), for
+    times of 2**62 cycles and more, and where more than 2**26 times would have to be kept, of tokens in channels or of what is returned; ScheduleError for options with wrong values; UnsupportedError for
     unknown ones.
     """
     no_options("simulate.processes", unknown, "times, max_cycles, max_actions")
@@ -73,8 +73,9 @@ def processes(
     specs, names, columns = _checked(processes, channels)
     got: dict[str, Any] = core().simulate_network(columns, list(specs.values()), *limits, keep != "none")
     _refuse(got["status"])
+    of_channels = list(specs)
     waiting = [
-        {"process": names[p], "op": "send" if sends else "recv", "channel": list(specs)[c], "clock": clock}
+        {"process": names[p], "op": "send" if sends else "recv", "channel": of_channels[c], "clock": clock}
         for p, sends, c, clock in got["waiting"]
     ]
     match got["status"]:

@@ -385,10 +385,10 @@ def test_remedies_of_random_networks(random: Random) -> None:
     check_remedy(one_to_one(random))
 
 
-def test_many_remedies_of_every_kind() -> None:
+def test_many_remedies_of_every_kind(request: pytest.FixtureRequest) -> None:
     random = Random(11)
     seen = {"none": 0, "nothing to do": 0, "raised": 0}
-    for _ in range(1500):
+    for _ in range(20_000 if request.config.getoption("--full") else 1500):
         seen[check_remedy(one_to_one(random))] += 1
     assert min(seen.values()) > 100, seen
 
@@ -483,6 +483,20 @@ def test_thousands_of_processes_share_channels() -> None:
     began = time.perf_counter()
     got = simulate.processes(network, {"a": channel(1)}, times="none")
     assert got["tokens"]["a"] == {"sent": n, "received": n}
+    assert time.perf_counter() - began < 20
+
+
+def test_thousands_of_processes_wait_for_ever() -> None:
+    n = 20_000
+    names = [f"c{i}" for i in range(n)]
+    network = [process(f"p{i}", ["recv", names[i]], ["send", names[(i + 1) % n]]) for i in range(n)]
+    channels: Channels = {name: {} for name in names}
+    began = time.perf_counter()
+    waiting = simulate.processes(network, channels)["deadlock"]
+    assert waiting == [{"process": f"p{i}", "op": "recv", "channel": names[i], "clock": 0} for i in range(n)]
+    assert simulate.remedy(network, channels) is None
+    sends_first = [p | {"ops": p["ops"][::-1]} for p in network]
+    assert simulate.remedy(sends_first, {name: channel(0) for name in names}) == {"c0": 1}
     assert time.perf_counter() - began < 20
 
 
