@@ -559,6 +559,15 @@ PTO808 a channel of a simulation that is not one
 PTO809 a process of a simulation that uses a channel that there is not
 PTO810 a simulation of processes that would have to keep too many times
 PTO811 a remedy of a deadlock that was not found within the limits
+PTO823 a channel, an event, a process or a pipeline that was made wrongly
+PTO824 a channel or a task that is used outside of its pipeline or process
+PTO812 an end of a channel that its process does not declare
+PTO813 a token that is not what its channel carries
+PTO814 a channel that nobody feeds or drains
+PTO815 a view used after it was sent
+PTO816 a pipeline without processes, or with a statement that is none
+PTO818 memory that cannot be handed over
+PTO819 try_send or query in a pipeline that is not timed
 PTO817 a send to a channel by a process that has closed it
 PTO820 a deadlock of processes
 PTO821 the pure form of a workload with a pipeline

@@ -92,6 +92,9 @@ from pto_wsp import (
     workload,
 )
 from pto_wsp.artifact.artifact import make as make_artifact
+from pto_wsp.csp.channel import Channel
+from pto_wsp.csp.ends import close, consume, send, try_send
+from pto_wsp.csp.process import connect, process
 from pto_wsp.errors import CODES, ChannelClosed, Location
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.evaluate import evaluate
@@ -105,6 +108,7 @@ from pto_wsp.runtime.failure import to_error
 from pto_wsp.targets.base import TARGETS
 from pto_wsp.targets.cpu_sim.target import CpuSim
 from pto_wsp.tools import simulate
+from pto_wsp.trace.pipes import Pipe
 
 F32, F16, I32, BOOL = DType.F32, DType.F16, DType.I32, DType.BOOL
 Mistake = Callable[[], object]
@@ -3576,6 +3580,144 @@ def _():
     grows = [["consume", "a", [["send", "b"], ["send", "b"]]]], [["consume", "b", [["send", "a"]]]]
     network = [{"name": name, "ops": ops} for name, ops in zip("pq", grows, strict=True)]
     simulate.remedy(network, {"a": {"initial": 1}, "b": {}}, max_actions=100)  # <-- PTO811
+
+
+def piped(body: Callable[[Any], object]) -> Any:
+    """A workload whose pipeline is what `body` says of a tensor of tiles."""
+
+    @workload
+    def w(y):
+        with Pipe():
+            body(y)
+
+    return w(zeros(4, 4, 4))
+
+
+@mistake("PTO823", TraceError)
+def _():
+    Channel[int]("c", depth=-1)  # <-- PTO823
+
+
+@mistake("PTO824", TraceError)
+def _():
+    c = Channel[int]("c")
+
+    @workload
+    def w(y):
+        send(c, 1)  # <-- PTO824
+
+    w(zeros(4, 4, 4))
+
+
+@mistake("PTO812", TraceError)
+def _():
+    c = Channel[int]("c")
+
+    @workload
+    def w(y):
+        give = process("give").body(lambda: send(c, 1))  # <-- PTO812
+        connect([give, process("take").consumes(c).body(lambda k: None)], [c])
+
+    w(zeros(4, 4, 4))
+
+
+@mistake("PTO813", TypeCheckError)
+def _():
+    c = Channel[Tensor]("c")
+
+    def body(y: Any) -> None:
+        for i in P.seq(2):
+            send(c, y[i])
+            send(c, y[i + 2, 0:4])
+            send(c, y[3])  # <-- PTO813
+
+    piped(body)
+
+
+@mistake("PTO814", CompileError)
+def _():
+    def body(y: Any) -> None:
+        c = Channel[int]("c")  # <-- PTO814
+        for i in P.seq(2):
+            send(c, i)
+
+    piped(body)
+
+
+@mistake("PTO815", TraceError)
+def _():
+    c = Channel[Tensor]("c")
+
+    def body(y: Any) -> None:
+        for i in P.seq(2):
+            send(c, y[i])
+            copy(x=y[3], y=y[i])  # <-- PTO815
+
+    piped(body)
+
+
+@mistake("PTO816", TraceError)
+def _():
+    @workload
+    def w(y):
+        with Pipe():  # <-- PTO816
+            pass
+
+    w(zeros(4, 4, 4))
+
+
+@mistake("PTO817", ChannelClosed)
+def _():
+    c = Channel[int]("c")
+
+    def body(y: Any) -> None:
+        for i in P.seq(2):
+            close(c)
+            send(c, i)  # <-- PTO817
+        with consume(c):
+            pass
+
+    piped(body)
+
+
+@mistake("PTO818", TraceError)
+def _():
+    c = Channel[Tensor]("c", depth=None)
+
+    def body(y: Any) -> None:
+        for i in P.seq(2):
+            mine = empty((4, 4), F32)
+            copy(x=y[i], y=mine)
+            send(c, mine)  # <-- PTO818
+
+    piped(body)
+
+
+@mistake("PTO819", TraceError)
+def _():
+    c = Channel[int]("c")
+
+    def body(y: Any) -> None:
+        for i in P.seq(2):
+            try_send(c, i)  # <-- PTO819
+
+    piped(body)
+
+
+@mistake("PTO156", TraceError)
+def _():
+    @workload
+    def w(y):
+        p = process("p").body(lambda: copy(x=y[0], y=y[1]))
+        q = process("p").body(lambda: copy(x=y[2], y=y[3]))  # <-- PTO156
+        connect([p, q], [])
+
+    w(zeros(4, 4, 4))
+
+
+@mistake("PTO404", ScheduleError)
+def _():
+    piped(lambda y: copy(x=y[0], y=y[1])).dispatch(DispatchPolicy.round_robin(2))  # <-- PTO404
 
 
 def pipe(*processes: str) -> Any:

@@ -209,6 +209,21 @@ def _span(d: At | Slice | TileAt) -> tuple[Expr, int]:
     return (d.index, 1) if isinstance(d, At) else (d.start, d.length) if isinstance(d, Slice) else (d.start, d.size)
 
 
+def surely_overlap(a: View, b: View) -> bool:
+    """Whether two views of one iteration have a common element for sure: their dimensions are equal, or lie a known distance apart."""
+    return a.tensor == b.tensor and all(map(_share, a.dims, b.dims))
+
+
+def _share(x: ViewDim, y: ViewDim) -> bool:
+    if x == y:
+        return True
+    if not isinstance(x, (At, Slice)) or not isinstance(y, (At, Slice)):
+        return False
+    (first, length), (second, other) = _span(x), _span(y)
+    gap = second - first
+    return gap.is_const and -other < gap.const < length
+
+
 def constant_span(d: ViewDim) -> tuple[int, int] | None:
     """The first element that a dimension may take and the one behind the last, where these are numbers."""
     if isinstance(d, (Gather, Span)):

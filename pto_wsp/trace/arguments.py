@@ -128,6 +128,7 @@ def view(builder: WorkloadBuilder, x: Any, param: TileType, what: str, loc: Loca
         )
     for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
         _check_bounds(builder, d, size, k, f"{what}: tensor {tensor}", loc)
+    builder.check_sent(out, loc)
     return out
 
 
@@ -157,6 +158,7 @@ def region(builder: WorkloadBuilder, x: Any, param: RegionType, what: str, loc: 
         )
     for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
         _check_bounds(builder, d, size, k, f"{what}: tensor {out.tensor}", loc)
+    builder.check_sent(out, loc)
     return out
 
 
@@ -199,6 +201,7 @@ def reading(builder: WorkloadBuilder, given: TensorView, what: str, loc: Locatio
     tensor = builder.tensor(given.root)
     for k, (d, size) in enumerate(zip(dims, shape, strict=True)):
         _check_bounds(builder, d, size, k, f"{what}: tensor {tensor}", loc)
+    builder.check_sent(View(tensor, dims), loc)
     return View(tensor, dims)
 
 

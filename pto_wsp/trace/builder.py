@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.build import MAX_NESTING, in_kernel
+from pto_wsp.ir.conflict import surely_overlap
 from pto_wsp.ir.coordinates import places_kept
 from pto_wsp.ir.core import (
     Axis,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pto_wsp.trace.conditions import Chain
     from pto_wsp.trace.data_axes import Known
     from pto_wsp.trace.kernel import KernelFunction
+    from pto_wsp.trace.pipes import OpenPipeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +60,8 @@ class Task:
     builder: WorkloadBuilder
     label: str
     locs: tuple[Location, ...]  # of its task equations: several where a variant is chosen at run time
+    written: tuple[Any, ...] = ()  # the views that it writes
+    process: Block | None = None  # in which it was emitted
 
     def __repr__(self) -> str:
         return f"<task of {self.label}>"
@@ -85,6 +89,7 @@ class Block:
 
     loop: OpenLoop | None = None
     iterated: bool = False  # whether it runs several times
+    apart: bool = False  # whether it is a pipeline: what is read outside may be something else here
     eqns: list[Eqn] = field(default_factory=list[Eqn])
     names: list[str] = field(default_factory=list[str])  # loop variables and scalars that end with it
     computed: dict[object, Var] = field(default_factory=dict[object, Var])  # scalar operations, by what they say
@@ -92,6 +97,18 @@ class Block:
     reads: list[tuple[Read, str]] = field(default_factory=list["tuple[Read, str]"])  # those inside included
     chain: Chain | None = None  # the branches that `P.otherwise` may continue
     given: list[tuple[In, bool]] = field(default_factory=list[tuple[In, bool]])  # conditions, and what they are in here
+    held_buffers: list[HeldBuffer] = field(default_factory=list["HeldBuffer"])  # that came with tokens here
+    sent_views: list[tuple[View, Location]] = field(default_factory=list["tuple[View, Location]"])
+    sent_names: dict[str, Location] = field(default_factory=dict[str, Location])  # of buffers' numbers
+
+
+@dataclass(slots=True)
+class HeldBuffer:
+    """A buffer that a process was given with a token, until it sends it on; else `giving_back` is emitted where its block ends."""
+
+    number: str
+    giving_back: Eqn
+    is_sent: bool = False
 
 
 class WorkloadBuilder:
@@ -121,6 +138,10 @@ class WorkloadBuilder:
         self._keep: list[object] = []  # objects whose id is a key above
         self._taken: set[str] = set()  # names of loop variables and scalars, those of closed regions included
         self._visible: set[str] = set()  # those of open regions
+        self.pipes: list[OpenPipeline] = []  # those being traced, outermost first
+        self.channel_homes: dict[
+            int, tuple[object, OpenPipeline]
+        ] = {}  # by id: a channel, and the pipeline that uses it
 
     # names
 
@@ -163,9 +184,12 @@ class WorkloadBuilder:
     def tensor(self, t: TensorSpec) -> str:
         """The name of a tensor of the workload, which becomes one of its inputs. Raises TraceError for one that a branch or a
         sequential loop made, which has ended: the branch may not have run, and a loop hands nothing on from one iteration to the next."""
+        if t.sent is not None:
+            raise sent_before(str(self.name(t.handle, t.given_name) or "a tensor"), t.sent, here())
         left = next((b for b in t.within if not any(b is open_ for open_ in self.blocks)), None)
         if left is not None:
-            where = "a branch of P.when" if left.loop is None else f"the loop over {left.loop.label}"
+            branch = "a branch of P.when" if left.given else "a process"
+            where = branch if left.loop is None else f"the loop over {left.loop.label}"
             raise TraceError(
                 "PTO157",
                 f"a tensor made inside of {where} is used outside of it",
@@ -184,6 +208,20 @@ class WorkloadBuilder:
         unique = unique_name(name or f"t{len(self.tensors)}", self.tensors)
         self.tensors[unique] = t
         return unique
+
+    def replace_tensor(self, name: str, by: str) -> None:
+        """Forget a tensor in whose place another stands now."""
+        del self.tensors[name]
+        self._writes[by] = self._writes.get(by, 0) + self._writes.pop(name, 0)
+
+    def writes(self, tensor: str) -> int:
+        """How many task equations so far write a tensor."""
+        return self._writes.get(tensor, 0)
+
+    @property
+    def visible(self) -> frozenset[str]:
+        """The loop variables and scalars that are known here."""
+        return frozenset(self._visible)
 
     def hidden(self, t: TensorSpec) -> TensorSpec:
         """A tensor that no task can name, under its name: the one that is there, or `t`."""
@@ -219,6 +257,7 @@ class WorkloadBuilder:
     def close_block(self) -> tuple[Eqn, ...]:
         """The equations of the innermost region, which ends."""
         block = self.blocks.pop()
+        block.eqns += [b.giving_back for b in block.held_buffers if not b.is_sent]
         self._visible.difference_update(block.names)
         same = self._merge_reads(block) if block.reads and block.iterated else {}
         self.blocks[-1].reads += [(key, name) for key, name in block.reads if name not in same]
@@ -236,11 +275,12 @@ class WorkloadBuilder:
             known = block.held.get((prim, view))
             if known is not None and known[1] == writes:
                 return known[0]
-            if block.iterated and view.tensor not in self.fixed:
-                break  # a later iteration may find another value
+            if (block.iterated or block.apart) and view.tensor not in self.fixed:
+                break  # a later iteration, or another process, may find another value
         named = name or next(n for n in (f"{view.tensor}.{k}" for k in count(1)) if n not in self._taken)
         var = self.define(prim, (view,), {}, dtype, named, loc)
-        self.blocks[-1].held[prim, view] = (var, writes)
+        if not self.blocks[-1].apart:
+            self.blocks[-1].held[prim, view] = (var, writes)
         self.blocks[-1].reads.append(((prim, view), var.name))
         return var
 
@@ -291,7 +331,7 @@ class WorkloadBuilder:
                 if known is not None and known[1] == self._writes.get(key[1].tensor, 0):
                     same[name] = known[0].name
                     break
-                if around.iterated:
+                if around.iterated or around.apart:
                     break
         return same
 
@@ -366,6 +406,31 @@ class WorkloadBuilder:
                     fix="use a loop variable or a scalar only inside the loop or branch that gives it; what a branch decides goes through a tensor or a slot",
                 )
 
+    @property
+    def process(self) -> Block | None:
+        """The block of the innermost process around; directly in a pipeline, that of the pipeline."""
+        if not self.pipes:
+            return None
+        k = next(k for k, b in enumerate(self.blocks) if b is self.pipes[-1].block)
+        return self.blocks[min(k + 1, len(self.blocks) - 1)]
+
+    def forget_reads(self) -> None:
+        """What was read in this process may be something else from here on: another process may have gone on."""
+        process = self.process
+        for block in reversed(self.blocks):
+            block.held.clear()
+            if block is process:
+                break
+
+    def check_sent(self, view: View, loc: Location) -> None:
+        """Refuse a view that was sent before, in this iteration."""
+        names = view.names()
+        for block in self.blocks:
+            sent = next((at for v, at in block.sent_views if surely_overlap(v, view)), None)
+            sent = sent or next((at for name, at in block.sent_names.items() if name in names), None)
+            if sent is not None:
+                raise sent_before(view.tensor, sent, loc)
+
     # tasks
 
     def tokens_of(self, after: Any) -> tuple[str, ...]:
@@ -380,6 +445,14 @@ class WorkloadBuilder:
                     values={"got": repr(t)[:80]},
                     loc=here(),
                     fix="give what kernel calls return: t = load[b](...); use[b](..., after=t), or a list of such",
+                )
+            if t.process is not None and not any(b is t.process for b in self.blocks):
+                raise TraceError(
+                    "PTO824",
+                    "after= of a task of another process",
+                    values={"task": t},
+                    loc=here(),
+                    fix="let the other process send a token, and receive it before",
                 )
             if t.builder is not self:
                 raise TraceError(
@@ -535,6 +608,17 @@ class WorkloadBuilder:
             tuple(known.declared for known in self.data_axes if known.is_checked),
             self.returns,
         )
+
+
+def sent_before(tensor: str, sent: Location, loc: Location) -> TraceError:
+    """The error of using what belongs to who received it."""
+    return TraceError(
+        "PTO815",
+        f"a view of {tensor} that was sent is used",
+        values={"sent": sent},
+        loc=loc,
+        fix="use it before the send, or receive a token back from who has it now",
+    )
 
 
 def _without(eqns: tuple[Eqn, ...], names: Mapping[str, str]) -> tuple[Eqn, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pto_wsp.errors import Location, TraceError, here, user_frame
 from pto_wsp.ir.core import Eqn, In, Region
+from pto_wsp.ir.processes import ENDS
 from pto_wsp.trace.builder import Block, current_workload
 from pto_wsp.trace.scalar import DataScalar, truth
 
@@ -59,15 +60,7 @@ class _Branch:
 
     def _open(self) -> None:
         """Compute the condition, and open the region that it guards."""
-        leaving = _leaving(user_frame().f_code).get(user_frame().f_lineno)
-        if leaving is not None:
-            word, loc = leaving
-            raise TraceError(
-                "PTO187",
-                f"{word} inside of `with {self._word}`",
-                loc=loc,
-                fix="both branches are traced, so this would end the trace and not the run: put what follows under P.otherwise()",
-            )
+        refuse_leaving(self._word, "both branches are traced", "under P.otherwise()")
         if self._condition is not None:
             self._operand = self._condition.operand(self._builder)
         self._block = self._builder.open_block()
@@ -122,7 +115,7 @@ class Otherwise(_Branch):
         block = b.blocks[-1]
         chain = block.chain
         between = [] if chain is None else block.eqns[chain.position + 1 :]
-        if chain is None or any(e.regions or e.prim in ("task", "slot_set") for e in between):
+        if chain is None or any(e.regions or e.prim in ("task", "slot_set", *ENDS) for e in between):
             raise TraceError(
                 "PTO173",
                 "P.otherwise without a P.when before it",
@@ -147,6 +140,19 @@ class Otherwise(_Branch):
         else:
             self._outer.chain = None
         self._outer.eqns[self._chain.position] = self._chain.eqn((*before, *body))
+
+
+def refuse_leaving(word: str, why: str, place: str) -> None:
+    """Raise TraceError for a return, break or continue in the body of the `with` statement that the user's program enters."""
+    found = _leaving(user_frame().f_code).get(user_frame().f_lineno)
+    if found is not None:
+        said, loc = found
+        raise TraceError(
+            "PTO187",
+            f"{said} inside of `with {word}`",
+            loc=loc,
+            fix=f"{why}, so this would end the trace and not the run: put what follows {place}",
+        )
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pto_wsp.errors import Location, TraceError, here
 from pto_wsp.ir.core import At, DType, Eqn, Gather, In, Region, Role, View, ViewDim, Wir, written_tensors
@@ -12,6 +12,9 @@ from pto_wsp.ir.expr import Expr, var
 from pto_wsp.trace.builder import Block, OpenLoop, WorkloadBuilder, current_workload
 from pto_wsp.trace.index import Index
 from pto_wsp.trace.tensor import Part, ShapeDim, TensorSpec, TensorView
+
+if TYPE_CHECKING:
+    from pto_wsp.trace.pipes import OpenPipeline
 
 
 class Buffer(TensorSpec):
@@ -25,6 +28,7 @@ class Buffer(TensorSpec):
         self._within: tuple[Block, ...] = ()
         self.returned = False
         self.held: object = self
+        self.pipe: OpenPipeline | None = None  # in which it was made
 
     @property
     def within(self) -> tuple[Block, ...]:
@@ -63,8 +67,12 @@ def empty(shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None) -
     builder = current_workload("empty")
     loops = builder.parallel_loops
     buffer = Buffer(tuple(_extent(builder, loop) for loop in loops), shape, dtype, name)
+    buffer.pipe = builder.pipes[-1] if builder.pipes else None
     buffer.keep_within(
-        b for b in builder.blocks[1:] if (b.given if b.loop is None else not any(b.loop is loop for loop in loops))
+        b
+        for b in builder.blocks[1:]
+        if (b is builder.process and not b.apart)
+        or (b.given if b.loop is None else not any(b.loop is loop for loop in loops))
     )
     return _owned(builder, buffer, [var(loop.var.name) for loop in loops])
 

@@ -84,8 +84,11 @@ class KernelFunction:
         given = self.arguments(args, kwargs)
         waits = builder.tokens_of(after)
         if self.variants:
-            return Task(builder, self.label, tuple(emit_variant(builder, self, coords, given, waits)))
-        return Task(builder, self.label, (builder.task(self, coords, given, waits),))
+            locs = tuple(emit_variant(builder, self, coords, given, waits))
+        else:
+            locs = (builder.task(self, coords, given, waits),)
+        outputs = (n for n, s in self.specs.items() if isinstance(s, TileParam) and s.direction is not Direction.IN)
+        return Task(builder, self.label, locs, tuple(given[n] for n in outputs), builder.process)
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by parameter name, in the order of the parameters."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here, no_attribute, no_options, user_frame
 from pto_wsp.ir.core import Eqn, Region
+from pto_wsp.ir.processes import ENDS
 from pto_wsp.trace.axes import LoopAxis, to_axis
 from pto_wsp.trace.builder import WorkloadBuilder, current_workload, innermost_workload
 from pto_wsp.trace.conditions import Otherwise, When
@@ -66,7 +67,7 @@ def _while_region(builder: WorkloadBuilder, condition: Callable[[], Any], loc: L
     block.iterated = True
     holds = truth(condition(), "while_").operand(builder)
     for e in block.eqns:
-        if e.regions or e.prim in ("task", "slot_set"):
+        if e.regions or e.prim in ("task", "slot_set", *ENDS):
             raise TraceError(
                 "PTO174",
                 "a condition of while_ that does more than read",

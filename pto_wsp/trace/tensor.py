@@ -11,6 +11,7 @@ import numpy as np
 from pto_wsp.errors import (
     BindError,
     BoundsError,
+    Location,
     TraceError,
     TypeCheckError,
     check_name,
@@ -132,6 +133,9 @@ class TensorSpec(Element):
         self.dtype = _check_dtype(dtype)
         self.given_name = check_name(name, "a tensor", "PTO164")
         self.fields = _check_fields(fields, self.spec_shape, self.dtype)
+
+    sent: Location | None = None
+    """Where a process sent it to another, whose it is then."""
 
     @property
     def shape(self) -> tuple[ShapeDim, ...]:

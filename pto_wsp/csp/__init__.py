@@ -1,0 +1,1 @@
+"""Processes and channels: what users write of pipelines."""
