@@ -560,6 +560,7 @@ PTO809 a process of a simulation that uses a channel that there is not
 PTO810 a simulation of processes that would have to keep too many times
 PTO811 a remedy of a deadlock that was not found within the limits
 PTO823 a channel, an event, a process or a pipeline that was made wrongly
+PTO825 a channel of any depth, to which any number of tokens may be sent
 PTO824 a channel or a task that is used outside of its pipeline or process
 PTO812 an end of a channel that its process does not declare
 PTO813 a token that is not what its channel carries

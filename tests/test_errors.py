@@ -3715,6 +3715,20 @@ def _():
     w(zeros(4, 4, 4))
 
 
+@mistake("PTO825", ScheduleError)
+def _():
+    c = Channel[int]("c", depth=None)
+
+    def body(y: Any) -> None:
+        for i in P.seq(2):
+            for k in P.seq(cast(reduce_sum(y[i]), DType.I64)):
+                send(c, k)  # <-- PTO825
+        with consume(c):
+            pass
+
+    piped(body)
+
+
 @mistake("PTO404", ScheduleError)
 def _():
     piped(lambda y: copy(x=y[0], y=y[1])).dispatch(DispatchPolicy.round_robin(2))  # <-- PTO404

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pto_wsp.errors import ChannelClosed, CompileError, Location, TraceError, TypeCheckError, here
+from pto_wsp.errors import ChannelClosed, CompileError, Location, ScheduleError, TraceError, TypeCheckError, here
 from pto_wsp.ir.core import Axis, ChannelType, DType, Eqn, Region, Var, View
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.processes import ENDS, SENDS, channel_var, ends_inside
 from pto_wsp.ir.tasks import PARTS, READS
+from pto_wsp.ir.token_bounds import unbounded_sends
 from pto_wsp.trace.builder import WorkloadBuilder, current_workload, unique_name
 from pto_wsp.trace.conditions import refuse_leaving
 from pto_wsp.trace.functional import Buffer
@@ -271,7 +272,10 @@ class OpenPipeline:
         names = {p.params["name"] for e in b.blocks[0].eqns for p in e.walk() if p.prim == "pipeline"}
         channels = tuple(c.eqn() for c in self.every_channel)
         params = {"name": unique_name("pipe", names), "timed": self.timed}
-        b.append(Eqn("pipeline", params=params, regions=(Region((), (*channels, *self.processes)),), loc=self.loc))
+        made = Eqn("pipeline", params=params, regions=(Region((), (*channels, *self.processes)),), loc=self.loc)
+        for c in self.channels.values():
+            _refuse_unbounded(made, c)
+        b.append(made)
 
     def abandon(self) -> None:
         """Python left it in its middle: the trace is broken."""
@@ -325,6 +329,21 @@ class OpenPipeline:
                     loc=c.loc,
                     fix="send to it in one process, and receive from it in another; or leave it out",
                 )
+
+
+def _refuse_unbounded(pipeline: Eqn, c: OpenChannel) -> None:
+    """Raise ScheduleError for a channel of any depth where nothing bounds the tokens that are sent to it."""
+    if "depth" in c.params or c.var is None:
+        return
+    send = next(unbounded_sends(pipeline, c.var.name), None)
+    if send is not None:
+        raise ScheduleError(
+            "PTO825",
+            f"channel {c.name} of depth=None, to which any number of tokens may be sent",
+            values={"channel": c.loc},
+            loc=send.loc or here(),
+            fix="give it a depth; or send in loops whose extents are known when the pipeline begins",
+        )
 
 
 def _without_tile(form: Form) -> Form:

@@ -635,6 +635,43 @@ def test_channels_are_fed_and_drained() -> None:
     assert computed(traced(initial)) == [1, 2, 3, 4, 0, 0, 0, 0]
 
 
+def test_channels_of_any_depth_get_a_bounded_number_of_tokens() -> None:
+    def body(give: Callable[[Any, Any, Any], None]) -> Callable[[Any], None]:
+        def made(y: Any) -> None:
+            c, d = Channel[int]("c", depth=None), Channel[int]("d", depth=2, initial=1)
+            n = item(y[0, 0, 0])
+            connect(
+                [
+                    process("give").consumes(d).produces(c).body(lambda: give(c, d, y)),
+                    process("take").consumes(c).produces(d).body(lambda k: send(d, k + n)),
+                ],
+                [c, d],
+            )
+
+        return made
+
+    def counted(c: Any, d: Any, y: Any) -> None:
+        for i in P(4):
+            for k in P.seq(i + item(y[1, 0, 0])):
+                send(c, k)
+
+    def of_known(c: Any, d: Any, y: Any) -> None:
+        for i in P(4):
+            send(c, i + d.recv())
+
+    def of_itself(c: Any, d: Any, y: Any) -> None:
+        with consume(d) as k:
+            send(c, k)
+
+    def of_data(c: Any, d: Any, y: Any) -> None:
+        for k in P.seq(item(y[1, 0, 0])):
+            send(c, k)
+
+    traced(body(of_known))
+    for unbounded in (of_itself, of_data, counted):
+        refused("PTO825", ScheduleError, "any number of tokens", body(unbounded))
+
+
 def test_what_is_sent_belongs_to_the_receiver() -> None:
     def use(after: Callable[[Any, Any], object], given: bool) -> Callable[[Any], None]:
         def body(y: Any) -> None:
