@@ -573,4 +573,10 @@ PTO817 a send to a channel by a process that has closed it
 PTO820 a deadlock of processes
 PTO821 the pure form of a workload with a pipeline
 PTO822 too many actions of processes in which no clock advances
+PTO860 a channel that several processes share which are no replicas, in a pipeline that is not timed
+PTO861 something kept between tokens whose order depends on time
+PTO862 tokens whose order depends on time and that name common elements
+PTO863 a race of two processes
+PTO864 processes that wait for ever in every run
+PTO865 processes that wait for each other whatever happens
 """)

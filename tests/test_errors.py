@@ -94,7 +94,7 @@ from pto_wsp import (
 from pto_wsp.artifact.artifact import make as make_artifact
 from pto_wsp.csp.channel import Channel
 from pto_wsp.csp.ends import close, consume, send, try_send
-from pto_wsp.csp.process import connect, process
+from pto_wsp.csp.process import connect, process, replicate
 from pto_wsp.errors import CODES, ChannelClosed, Location
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.evaluate import evaluate
@@ -3702,6 +3702,111 @@ def _():
             try_send(c, i)  # <-- PTO819
 
     piped(body)
+
+
+def together(body: Callable[..., list[Any]], **options: Any) -> None:
+    """Compile a workload of the processes that `body` gives of two tensors of tiles and a channel of numbers."""
+    c = Channel[int]("c", depth=1)
+
+    @workload
+    def w(x, y):
+        connect(body(x, y, c), [c], **options)
+
+    w(zeros(4, 4, 4), zeros(4, 4, 4)).compile()
+
+
+def counts_to(n: int, c: Any) -> Callable[[], None]:
+    def body() -> None:
+        for i in P.seq(n):
+            send(c, i)
+
+    return body
+
+
+@mistake("PTO860", TypeCheckError)
+def _():
+    def give(c: Any) -> None:
+        send(c, 1)
+
+    def also(c: Any) -> None:
+        send(c, 2)  # <-- PTO860
+
+    together(
+        lambda x, y, c: [
+            process("give").produces(c).body(lambda: give(c)),
+            process("also").produces(c).body(lambda: also(c)),
+            process("take").consumes(c).body(lambda k: None),
+        ]
+    )
+
+
+@mistake("PTO861", TypeCheckError)
+def _():
+    def work(y: Any) -> None:
+        copy(x=y[1], y=y[0])  # <-- PTO861
+
+    together(
+        lambda x, y, c: [
+            process("give").produces(c).body(counts_to(2, c)),
+            *replicate(process("work").consumes(c).body(lambda k: work(y)), 2),
+        ]
+    )
+
+
+@mistake("PTO862", TypeCheckError)
+def _():
+    def work(x: Any, y: Any, k: Any) -> None:
+        copy(x=x[k], y=y[k // 2])  # <-- PTO862
+
+    def build(x: Any, y: Any, c: Any) -> list[Any]:
+        take = process("take").consumes(c).body(lambda k: work(x, y, k))
+        return [*replicate(process("give").produces(c).body(counts_to(2, c)), 2), take]
+
+    together(build)
+
+
+@mistake("PTO863", RaceError)
+def _():
+    def give(x: Any, y: Any, c: Any) -> None:
+        for i in P.seq(2):
+            send(c, i)
+            copy(x=x[3], y=y[i])  # <-- PTO863
+
+    together(
+        lambda x, y, c: [
+            process("give").produces(c).body(lambda: give(x, y, c)),
+            process("take").consumes(c).body(lambda k: copy(x=y[k], y=x[k])),
+        ]
+    )
+
+
+@mistake("PTO864", DeadlockError)
+def _():
+    def take(c: Any) -> None:
+        for _ in P.seq(3):
+            c.recv()  # <-- PTO864
+
+    together(
+        lambda x, y, c: [
+            process("give").produces(c).body(counts_to(2, c)),
+            process("take").consumes(c).body(lambda: take(c)),
+        ]
+    )
+
+
+@mistake("PTO865", DeadlockError)
+def _():
+    def again(k: Any, c: Any) -> None:
+        send(c, k)
+
+    def build(x: Any, y: Any, c: Any) -> list[Any]:
+        def body() -> None:
+            with consume(c) as k:  # <-- PTO865
+                again(k, c)
+
+        return [process("loop").consumes(c).produces(c).body(body)]
+
+    together(build)
 
 
 @mistake("PTO156", TraceError)

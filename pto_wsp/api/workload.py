@@ -29,6 +29,8 @@ from pto_wsp.ir.core import Kernel, Wir
 from pto_wsp.ir.declarable import declarables
 from pto_wsp.ir.verify import verify
 from pto_wsp.passes.discharge import discharge as to_pure_form
+from pto_wsp.proofs.cycles import cycles_on
+from pto_wsp.proofs.verdict import refuse_networks
 from pto_wsp.runtime.check import check_modes, keep_temporaries
 from pto_wsp.runtime.native import Native, native_mode
 from pto_wsp.runtime.program import Program, thread_count
@@ -78,7 +80,8 @@ class Workload(Traced, Schedules):
         resources: most that runs use of what they are bounded by, see `Resources`; None or "auto": what the plan suggests.
         Raises CompileError (unknown target or arch, schedules that have no meaning), UnsupportedError for what the target does not
         have (see `capabilities`), ScheduleError for a schedule under which every run would deadlock, and BindError (arrays that do not
-        fit). Warns (ScheduleWarning) of policies that ask for a kernel by a name that no kernel has.
+        fit). Of pipelines TypeCheckError where numbers would depend on time and timed=True is not said, RaceError for processes that
+        touch common elements without an order, DeadlockError for what can never move, where these are proved. Warns (ScheduleWarning) of policies that ask for a kernel by a name that no kernel has.
         """
         no_options("compile", options, "target, arch, threads, check, native, resources")
         count = thread_count(threads)
@@ -86,6 +89,7 @@ class Workload(Traced, Schedules):
         modes = check_modes(check)
         tier = native_mode(native)
         of = base.get(target)
+        refuse_networks(self.wir, cycles=cycles_on(archs.get(arch)))
         base.refuse_unsupported(of, {**declarables(self.wir), **_of_options(modes, tier, limits)})
         begin = time.perf_counter()
         wir, scratch = keep_temporaries(self.wir) if modes else (self.wir, frozenset[str]())

@@ -13,7 +13,9 @@ from pto_wsp.errors import BindError, here
 from pto_wsp.ir.core import DataAxis, DType, Role, written_tensors
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.processes import pipelines
 from pto_wsp.ir.tasks import slot_types
+from pto_wsp.proofs.verdict import refuse_networks
 from pto_wsp.runtime.data_axes import PARTS, at_address, check_values, hidden_tensors, integers
 from pto_wsp.trace.tensor import Tensor, array_of, check_array
 
@@ -42,6 +44,7 @@ class Bindings:
         self.slots: dict[int, int] = {}
         self.results: dict[str, Array] = {}
         self._scratch = scratch
+        self._networks = bool(self.wir.symbols) and any(pipelines(self.wir))
         # the symbols that say how many indices a sparse axis has: as many as there are
         counts = {a.name: f"{a.name}.nnz" for a in self.wir.axes if a.kind == "Sparse"}
         self._counts = {a: symbol for a, symbol in counts.items() if symbol in self.wir.symbols}
@@ -306,8 +309,14 @@ class Bindings:
         for axis in self.wir.axes:
             self._check_axis(axis, self.arrays, env)
         self._check_shapes(set(self.arrays), env)
+        self._refuse_by_sizes()
+
+    def _refuse_by_sizes(self) -> None:
+        """Raise for what sizes decide: iterations and processes that touch common elements, and processes that wait for ever."""
         if self.manifest["race_checks"]:
             refuse_races(self.wir, self.sizes)
+        if self._networks:
+            refuse_networks(self.wir, self.sizes)
 
     # handing over
 
@@ -326,9 +335,8 @@ class Bindings:
         if changed or self._resized:
             self._check_shapes(set(self.arrays) if self._resized else changed, env)
             self._check_sharing(changed)
-        if self._resized and self.manifest["race_checks"]:
-            refuse_races(self.wir, self.sizes)
         if self._resized:
+            self._refuse_by_sizes()
             run.set_symbols([self.sizes[n] for n in self.wir.symbols])
         for name in changed:
             self._give(run, name, self.arrays[name])
