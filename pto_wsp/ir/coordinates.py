@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pto_wsp.errors import ScheduleError, here
+from pto_wsp.errors import Location, ScheduleError, here
 from pto_wsp.ir.core import Axis, DType, Eqn, Literal, Param, Region, RuleCall, View, Wir
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.ir.rule import COORDINATE, RULE_OPS, Rule, mapped, rule_names, walk
@@ -196,7 +196,7 @@ def check_kept(before: Wir, after: Wir) -> None:
     had, lacked = _asked(before)
     for question, scope in _asked(after)[1].items():
         if question in had and question not in lacked:
-            _, _, kernel, name = question
+            *_, kernel, name = question
             raise ScheduleError(
                 "PTO411",
                 f"{scope.prim}: tasks of kernel {kernel} would have no coordinate {name} any more",
@@ -205,11 +205,13 @@ def check_kept(before: Wir, after: Wir) -> None:
             )
 
 
-_Question = tuple[str, Rule, str, str]
+_Question = tuple[Location | None, str, Rule, Location | None, str, str]
+"""Which scope asks, with which rule, which task, of which kernel, for which coordinate. Scopes and tasks keep the very location that they
+were traced with, which tells them from others on the same line."""
 
 
 def _asked(wir: Wir) -> tuple[dict[_Question, Eqn], dict[_Question, Eqn]]:
-    """Coordinates that rules ask for with a default, by scope, rule and kernel: what some tasks have, and what some lack."""
+    """Coordinates that rules ask for with a default: of tasks that have them, and of tasks that lack them."""
     had: dict[_Question, Eqn] = {}
     lacked: dict[_Question, Eqn] = {}
     for scope in (e for top in wir.body.eqns for e in top.walk() if e.prim in SCOPES):
@@ -218,6 +220,7 @@ def _asked(wir: Wir) -> tuple[dict[_Question, Eqn], dict[_Question, Eqn]]:
             for site in sites(scope.regions[0]) if names else ():
                 known = answers(wir, site)
                 for name in names:
-                    question = (scope.prim, rule, wir.kernel(str(site.eqn.params["kernel"])).label, str(name))
+                    kernel = wir.kernel(str(site.eqn.params["kernel"])).label
+                    question = (scope.loc, scope.prim, rule, site.eqn.loc, kernel, str(name))
                     (had if name in known else lacked)[question] = scope
     return had, lacked

@@ -187,7 +187,7 @@ class ExecutionTrace(Sequence[TraceEvent]):
 
     def gantt(self, width: int = 100, *, time: str = "semantic") -> str:
         """The same as text, `width` characters wide: a row for each lane or thread, in each part of it the letter of the kernel that
-        takes most of that part, "." where nothing runs. Raises BindError."""
+        takes most of that part, "." where it is idle for longer. Raises BindError."""
         ok = isinstance(width, (int, np.integer)) and not isinstance(width, bool) and 20 <= width <= 10_000
         if not ok:
             raise BindError(

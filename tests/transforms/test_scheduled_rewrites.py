@@ -123,6 +123,27 @@ def test_a_loop_that_is_no_coordinate_is_not_replaced_by_one_of_its_parts(n: Any
             rewrite()
 
 
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda key: lambda w: w.stream_by(key),
+        lambda key: lambda w: w.dispatch(DispatchPolicy.hash(key, 2)),
+        lambda key: lambda w: w.task_graph(ready=ReadyPolicy.priority(key)),
+    ],
+)
+def test_tasks_beside_a_scope_may_lack_what_its_key_asks_for(say: Callable[[Any], Callable[[Any], Any]]) -> None:
+    @workload
+    def alone(x, y):
+        double(x=x[3:4], y=y[3:4])
+
+    x, y = Tensor(zeros(4, 8), name="x"), Tensor(zeros(4, 8), name="y")
+    schedule = say(lambda t: t.get("i", 0))
+    both = schedule(combine(schedule(rows(x, y)), alone(x, y)))
+    both.compile().run()
+    with pytest.raises(ScheduleError, match=r"PTO411.*no coordinate i"):
+        both.split(loop="i", size=2)
+
+
 def test_the_loops_that_a_rewrite_makes_have_names_too() -> None:
     w = rows(zeros(4, 8), zeros(4, 8)).split(loop="i", size=3)
     assert lanes(w.dispatch(by(lambda t: t.i_o * 4 + t.i_i))) == [0, 1, 2, 4]

@@ -34,28 +34,32 @@ def _letter(kernel: int) -> str:
 
 def _row(s: Spans, here: Ints, kernels: Ints, first: int, last: int, cells: int) -> str:
     """For each cell the kernel whose tasks take most of it, if that is more than nothing does. Where tasks take no time at all, the
-    cell that they stand in."""
-    scale = cells / max(last - first, 1)
-    start, end = (s.start[here] - first) * scale, (s.end[here] - first) * scale
-    best, shown = np.zeros(cells), np.full(cells, -1)
-    for k in np.unique(kernels[here]).tolist():
-        mine = kernels[here] == k
-        taken = _coverage(start[mine], end[mine], cells)
-        instants = np.minimum(start[mine][start[mine] == end[mine]].astype(np.int64), cells - 1)
-        np.maximum.at(taken, instants, 1e-9)
-        shown = np.where(taken > best, k, shown)
-        best = np.maximum(taken, best)
+    cell that they stand in, if no task takes any of it."""
+    width = max(last - first, 1)  # of a cell, as times are counted here: in parts of a unit, so that all are whole
+    exact = np.int64 if width * cells < 2**62 else object
+    start, end = ((t[here].astype(exact) - first) * cells for t in (s.start, s.end))
+    numbers = np.unique(kernels[here]).tolist()
+    taken = [_coverage(start[mine], end[mine], cells, width) for mine in (kernels[here] == k for k in numbers)]
+    idle = width - np.sum(taken, axis=0)
+    best, shown = idle, np.full(cells, -1)
+    for k, cycles in zip(numbers, taken, strict=True):
+        shown = np.where(cycles > best, k, shown)
+        best = np.maximum(cycles, best)
+    for at, k in zip(start[start == end].tolist(), kernels[here][start == end].tolist(), strict=True):
+        if idle[cell := min(at // width, cells - 1)] == width:
+            shown[cell] = k
     return "".join(_IDLE if k < 0 else _letter(k) for k in shown.tolist())
 
 
-def _coverage(start: Ints, end: Ints, cells: int) -> Ints:
-    """How much of each cell [i, i + 1) the spans take, which do not overlap."""
-    return np.diff(_time_before(np.arange(cells + 1.0), start) - _time_before(np.arange(cells + 1.0), end))
+def _coverage(start: Ints, end: Ints, cells: int, width: int) -> Ints:
+    """How much of each cell [i * width, (i + 1) * width) the spans take, which do not overlap."""
+    edges = np.arange(cells + 1).astype(start.dtype) * width
+    return np.diff(_time_before(edges, start) - _time_before(edges, end))
 
 
 def _time_before(at: Ints, points: Ints) -> Ints:
-    """For each of `at`, the sum of max(at - point, 0) over all points."""
+    """For each of `at`, the sum of max(at - point, 0) over all points: modulo 2**64, of which differences are exact."""
     ordered = np.sort(points)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    sums = np.concatenate([np.zeros(1, points.dtype), np.cumsum(ordered)])
     count = np.searchsorted(ordered, at)
     return count * at - sums[count]

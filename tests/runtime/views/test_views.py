@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pto_wsp import DType, ExecutionTrace, In, InOut, Out, P, TaskWindow, Tile, kernel, pto, workload
 from pto_wsp.errors import Location
@@ -46,8 +48,10 @@ def real(n: int = 12) -> ExecutionTrace:
 ODD = 'a "quoted" \\ kernel\nin two lines, ümläut 时间 $x$ <&> \ud800'
 
 
-def made(n: int, cost: int = 10, lanes: int = 4, label: str = "k", streams: bool = False) -> ExecutionTrace:
-    """n tasks in a chain for each lane, as columns that no run made."""
+def made(
+    n: int, cost: int = 10, lanes: int = 4, label: str = "k", streams: bool = False, **times: Any
+) -> ExecutionTrace:
+    """n tasks in a chain for each lane, or at other `times`, as columns that no run made."""
     i = np.arange(n)
     start = i // lanes * cost
     columns: dict[str, Any] = {
@@ -68,6 +72,7 @@ def made(n: int, cost: int = 10, lanes: int = 4, label: str = "k", streams: bool
         "ended_ns": 10 * i + 5 * min(cost, 1),
         "outcome": np.ones(n, np.uint8),
         "edges": np.stack([i[:-lanes], i[lanes:]], axis=1) if n > lanes else np.zeros((0, 2), np.int64),
+        **times,
     }
     site = Site(label, ("b", ""), Location("file.py", 1, "f"))
     return ExecutionTrace(Columns(columns, (site,), "default", Timing(0, 0, 0, 0, (), lanes), True, 0, 0))
@@ -227,6 +232,26 @@ def test_gantt_tells_kernels_and_idle_lanes_apart() -> None:
     assert {len(r) for r in lanes} == {80}
     assert set("".join(r.partition(" ")[2][2:] for r in lanes)) <= {"A", "B", "."}
     assert [r.strip() for r in rows[-2:]] == ["A scale", "B add"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=12),
+    st.integers(20, 90),
+    st.sampled_from([1, 7, 2**50]),
+)
+def test_a_letter_of_gantt_is_a_task_that_runs_there(lengths: list[tuple[int, int]], width: int, unit: int) -> None:
+    ends = np.cumsum([n * unit for pair in lengths for n in pair])
+    row = made(len(lengths), lanes=1, start=ends[::2], end=ends[1::2]).gantt(width).splitlines()[0][len("lane 0 ") :]
+    tasks = list(zip(*(((ends[k::2].astype(object) - ends[0]) * len(row)).tolist() for k in (0, 1)), strict=True))
+    cell = max(int(ends[-1] - ends[0]), 1)
+    for i, shown in enumerate(row):
+        low, high = i * cell, (i + 1) * cell
+        busy = sum(max(min(b, high) - max(a, low), 0) for a, b in tasks)
+        instant = any(a == b and low <= a <= high for a, b in tasks)
+        if shown == ".":
+            assert 2 * busy <= cell
+        else:
+            assert 2 * busy > cell or (busy == 0 and instant)
 
 
 def test_gantt_of_any_trace(trace: ExecutionTrace) -> None:
