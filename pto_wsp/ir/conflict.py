@@ -256,7 +256,8 @@ def impossible(loops: Mapping[str, Axis], at_least_0: Expr) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Access:
-    """One argument of one task site that touches a tensor, or a use of a slot, as if that were a tensor without dimensions."""
+    """One argument of one task site that touches a tensor, or a use of a slot, as if that were a tensor without dimensions. `process`:
+    of the outermost pipeline, where no loop is around that."""
 
     site: int
     arg: int
@@ -265,6 +266,7 @@ class Access:
     view: View
     writes: bool
     guards: tuple[Case, ...] = ((),)
+    process: Eqn | None = None
 
     @property
     def is_slot(self) -> bool:

@@ -80,21 +80,23 @@ def accesses(wir: Wir, names: Names | None = None) -> list[Access]:
     out: list[Access] = []
     site = 0
 
-    def visit(region: Region, path: Path, guards: tuple[Case, ...]) -> None:
+    def visit(region: Region, path: Path, guards: tuple[Case, ...], process: Eqn | None) -> None:
         nonlocal site
         for k, eqn in enumerate(region.eqns):
             here = (*path, Step(eqn, k))
             if eqn.prim == "task":
-                out.extend(Access(site, i, eqn, here, v, writes, guards) for i, v, writes in task_effects(wir, eqn))
+                effects = task_effects(wir, eqn)
+                out.extend(Access(site, i, eqn, here, v, writes, guards, process) for i, v, writes in effects)
                 site += 1
             elif eqn.prim in ("slot_get", "slot_set"):
                 slot = View(f"slot {eqn.params['slot']}", ())
                 out.append(Access(-1, 0, eqn, here, slot, eqn.prim == "slot_set", guards))
             for r, inner in enumerate(eqn.regions):
                 way = (*here, Step(eqn, r))
-                visit(inner, way, tuple(guards_of(way, names)))
+                outermost = eqn if eqn.prim == "process" and process is None and not loops_of(way) else process
+                visit(inner, way, tuple(guards_of(way, names)), outermost)
 
-    visit(wir.body, (), ((),))
+    visit(wir.body, (), ((),), None)
     return out
 
 
@@ -208,6 +210,11 @@ def _meet(a: Access, b: Access, sizes: Mapping[str, int], names: Names, outside:
             yield question(a, b, sizes, names, None, agreeing=len(loops_of(a.path[:k])))
 
 
+def _apart(a: Access, b: Access) -> bool:
+    """Whether these are of two processes around which there is nothing but, perhaps, their pipeline."""
+    return a.process is not b.process and a.process is not None and b.process is not None and not a.is_slot
+
+
 def _process_at(x: Access) -> int:
     """Where on the way to an access the innermost process around it stands, 0 without one."""
     return max((k + 1 for k, s in enumerate(x.path) if s.eqn.prim == "process"), default=0)
@@ -235,6 +242,8 @@ def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
     out = Dependences()
     everything = accesses(wir, names)
     for a, b in _pairs(everything):
+        if _apart(a, b) and order is None and {(a.site, a.arg), (b.site, b.arg)} <= out.tracked:
+            continue
         if a.is_slot and not _one_slot(a, b):
             continue
         common = _common(a, b)

@@ -446,7 +446,7 @@ class WorkloadBuilder:
                     loc=here(),
                     fix="give what kernel calls return: t = load[b](...); use[b](..., after=t), or a list of such",
                 )
-            if t.process is not None and not any(b is t.process for b in self.blocks):
+            if t.process is not None and (t.process.apart or not any(b is t.process for b in self.blocks)):
                 raise TraceError(
                     "PTO824",
                     "after= of a task of another process",
