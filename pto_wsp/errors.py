@@ -333,7 +333,9 @@ class DeadlockError(ExecutionError):
     occupancy, capacity   how much of that is in use, and how much there is, in tasks or bytes
     remedy       the smallest sizes of windows with which the run goes on, of which one less does not: {"window": 8}. Where more windows
                  than the one above are too small, also {"window 2": 5} of the third window that the workload has, in program order.
-                 Empty where no size is known to suffice
+                 Empty where no size is known to suffice. Where processes wait for ever, capacities of channels: {"c": 2}
+    blocked      where processes wait for ever, each of them: its name (`process`), `op` ("send" or "recv"), `channel`, the tokens in it
+                 (`occupancy`) of its `capacity` (None: any number), the process's `clock`, and `loc`, the line it waits at
     alternative  {"start": 4}: the largest start threshold with which it goes on, the windows as they are
     """
 
@@ -341,6 +343,7 @@ class DeadlockError(ExecutionError):
     resource: str = ""
     occupancy: int = 0
     capacity: int = 0
+    blocked: tuple[Mapping[str, object], ...] = ()
     remedy: Mapping[str, int] = MappingProxyType({})
     alternative: Mapping[str, int] = MappingProxyType({})
 
@@ -573,6 +576,7 @@ PTO817 a send to a channel by a process that has closed it
 PTO820 a deadlock of processes
 PTO821 the pure form of a workload with a pipeline
 PTO822 too many actions of processes in which no clock advances
+PTO849 a pipeline that takes more cycles than it may
 PTO860 a channel that several processes share which are no replicas, in a pipeline that is not timed
 PTO861 something kept between tokens whose order depends on time
 PTO862 tokens whose order depends on time and that name common elements

@@ -91,6 +91,7 @@ from pto_wsp import (
     where,
     workload,
 )
+from pto_wsp import arch as archs
 from pto_wsp.artifact.artifact import make as make_artifact
 from pto_wsp.csp.channel import Channel
 from pto_wsp.csp.ends import close, consume, send, try_send
@@ -3866,6 +3867,12 @@ def _():
 def _():
     waits = {"p": (iter_of_work(), ())}
     Network({}, waits, most_actions=10).run()  # <-- PTO822
+
+
+@mistake("PTO849", LimitError)
+def _():
+    artifact = CpuSim().compile(pipe("recv c\nsend c\nrecv c"), archs.get(None), {})
+    Program(artifact).set_channel("c", latency=5).run(max_cycles=1)  # <-- PTO849
 
 
 def iter_of_work() -> Any:

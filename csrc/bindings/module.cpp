@@ -226,6 +226,8 @@ py::tuple wait(PyInstance& instance, double seconds) {
   return py::make_tuple(over, record(instance, failure));
 }
 
+using PlanChannel = std::tuple<std::optional<std::uint64_t>, std::uint64_t, std::uint64_t, std::uint64_t>;
+
 py::dict window_stats(const WindowStats& w) {
   py::dict d;
   d["stalls"] = w.stalls;
@@ -246,6 +248,9 @@ py::dict time_stats(const RunStats& s, const Plan& plan) {
   d["total_cycles"] = s.total_cycles;
   d["windows"] = windows;
   d["lanes"] = plan.lanes();
+  py::list channels;
+  for (const ChannelCycles& c : s.channels) channels.append(py::make_tuple(c.empty, c.full));
+  d["channels"] = channels;
   return d;
 }
 
@@ -277,6 +282,17 @@ bool check_signals() {
   const bool go_on = PyErr_CheckSignals() == 0;
   PyGILState_Release(state);
   return go_on;
+}
+
+// Channels: (capacity or None, latency, response, initial tokens) each; none: those of the plan.
+PipelineOptions pipelines(const Plan& plan, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels) {
+  PipelineOptions options;
+  if (cycles) options.limits.cycles = std::min(*cycles, options.limits.cycles);
+  if (actions) options.limits.idle_actions = *actions;
+  for (const auto& [capacity, latency, response, initial] : channels)
+    options.channels.push_back({capacity.value_or(no_limit), latency, response, initial});
+  check_channels(plan, options.channels);
+  return options;
 }
 
 // A dry run that looks at signals, which Python's function for that may turn into exceptions.
@@ -374,6 +390,7 @@ py::dict remedy_dict(const Remedy& r) {
   for (const Remedy::Size& s : r.sizes) sizes.append(py::make_tuple(s.window, s.bytes, s.needed));
   d["sizes"] = sizes;
   d["known"] = r.known;
+  d["channels"] = r.channels;
   d["unknown"] = record(r.unknown);
   d["oldest"] = r.oldest_site < 0 ? py::object(py::none()) : py::object(py::make_tuple(r.oldest_site, r.oldest_coords));
   return d;
@@ -618,6 +635,15 @@ PYBIND11_MODULE(_core, m) {
           "Tensors that no task writes and that scalars or gathers read; some of them several times")
       .def("foreseeable", &Plan::foreseeable)
       .def("foregone", [](const Plan& p) { return DryRun::foregone(p); })
+      .def(
+          "channels",
+          [](const Plan& p) {
+            std::vector<PlanChannel> out;
+            for (const ChannelSpec& c : channel_specs(p))
+              out.emplace_back(c.capacity == no_limit ? std::nullopt : std::optional(c.capacity), c.latency, c.response, c.initial);
+            return out;
+          },
+          "Of all pipelines, outer ones first: (capacity or None, latency, response, initial tokens)")
       .def("kernels", [](const Plan& p) {
         std::vector<std::string> names;
         for (const Kernel& k : p.kernels()) names.push_back(k.name());
@@ -660,6 +686,11 @@ PYBIND11_MODULE(_core, m) {
           "run_until_open",
           [](DryRun& r, std::uint64_t most) { return record(dry([&] { return r.run_until_open(most); })); }, py::arg("most"),
           "What stops it, or None")
+      .def("set_pipelines",
+           [](DryRun& r, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels) {
+             r.set_pipelines(pipelines(r.plan(), cycles, actions, channels));
+           },
+           py::arg("cycles"), py::arg("actions"), py::arg("channels"), "As Instance.set_pipelines")
       .def("remedy", [](DryRun& r) { return remedy_dict(dry([&] { return r.remedy(); })); });
 
   py::class_<Resources>(m, "Resources", "How much a run may use; 0: as much as the plan suggests.")
@@ -706,6 +737,12 @@ PYBIND11_MODULE(_core, m) {
       .def("stats", [](const PyInstance& i) { return stats(i); })
       .def("set_tape", &Instance::set_tape, py::arg("limit"), "Of the next runs; at most `limit` numbers that control reads are kept")
       .def("tape", [](const PyInstance& i) { return tape(i); }, "(numbers of 64 bits, whether these are all), or None")
+      .def("set_pipelines",
+           [](PyInstance& i, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels) {
+             i.set_pipelines(pipelines(i.plan(), cycles, actions, channels));
+           },
+           py::arg("cycles"), py::arg("actions"), py::arg("channels"),
+           "Of the next runs: bounds or None, and channels in place of the plan's as Plan.channels() has them, or none")
       .def("set_trace", &Instance::set_trace, py::arg("level"), py::arg("limit"), "Of the next runs; at most `limit` tasks each are kept")
       .def(
           "set_log",

@@ -48,6 +48,7 @@ bool Arena::prepare(const Plan& plan, std::span<const std::int64_t> symbols, std
   released_.clear();
   if (std::ranges::none_of(plan.tensors(), &TensorInfo::temporary)) return true;
   live_.clear();
+  laid_.clear();
   sizes_.assign(n, 0);
   places_.assign(n, {});
   for (std::size_t i = 0; i < n; ++i) {
@@ -81,15 +82,28 @@ void Arena::lay_out(const Plan& plan, std::uint32_t id) {
   if (node.kind == NodeKind::acquire && shared_[node.id]) place(node.id);
   if (node.kind == NodeKind::release && shared_[node.id])
     std::erase_if(live_, [&](const Place& p) { return p.begin == places_[node.id].begin && p.end == places_[node.id].end; });
+  if (node.kind == NodeKind::pipeline) return lay_out_processes(plan, node);
   for (const std::uint32_t child : node.children) lay_out(plan, child);
+}
+
+// They are alive at once: what one takes no other may.
+void Arena::lay_out_processes(const Plan& plan, const Node& pipeline) {
+  const std::vector<Place> before = live_;
+  for (const std::uint32_t child : pipeline.children) {
+    const std::size_t first = laid_.size();
+    lay_out(plan, child);
+    for (std::size_t i = first; i < laid_.size(); ++i) live_.insert(std::ranges::upper_bound(live_, laid_[i].begin, {}, &Place::begin), laid_[i]);
+  }
+  live_ = before;
 }
 
 void Arena::place(std::uint32_t tensor) {
   Place p{0, sizes_[tensor]};
   auto after = live_.begin();
   if (sizes_[tensor] != 0) {
-    for (; after != live_.end() && after->begin < p.end; ++after) p = {after->end, after->end + sizes_[tensor]};
+    for (; after != live_.end() && after->begin < p.end; ++after) p.begin = std::max(p.begin, after->end), p.end = p.begin + sizes_[tensor];
     live_.insert(after, p);
+    laid_.push_back(p);
   }
   places_[tensor] = p;
   bytes_ = std::max(bytes_, p.end);

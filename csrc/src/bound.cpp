@@ -136,6 +136,18 @@ class Binder : Proofs {
         b.ragged = true;
         break;
       case NodeKind::slot_get: slot_get(b, n); break;
+      case NodeKind::pipeline:
+      case NodeKind::consume:
+        received(n);
+        children(b, n, false);  // it may come to a stop before
+        b.loops = b.ragged = true;
+        b.empty = false;
+        break;
+      case NodeKind::receive: received(n); break;
+      case NodeKind::try_send:
+      case NodeKind::query: define(n, everything); break;
+      case NodeKind::send:
+      case NodeKind::close:
       case NodeKind::slot_set:
       case NodeKind::acquire:
       case NodeKind::release:
@@ -229,6 +241,15 @@ class Binder : Proofs {
     definitions_[n.reg] = &n;
     ranges_[n.reg] = {static_cast<std::int64_t>(std::clamp<Wide>(v.lo, INT64_MIN, INT64_MAX)),
                       static_cast<std::int64_t>(std::clamp<Wide>(v.hi, INT64_MIN, INT64_MAX)), exact};
+  }
+
+  // What another process has sent may be any number.
+  void received(const Node& n) {
+    if (n.kind == NodeKind::pipeline) return;
+    for (const std::uint32_t reg : plan_.ports()[n.id].regs) {
+      definitions_[reg] = &n;
+      ranges_[reg] = {INT64_MIN, INT64_MAX, false};
+    }
   }
 
   void scalar(BoundNode& out, const Node& n) {

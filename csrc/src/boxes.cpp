@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <set>
+#include <utility>
 
 namespace pto_wsp {
 namespace {
@@ -204,7 +206,7 @@ bool BoxList::collect_writers(const Box& box, std::vector<ClockRef>& deps) const
 }
 
 void BoxList::record(const Box& box, bool write, ClockRef task, const Liveness& live) {
-  if (writes_.full() || reads_.full()) drop_finished(live);
+  if (writes_.full() || reads_.full()) drop_finished(task, live);
   if (!write) return reads_.add(box, task);
   // Whoever conflicts with what a write covers conflicts with the write, which has waited for it.
   writes_.remove_covered_by(box);
@@ -212,8 +214,13 @@ void BoxList::record(const Box& box, bool write, ClockRef task, const Liveness& 
   writes_.add(box, task);
 }
 
-void BoxList::drop_finished(const Liveness& live) {
-  reads_.keep([&](const BoxIndex::Entry& e) { return !live.finished(e.task); });
+void BoxList::drop_finished(ClockRef task, const Liveness& live) {
+  // Of what `task` stands in for, one of each box is enough.
+  std::set<std::pair<std::array<std::int64_t, max_dims>, std::array<std::int64_t, max_dims>>> known_boxes;
+  reads_.keep([&](const BoxIndex::Entry& e) {
+    if (live.finished(e.task)) return false;
+    return !live.superseded(e.task, task) || known_boxes.insert({e.box.lo, e.box.hi}).second;
+  });
   const std::size_t known = written_.size();
   writes_.keep([&](const BoxIndex::Entry& e) {
     const bool finished = live.finished(e.task);

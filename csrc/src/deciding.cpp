@@ -72,6 +72,8 @@ void Deciding::roots() {
   for (const TaskSpec& task : plan_.tasks()) decide(task);
   for (const GatherSpec& g : plan_.gathers()) decide(g.dims);
   for (const ReadSpec& r : plan_.reads()) decide(r.dims);
+  for (const PortInfo& p : plan_.ports())
+    for (const Operand& o : p.operands) decide(o);
   for (const ScheduleSpec& s : plan_.schedules())
     for (const Rule* rule : std::array{&s.lane, &s.stream, &s.priority, &s.distance, &s.pool}) decide(*rule);
 }

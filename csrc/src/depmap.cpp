@@ -364,16 +364,17 @@ void DepMap::record_cell(Cell& cell, bool write, ClockRef self, const Liveness& 
     return;
   }
   if (cell.reader == self.serial) return;
-  if (cell.reader != 0) keep_reader(cell, live);
+  if (cell.reader != 0) keep_reader(cell, self, live);
   cell.reader = self.serial;
   cell.reader_index = self.index;
 }
 
 // The last reader becomes one of those before, unless it is finished.
-void DepMap::keep_reader(Cell& cell, const Liveness& live) {
-  while (cell.readers != 0 && live.finished(readers_[cell.readers - 1].task)) drop_reader(cell.readers);
+void DepMap::keep_reader(Cell& cell, ClockRef next, const Liveness& live) {
+  const auto needless = [&](const ClockRef& task) { return live.finished(task) || live.superseded(task, next); };
+  while (cell.readers != 0 && needless(readers_[cell.readers - 1].task)) drop_reader(cell.readers);
   const ClockRef last{cell.reader, cell.reader_index};
-  if (live.finished(last)) return;
+  if (needless(last)) return;
   if (live_readers_ >= sweep_at_) sweep(live);
   std::uint32_t r = free_reader_;
   if (r == none) {

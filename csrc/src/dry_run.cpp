@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <utility>
 
 #include "pto_wsp/arena.hpp"
 #include "pto_wsp/deciding.hpp"
@@ -12,6 +13,8 @@ namespace pto_wsp {
 namespace {
 
 constexpr int most_rounds = 64;  // of the search for a remedy
+// Of the search for capacities, which may have to look at a network without an end: tasks; and what others count as.
+constexpr std::uint64_t most_looked_at = std::uint64_t{1} << 20, pause_weight = 1024, raise_weight = 64;
 
 // Of the window that blocks, as Failure::values has it.
 struct Full {
@@ -23,6 +26,8 @@ struct Full {
 };
 
 void set(ClockOptions& time, const Remedy::Size& size) { (size.bytes ? time.window_bytes : time.windows)[size.window] = size.needed; }
+
+bool blocks(const std::optional<Failure>& f) { return f && f->kind == ErrorKind::processes; }
 
 bool is_deadlock(const std::optional<Failure>& f) { return f && f->kind == ErrorKind::deadlock; }
 
@@ -70,6 +75,7 @@ DryResult DryRun::run() {
 DryResult DryRun::run_traced(std::uint64_t limit) {
   const FpEnv environment;
   if (std::optional<Failure> f = prepare()) return {{}, std::move(f)};
+  if (!plan_->pipelines().empty()) throw std::logic_error("pipelines are not traced");
   const auto tracer = std::make_shared<Tracer>(*bound_, TraceLevel::full, limit, SteadyClock::now());
   DryResult out = walk_all(tracer.get());
   out.trace = tracer;
@@ -118,19 +124,26 @@ std::optional<Failure> DryRun::walk(const ClockOptions& time, Walk& w) {
   if (inputs_.numbers) tape = TapeReader(*inputs_.numbers);
   front_.prepare(*bound_, nullptr, nullptr);
   front_.pretend({time, &tape, &idle_, w.tracer});
+  front_.set_pipelines(inputs_.pipelines);
   std::uint64_t until_asked = 0;
   while (true) {
+    if (w.looked_at > w.most_looked_at) return Failure{.kind = ErrorKind::cancelled};
     if (inputs_.go_on && ++until_asked % 16384 == 0 && !inputs_.go_on()) return Failure{.kind = ErrorKind::cancelled};
     switch (front_.next()) {
       case Front::Step::task:
         front_.commit({});
         look(w);
+        ++w.looked_at;
         if (w.until_open && front_.clock().task_count() >= time.start) return std::nullopt;
         if (front_.clock().task_count() >= w.most) return Failure{.kind = ErrorKind::cancelled};
         break;
-      case Front::Step::wait:
-      case Front::Step::pause: break;
-      case Front::Step::failed: return std::move(front_.failure());
+      case Front::Step::wait: break;
+      case Front::Step::pause: w.looked_at += pause_weight; break;
+      case Front::Step::failed:
+        if (front_.failure().kind != ErrorKind::processes || !w.raises || !front_.raise_a_channel()) return std::move(front_.failure());
+        w.raised = true;
+        w.looked_at += raise_weight;
+        break;
       case Front::Step::end:
         front_.finish_time();
         if (tape.left() == 0) return std::nullopt;
@@ -193,6 +206,7 @@ Remedy DryRun::remedy() {
   Remedy out;
   if (prepare()) return out;
   ClockOptions time = clock_options(*plan_);
+  if (Walk w; !plan_->pipelines().empty() && blocks(walk(time, w))) return channel_remedy();
   std::vector<bool> fixed(time.windows.size());
   find_oldest(out);
   for (int round = 0; round < most_rounds; ++round) {
@@ -217,6 +231,29 @@ Remedy DryRun::remedy() {
     fixed[size->window] = true;
     set(time, *size);
   }
+  return out;
+}
+
+// Whether processes wait for ever does not depend on when channels got their places, but for those that ask whether there are any:
+// what let the run go on is tried from the start.
+Remedy DryRun::channel_remedy() {
+  const ClockOptions time = clock_options(*plan_);
+  Remedy out;
+  Walk raising;
+  raising.raises = true;
+  raising.most_looked_at = most_looked_at;
+  out.unknown = walk(time, raising);
+  const bool none_helps = blocks(out.unknown);
+  if (none_helps) out.unknown.reset();
+  if (none_helps || out.unknown || !raising.raised) return out;
+  const std::vector<ChannelSpec> given = std::exchange(inputs_.pipelines.channels, front_.channels());
+  Walk again;
+  again.most_looked_at = most_looked_at;
+  out.unknown = walk(time, again);
+  out.known = !out.unknown;
+  const std::vector<ChannelSpec> raised = std::exchange(inputs_.pipelines.channels, given), before = given.empty() ? channel_specs(*plan_) : given;
+  for (std::uint32_t c = 0; c < raised.size(); ++c)
+    if (raised[c].capacity != before[c].capacity) out.channels.emplace_back(c, raised[c].capacity);
   return out;
 }
 

@@ -14,7 +14,14 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   plan_ = &plan;
   ring_ = ring;
   arena_ = arena;
-  walker_.reset(plan, plan.root(), plan.initial_regs());
+  main_.reset(plan, plan.root(), plan.initial_regs());
+  walker_ = &main_;
+  pipes_.clear();
+  composite_ = {};
+  channels_ = channel_specs(plan.plan());
+  channel_cycles_.assign(channels_.size(), {});
+  limits_ = {};
+  paused_ = stopped_ = false;
   costs_.prepare(plan);
   placer_.prepare(plan);
   placement_ = {};
@@ -57,24 +64,32 @@ void Front::observe(const Control& control) {
   log_ = control.log;
   casualties_ = control.casualties;
   tape_ = control.tape;
+  set_pipelines(control.pipelines);
   unknown_ = 0;
   if (tracer_ != nullptr) clock_->record(*tracer_);
 }
 
+void Front::set_pipelines(const PipelineOptions& options) {
+  limits_ = options.limits;
+  if (!options.channels.empty()) channels_ = options.channels;
+}
+
 Front::Step Front::next() {
-  if (pending_ != Pending::nothing) [[unlikely]] {
+  if (!pipes_.empty()) {
+    if (const std::optional<Step> step = go_on_with_pipes()) return *step;
+  } else if (pending_ != Pending::nothing) [[unlikely]] {
     const Pending pending = std::exchange(pending_, Pending::nothing);
     if (pending == Pending::task) return task_step();
-    if (pending == Pending::memory) arena_->clear(walker_.id());
+    if (pending == Pending::memory) arena_->clear(walker_->id());
     if (pending == Pending::read && !complete_read()) return Step::failed;
   }
   while (true) {
-    switch (walker_.next()) {
+    switch (walker_->next()) {
       case Walker::Event::task:
         if (task().n_gathers != 0 && !gather_boundary(task())) return wait_for(Pending::task);
         return task_step();
       case Walker::Event::read:
-        if (!boundary(walker_.read_view())) return wait_for(Pending::read);
+        if (!boundary(walker_->read_view())) return wait_for(Pending::read);
         if (!complete_read()) return Step::failed;
         break;
       case Walker::Event::seq_enter:
@@ -87,17 +102,27 @@ Front::Step Front::next() {
         leave();
         break;
       case Walker::Event::acquire:
-        if (!reuse(walker_.id())) return wait_for(walker_.zeroed() ? Pending::memory : Pending::nothing);
-        if (walker_.zeroed() && arena_ != nullptr) arena_->clear(walker_.id());
+        if (!reuse(walker_->id())) return wait_for(walker_->zeroed() ? Pending::memory : Pending::nothing);
+        if (walker_->zeroed() && arena_ != nullptr) arena_->clear(walker_->id());
         break;
       case Walker::Event::release:
-        if (ring_ != nullptr) arena_->release(walker_.id(), ring_->issued());
+        if (ring_ != nullptr) arena_->release(walker_->id(), ring_->issued());
         break;
       case Walker::Event::reset:
-        reset(handles_[walker_.id()]);
+        reset(handles_[walker_->id()]);
         break;
       case Walker::Event::pause:
         return Step::pause;
+      case Walker::Event::pipeline:
+        begin_pipe();
+        if (const std::optional<Step> step = go_on_with_pipes()) return *step;
+        break;
+      case Walker::Event::send:
+      case Walker::Event::receive:
+      case Walker::Event::consume:
+      case Walker::Event::close:
+      case Walker::Event::try_send:
+      case Walker::Event::query:  // in processes only
       case Walker::Event::end:
         return clock_->end() ? Step::end : deadlocked();
       case Walker::Event::failed:
@@ -107,7 +132,7 @@ Front::Step Front::next() {
 }
 
 Front::Step Front::fail() {
-  failure_ = std::move(walker_.failure());
+  failure_ = std::move(walker_->failure());
   return Step::failed;
 }
 
@@ -119,9 +144,15 @@ Front::Step Front::wait_for(Pending then) {
 // What is read before the next task. True: it is there.
 bool Front::boundary(const TrackedView& view) {
   const std::size_t first = awaited_.size();
-  if (!map_.collect_read(view, walker_.regs(), awaited_)) return true;
-  if (tracer_ != nullptr) tracer_->awaits(std::span(awaited_).subspan(first), clock_->clock());
-  clock_->add_wait(std::span(awaited_).subspan(first));
+  if (!map_.collect_read(view, walker_->regs(), awaited_)) return true;
+  const std::span<const ClockRef> writers = std::span(awaited_).subspan(first);
+  if (!pipes_.empty()) {
+    add_outside(writers);
+    pipes_.back()->process_in_turn().cycles = plan_->plan().read_cost();
+  } else {
+    if (tracer_ != nullptr) tracer_->awaits(writers, clock_->clock());
+    clock_->add_wait(writers);
+  }
   if (ring_ == nullptr) awaited_.clear();
   return may_go_on();
 }
@@ -148,16 +179,16 @@ bool Front::may_go_on() {
 // What has been waited for is there, or will never be.
 bool Front::complete_read() {
   if (unknown_ != 0) [[unlikely]] {
-    failure_ = failure_at(plan_->plan(), walker_.read(), ErrorKind::unknown, regs());
+    failure_ = failure_at(plan_->plan(), walker_->read(), ErrorKind::unknown, regs());
     failure_.values = {static_cast<std::int64_t>(unknown_ - 1)};
     return false;
   }
   if (pretence_.tape != nullptr) [[unlikely]] return pretend_read();
-  if (walker_.complete_read()) {
-    if (tape_ != nullptr) tape_->keep(walker_.value());
+  if (walker_->complete_read()) {
+    if (tape_ != nullptr) tape_->keep(walker_->value());
     return true;
   }
-  failure_ = std::move(walker_.failure());
+  failure_ = std::move(walker_->failure());
   return false;
 }
 
@@ -172,10 +203,10 @@ void Front::pretend(const Pretence& pretence) {
 }
 
 bool Front::pretend_read() {
-  const Node& read = walker_.read();
+  const Node& read = walker_->read();
   const std::span<const std::int64_t> number = pretence_.tape->take(1);
   if (!number.empty() || (*pretence_.idle)[read.id]) {
-    walker_.give(number.empty() ? 0 : number.front());
+    walker_->give(number.empty() ? 0 : number.front());
     return true;
   }
   failure_ = failure_at(plan_->plan(), read, ErrorKind::not_given, regs());
@@ -198,7 +229,7 @@ bool Front::prepare_task(const BoundTask& t, std::uint64_t& cost) {
   if (!plan_->prepare(t, regs(), args_.data(), failure_, indices_.data(), pretence_.tape)) return false;
   if (tape_ != nullptr && t.n_gathers != 0) keep_indices(t);
   ErrorKind why = ErrorKind::cost;
-  if (costs_.cost(walker_.task(), args_.data(), cost, why)) return true;
+  if (costs_.cost(walker_->task(), args_.data(), cost, why)) return true;
   failure_ = failure_of(t, why);
   cost = 0;
   return false;
@@ -221,7 +252,7 @@ void Front::tell(const BoundTask& t) const {
 
 Front::Step Front::task_step() {
   const BoundTask& t = task();
-  const std::int64_t* regs = walker_.regs();
+  const std::int64_t* regs = walker_->regs();
   if (unknown_ != 0) [[unlikely]] {
     failure_ = failure_of(t, ErrorKind::unknown);
     failure_.values = {static_cast<std::int64_t>(unknown_ - 1)};
@@ -229,6 +260,20 @@ Front::Step Front::task_step() {
   }
   std::uint64_t cost = 0;
   if (!prepare_task(t, cost) && !lose(t)) return Step::failed;
+  collect_needs(t);
+  if (!placer_.place(t, regs, args_.data(), cost, placement_, failure_)) return Step::failed;
+  if (placer_.stream().scope != none) follow_stream();
+  if (!clock_->interleaves()) [[likely]]
+    issued_ = clock_->issue(cost, placement_, deps_);
+  else
+    issued_ = clock_->issue_interleaved(cost, placement_, deps_, placer_.stream(), {t.spec->site, plan_->coords(*t.spec, regs)});
+  if (clock_->clock().deadlocked()) [[unlikely]] return deadlocked();
+  make_known(t);
+  return Step::task;
+}
+
+// What comes before the task.
+void Front::collect_needs(const BoundTask& t) {
   deps_.clear();
   if (t.n_views != 0) collect(t);
   n_conflicts_ = deps_.size();
@@ -239,26 +284,22 @@ Front::Step Front::task_step() {
     seal(handles_[handle]);
     follow(handles_[handle].all);
   }
-  if (!placer_.place(t, regs, args_.data(), cost, placement_, failure_)) return Step::failed;
-  if (placer_.stream().scope != none) follow_stream();
-  if (!clock_->interleaves()) [[likely]]
-    issued_ = clock_->issue(cost, placement_, deps_);
-  else
-    issued_ = clock_->issue_interleaved(cost, placement_, deps_, placer_.stream(), {t.spec->site, plan_->coords(*t.spec, regs)});
-  if (clock_->clock().deadlocked()) [[unlikely]] return deadlocked();
+}
+
+// It is issued.
+void Front::make_known(const BoundTask& t) {
   if (t.n_views != 0) {
     settle();
-    map_.record(t, regs, indices_.data(), issued_, *this);
+    map_.record(t, regs(), indices_.data(), issued_, *this);
     if (by_ranges_) ranges_.record(t, args_.data(), issued_, *this);
   }
   if (tracer_ != nullptr || log_ != nullptr) [[unlikely]] tell(t);
   ++kernel_counts_[t.spec->kernel];
-  return Step::task;
 }
 
 // The earlier tasks that it conflicts with.
 void Front::collect(const BoundTask& t) {
-  map_.collect(t, walker_.regs(), indices_.data(), deps_);
+  map_.collect(t, walker_->regs(), indices_.data(), deps_);
   if (by_ranges_) ranges_.collect(t, args_.data(), deps_);
   if (deps_.size() <= Ring::few_conflicts) return;
   // A view over many cells meets the same task often.
@@ -301,7 +342,7 @@ Front::Step Front::deadlocked() {
 }
 
 void Front::commit(Ring::Ref self) {
-  if (placer_.stream().scope != none) join_stream({issued_, self});
+  if (pipes_.empty() && placer_.stream().scope != none) join_stream({issued_, self});
   if (!scopes_.empty()) join(scopes_.back().current, {issued_, self}, Ring::Membership::scope);
   if (const std::uint32_t handle = task().spec->handle; handle != none)
     join(handles_[handle], {issued_, self}, Ring::Membership::handle);
@@ -309,19 +350,36 @@ void Front::commit(Ring::Ref self) {
 
 void Front::join(Group& group, Ref member, Ring::Membership kind) {
   if (!group.all) {
-    group.all = member;
+    group = {.all = member, .composite = pipes_.empty() ? 0 : composite_.first};
     return;
   }
-  const auto add = [&](const Ref& m) {
-    if (tracer_ != nullptr) tracer_->joined(group.all.time, m.time, clock_->clock());
-    clock_->add_member(group.all.time, m.time);
-    if (ring_ == nullptr) return;
-    ring_->add_member(group.all.real.join, m.real, kind);
-    forget(m);
+  // In semantic time the tasks of a composite one are one member.
+  if (pipes_.empty() || group.composite != composite_.first) join_time(group, member.time);
+  if (!pipes_.empty()) group.composite = composite_.first;
+  if (ring_ != nullptr) join_real(group, member.real, kind);
+}
+
+void Front::join_time(Group& group, ClockRef member) {
+  const auto add = [&](ClockRef m) {
+    if (tracer_ != nullptr) tracer_->joined(group.all.time, m, clock_->clock());
+    clock_->add_member(group.all.time, m);
   };
   if (!group.open) {
-    const Ref first = group.all;
-    group = {{clock_->open_join(), {0, ring_ == nullptr ? nullptr : ring_->open_join()}}, true};
+    const ClockRef first = std::exchange(group.all.time, clock_->open_join());
+    group.open = true;
+    add(first);
+  }
+  add(member);
+}
+
+void Front::join_real(Group& group, Ring::Ref member, Ring::Membership kind) {
+  const auto add = [&](Ring::Ref m) {
+    ring_->add_member(group.all.real.join, m, kind);
+    if (m.join != nullptr) ring_->release(m.join);
+  };
+  if (!group.really_open) {
+    const Ring::Ref first = std::exchange(group.all.real, {0, ring_->open_join()});
+    group.really_open = true;
     add(first);
   }
   add(member);
@@ -329,10 +387,9 @@ void Front::join(Group& group, Ref member, Ring::Membership kind) {
 
 // From here on it is complete once its members are. What joins later makes another one, of which this is a member.
 void Front::seal(Group& group) {
-  if (!group.open) return;
-  clock_->seal(group.all.time);
-  if (ring_ != nullptr) ring_->seal(group.all.real.join);
-  group.open = false;
+  if (group.open) clock_->seal(group.all.time);
+  if (group.really_open) ring_->seal(group.all.real.join);
+  group.open = group.really_open = false;
 }
 
 void Front::reset(Group& handle) {
@@ -363,6 +420,8 @@ void Front::leave() {
 
 void Front::trim() {
   clock_.reset();
+  pipes_.clear();
+  free_memory(composite_.deps);
   map_.trim();
   ranges_.trim();
   if (handles_.size() > 4096) free_memory(handles_);
@@ -372,7 +431,8 @@ void Front::trim() {
 void Front::stats(RunStats& stats) const {
   stats.grid_cells = map_.cells();
   stats.boxed_tensors = map_.boxed();
-  stats.task_count = clock_->task_count();
+  stats.task_count = clock_->interleaves() ? clock_->task_count() : std::max(clock_->clock().positions(), composite_.last);
+  stats.channels = channel_cycles_;
   stats.total_cycles = clock_->clock().total_cycles();
   stats.windows = clock_->clock().windows();
   stats.scalar_waits = clock_->clock().scalar_waits();

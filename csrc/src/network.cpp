@@ -61,6 +61,11 @@ Network::Grant Network::perform(std::uint32_t p) {
     case Action::Kind::send: return send(p, x.action.channel);
     case Action::Kind::receive:
     case Action::Kind::consume: return receive(p, x.action.channel);
+    case Action::Kind::try_send: return try_send(p, x.action.channel);
+    case Action::Kind::query:
+      return {.own = true,
+              .outcome = {has_token(x, channels_[x.action.channel]) ? ActionOutcome::Kind::yes : ActionOutcome::Kind::no, x.action.channel, 0},
+              .others = {}};
     case Action::Kind::end: break;
   }
   throw std::logic_error("a process that has ended acts");
@@ -93,6 +98,23 @@ Network::Grant Network::send(std::uint32_t p, std::uint32_t channel) {
   return grant;
 }
 
+// It may send after its own close no more than others.
+Network::Grant Network::try_send(std::uint32_t p, std::uint32_t channel) {
+  const Process& x = processes_[p];
+  const Channel& c = channels_[channel];
+  const bool awaited = !c.waiting.empty() && !c.senders_wait;
+  const bool room = c.capacity == 0 ? awaited : c.fresh != 0 || (!c.left.empty() && c.left.first() + c.response <= x.clock);
+  const bool closed = x.closes != 0 && products_[product(x, channel)].closed;
+  if (room || closed) return send(p, channel);
+  return {.own = true, .outcome = {ActionOutcome::Kind::refused, channel, 0}, .others = {}};
+}
+
+bool Network::has_token(const Process& x, const Channel& c) const {
+  if (c.capacity == 0) return !c.waiting.empty() && c.senders_wait;
+  if (c.sent == c.received) return false;
+  return c.received < c.initial || c.visible.first() <= x.clock;
+}
+
 Network::Grant Network::receive(std::uint32_t p, std::uint32_t channel) {
   Process& x = processes_[p];
   Channel& c = channels_[channel];
@@ -122,8 +144,8 @@ Network::Grant Network::receive(std::uint32_t p, std::uint32_t channel) {
 void Network::meet(Process& sender, Process& receiver, Channel& c, Grant& grant, bool receiver_came) {
   const auto channel = static_cast<std::uint32_t>(&c - channels_.data());
   const std::uint64_t time = std::max(sender.clock, receiver.clock) + c.latency;
-  set_clock(sender, time);
-  set_clock(receiver, time);
+  c.full_cycles += delay(sender, time);
+  c.empty_cycles += delay(receiver, time);
   const ActionOutcome sent{ActionOutcome::Kind::sent, channel, c.sent++}, received{ActionOutcome::Kind::received, channel, c.received++};
   grant.outcome = receiver_came ? received : sent;
   grant.others = receiver_came ? sent : received;
@@ -135,14 +157,14 @@ ActionOutcome Network::grant_send(Process& sender, std::uint32_t channel) {
   if (c.fresh != 0)
     --c.fresh;
   else
-    set_clock(sender, c.left.pop() + c.response);
+    c.full_cycles += delay(sender, c.left.pop() + c.response);
   c.visible.push(sender.clock + c.latency, limits_.times);
   return {ActionOutcome::Kind::sent, channel, c.sent++};
 }
 
 ActionOutcome Network::grant_receive(Process& receiver, std::uint32_t channel) {
   Channel& c = channels_[channel];
-  if (c.received >= c.initial) set_clock(receiver, c.visible.pop());
+  if (c.received >= c.initial) c.empty_cycles += delay(receiver, c.visible.pop());
   if (c.capacity != no_limit) c.left.push(receiver.clock, limits_.times);
   return {ActionOutcome::Kind::received, channel, c.received++};
 }

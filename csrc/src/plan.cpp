@@ -13,6 +13,7 @@ namespace {
 
 // Times are below this, so that adding a few of them never overflows.
 constexpr std::uint64_t max_cycles = std::uint64_t{1} << 60;
+constexpr std::uint64_t most_tokens = std::uint64_t{1} << 40, max_fields = 64;
 
 [[noreturn]] void refuse(const std::string& why) { throw PlanError(why); }
 
@@ -34,6 +35,7 @@ class PlanReader {
     const std::uint32_t root = region([&] { return node(0); });
     if (in_.remaining() != 0) refuse("bytes follow the end of the plan");
     plan_.root_ = root;
+    if (plan_.turns_ != 0 && !plan_.pipelines_.empty()) refuse("issue takes turns in a plan with pipelines");
     mark_around();
     return std::move(plan_);
   }
@@ -222,7 +224,7 @@ class PlanReader {
 
   std::uint32_t node(std::uint32_t depth) {
     if (depth == max_depth) refuse("the plan is nested deeper than " + std::to_string(max_depth));
-    const std::uint64_t kind = in_.u(12, "a node's kind");
+    const std::uint64_t kind = in_.u(19, "a node's kind");
     const bool pure = kind == 0 || kind == 3 || (kind >= 5 && kind <= 8);
     if (in_condition_ && !pure) refuse("a loop's condition does more than compute");
     switch (kind) {
@@ -238,7 +240,9 @@ class PlanReader {
       case 9: return slot_set();
       case 10: return acquire();
       case 11: return release();
-      default: return reset();
+      case 12: return reset();
+      case 13: return pipeline(depth);
+      default: return port(static_cast<NodeKind>(kind), depth);
     }
   }
 
@@ -476,6 +480,87 @@ class PlanReader {
     return index(plan_.n_handles_, "handle");
   }
 
+  std::uint32_t pipeline(std::uint32_t depth) {
+    Node n;
+    n.kind = NodeKind::pipeline;
+    n.origin = origin();
+    plan_.independent_ = false;
+    PipelineInfo p;
+    p.window = index(plan_.windows_.size(), "window");
+    const std::uint64_t batch = in_.u(plan_.batches_.size(), "a batch scope");
+    if (batch != 0) p.batch = static_cast<std::uint32_t>(batch - 1);
+    p.first_channel = static_cast<std::uint32_t>(plan_.channels_.size());
+    p.n_channels = static_cast<std::uint32_t>(in_.count("the number of channels"));
+    for (std::uint32_t i = 0; i < p.n_channels; ++i) plan_.channels_.push_back(channel());
+    const std::size_t processes = in_.count("the number of processes", 2);
+    if (processes == 0) refuse("a pipeline has at least one process");
+    const Around outer = std::exchange(around_, {true, p.first_channel, p.n_channels, {}, {}});
+    p.consumers.resize(p.n_channels);
+    for (std::size_t i = 0; i < processes; ++i) {
+      around_.produces.assign(p.n_channels, false);
+      around_.consumes.assign(p.n_channels, false);
+      std::vector<std::uint32_t>& produces = p.produces.emplace_back();
+      const std::size_t ends = in_.count("the channels that a process may send into");
+      for (std::size_t k = 0; k < ends; ++k) {
+        produces.push_back(index(p.n_channels, "channel"));
+        if (around_.produces[produces.back()]) refuse("a process has an end of a channel twice");
+        around_.produces[produces.back()] = true;
+      }
+      n.children.push_back(region([&] { return node(depth + 1); }));
+      for (std::uint32_t c = 0; c < p.n_channels; ++c)
+        if (around_.consumes[c]) p.consumers[c].push_back(static_cast<std::uint32_t>(i));
+    }
+    around_ = outer;
+    plan_.pipelines_.push_back(std::move(p));
+    n.id = static_cast<std::uint32_t>(plan_.pipelines_.size() - 1);
+    return add(std::move(n));
+  }
+
+  ChannelInfo channel() {
+    ChannelInfo c;
+    c.capacity = in_.u(most_tokens + 1, "the capacity of a channel") - 1;  // 0: no bound
+    c.latency = in_.u(max_cycles, "a latency");
+    c.response = in_.u(max_cycles, "a response");
+    c.initial = in_.u(std::min(c.capacity, most_tokens), "the number of initial tokens");
+    const std::uint64_t fields = in_.u(max_fields, "the number of fields of a token");
+    for (std::uint64_t i = 0; i < fields; ++i) c.fields.push_back(scalar_type());
+    return c;
+  }
+
+  // What a process does with a channel of the innermost pipeline around.
+  std::uint32_t port(NodeKind kind, std::uint32_t depth) {
+    Node n;
+    n.kind = kind;
+    n.origin = origin();
+    if (!around_.pipeline) refuse("a channel is used outside of a process");
+    PortInfo p;
+    p.channel = index(around_.n_channels, "channel");
+    const std::vector<DType> fields = plan_.channels_[around_.first_channel + p.channel].fields;
+    const bool sends = kind == NodeKind::send || kind == NodeKind::try_send;
+    if ((sends || kind == NodeKind::close) && !around_.produces[p.channel]) refuse("a process has no such end of a channel");
+    if (sends)
+      for (const DType type : fields) p.operands.push_back(operand(type));
+    const bool takes = kind == NodeKind::receive || kind == NodeKind::consume;
+    if (takes) around_.consumes[p.channel] = true;
+    if (takes)
+      for (std::size_t i = 0; i < fields.size(); ++i) p.regs.push_back(define());
+    if (kind == NodeKind::try_send || kind == NodeKind::query) {
+      n.reg = define();
+      show(n.reg, DType::boolean);
+    }
+    const auto take = [&] {
+      for (std::size_t i = 0; i < fields.size(); ++i) show(p.regs[i], fields[i]);
+    };
+    if (kind == NodeKind::receive) take();
+    if (kind == NodeKind::consume) n.children.push_back(region([&] {
+      take();
+      return node(depth + 1);
+    }));
+    plan_.ports_.push_back(std::move(p));
+    n.id = static_cast<std::uint32_t>(plan_.ports_.size() - 1);
+    return add(std::move(n));
+  }
+
   std::uint32_t task() {
     TaskSpec t;
     t.kernel = index(plan_.kernels_.size(), "kernel");
@@ -678,6 +763,13 @@ class PlanReader {
   std::size_t region_ = 0;
   std::uint32_t parallel_ = 0;        // loops around
   bool in_condition_ = false;
+  // The innermost process that is being read.
+  struct Around {
+    bool pipeline = false;
+    std::uint32_t first_channel = 0, n_channels = 0;
+    std::vector<bool> produces, consumes;
+  };
+  Around around_;
   std::size_t gathered_ = 0;          // indices, of the task being read
 };
 

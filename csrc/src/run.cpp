@@ -83,6 +83,7 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   control_.hook = inputs.hook;
   control_.watch = inputs.watch;
   control_.placing = inputs.placing;
+  control_.pipelines = inputs.pipelines;
   control_.demands = inputs.placing.call == nullptr ? plan.demands() : inputs.placing.demands;
   replay_ = inputs.replay;
   control_.replay = replay_.get();

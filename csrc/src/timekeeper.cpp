@@ -144,4 +144,14 @@ void Interleaver::one_less(std::uint64_t serial) {
   told(dependents);
 }
 
+ClockRef Timekeeper::issue_composite(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, ClockRef stand_in,
+                                     std::uint64_t count) {
+  const ClockRef issued = clock_.issue(cost, placement, deps, stand_in.serial - 1, count);
+  if (clock_.deadlocked()) return {};
+  if (count != 0) clock_.end_at(stand_in, stand_in.serial + count - 1);
+  clock_.add_member(stand_in, issued);
+  clock_.seal(stand_in);
+  return issued;
+}
+
 }  // namespace pto_wsp

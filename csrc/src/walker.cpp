@@ -21,6 +21,15 @@ void Walker::reset(const BoundPlan& plan, std::uint32_t node, const std::vector<
   task_ = none;
 }
 
+void Walker::branch(const Walker& from, std::uint32_t node) {
+  plan_ = from.plan_;
+  regs_ = from.regs_;
+  slots_ = from.slots_;
+  depth_ = 0;
+  first_ = node;
+  task_ = none;
+}
+
 Walker::Event Walker::next() {
   Event event{};
   if (first_ != none) {
@@ -31,6 +40,10 @@ Walker::Event Walker::next() {
   while (++steps_ < steps_between_pauses) {
     if (depth_ == 0) return Event::end;
     Frame& f = stack_[depth_ - 1];
+    if (f.node->kind == NodeKind::consume) [[unlikely]] {
+      if (consume(f, event)) return event;
+      continue;
+    }
     if (f.asking) {
       if (ask(f, event)) return event;
       continue;
@@ -63,6 +76,21 @@ Walker::Event Walker::next() {
   }
   steps_ = 0;
   return Event::pause;
+}
+
+// One token after the other: it is asked for, and taken before the next call.
+bool Walker::consume(Frame& f, Event& event) {
+  if (!f.asking) {
+    f.asking = true;
+    met_ = f.node;
+    event = Event::consume;
+    return true;
+  }
+  f.asking = false;
+  if (!left_) return start(plan_->child(*f.node, 0), event);
+  left_ = false;
+  --depth_;
+  return false;
 }
 
 // The condition of a loop has been computed.
@@ -98,13 +126,14 @@ bool Walker::start(std::uint32_t id, Event& event) {
     event = Event::task;
     return true;
   }
-  if (n->kind > NodeKind::loop) return perform(*n, event);
+  if (n->kind > NodeKind::loop && n->kind != NodeKind::consume) return perform(*n, event);
   std::uint64_t count = n->n_children;
   if (n->kind == NodeKind::loop && !plan_->extent(*n, regs_.data(), count, failure_)) {
     event = Event::failed;
     return true;
   }
   stack_[depth_++] = {n, 0, count, false, false};
+  if (n->kind == NodeKind::consume) [[unlikely]] return false;
   event = Event::seq_enter;
   return n->kind == NodeKind::seq || n->sequential;
 }
@@ -121,6 +150,12 @@ bool Walker::perform(const BoundNode& n, Event& event) {
       return true;
     case NodeKind::release: event = Event::release; return true;
     case NodeKind::reset: event = Event::reset; return true;
+    case NodeKind::pipeline: return meet(n, Event::pipeline, event);
+    case NodeKind::send: return meet(n, Event::send, event);
+    case NodeKind::receive: return meet(n, Event::receive, event);
+    case NodeKind::close: return meet(n, Event::close, event);
+    case NodeKind::try_send: return meet(n, Event::try_send, event);
+    case NodeKind::query: return meet(n, Event::query, event);
     case NodeKind::read:
       if (plan_->reads()[n.task].spec->wait) {
         bool anything = false;
@@ -134,6 +169,12 @@ bool Walker::perform(const BoundNode& n, Event& event) {
     default: break;
   }
   return !plan_->compute(n, regs_.data(), slots_.data(), failure_);
+}
+
+bool Walker::meet(const BoundNode& n, Event what, Event& event) {
+  met_ = &n;
+  event = what;
+  return true;
 }
 
 std::uint64_t Walker::skip(std::uint64_t most) {

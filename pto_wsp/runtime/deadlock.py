@@ -1,6 +1,6 @@
 """Deadlocks of semantic time: what waits for what, and what would let it go on.
 
-There is one way into a deadlock: lanes take nothing before so many tasks are issued, and before that a window is full. Tasks only wait
+There is one way into a deadlock of tasks: lanes take nothing before so many tasks are issued, and before that a window is full. Tasks only wait
 for tasks issued before them, so everything else goes on by itself.
 """
 
@@ -13,6 +13,7 @@ from pto_wsp.errors import DeadlockError, InternalError, Location
 from pto_wsp.ir.core import Eqn, View, Wir
 from pto_wsp.ir.scopes import of_the_whole, scopes
 from pto_wsp.ir.text import show_view
+from pto_wsp.runtime.pipelines import tell_capacities
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.schedule_failure import windows
 
@@ -77,6 +78,9 @@ def tell_remedy(error: DeadlockError, wir: Wir, failure: Mapping[str, Any], reme
 
     failure, remedy: records of the core (csrc/include/pto_wsp/dry_run.hpp).
     """
+    if failure["kind"] == "processes":
+        tell_capacities(error, wir, remedy)
+        return
     b, places = Blocked(wir, failure["values"]), Places(wir)
     oldest = places.task(*remedy["oldest"]) if remedy["oldest"] is not None else "its oldest task"
     more = f", and {error.task} would write {b.more:,} more" if b.in_bytes else ""

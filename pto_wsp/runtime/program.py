@@ -26,6 +26,7 @@ from pto_wsp.errors import (
     no_options,
 )
 from pto_wsp.ir.core import DType, Kernel, Wir
+from pto_wsp.ir.processes import pipelines
 from pto_wsp.ir.scopes import of_the_whole
 from pto_wsp.ops.cpp import entry_of, is_cpp
 from pto_wsp.runtime.bindings import Bindings
@@ -37,6 +38,7 @@ from pto_wsp.runtime.explain import Explanation, explain, lacks
 from pto_wsp.runtime.failure import to_error
 from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
+from pto_wsp.runtime.pipelines import Bounds, channel_names, refuse_with_pipelines, times_of
 from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.runtime.schedule import Origin, RunSchedule, check_replay, origin
 from pto_wsp.runtime.simulation import (
@@ -107,6 +109,12 @@ class Program:
         self._resources = resources_of(resources)
         self._run = core().Instance(self._plan, self._threads, core().Resources(**self._resources.sizes()))
         self._bound = Bindings(artifact, scratch)
+        self._channel_names = channel_names(artifact.wir)
+        self._has_pipelines = next(pipelines(artifact.wir), None) is not None
+        self._bounds = Bounds(None, None, {})  # of the last run
+        self._times: dict[int, tuple[int, int]] = {}  # of channels, where they are not those of the workload
+        if check:
+            refuse_with_pipelines(artifact.wir, "check=", "compile without check=")
         self._check, self._scratch = check, scratch
         self._checker = Checker(artifact, check) if check else None
         if self._checker is not None:
@@ -122,6 +130,8 @@ class Program:
         self._given: Given | None = None  # of the last run, where it waits
         self._simulated: tuple[Scalars | None] | None = None  # what was given to a simulation after the last run
         self._tracing = (_trace_level(artifact.wir), _MOST_TRACED)
+        if self._tracing[0] is not TraceLevel.NONE:
+            refuse_with_pipelines(artifact.wir, "traces", "leave the trace policy out")
         self._set_trace(self._run)
         self._lock = threading.RLock()
 
@@ -225,6 +235,15 @@ class Program:
         made = self._bound.results
         return made[returns] if isinstance(returns, str) else tuple(made[n] for n in returns)
 
+    def set_channel(self, name: str, *, latency: int | None = None, response: int | None = None) -> Self:
+        """Let a channel of a pipeline take other times in the next runs and simulations, in cycles; None: what the workload says.
+        Nothing is built again. Where two pipelines have channels of one name, this is "pipe.c". Raises BindError."""
+        with self._lock:
+            self._not_running("set_channel()")
+            number, times = times_of(self._artifact.wir, name, latency, response)
+            self._times[number] = times
+        return self
+
     # running
 
     def _not_running(self, what: str) -> None:
@@ -239,7 +258,15 @@ class Program:
     def _need_feature(self, name: str) -> None:
         refuse_unsupported(get(self._artifact.manifest["target"]), {name: None})
 
-    def execute(self, on_error: str = "stop", *, replay: RunSchedule | None = None, **options: object) -> Self:
+    def execute(
+        self,
+        on_error: str = "stop",
+        *,
+        replay: RunSchedule | None = None,
+        max_cycles: int | None = None,
+        max_actions: int | None = None,
+        **options: object,
+    ) -> Self:
         """Start a run and return at once. Raises BindError, BoundsError or RaceError for what can be checked before, and
         ExecutionError when the program is running already.
 
@@ -252,8 +279,12 @@ class Program:
         replay: the schedule of an earlier run of this program with the same sizes: as many threads as it had each run the tasks
         they ran, in the same order, and no other thread runs any. Raises BindError for that of another run; what only the run
         shows, such as another number of tasks, synchronize() raises.
+
+        max_cycles, max_actions: most that a pipeline may take, and most actions of its processes in which no clock advances, 10^9
+        where this is None; LimitError beyond. Programs with pipelines have on_error="stop" alone, and no replay.
         """
-        no_options("execute", options, "on_error, replay")
+        no_options("execute", options, "on_error, replay, max_cycles, max_actions")
+        bounds = Bounds.of(max_cycles, max_actions, self._times)
         _need(replay is None or isinstance(replay, RunSchedule), "execute", "replay=trace.schedule()", replay)
         _need(on_error in ("stop", "continue"), "execute", 'on_error="stop" or on_error="continue"', on_error)
         if on_error == "continue" and self._checker is not None:
@@ -262,7 +293,10 @@ class Program:
                 loc=here(),
                 fix="compile without check=, or leave on_error out",
             )
+        if on_error == "continue":
+            refuse_with_pipelines(self._artifact.wir, 'on_error="continue"', "leave on_error out")
         if replay is not None:
+            refuse_with_pipelines(self._artifact.wir, "replay=", "leave replay out")
             self._need_feature("observe.replay")
         if on_error == "continue":
             self._need_feature("on_error.continue")
@@ -275,6 +309,9 @@ class Program:
         with self._lock:
             self._not_running("execute()")
             self._bound.hand_over(self._run)
+            if self._has_pipelines:
+                bounds.give(self._run, self._plan)
+                self._bounds = bounds
             self._origin = None
             self._simulated = None
             if replay is not None or self._tracing[0] is not TraceLevel.NONE:
@@ -338,16 +375,26 @@ class Program:
         if isinstance(error, DeadlockError):
             tape = self._run.tape()
             numbers = None if tape is None else np.frombuffer(tape[0], np.int64)
-            tell_remedy(error, self._artifact.wir, failure, dry_run(self._plan, self._bound, numbers).remedy())
+            dry = dry_run(self._plan, self._bound, numbers)
+            if self._has_pipelines:
+                self._bounds.give(dry, self._plan)
+            tell_remedy(error, self._artifact.wir, failure, dry.remedy())
         error.loc = error.loc or here()
         lost = self._run.casualties()
         if lost is not None and failure["kind"] != "cancelled":
             add_casualties(error, self._artifact, lost, self._run.stats()["task_count"])
         return error
 
-    def run(self, on_error: str = "stop", *, replay: RunSchedule | None = None) -> Self:
-        """execute(on_error, replay=replay) and synchronize()."""
-        self.execute(on_error, replay=replay)
+    def run(
+        self,
+        on_error: str = "stop",
+        *,
+        replay: RunSchedule | None = None,
+        max_cycles: int | None = None,
+        max_actions: int | None = None,
+    ) -> Self:
+        """execute() with these options, and synchronize()."""
+        self.execute(on_error, replay=replay, max_cycles=max_cycles, max_actions=max_actions)
         self.synchronize()
         return self
 
@@ -372,7 +419,7 @@ class Program:
             counts[k.label] = counts.get(k.label, 0) + n
         return ProgramStats(
             compile_time_ms=self.compile_time_ms,
-            semantic=semantic_stats(s, self._artifact.manifest),
+            semantic=semantic_stats(s, self._artifact.manifest, self._channel_names),
             real=RealStats(
                 execute_time_ms=s["wall_ns"] / 1e6,
                 threads=s["threads"],
@@ -396,21 +443,28 @@ class Program:
 
     # without running
 
-    def simulate(self, *, scalars: Scalars | None = None) -> SemanticStats:
+    def simulate(
+        self, *, scalars: Scalars | None = None, max_cycles: int | None = None, max_actions: int | None = None
+    ) -> SemanticStats:
         """The semantic figures that a run would have, `program.stats.semantic`, without one: no kernel runs, and no array that tasks
         write is looked at. Sizes must be bound, and the arrays that extents, conditions, indices and gathers read; others need not be.
 
         scalars: `program.scalars` of an earlier run, under this schedule or another, where such a read is of what tasks compute.
+        max_cycles, max_actions: bounds of pipelines, as of `execute`.
         Raises what a run would raise before any kernel fails, DeadlockError and WindowError among it; BindError for what is not
         bound and for scalars of another program or other sizes; UnsupportedError where scalars are needed, naming the read.
         """
-        figures, _ = simulated(self._artifact, self._dry_run(scalars))
+        bounds = Bounds.of(max_cycles, max_actions, self._times)
+        figures, _ = simulated(self._artifact, self._dry_run(scalars, bounds))
         self._simulated = (scalars,)
-        return semantic_stats(figures, self._artifact.manifest)
+        return semantic_stats(figures, self._artifact.manifest, self._channel_names)
 
-    def _dry_run(self, scalars: object) -> Any:
+    def _dry_run(self, scalars: object, bounds: Bounds | None = None) -> Any:
         with self._lock:
-            return dry_run(self._plan, self._bound, numbers_of(scalars, self._bound))
+            dry = dry_run(self._plan, self._bound, numbers_of(scalars, self._bound))
+        if bounds is not None and self._has_pipelines:
+            bounds.give(dry, self._plan)
+        return dry
 
     @property
     def scalars(self) -> Scalars:
@@ -453,6 +507,7 @@ class Program:
         values = [v.value for v in TraceLevel]
         _need(isinstance(level, TraceLevel) or level in values, "enable_tracing", f"one of {', '.join(values)}", level)
         _need(_is_integer(limit) and 1 <= limit <= MOST_TASKS, "enable_tracing", "a limit of 1 .. 10^8 tasks", limit)
+        refuse_with_pipelines(self._artifact.wir, "traces", "look at program.stats.semantic.channels")
         self._need_feature("observe.tracing")
         with self._lock:
             self._not_running("enable_tracing()")
@@ -486,6 +541,7 @@ class Program:
         about 1,200 bytes and 10 us. Raises what `simulate` does, and ExecutionError where there are more tasks.
         """
         _need(_is_integer(limit) and 1 <= limit <= MOST_TASKS, "explain", "a limit of 1 .. 10^8 tasks", limit)
+        refuse_with_pipelines(self._artifact.wir, "explanation", "look at program.stats.semantic.channels")
         if self._simulated is not None:
             return explained(self._artifact, self._dry_run(self._simulated[0]), int(limit))
         if (record := self._run.trace()) is not None and not lacks(traced := columns_of(record, self._artifact)):
@@ -509,6 +565,7 @@ class Program:
         other._tracing = self._tracing
         other._set_trace(other._run)
         other.keep_scalars(self._kept)
+        other._times = dict(self._times)
         with self._lock:
             self._bound.copy_to(other._bound)
         return other

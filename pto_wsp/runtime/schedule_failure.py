@@ -84,9 +84,9 @@ def windows(wir: Wir) -> list[Eqn]:
 
     def visit(region: Region, inner: Eqn | None) -> Iterator[Eqn]:
         for eqn in region.eqns:
-            if eqn.prim == "task" and inner is not None:
+            if eqn.prim in ("task", "pipeline") and inner is not None:
                 yield inner
-            for r in eqn.regions:
+            for r in eqn.regions if eqn.prim != "pipeline" else ():
                 yield from visit(r, eqn if eqn.prim == "window" else inner)
 
     for scope in visit(wir.body, None):

@@ -23,6 +23,15 @@ class WindowStats:
 
 
 @dataclass(frozen=True)
+class ChannelStats:
+    """A channel of a pipeline, in semantic time: cycles that processes waited for tokens of it, CHANNEL_EMPTY_WAIT, and for places in
+    it, CHANNEL_FULL_WAIT. Both ends of a rendezvous wait for each other."""
+
+    empty_cycles: int
+    full_cycles: int
+
+
+@dataclass(frozen=True)
 class SemanticStats:
     """Semantic time of a run: exact, the same for every number of threads.
 
@@ -33,6 +42,7 @@ class SemanticStats:
     windows               the same for each window
     scalar_waits, scalar_wait_cycles   how often, and how long in cycles, issue waited for tasks whose results a scalar or a gather
                           reads
+    channels              of pipelines, by name: what processes waited for
     lanes, arch, model    of the machine that the cycles belong to, and how costs of kernels are made on it: "serial" or "pipes"
     """
 
@@ -44,13 +54,14 @@ class SemanticStats:
     windows: tuple[WindowStats, ...] = ()
     scalar_waits: int = 0
     scalar_wait_cycles: int = 0
+    channels: Mapping[str, ChannelStats] = field(default_factory=lambda: MappingProxyType[str, ChannelStats]({}))
     lanes: int = 0
     arch: str = ""
     model: str = ""
 
 
-def semantic_stats(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> SemanticStats:
-    """From what the core says of a run, and the machine that an artifact is for."""
+def semantic_stats(record: Mapping[str, Any], manifest: Mapping[str, Any], channels: tuple[str, ...]) -> SemanticStats:
+    """From what the core says of a run, the machine that an artifact is for, and the names of its channels."""
     windows = tuple(WindowStats(**w) for w in record["windows"])
     counts = (
         "task_count",
@@ -63,7 +74,13 @@ def semantic_stats(record: Mapping[str, Any], manifest: Mapping[str, Any]) -> Se
         "lanes",
     )
     return SemanticStats(
-        windows=windows, arch=manifest["arch"], model=manifest["model"], **{name: record[name] for name in counts}
+        windows=windows,
+        channels=MappingProxyType(
+            {n: ChannelStats(*cycles) for n, cycles in zip(channels, record["channels"], strict=False)}
+        ),
+        arch=manifest["arch"],
+        model=manifest["model"],
+        **{name: record[name] for name in counts},
     )
 
 

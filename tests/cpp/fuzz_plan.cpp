@@ -200,11 +200,43 @@ writer::Plan scheduled(bool interleaved) {
   return p;
 }
 
+// Channels of every kind, a pipeline within a process, temporaries, boundaries, and answers of semantic time.
+writer::Plan processes(bool nested) {
+  writer::Plan p;
+  p.symbols = {"n"};
+  p.regs = 14;
+  p.tensors.assign(3, {{reg(0), Affine(8)}, 3, f32});
+  p.tensors.push_back({{Affine(1), Affine(8)}, 7, f32});
+  p.kernels = {kernel(add, 1, 8, 5), kernel(mul, 1, 8, 9)};
+  p.slots = {i64};
+  p.read_cost = 2;
+  const auto row = [](std::uint64_t from, std::uint64_t to, const Affine& at, std::uint64_t site) {
+    Task t;
+    t.kernel = site % 2;
+    t.site = site;
+    t.coords = {at};
+    t.args = {view(from, true, {slice(at), slice(0)}), view(to, true, {slice(to == 3 ? Affine(0) : at), slice(0)})};
+    return t;
+  };
+  Task last = row(0, 3, 0, 5);
+  const Bytes source = loop(1, reg(0), block({task(row(0, 1, reg(1), 0)), send(0, {affine(reg(1))}), try_send(2, 1, {affine(reg(1)), constant(0.5)}),
+                                              cond(of(2), slot_set(0, affine(1)), block({}))}), true);
+  const Bytes middle = consume(0, {3}, block({task(row(1, 2, reg(3), 1)), send(2, {}), query(4, 1), cond(of(4), receive(1, {5, 6}), block({}))}));
+  const Bytes inner = pipeline({{0, {i64}, 1}, {-1, {}}}, {{{0, 1}, block({send(0, {affine(0)}), send(1), closes(1)})},
+                                                          {{}, block({receive(0, {7}), task(row(1, 2, reg(7), 2)), consume(1, {}, block({}))})}});
+  const Bytes sink = consume(2, {}, block({acquire(3, true), task(last), release(3)}));
+  const Bytes reader = block({item(8, 2, {at(0), at(1)}, true), slot_get(9, 0), nested ? inner : block({}), task(row(1, 2, 0, 3))});
+  p.root = block({task(row(0, 1, 0, 4)), pipeline({{1, {i64}, 2, 3}, {2, {i64, f64}, 0, 0, 1}, {1, {}}},
+                                                  {{{0, 1}, source}, {{2}, middle}, {{}, sink}, {{}, reader}}, 0, 0, 3),
+                  task(row(1, 2, 1, 6))});
+  return p;
+}
+
 std::vector<Bytes> seeds(int argc, char** argv) {
   std::vector<Bytes> out{one_loop(9).bytes(), two_loops(6).bytes(), chain(5, true).bytes(), chain(5, false).bytes(),
                          rich(false).bytes(), rich(true).bytes(), scattered().bytes(), data(false).bytes(), data(true).bytes(),
                          control(false, false).bytes(), control(true, false).bytes(), control(false, true).bytes(), control(true, true).bytes(),
-                         scheduled(false).bytes(), scheduled(true).bytes()};
+                         scheduled(false).bytes(), scheduled(true).bytes(), processes(false).bytes(), processes(true).bytes()};
   for (int i = 3; i < argc; ++i) {
     std::ifstream file(argv[i], std::ios::binary);
     const std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -306,6 +338,7 @@ void try_plan(const Bytes& bytes, Rng& rng, Counts& counts, double seconds = 0.0
   std::vector<std::unique_ptr<std::byte[]>> memory;
   for (std::size_t i = 0; i < plan->tensors().size(); ++i) {
     const pto_wsp::TensorInfo& t = plan->tensors()[i];
+    if (t.temporary) continue;
     std::vector<std::int64_t> shape, strides;
     auto size = static_cast<std::int64_t>(size_of(t.dtype));
     for (const pto_wsp::Affine& d : t.dims) {

@@ -221,6 +221,54 @@ inline Bytes acquire(std::uint64_t tensor, bool zeroed = false) { return Out().u
 inline Bytes release(std::uint64_t tensor) { return Out().u(11).u(tensor).bytes; }
 inline Bytes reset(std::uint64_t handle) { return Out().u(12).u(handle).bytes; }
 
+struct Channel {
+  std::int64_t capacity = 1;  // -1: any number
+  std::vector<std::uint64_t> fields{};
+  std::uint64_t latency = 0, response = 0, initial = 0;
+};
+struct Process {
+  std::vector<std::uint64_t> produces;
+  Bytes body;
+};
+inline Bytes pipeline(const std::vector<Channel>& channels, const std::vector<Process>& processes, std::uint64_t window = 0,
+                      std::uint64_t batch = 0, std::uint64_t origin = 0) {
+  Out o;
+  o.u(13).u(origin).u(window).u(batch).u(channels.size());
+  for (const Channel& c : channels) {
+    o.u(static_cast<std::uint64_t>(c.capacity + 1)).u(c.latency).u(c.response).u(c.initial).u(c.fields.size());
+    for (const std::uint64_t type : c.fields) o.u(type);
+  }
+  o.u(processes.size());
+  for (const Process& p : processes) {
+    o.u(p.produces.size());
+    for (const std::uint64_t c : p.produces) o.u(c);
+    o.raw(p.body);
+  }
+  return o.bytes;
+}
+inline Bytes port(std::uint64_t kind, std::uint64_t channel, const std::vector<Bytes>& operands = {}, const std::vector<std::uint64_t>& regs = {},
+                  std::uint64_t origin = 0) {
+  Out o;
+  o.u(kind).u(origin).u(channel);
+  for (const Bytes& b : operands) o.raw(b);
+  for (const std::uint64_t r : regs) o.u(r);
+  return o.bytes;
+}
+inline Bytes send(std::uint64_t channel, const std::vector<Bytes>& operands = {}, std::uint64_t origin = 0) {
+  return port(14, channel, operands, {}, origin);
+}
+inline Bytes receive(std::uint64_t channel, const std::vector<std::uint64_t>& regs = {}, std::uint64_t origin = 0) {
+  return port(15, channel, {}, regs, origin);
+}
+inline Bytes consume(std::uint64_t channel, const std::vector<std::uint64_t>& regs, const Bytes& body) {
+  return Out().raw(port(16, channel, {}, regs)).raw(body).bytes;
+}
+inline Bytes closes(std::uint64_t channel) { return port(17, channel); }
+inline Bytes try_send(std::uint64_t r, std::uint64_t channel, const std::vector<Bytes>& operands = {}) {
+  return port(18, channel, operands, {r});
+}
+inline Bytes query(std::uint64_t r, std::uint64_t channel) { return port(19, channel, {}, {r}); }
+
 /// y = x (binary op) x, one input tile, one output tile; costs `cost` cycles plus `per_row` for each valid row.
 inline Bytes kernel(std::uint64_t opcode, std::uint64_t rows, std::uint64_t cols, std::int64_t cost, std::int64_t per_row = 0,
                     std::uint64_t dtype = f32) {
@@ -276,7 +324,7 @@ struct Plan {
 
   Bytes bytes() const {
     Out o;
-    for (const char c : {'P', 'W', 'P', 'L', '\5', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
+    for (const char c : {'P', 'W', 'P', 'L', '\6', '\0', '\0', '\0'}) o.bytes.push_back(static_cast<std::byte>(c));
     o.u(symbols.size());
     for (const auto& s : symbols) o.str(s);
     o.u(regs).u(tensors.size());

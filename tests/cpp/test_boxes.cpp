@@ -14,7 +14,9 @@ constexpr std::int64_t size = 24;
 
 struct Finished : Liveness {
   std::uint64_t before = 0;
+  bool together = false;  // all tasks of one index end together
   bool finished(const ClockRef& task) const override { return task.serial < before; }
+  bool superseded(const ClockRef& task, const ClockRef& by) const override { return together && task.index == by.index; }
 };
 
 struct Element {
@@ -102,6 +104,33 @@ void random_boxes(std::uint32_t n_dims, std::int64_t longest, int whole, int wri
   }
 }
 
+// Of tasks that end together, one of each box is kept.
+void readers_that_end_together_are_few() {
+  Finished live;
+  live.together = true;
+  BoxList list;
+  list.reset(1, false);
+  for (std::uint64_t i = 1; i <= 100'000; ++i) {
+    Box box;
+    box.lo[0] = static_cast<std::int64_t>(i % 3);
+    box.hi[0] = box.lo[0] + 1;
+    list.record(box, false, {i, 7}, live);
+  }
+  Box all;
+  all.hi[0] = 3;
+  std::vector<ClockRef> deps;
+  list.collect(all, true, deps);
+  CHECK(deps.size() < 300);
+  for (const std::int64_t k : {0, 1, 2}) {
+    Box one;
+    one.lo[0] = k;
+    one.hi[0] = k + 1;
+    deps.clear();
+    list.collect(one, true, deps);
+    CHECK(!deps.empty());
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -109,5 +138,6 @@ int main() {
     for (const std::int64_t longest : {1, 3, 12})
       for (const int whole : {2, 40, 1 << 30})
         for (const std::uint64_t window : {20, 400, 1000}) random_boxes(n_dims, longest, whole, 1 + n_dims % 3, window, longest == 3);
+  readers_that_end_together_are_few();
   return check::result();
 }

@@ -27,7 +27,6 @@ from pto_wsp import (
     Tile,
     TraceError,
     TypeCheckError,
-    UnsupportedError,
     Workload,
     cast,
     combine,
@@ -451,15 +450,6 @@ def test_slots_of_processes_are_their_own() -> None:
         fill(s=slot_i64(0), y=y[2])
 
     assert computed(traced(body))[:3] == [6, 5, 5]
-
-
-def test_no_target_runs_them_yet() -> None:
-    def body(y: Any) -> None:
-        with Pipe():
-            fill(s=1, y=y[0])
-
-    with pytest.raises(UnsupportedError, match=re.escape("csp.processes")):
-        traced(body).compile()
 
 
 # what it refuses; the errors with their codes and lines are in test_errors

@@ -123,7 +123,7 @@ class Reader:
 
     def head(self, kernels: list[list[str]]) -> list[str]:
         """Up to the kernels, of each of which `kernels` gives the parameters: "tile", "region" or the dtype of a scalar."""
-        assert self.bytes(8) == b"PWPL" + struct.pack("<I", 5)
+        assert self.bytes(8) == b"PWPL" + struct.pack("<I", 6)
         rows = [f"symbol r{i} {self.text()}" for i in range(self.u())]
         rows.append(f"registers {self.u()}")
         for _ in range(self.u()):

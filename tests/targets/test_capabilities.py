@@ -20,10 +20,10 @@ from pto_wsp.ir.tasks import AXES, BUFFERS
 from pto_wsp.targets import base
 from pto_wsp.targets.capabilities import STATUSES, Capabilities
 from pto_wsp.tools.capability_page import render
-from targets import shown_language, shown_runs, shown_schedules
+from targets import shown_language, shown_processes, shown_runs, shown_schedules
 from targets.shown import SHOWN, even
 
-SHOWN_BY = (shown_schedules, shown_language, shown_runs)  # imported to fill SHOWN
+SHOWN_BY = (shown_schedules, shown_language, shown_processes, shown_runs)  # imported to fill SHOWN
 
 
 def enforced() -> list[str]:

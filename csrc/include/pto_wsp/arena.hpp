@@ -22,7 +22,7 @@ class Arena {
 
   /// Fills in the buffers of the plan's temporaries, for these symbols: row-major, 64-byte aligned. Places are the first that
   /// fit when ACQUIRE and RELEASE nodes are met in the order of the plan; a temporary that
-  /// is acquired in several places of the plan has one of its own.
+  /// is acquired in several places of the plan has one of its own, and processes of one pipeline share none.
   /// Memory of an earlier run is used again where it suffices. False: it takes more than `limit` bytes, and no buffer has memory.
   /// Throws bad_alloc.
   bool prepare(const Plan& plan, std::span<const std::int64_t> symbols, std::span<Buffer> buffers, std::uint64_t limit);
@@ -52,6 +52,7 @@ class Arena {
   };
 
   void lay_out(const Plan& plan, std::uint32_t node);
+  void lay_out_processes(const Plan& plan, const Node& pipeline);
   void place(std::uint32_t tensor);
   void give_back();
 
@@ -60,7 +61,8 @@ class Arena {
   std::vector<std::uint64_t> sizes_;
   std::vector<Place> places_;         // by tensor
   std::vector<bool> shared_;          // by tensor: others may use its place before and after it
-  std::vector<Place> live_;           // while laying out, in order
+  std::vector<Place> live_;           // while laying out, by where they begin
+  std::vector<Place> laid_;           // all so far
   std::vector<Released> released_;    // do not overlap
 };
 

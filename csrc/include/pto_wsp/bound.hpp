@@ -18,14 +18,15 @@ namespace pto_wsp {
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
   read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault, trips, resource,
-  unknown, rule, deadlock, window, replay, not_given
+  unknown, rule, deadlock, window, replay, not_given, processes, closed, limit
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
   constexpr const char* names[] = {"bounds", "extent", "valid_shape", "scalar_range", "zero_divisor",
                                    "overflow", "cost", "cancelled", "dim", "memory",
                                    "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault", "trips", "resource",
-                                   "unknown", "rule", "deadlock", "window", "replay", "not_given"};
+                                   "unknown", "rule", "deadlock", "window", "replay", "not_given",
+                                   "processes", "closed", "limit"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -44,6 +45,10 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 ///   not_given: a dry run reads what tasks would have written; of a gather also arg
 ///   window: values = which, what the run needs, what it may have, 1 where these are bytes
 ///   replay: the schedule that the run is to follow is none of it; values = why, and two numbers: see ReplayError
+///   processes: those of a pipeline wait for ever; values = of each that waits its number, 0 where it sends, else 1, the channel, tokens
+///     in it, its capacity (-1: none), the process's clock, the origin of what it waits at
+///   closed: a process sends to a channel that it has closed; values = its number, the channel, its clock
+///   limit: of a pipeline; values = 0 of cycles, 1 of actions without any clock moving, the limit
 ///   hook: who watches the run has stopped it, at this task
 ///   resource: text = the reason, values = what is needed at least, what there is
 /// Values that are no 64-bit signed integers are left out. A failure of a task has its site and coordinates. One of another
@@ -206,7 +211,7 @@ class BoundPlan {
   /// Leaves out what computes a register that decides nothing.
   void leave_out(const Node& n);
   /// Something that data decide could not be proved: a bound, an extent, an index, a range.
-  bool needs_dry_walk() const { return unproved_ && plan_->reads_data() && plan_->foreseeable(); }
+  bool needs_dry_walk() const { return unproved_ && plan_->reads_data() && plan_->foreseeable() && plan_->pipelines().empty(); }
   /// Checks every task in program order without running it, so that a bad length, index or page is told with nothing run.
   /// `budget` bounds how many tasks and how many thousand other steps are looked at: with very many tasks this would take as long
   /// as the run, nobody could cancel it, and each task is checked again when it comes anyway. Needs needs_dry_walk().

@@ -16,6 +16,8 @@ namespace pto_wsp {
 class Liveness {
  public:
   virtual bool finished(const ClockRef& task) const = 0;
+  /// Whether who waits for `by`, a later task that touches the same, has no more to wait for it.
+  virtual bool superseded(const ClockRef& task, const ClockRef& by) const = 0;
 
  protected:
   ~Liveness() = default;
@@ -106,7 +108,7 @@ class BoxList {
   void record(const Box& box, bool write, ClockRef task, const Liveness& live);
 
  private:
-  void drop_finished(const Liveness& live);
+  void drop_finished(ClockRef task, const Liveness& live);
 
   std::uint32_t n_dims_ = 0;
   bool keep_writes_ = false;

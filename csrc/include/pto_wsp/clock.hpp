@@ -150,6 +150,8 @@ class Clock {
   std::uint64_t total_cycles() const { return last_completion_; }
   bool overflowed() const { return overflowed_; }
   std::uint64_t task_count() const { return issued_; }
+  /// Positions that those cover which are issued in program order.
+  std::uint64_t positions() const { return next_ - 1; }
   /// Tasks issued and not retired.
   std::uint64_t in_flight() const;
   /// All tasks up to this serial have retired; 0 where tasks are not issued in program order.

@@ -12,6 +12,7 @@
 
 #include "pto_wsp/bound.hpp"
 #include "pto_wsp/clock.hpp"
+#include "pto_wsp/network.hpp"
 #include "pto_wsp/resources.hpp"
 
 namespace pto_wsp {
@@ -70,6 +71,12 @@ class Replay;
 class TaskLog;
 class Tracer;
 
+/// What a run says of the pipelines in its plan.
+struct PipelineOptions {
+  NetworkLimits limits{};
+  std::vector<ChannelSpec> channels{};  // instead of those of the plan; empty: those
+};
+
 /// Set before a run, read by every thread of it.
 struct Control {
   std::atomic<bool> cancelled{false};
@@ -78,6 +85,7 @@ struct Control {
   Demands demands;
   TaskPlacing placing;
   Resources resources;
+  PipelineOptions pipelines;
   Stalls stalls;  // of whoever orchestrates
   TaskHook hook;
   TaskWatch watch;
@@ -126,6 +134,11 @@ struct InFlight {
   std::uint64_t tasks = 0, bytes = 0;
 };
 
+/// Cycles that processes have waited for tokens of a channel, and for places in it.
+struct ChannelCycles {
+  std::uint64_t empty = 0, full = 0;
+};
+
 /// The figures of a run. After a failure: of the tasks before the earliest failing one in program order, however many
 /// later ones ran, so that they do not depend on threads; where tasks depend on each other and a kernel fails at run, of those
 /// issued until then. After a cancel: of the tasks the clock had reached.
@@ -134,6 +147,7 @@ struct RunStats {
   std::vector<WindowStats> windows;
   std::vector<std::uint64_t> kernel_counts;
   std::uint64_t scalar_waits = 0, scalar_wait_cycles = 0;  // at materialisation boundaries
+  std::vector<ChannelCycles> channels{};                   // of the plan
   std::uint64_t arena_bytes = 0;     // of temporaries
   // Really, not in semantic time.
   AllResourceStats resources{};       // by reason

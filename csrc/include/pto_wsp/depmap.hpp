@@ -102,7 +102,7 @@ class DepMap {
 
   void collect_cell(const Cell& cell, bool write, std::vector<ClockRef>& deps) const;
   void record_cell(Cell& cell, bool write, ClockRef self, const Liveness& live);
-  void keep_reader(Cell& cell, const Liveness& live);
+  void keep_reader(Cell& cell, ClockRef next, const Liveness& live);
   void drop_reader(std::uint32_t& link);
   void sweep(const Liveness& live);
 

@@ -24,6 +24,7 @@ struct DryInputs {
   std::optional<std::vector<std::int64_t>> numbers;
   /// No tensor has memory: nothing may be read. Needs DryRun::foregone().
   bool without_data = false;
+  PipelineOptions pipelines{};
   /// Asked every few thousand tasks; false stops. It may throw.
   std::function<bool()> go_on;
 };
@@ -42,6 +43,8 @@ struct Remedy {
     std::uint64_t needed = 0;      // with one less it blocks, the other windows as they are or in this list
   };
   std::vector<Size> sizes;         // windows in the order in which they block
+  // Channels of pipelines, by their number in the plan, with the capacity with which the run goes on; where processes wait for ever.
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> channels;
   bool known = false;              // with those sizes the run goes on
   std::optional<Failure> unknown;  // else: what has to be known for that
   std::int64_t oldest_site = -1;   // of what is next to retire where there is no room
@@ -60,6 +63,7 @@ class DryRun {
   static bool foregone(const Plan& plan);
 
   const Plan& plan() const { return *plan_; }
+  void set_pipelines(PipelineOptions options) { inputs_.pipelines = std::move(options); }
 
   DryResult run();
   /// The same, and records each task with what it waits for, the first `limit` of them. Wall times mean nothing. Throws bad_alloc.
@@ -75,6 +79,8 @@ class DryRun {
     bool until_open = false;                // where lanes are held back no more
     std::uint64_t most = no_limit;          // tasks
     Tracer* tracer = nullptr;
+    bool raises = false, raised = false;    // channels get more places where processes wait for ever
+    std::uint64_t looked_at = 0, most_looked_at = no_limit;  // tasks, and other steps at what they weigh
     std::optional<std::uint64_t> look_for;  // the position of a task
     std::int64_t site = -1;
     std::vector<std::int64_t> coords;
@@ -89,6 +95,7 @@ class DryRun {
   std::optional<Remedy::Size> needed(const ClockOptions& time, const std::vector<bool>& fixed, std::uint32_t window, Remedy& out);
   bool passes(ClockOptions time, const Remedy::Size& size);
   void find_oldest(Remedy& out);
+  Remedy channel_remedy();
 
   std::shared_ptr<const Plan> plan_;
   DryInputs inputs_;

@@ -67,6 +67,9 @@ class Instance {
   void set_trace(TraceLevel level, std::uint64_t limit);
   /// Numbers that are kept of the next runs. Throws logic_error while running.
   void set_tape(std::uint64_t limit);
+  /// Of the next runs. Throws invalid_argument where the channels are not as many as the plan's, or one has not its initial tokens'
+  /// places; logic_error while running.
+  void set_pipelines(PipelineOptions options);
   /// Of the last run, once over; null where its control read nothing that tasks write.
   std::shared_ptr<const Tape> tape() const;
   /// Of the next runs, unless it is null. Throws logic_error while running.
@@ -90,6 +93,7 @@ class Instance {
   TaskPlacing placing_;
   TraceLevel trace_ = TraceLevel::off;
   std::uint64_t trace_limit_ = 0;
+  PipelineOptions pipelines_;
   std::uint64_t tape_limit_ = std::uint64_t{1} << 20;
   std::shared_ptr<const TaskLog> log_;
 };

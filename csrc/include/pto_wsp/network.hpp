@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,8 @@ struct Action {
     receive,
     consume,  // a receive that ends once the channel is closed and drained
     close,    // it will not send into the channel again
+    try_send, // a send, where there is room now
+    query,    // whether there is a token now
     end,
   };
   Kind kind = Kind::end;
@@ -52,6 +55,8 @@ struct ActionOutcome {
     sent,     // it was send `token` of the channel
     received,
     ended,    // there are no more tokens to consume
+    refused,  // nothing was sent, as there was no room
+    yes, no,  // to a query
   };
   Kind kind = Kind::started;
   std::uint32_t channel = 0;
@@ -80,6 +85,7 @@ class TimeQueue {
     if (size_ == times_.size()) [[unlikely]] grow(room);
     times_[(first_ + size_++) & (times_.size() - 1)] = time;
   }
+  std::uint64_t first() const { return times_[first_]; }
   std::uint64_t pop() {
     const std::uint64_t time = times_[first_];
     first_ = (first_ + 1) & (times_.size() - 1);
@@ -162,6 +168,15 @@ class Network {
   std::size_t processes() const { return processes_.size(); }
   std::size_t channels() const { return channels_.size(); }
   std::uint64_t clock(std::uint32_t process) const { return processes_[process].clock; }
+  /// Whose turn it is, if anybody can act.
+  std::optional<std::uint32_t> next() const {
+    return turns_.empty() || status_ != Status::running ? std::nullopt : std::optional(turns_.first().process);
+  }
+  /// The cycles of the work of the process whose turn it is, which were not known before.
+  void work(std::uint64_t cycles) { processes_[turns_.first().process].action.cycles = cycles; }
+  /// Cycles that processes have waited for tokens of a channel, and for places in it.
+  std::uint64_t empty_cycles(std::uint32_t channel) const { return channels_[channel].empty_cycles; }
+  std::uint64_t full_cycles(std::uint32_t channel) const { return channels_[channel].full_cycles; }
   bool ended(std::uint32_t process) const { return processes_[process].action.kind == Action::Kind::end; }
   /// What a process that is not able to act waits for, or does when its turn comes.
   const Action& action(std::uint32_t process) const { return processes_[process].action; }
@@ -200,6 +215,7 @@ class Network {
     bool senders_wait = false;
     std::uint32_t producers = 0;               // that may still send
     std::uint64_t closed_at = 0;               // the last close so far
+    std::uint64_t empty_cycles = 0, full_cycles = 0;
   };
   // What an action granted: that of the process itself, and of one that waited.
   struct Grant {
@@ -212,6 +228,8 @@ class Network {
 
   Grant perform(std::uint32_t p);
   Grant send(std::uint32_t p, std::uint32_t channel);
+  Grant try_send(std::uint32_t p, std::uint32_t channel);
+  bool has_token(const Process& x, const Channel& c) const;
   Grant receive(std::uint32_t p, std::uint32_t channel);
   void meet(Process& sender, Process& receiver, Channel& c, Grant& grant, bool receiver_came);
   ActionOutcome grant_send(Process& sender, std::uint32_t channel);
@@ -227,6 +245,12 @@ class Network {
     x.clock = time;
     idle_ = 0;
     if (time > limits_.cycles) [[unlikely]] status_ = time < end_of_time ? Status::limit : Status::overflow;
+  }
+  // The cycles it has to wait until then.
+  std::uint64_t delay(Process& x, std::uint64_t time) {
+    const std::uint64_t before = x.clock;
+    set_clock(x, time);
+    return x.clock - before;
   }
   TurnQueue::Turn turn(std::uint32_t p) const {
     const Process& x = processes_[p];

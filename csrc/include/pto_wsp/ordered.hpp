@@ -13,6 +13,7 @@
 #include "pto_wsp/control.hpp"
 #include "pto_wsp/cost.hpp"
 #include "pto_wsp/depmap.hpp"
+#include "pto_wsp/pipe.hpp"
 #include "pto_wsp/placer.hpp"
 #include "pto_wsp/ranges.hpp"
 #include "pto_wsp/replay.hpp"
@@ -41,6 +42,11 @@ class Front : private Liveness {
   void observe(const Control& control);
   /// Without a ring: reads nothing that tasks write, takes it from the tape; time goes by these options.
   void pretend(const Pretence& pretence);
+  void set_pipelines(const PipelineOptions& options);
+  /// What the channels of the plan are like.
+  const std::vector<ChannelSpec>& channels() const { return channels_; }
+  /// After a failure of processes: one more place in a channel, with which the run goes on. False: none helps.
+  bool raise_a_channel();
 
   enum class Step : std::uint8_t { task, wait, pause, end, failed };
   /// On to the next task. It must be committed before the one after. `wait`, with a ring only: call again when `may_go_on`.
@@ -50,15 +56,15 @@ class Front : private Liveness {
   /// What the last `wait` was for is there: the tasks that write what is read, or that use memory about to be used again.
   bool may_go_on();
 
-  const BoundTask& task() const { return plan_->task(walker_.task()); }
+  const BoundTask& task() const { return plan_->task(walker_->task()); }
   const Arg* args() const { return args_.data(); }
   const std::int64_t* indices() const { return indices_.data(); }
-  const std::int64_t* regs() const { return walker_.regs(); }
+  const std::int64_t* regs() const { return walker_->regs(); }
   const Placement& placement() const { return placement_; }
   /// Earlier tasks that conflict with this one, and what precedes it by structure or by name.
   std::span<const ClockRef> conflicts() const { return {deps_.data(), n_conflicts_}; }
   std::span<const Ring::Ref> after() const { return after_; }
-  Ring::Needs needs() const { return {conflicts(), after_, entries_[walker_.task()], stream_before_}; }
+  Ring::Needs needs() const { return {conflicts(), after_, entries_[walker_->task()], stream_before_}; }
   /// What the last `wait` was for.
   Reason waits_for() const { return pending_ == Pending::read || pending_ == Pending::task ? Reason::scalar : Reason::arena; }
   /// Most entries of the dependence map that a task takes.
@@ -83,7 +89,15 @@ class Front : private Liveness {
   // All of several tasks and groups. One with a single member needs no join.
   struct Group {
     Ref all;
-    bool open = false;  // `all` is a join that takes members
+    bool open = false, really_open = false;  // `all` is a join that takes members, in semantic time and in the ring
+    std::uint64_t composite = 0;             // the first task of the last composite one with tasks among them
+  };
+  // The task in semantic time that a pipeline is.
+  struct Composite {
+    std::uint64_t first = 0, last = 0;       // serials of its tasks; in between pipelines those of the last one
+    ClockRef stand_in;
+    std::vector<ClockRef> deps;              // what comes before all of it
+    std::size_t tidy_at = 0;
   };
   // Something sequential. `before`: all of the last part that had tasks, or what preceded the scope.
   struct Scope {
@@ -92,12 +106,20 @@ class Front : private Liveness {
     bool own = false;     // `before` is of this scope
   };
 
+  // Asks a process for its next action.
+  struct Acts {
+    Front& front;
+    Pipe& pipe;
+    Action next(std::uint32_t process, const ActionOutcome& outcome) { return front.next_action(pipe, process, outcome); }
+  };
+
   // To be done after a wait.
   enum class Pending : std::uint8_t { nothing, read, task, memory };
 
   // What has retired is finished; to look at each task would be to fetch it from memory. What comes after a lost task must always
   // find it.
   bool finished(const ClockRef& task) const override { return task.serial <= settled_ && !lost(task.serial); }
+  bool superseded(const ClockRef& task, const ClockRef& by) const override;
   void count_entries();
   bool lost(std::uint64_t serial) const { return casualties_ != nullptr && casualties_->lost(serial); }
   Step fail();
@@ -119,7 +141,24 @@ class Front : private Liveness {
     deps_.push_back(before.time);
     if (ring_ != nullptr) after_.push_back(before.real);
   }
+  void collect_needs(const BoundTask& t);
+  void make_known(const BoundTask& t);
+  // Pipelines: see pipelines.cpp.
+  void begin_pipe();
+  Network::Status act(Pipe& pipe, std::uint64_t actions);
+  std::optional<Step> go_on_with_pipes();
+  std::optional<Step> end_pipe();
+  std::optional<Step> end_composite(const Pipe& pipe);
+  std::optional<Step> turn(Pipe& pipe, std::uint32_t process);
+  bool may_use_memory(Pipe::Process& p);
+  Step process_task(Pipe& pipe, Pipe::Process& p);
+  Action next_action(Pipe& pipe, std::uint32_t process, const ActionOutcome& outcome);
+  Step fail_network(const Pipe& pipe, Network::Status status);
+  void add_outside(std::span<const ClockRef> tasks);
+  void count_cycles(const Pipe& pipe);
   void join(Group& group, Ref member, Ring::Membership kind);
+  void join_time(Group& group, ClockRef member);
+  void join_real(Group& group, Ring::Ref member, Ring::Membership kind);
   void seal(Group& group);
   void forget(const Ref& ref) {
     if (ref.real.join != nullptr) ring_->release(ref.real.join);
@@ -141,7 +180,14 @@ class Front : private Liveness {
   Tape* tape_ = nullptr;                // of what is read
   Pretence pretence_;
   std::uint64_t unknown_ = 0;  // the serial of a lost task that was waited for
-  Walker walker_;
+  Walker main_;
+  Walker* walker_ = &main_;             // of the process whose turn it is, where there is one
+  std::vector<std::unique_ptr<Pipe>> pipes_;  // that are being elaborated, the innermost last
+  Composite composite_;
+  std::vector<ChannelSpec> channels_;   // of the plan
+  std::vector<ChannelCycles> channel_cycles_;
+  NetworkLimits limits_;
+  bool paused_ = false, stopped_ = false;  // a process walks long without an action; one has failed
   CostTable costs_;
   Placer placer_;
   Placement placement_;

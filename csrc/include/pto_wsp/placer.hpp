@@ -30,6 +30,14 @@ class Placer {
     return place_by_rules(t, regs, args, cost, out, failure);
   }
 
+  /// A task that takes no lane is one of the positions too.
+  void count_one() {
+    if (!plain_)
+      ++id_;
+    else if (++next_.back() == lanes_.back())
+      next_.back() = 0;
+  }
+
   /// Nothing is said but round robins and windows in tasks.
   bool plain() const { return plain_; }
 

@@ -13,7 +13,7 @@
 
 namespace pto_wsp {
 
-inline constexpr std::uint32_t plan_version = 5;
+inline constexpr std::uint32_t plan_version = 6;
 inline constexpr std::uint32_t max_dims = 8;
 inline constexpr std::uint32_t max_depth = 64;
 inline constexpr std::uint32_t max_slots = 64;
@@ -171,7 +171,33 @@ constexpr DType result_of(ReadKind kind, DType tensor) noexcept {
 /// or `after` and exact overlap.
 enum class DepsMode : std::uint8_t { exact, bytes, explicit_only, hybrid };
 
-enum class NodeKind : std::uint8_t { block, seq, loop, eval, task, scalar, read, cond, slot_get, slot_set, acquire, release, reset };
+/// A channel between the processes of a pipeline. A token holds a number of each of these types.
+struct ChannelInfo {
+  std::uint64_t capacity = 1;                // tokens, ~0: any number; 0: a rendezvous
+  std::uint64_t latency = 0, response = 0;   // cycles
+  std::uint64_t initial = 0;                 // tokens that are there at first; token k holds k
+  std::vector<DType> fields;
+};
+
+/// The children of its node are its processes.
+struct PipelineInfo {
+  std::uint32_t first_channel = 0, n_channels = 0;  // of channels()
+  std::uint32_t window = 0, batch = none;           // of the task that it is in semantic time
+  // By process the channels it may send into, counted from the first of the pipeline; by channel the processes that receive from it.
+  std::vector<std::vector<std::uint32_t>> produces, consumers;
+};
+
+/// What a process does with a channel: where a token comes from or goes to, in the order of its fields.
+struct PortInfo {
+  std::uint32_t channel = 0;                 // counted from the first of the pipeline
+  std::vector<Operand> operands;             // sends
+  std::vector<std::uint32_t> regs;           // receives
+};
+
+enum class NodeKind : std::uint8_t {
+  block, seq, loop, eval, task, scalar, read, cond, slot_get, slot_set, acquire, release, reset,
+  pipeline, send, receive, consume, close, try_send, query
+};
 enum class EvalOp : std::uint8_t { mul, floordiv, mod, min, max };
 
 struct Node {
@@ -180,8 +206,8 @@ struct Node {
   bool conditional = false;           // loop: children are the condition's block and the body, `operand` says whether to go on
   bool zeroed = false;                // acquire: the memory begins as zeros
   EvalOp op = EvalOp::mul;            // eval
-  std::uint32_t reg = 0;              // loop, eval, scalar, read, slot_get
-  std::uint32_t id = 0;               // loop: its id; otherwise index into tasks(), scalars(), reads(), slots(), tensors(), handles
+  std::uint32_t reg = 0;              // loop, eval, scalar, read, slot_get; of try_send whether it was sent, of query whether there is a token
+  std::uint32_t id = 0;               // loop: its id; otherwise index into tasks(), scalars(), reads(), slots(), tensors(), handles, pipelines(), ports()
   std::uint32_t origin = none;        // the equation it comes from, for messages
   Operand operand;                    // cond: children are then and else; slot_set: the value; conditional loop
   std::uint32_t around = none;        // the node whose child it is
@@ -234,6 +260,9 @@ class Plan {
   const std::vector<ScalarSpec>& scalars() const { return scalars_; }
   const std::vector<ReadSpec>& reads() const { return reads_; }
   const std::vector<GatherSpec>& gathers() const { return gathers_; }
+  const std::vector<ChannelInfo>& channels() const { return channels_; }
+  const std::vector<PipelineInfo>& pipelines() const { return pipelines_; }
+  const std::vector<PortInfo>& ports() const { return ports_; }
   const std::vector<Node>& nodes() const { return nodes_; }
   std::uint32_t root() const { return root_; }
   std::uint32_t lanes() const { return lanes_; }
@@ -246,7 +275,7 @@ class Plan {
   /// The most indices that the gathers of one task have.
   std::size_t max_gather() const { return max_gather_; }
 
-  /// Nothing has an order: no tracked view, sequential part, boundary, written slot, temporary or handle.
+  /// Nothing has an order: no tracked view, sequential part, boundary, written slot, temporary, handle or pipeline.
   bool independent() const { return independent_; }
   /// What the schedule asks of real runs. A plan that asks for anything runs its tasks in order of issue, dependent or not.
   const Demands& demands() const { return demands_; }
@@ -280,6 +309,9 @@ class Plan {
   std::vector<ScalarSpec> scalars_;
   std::vector<ReadSpec> reads_;
   std::vector<GatherSpec> gathers_;
+  std::vector<ChannelInfo> channels_;
+  std::vector<PipelineInfo> pipelines_;
+  std::vector<PortInfo> ports_;
   std::vector<Node> nodes_;
   std::uint32_t root_ = 0;
   std::uint32_t lanes_ = 1;

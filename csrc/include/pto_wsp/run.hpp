@@ -40,6 +40,7 @@ struct RunInputs {
   TaskPlacing placing{};
   std::shared_ptr<const Replay> replay{};  // its threads instead of others
   std::uint64_t tape = 0;         // numbers that are kept of those that control reads from what tasks write
+  PipelineOptions pipelines{};
 };
 
 /// Started again for the next run once no thread uses it.

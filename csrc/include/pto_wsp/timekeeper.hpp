@@ -114,6 +114,9 @@ class Timekeeper {
   ClockRef issue(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps) {
     return clock_.issue(cost, placement, deps);
   }
+  /// Of a task in program order that stands for several: see Clock.
+  ClockRef stand_for_all_from(std::uint64_t serial) { return clock_.stand_for_all_from(serial); }
+  ClockRef issue_composite(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, ClockRef stand_in, std::uint64_t count);
   ClockRef issue_interleaved(std::uint64_t cost, const Placement& placement, std::span<const ClockRef> deps, Placer::Stream stream, WhichTask which) {
     return interleaver_->issue(cost, placement, deps, stream, std::move(which));
   }

@@ -20,6 +20,13 @@ class Walker {
     acquire,     // id(): a temporary gets its memory,
     release,     //   gives it back
     reset,       // id(): nothing has joined this handle yet
+    pipeline,    // at(): its processes are walked by others
+    send,        // a process comes to its port at(), and to what it says: a token is sent,
+    receive,     //   or received: take()
+    consume,     //   or where there is one, take(), or else leave()
+    close,       //   or no more is sent
+    try_send,    //   or sent where there is room: answer()
+    query,       //   or whether there is one: answer()
     pause,       // many steps since the last pause: look at the clock, then call again
     end,
     failed       // failure()
@@ -27,6 +34,8 @@ class Walker {
 
   /// From the beginning of `node`, with these registers and the slots as they are at the start of a run.
   void reset(const BoundPlan& plan, std::uint32_t node, const std::vector<std::int64_t>& regs);
+  /// From the beginning of `node`, with the registers and slots that another walker has now.
+  void branch(const Walker& from, std::uint32_t node);
 
   Event next();
 
@@ -42,6 +51,17 @@ class Walker {
   bool complete_read() { return plan_->compute(*reading_, regs_.data(), slots_.data(), failure_); }
   /// Instead: what has been read is this.
   void give(std::int64_t value) { regs_[reading_->reg] = value; }
+  /// A pipeline, or what uses a channel.
+  const Node& at() const { return *met_->plan; }
+  const BoundNode& pipeline() const { return *met_; }
+  const PortInfo& port() const { return plan_->plan().ports()[met_->plan->id]; }
+  /// Field `i` of the token that is sent. False: failure().
+  bool field(std::size_t i, std::uint64_t& out) { return plan_->operand(*met_, port().operands[i], regs_.data(), out, failure_); }
+  /// Field `i` of the token that has been received; of one that holds some, each.
+  void take(std::size_t i, std::uint64_t bits) { regs_[port().regs[i]] = static_cast<std::int64_t>(bits); }
+  /// There are no more tokens to consume.
+  void leave() { left_ = true; }
+  void answer(bool yes) { regs_[met_->reg] = yes ? 1 : 0; }
   /// What the last read has given.
   std::int64_t value() const { return regs_[reading_->reg]; }
   const std::int64_t* regs() const { return regs_.data(); }
@@ -55,12 +75,14 @@ class Walker {
     const BoundNode* node;
     std::uint64_t i, n;
     bool inside;   // a part of something sequential is being walked
-    bool asking;   //   the condition for going on
+    bool asking;   //   the condition for going on, or a token
   };
 
   bool start(std::uint32_t node, Event& event);
   bool perform(const BoundNode& n, Event& event);
   bool ask(Frame& f, Event& event);
+  bool consume(Frame& f, Event& event);
+  bool meet(const BoundNode& n, Event what, Event& event);
 
   const BoundPlan* plan_ = nullptr;
   std::vector<std::int64_t> regs_;
@@ -72,6 +94,8 @@ class Walker {
   std::uint32_t task_ = none, id_ = none;
   bool zeroed_ = false;
   const BoundNode* reading_ = nullptr;
+  const BoundNode* met_ = nullptr;  // a pipeline, or what uses a channel
+  bool left_ = false;
   Failure failure_;
 };
 

@@ -37,7 +37,7 @@ CAPABILITIES = Capabilities(
         **declared("enforced", "resources", "task_window dependence_map edges arena ready_queue"),
         **declared("enforced", "observe", "tracing replay log"),
         **declared("enforced", "on_error", "continue"),
-        **declared("unsupported", "csp", "processes channels timed"),
+        **declared("enforced", "csp", "processes channels timed"),
         **declared("unsupported", "layouts"),
     },
 )

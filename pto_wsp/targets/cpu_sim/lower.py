@@ -16,7 +16,7 @@ from pto_wsp.targets.cpu_sim.nodes import Body, scalar_reads
 from pto_wsp.targets.cpu_sim.schedule import Machine
 from pto_wsp.targets.cpu_sim.stream import Stream
 
-VERSION = 5
+VERSION = 6
 _READ, _WRITTEN, _TEMPORARY = 1, 2, 4
 
 

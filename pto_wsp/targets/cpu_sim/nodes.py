@@ -12,6 +12,7 @@ from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import (
     At,
     Axis,
+    ChannelType,
     DType,
     Eqn,
     Gather,
@@ -31,6 +32,7 @@ from pto_wsp.ir.core import (
     written_tensors,
 )
 from pto_wsp.ir.expr import Expr, Op, const, maximum, minimum, var
+from pto_wsp.ir.processes import channel_var, channels_of, ends_of, processes_of, settings_of
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import BUFFERS
 from pto_wsp.targets.cpu_sim.handles import handles_of, named_in, token_of
@@ -39,6 +41,7 @@ from pto_wsp.targets.cpu_sim.stream import Stream
 
 _BLOCK, _SEQ, _LOOP, _EVALUATE, _TASK, _SCALAR, _READ = range(7)
 _COND, _SLOT_GET, _SLOT_SET, _ACQUIRE, _RELEASE, _RESET = range(7, 13)
+_PIPELINE, _SEND, _RECV, _CONSUME, _CLOSE, _TRY_SEND, _QUERY = range(13, 20)
 _PARALLEL, _SEQUENTIAL, _WHILE = range(3)
 _REG, _CONSTANT, _AFFINE = range(3)
 _EVAL = {"mul": 0, "floordiv": 1, "mod": 2, "min": 3, "max": 4}
@@ -105,6 +108,7 @@ class Body:
         self._visible: list[str | Op] = []  # what `regs` has besides symbols, in the order it came
         self._loops = self._regions = self._origins = 0
         self._yielded: bytes | None = None
+        self.channels: dict[str, int] = {}  # of the pipeline around, by variable
 
     def new_reg(self) -> int:
         self.n_regs += 1
@@ -231,6 +235,29 @@ class Body:
     def loop_id(self) -> int:
         self._loops += 1
         return self._loops - 1
+
+    def pipeline(self, eqn: Eqn) -> bytes:
+        """Its channels, and its processes: what each may send to, and its body."""
+        channels, outer = channels_of(eqn), self.channels
+        self._regions += 1
+        self._origins += len(channels)
+        s = Stream()
+        s.u(len(channels))
+        for c in channels:
+            t, of = c.outs[0].type, settings_of(c)
+            assert isinstance(t, ChannelType)
+            s.u(of["depth"] + 1 if "depth" in of else 0, of["latency"], of["response"], of["initial"])
+            s.u(len(t.fields), *(f.dtype.code for f in t.fields))
+        processes = processes_of(eqn)
+        s.u(len(processes))
+        for p in processes:
+            self._origins += 1
+            self.channels = {c.outs[0].name: k for k, c in enumerate(channels)}
+            produces = [k for k, c in enumerate(channels) if c.params["name"] in ends_of(p, "produces")]
+            s.u(len(produces), *produces)
+            s.out += self.block(p.regions[0])
+        self.channels = outer
+        return bytes(s.out)
 
     def condition(self, region: Region) -> bytes:
         """A block, and the value it yields."""
@@ -408,6 +435,73 @@ def _argument(b: Body, x: In, tracked: bool, *, sized: bool) -> None:
             s.u(2, b.regs[x.name], _type(x).code)
 
 
+def _pipeline(b: Body, eqn: Eqn, origin: int) -> int:
+    window = b.schedule.window(eqn)
+    inside = b.pipeline(eqn)
+    b.s.u(_PIPELINE, origin, window, 0)
+    b.s.out += inside
+    return 1
+
+
+def _port(b: Body, eqn: Eqn, kind: int, origin: int) -> None:
+    b.s.u(kind, origin, b.channels[channel_var(eqn).name])
+
+
+def _fields(b: Body, eqn: Eqn, origin: int) -> tuple[int, bytes]:
+    """What a token consists of, and how many nodes evaluate it."""
+    n = b.evaluate(origin, (x for x in eqn.ins[1:] if isinstance(x, Expr)))
+    return n, b"".join(b.operand(x) for x in eqn.ins[1:])
+
+
+def _send(b: Body, eqn: Eqn, origin: int) -> int:
+    n, token = _fields(b, eqn, origin)
+    _port(b, eqn, _SEND, origin)
+    b.s.out += token
+    return n + 1
+
+
+def _try_send(b: Body, eqn: Eqn, origin: int) -> int:
+    n, token = _fields(b, eqn, origin)
+    _port(b, eqn, _TRY_SEND, origin)
+    b.s.out += token
+    b.s.u(b.define(eqn))
+    return n + 1
+
+
+def _recv(b: Body, eqn: Eqn, origin: int) -> int:
+    _port(b, eqn, _RECV, origin)
+    for v in eqn.outs:
+        reg = b.new_reg()
+        b.s.u(reg)
+        b.show(v.name, reg)
+    return 1
+
+
+def _consume(b: Body, eqn: Eqn, origin: int) -> int:
+    (region,) = eqn.regions
+    mark = b.mark
+    regs = [b.new_reg() for _ in region.params]
+    for v, reg in zip(region.params, regs, strict=True):
+        b.show(v.name, reg)
+    body = b.block(region)
+    b.hide_since(mark)
+    _port(b, eqn, _CONSUME, origin)
+    b.s.u(*regs)
+    b.s.out += body
+    return 1
+
+
+def _close(b: Body, eqn: Eqn, origin: int) -> int:
+    _port(b, eqn, _CLOSE, origin)
+    return 1
+
+
+def _query(b: Body, eqn: Eqn, origin: int) -> int:
+    _port(b, eqn, _QUERY, origin)
+    b.s.u(b.define(eqn))
+    return 1
+
+
 _NODES: dict[str, Callable[[Body, Eqn, int], int]] = {
     "combine": _parts,
     "sequential": _parts,
@@ -419,4 +513,11 @@ _NODES: dict[str, Callable[[Body, Eqn, int], int]] = {
     "slot_get": _slot_get,
     "slot_set": _slot_set,
     "task": _task,
+    "pipeline": _pipeline,
+    "send": _send,
+    "try_send": _try_send,
+    "recv": _recv,
+    "consume": _consume,
+    "close": _close,
+    "query": _query,
 }

@@ -160,6 +160,10 @@ class Schedule:
             ),
         )
 
+    def window(self, pipeline: Eqn) -> int:
+        """The place of the window that a pipeline counts in."""
+        return self._window(pipeline.params.get("window"))
+
     def _dispatch(self, state: Param | None, kernel: Kernel) -> tuple[int, TaskRule | None]:
         fields = _fields(state, 4)
         if not fields:
