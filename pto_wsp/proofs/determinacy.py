@@ -22,13 +22,14 @@ from pto_wsp.proofs.ends import REPEATING, Ends, Owned, Site, channel_fields, fi
 class Freedom:
     """What time may decide without any number changing. `mixed`: channels whose tokens are in no known order. `silent`: of which nobody
     knows who gets what. `bodies`: loops whose iterations are in no known order, by identity. `scratch`: memory of a process that
-    begins anew in each of these."""
+    begins anew in each of these. `doubts`: what makes time decide where there are two tokens or more, of a channel."""
 
     owned: Owned
     mixed: set[str] = field(default_factory=set[str])
     silent: set[str] = field(default_factory=set[str])
     bodies: dict[int, Site] = field(default_factory=dict[int, Site])
     scratch: set[str] = field(default_factory=set[str])
+    doubts: list[tuple[str, TypeCheckError]] = field(default_factory=list[tuple[str, TypeCheckError]])
 
     @property
     def is_none(self) -> bool:
@@ -36,7 +37,7 @@ class Freedom:
 
 
 def freedom(ends: Ends) -> Freedom:
-    """Of a pipeline that is not timed. Raises TypeCheckError where it cannot be proved that time decides nothing else."""
+    """Of a pipeline in which nothing asks for the time. Raises TypeCheckError for processes that share an end and are no replicas."""
     out = Freedom(owned(ends))
     loose: list[str] = []
     for c in channels_of(ends.pipeline):
@@ -58,11 +59,13 @@ def freedom(ends: Ends) -> Freedom:
             continue
         for site in ends.receives[name]:
             body = _body(site)
-            if body is None:
-                _check(ends, out, site, None, name)
-            elif id(body) not in out.bodies:
-                out.bodies[id(body)] = site
-                _check(ends, out, site, body, name)
+            if body is None or id(body) not in out.bodies:
+                if body is not None:
+                    out.bodies[id(body)] = site
+                try:
+                    _check(ends, out, site, body, name)
+                except TypeCheckError as e:
+                    out.doubts.append((name, e))
             for s in _inside(ends, site, body):
                 if s.eqn.prim in SENDS and channel_var(s.eqn).name in ends.names:
                     out.mixed.add(ends.channel(s))

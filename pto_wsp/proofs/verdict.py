@@ -11,13 +11,14 @@ cycles of the arch),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
 from pto_wsp.errors import ChannelClosed, DeadlockError, PtoError, RaceError, TypeCheckError, here
-from pto_wsp.ir.core import Eqn, Wir
+from pto_wsp.ir.core import Eqn, Kernel, Wir
 from pto_wsp.ir.processes import TIMED, channels_of, ends_of, pipelines, processes_of, settings_of
 from pto_wsp.ir.tasks import used_names
 from pto_wsp.proofs.clocks import Clocks
@@ -31,6 +32,8 @@ from pto_wsp.proofs.walk import Budget, Cycles, Known, Place, Touch, Undecided, 
 
 MOST_WALKED = 300_000
 """Equations, about a second of them."""
+
+_ORDERS = 8
 
 Kind = Literal["safe", "indeterminate", "race", "deadlock", "closed", "unknown"]
 
@@ -85,8 +88,9 @@ def _of(ends: Ends) -> _Found:
     """Raises TypeCheckError for what must be timed and is not. What is timed may be determinate all the same."""
     asks = any(s.eqn.prim in TIMED for s in ends.everything)
     try:
-        if not asks:
-            return _Found(ends, freedom(ends))
+        free = freedom(ends) if not asks else None
+        if free is not None and not (free.doubts and ends.pipeline.params["timed"]):
+            return _Found(ends, free)
     except TypeCheckError:
         if not ends.pipeline.params["timed"]:
             raise
@@ -106,6 +110,8 @@ def _verdict(name: str, found: _Found, sizes: Mapping[str, int]) -> Verdict:
         kind, error = found.error
         return Verdict(name, kind, error.what, error)
     if found.unknown:
+        for _, doubt in found.free.doubts:
+            return Verdict(name, "indeterminate", doubt.what, doubt)
         if not found.by_time and ends_surely(found.ends, found.free) and ordered(found.ends, found.free, sizes):
             return Verdict(name, "safe", "for any sizes and data")
         return Verdict(name, "unknown", found.unknown[0])
@@ -172,9 +178,12 @@ def _all_names(eqn: Eqn) -> set[str]:
 class _Run:
     """One elaboration of a pipeline."""
 
-    def __init__(self, around: _Around, found: _Found, outer: Walk) -> None:
-        self.around, self.found = around, found
-        eqn, free = found.ends.pipeline, found.free
+    def __init__(
+        self, around: _Around, found: _Found, outer: Walk, free: Freedom | None = None, cycles: Cycles | None = None
+    ) -> None:
+        """`free`, `cycles`: other than what is known of the pipeline, for one order of those that are possible."""
+        self.around, self.found, self.outer = around, found, outer
+        eqn, free = found.ends.pipeline, free or found.free
         clocks = self.clocks = Clocks()
         lines: dict[str, Line] = {}
         for c in channels_of(eqn):
@@ -196,7 +205,7 @@ class _Run:
                 numbers,
                 dict(outer.slots),
                 found.ends.names,
-                around.cycles,
+                cycles or around.cycles,
                 around.pipeline,
             )
             t.steps = w.region(p.regions[0])
@@ -217,6 +226,10 @@ class _Run:
         """Find what is wrong; raises Undecided."""
         found, free = self.found, self.found.free
         stuck = self.engine.run()
+        for name, doubt in free.doubts:
+            if len(self.engine.lines[name].sent) > 1:
+                self._fail("indeterminate", doubt)
+                return
         if found.by_time and self.inexact:
             raise Undecided("data decides the cycles of tasks, and these who comes first")
         certain = (free.is_none and not found.by_time) or not self.inexact
@@ -235,24 +248,49 @@ class _Run:
         self.found.error = self.found.error or (kind, error)
 
     def _judge_order(self) -> None:
-        found = self.found
-        free = found.free
+        found, free = self.found, self.found.free
         owned = frozenset[str]() if free.is_none else free.owned.tensors | free.scratch
         perhaps: Conflict | None = None
-        for c in conflicts(chain.from_iterable(t.touches for t in self.threads), self.clocks, owned):
-            one, other = (self.threads[self.clocks.process[t.strand]] for t in (c.first, c.second))
+        for c, one, other in self._conflicts(owned):
             if c.certain and one is other:
                 self._fail("indeterminate", _mixed_up(found.ends, one, c))
                 return
-            if c.certain and (found.free.is_none or _replicas(one, other)):
+            if c.certain and (free.is_none or _replicas(one, other)):
                 self._fail("race", _race(found.ends, one, other, c))
                 return
             perhaps = perhaps or c
-        if perhaps is not None:
+        if perhaps is None:
+            return
+        if free.is_none or not self._races_in_some_order():
             a, b = (self.threads[self.clocks.process[t.strand]].name for t in (perhaps.first, perhaps.second))
             found.unknown.append(
                 f"processes {a} and {b} may touch common elements of {perhaps.first.tensor} without an order"
             )
+
+    def _conflicts(self, owned: frozenset[str] = frozenset()) -> Iterator[tuple[Conflict, Thread, Thread]]:
+        for c in conflicts(chain.from_iterable(t.touches for t in self.threads), self.clocks, owned):
+            one, other = (self.threads[self.clocks.process[t.strand]] for t in (c.first, c.second))
+            yield c, one, other
+
+    def _races_in_some_order(self) -> bool:
+        """Whether two processes race in one of a few orders of those that time may bring about; then that is what is wrong."""
+        for seed in range(_ORDERS):
+            run = _Run(self.around, self.found, self.outer, Freedom(Owned()), _some_cycles(seed))
+            if run.engine.run() is None:
+                for c, one, other in run._conflicts():
+                    if c.certain:
+                        self._fail("race", _race(self.found.ends, one, other, c))
+                        return True
+        return False
+
+
+def _some_cycles(seed: int) -> Cycles:
+    some = random.Random(seed)
+
+    def cycles(kernel: Kernel, arguments: object) -> int:
+        return some.randrange(1, 20)
+
+    return cycles
 
 
 def _replicas(a: Thread, b: Thread) -> bool:
