@@ -1,6 +1,7 @@
 #include "pto_wsp/bound.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "proofs.hpp"
 
@@ -137,6 +138,9 @@ class Binder : Proofs {
         break;
       case NodeKind::slot_get: slot_get(b, n); break;
       case NodeKind::pipeline:
+        pipeline(b, n);
+        b.loops = b.ragged = true;
+        break;
       case NodeKind::consume:
         received(n);
         children(b, n, false);  // it may come to a stop before
@@ -144,9 +148,9 @@ class Binder : Proofs {
         b.empty = false;
         break;
       case NodeKind::receive: received(n); break;
-      case NodeKind::try_send:
+      case NodeKind::try_send: sent(n); [[fallthrough]];
       case NodeKind::query: define(n, everything); break;
-      case NodeKind::send:
+      case NodeKind::send: sent(n); break;
       case NodeKind::close:
       case NodeKind::slot_set:
       case NodeKind::acquire:
@@ -243,12 +247,72 @@ class Binder : Proofs {
                       static_cast<std::int64_t>(std::clamp<Wide>(v.hi, INT64_MIN, INT64_MAX)), exact};
   }
 
-  // What another process has sent may be any number.
+  // Who sends comes before who receives, as far as they do not send to each other: then it is known between which numbers tokens are.
+  void pipeline(BoundNode& b, const Node& n) {
+    const PipelineInfo& info = plan_.pipelines()[n.id];
+    const std::uint32_t outer = std::exchange(first_channel_, info.first_channel);
+    for (std::uint32_t c = 0; c < info.n_channels; ++c) begin_tokens(info.first_channel + c);
+    for (const auto& produces : info.produces)
+      for (const std::uint32_t c : produces) ++tokens_[info.first_channel + c].senders;
+    std::vector<std::uint32_t> ids(n.children.size(), none);
+    const std::size_t known = evals_.size();
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      const std::uint32_t p = next_process(info, ids);
+      path_.push_back({false, p});
+      ids[p] = node(n.children[p], false);  // it may come to a stop before
+      path_.pop_back();
+      evals_.resize(known);
+      for (const std::uint32_t c : info.produces[p]) --tokens_[info.first_channel + c].senders;
+    }
+    first_channel_ = outer;
+    b.first_child = static_cast<std::uint32_t>(out_.children_.size());
+    b.n_children = static_cast<std::uint32_t>(ids.size());
+    out_.children_.insert(out_.children_.end(), ids.begin(), ids.end());
+  }
+
+  // The first that is not bound, of those that receive only what is known if there is one.
+  std::uint32_t next_process(const PipelineInfo& info, const std::vector<std::uint32_t>& ids) const {
+    std::vector<bool> waits(ids.size());
+    for (std::uint32_t c = 0; c < info.n_channels; ++c)
+      for (const std::uint32_t p : info.consumers[c])
+        if (tokens_[info.first_channel + c].senders != 0) waits[p] = true;
+    std::uint32_t first = none;
+    for (std::uint32_t p = 0; p < ids.size(); ++p) {
+      if (ids[p] != none) continue;
+      if (!waits[p]) return p;
+      first = std::min(first, p);
+    }
+    return first;
+  }
+
+  void begin_tokens(std::uint32_t channel) {
+    const ChannelInfo& c = plan_.channels()[channel];
+    tokens_.resize(plan_.channels().size());
+    tokens_[channel] = {std::vector<Interval>(c.fields.size(), {0, static_cast<Wide>(c.initial) - 1}), 0};
+  }
+
+  void sent(const Node& n) {
+    const PortInfo& p = plan_.ports()[n.id];
+    std::vector<Interval>& fields = tokens_[first_channel_ + p.channel].fields;
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      const Interval v = field(p.operands[i]);
+      fields[i] = fields[i].lo > fields[i].hi ? v : Interval{std::min(fields[i].lo, v.lo), std::max(fields[i].hi, v.hi)};
+    }
+  }
+
+  Interval field(const Operand& o) const {
+    if (o.kind == Operand::Kind::reg) return {ranges_[o.reg].lo, ranges_[o.reg].hi};
+    return o.kind == Operand::Kind::constant ? Interval::point(static_cast<std::int64_t>(o.bits)) : interval_of(o.affine, ranges_);
+  }
+
   void received(const Node& n) {
-    if (n.kind == NodeKind::pipeline) return;
-    for (const std::uint32_t reg : plan_.ports()[n.id].regs) {
-      definitions_[reg] = &n;
-      ranges_[reg] = {INT64_MIN, INT64_MAX, false};
+    const PortInfo& p = plan_.ports()[n.id];
+    const std::uint32_t channel = first_channel_ + p.channel;
+    for (std::size_t i = 0; i < p.regs.size(); ++i) {
+      const Interval v = tokens_[channel].fields[i];
+      const bool known = tokens_[channel].senders == 0 && plan_.channels()[channel].fields[i] == DType::i64 && v.lo <= v.hi && v.fits();
+      definitions_[p.regs[i]] = &n;
+      ranges_[p.regs[i]] = known ? Range{static_cast<std::int64_t>(v.lo), static_cast<std::int64_t>(v.hi), false} : Range{INT64_MIN, INT64_MAX, false};
     }
   }
 
@@ -576,6 +640,13 @@ class Binder : Proofs {
   std::span<const std::uint64_t> slots_;
   std::vector<Step> path_;          // to where the walk is
   std::vector<const Node*> evals_;  // seen on the way, still visible
+  // What is known of the tokens of a channel, and how many processes that may send are not bound.
+  struct Tokens {
+    std::vector<Interval> fields;   // none: from 0 to -1
+    std::uint32_t senders = 0;
+  };
+  std::vector<Tokens> tokens_;
+  std::uint32_t first_channel_ = 0;  // of the innermost pipeline around
   std::optional<Failure> failure_;
   std::vector<std::int64_t> place_;  // of the failure
 };

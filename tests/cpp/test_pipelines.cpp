@@ -306,6 +306,29 @@ void a_thousand_processes() {
   CHECK_EQ(r.stats.total_cycles, 10 * (n - 1));
 }
 
+// Between which numbers tokens are is known from who sends them, and looked at where it is not.
+void tokens_are_in_bounds() {
+  constexpr std::int64_t n = 4;
+  const auto bound = [&](const Plan& p) {
+    const auto plan = decode(p.bytes());
+    std::vector<pto_wsp::Buffer> buffers(3, {nullptr, {n, width}, {width * 4, 4}});
+    pto_wsp::BoundPlan b;
+    CHECK(!b.bind(*plan, {}, buffers));
+    return b.proved();
+  };
+  CHECK(bound(two_stages(n, {1, {i64}})));
+  CHECK(bound(two_stages(n, {2, {i64}, 0, 0, 2})));
+  Plan p = two_stages(n, {1, {i64}});
+  const Process sends{{0}, loop(0, n, block({task(row(1, 0, reg(0))), send(0, {affine(reg(0, 1, 1))})}), true)};
+  const Process takes{{}, consume(0, {1}, task(row(2, 1, reg(1), 1)))};
+  for (const std::vector<Process>& processes : {std::vector{sends, takes}, std::vector{takes, sends}}) {
+    p.root = pipeline({{1, {i64}}}, processes);
+    CHECK(!bound(p));
+    const Ran r = run_it(p, rows_of(n, 3), 2);
+    CHECK(r.failure && r.failure->kind == pto_wsp::ErrorKind::bounds && r.failure->site == 1);
+  }
+}
+
 void wrong_pipelines_are_refused() {
   const auto refused = [](const Bytes& root, std::uint64_t turns = 0) {
     Plan p = two_stages(2, {1, {i64}});
@@ -344,6 +367,7 @@ int main() {
   boundaries_in_processes();
   few_resources_suffice();
   a_thousand_processes();
+  tokens_are_in_bounds();
   wrong_pipelines_are_refused();
   return check::result();
 }
