@@ -16,10 +16,29 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp import DType, In, InOut, Out, P, Scalar, Tensor, Tile, Workload, empty, kernel, pto, workload
-from pto_wsp.csp.channel import Channel
-from pto_wsp.csp.ends import close, consume, send
-from pto_wsp.csp.process import Process, connect, process, replicate
+from pto_wsp import (
+    Channel,
+    DType,
+    In,
+    InOut,
+    Out,
+    P,
+    Scalar,
+    Tensor,
+    Tile,
+    Workload,
+    close,
+    connect,
+    consume,
+    empty,
+    kernel,
+    process,
+    pto,
+    replicate,
+    send,
+    workload,
+)
+from pto_wsp.csp.process import Process
 
 I64 = DType.I64
 SHAPE = (2, 3)

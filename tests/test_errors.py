@@ -22,6 +22,8 @@ from pto_wsp import (
     BoundsError,
     Cancelled,
     Capabilities,
+    Channel,
+    ChannelClosed,
     CompileError,
     Constexpr,
     DeadlockError,
@@ -65,18 +67,24 @@ from pto_wsp import (
     arch,
     auto_schedule,
     cast,
+    close,
     combine,
+    connect,
+    consume,
     dispatch,
     empty,
     empty_like,
     item,
     kernel,
     make_wir,
+    process,
     pto,
     ptoisa,
     ptoisa_kernel,
     reduce_sum,
+    replicate,
     scan,
+    send,
     sequential,
     slot_i64,
     slot_load_i64,
@@ -86,6 +94,7 @@ from pto_wsp import (
     stream_by,
     task_graph,
     tile,
+    try_send,
     unroll,
     vmap,
     where,
@@ -93,10 +102,7 @@ from pto_wsp import (
 )
 from pto_wsp import arch as archs
 from pto_wsp.artifact.artifact import make as make_artifact
-from pto_wsp.csp.channel import Channel
-from pto_wsp.csp.ends import close, consume, send, try_send
-from pto_wsp.csp.process import connect, process, replicate
-from pto_wsp.errors import CODES, ChannelClosed, Location
+from pto_wsp.errors import CODES, Location
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.evaluate_kernel import run_kernel
@@ -109,7 +115,6 @@ from pto_wsp.runtime.failure import to_error
 from pto_wsp.targets.base import TARGETS
 from pto_wsp.targets.cpu_sim.target import CpuSim
 from pto_wsp.tools import simulate
-from pto_wsp.trace.pipes import Pipe
 
 F32, F16, I32, BOOL = DType.F32, DType.F16, DType.I32, DType.BOOL
 Mistake = Callable[[], object]
@@ -219,7 +224,7 @@ def of_instructions(body: Callable[..., object]) -> None:
 
 @mistake("PTO001", UnsupportedError)
 def _() -> None:
-    pto_wsp.Channel  # noqa: B018 # <-- PTO001
+    pto_wsp.relayout  # noqa: B018 # <-- PTO001
 
 
 @mistake("PTO001", UnsupportedError)
@@ -3588,7 +3593,7 @@ def piped(body: Callable[[Any], object]) -> Any:
 
     @workload
     def w(y):
-        with Pipe():
+        with P.pipe():
             body(y)
 
     return w(zeros(4, 4, 4))
@@ -3661,7 +3666,7 @@ def _():
 def _():
     @workload
     def w(y):
-        with Pipe():  # <-- PTO816
+        with P.pipe():  # <-- PTO816
             pass
 
     w(zeros(4, 4, 4))

@@ -13,6 +13,7 @@ from pto_wsp.trace.builder import WorkloadBuilder, current_workload, innermost_w
 from pto_wsp.trace.conditions import Otherwise, When
 from pto_wsp.trace.data_axes import Ragged, Records, Sparse, SparseRow, selected
 from pto_wsp.trace.names import loop_targets
+from pto_wsp.trace.pipes import Pipe
 from pto_wsp.trace.scalar import truth
 from pto_wsp.trace.tensor import TensorSpec
 
@@ -120,7 +121,7 @@ class _P:
     between two of them is a RaceError. `P.grid(4, 8)` is the same over plain extents. `for k in P.seq(n)`: all of an
     iteration before any of the next. `for e in P.sel(routing[b])`: the indices of a row of a sparse axis. Axes are Dense,
     DenseDyn, rows of Ragged (`P(lens[b])`), tiles of them or of a tensor, tensors of records, integers, scalars, and integer
-    expressions. `with P.when(c):`, `with P.otherwise():`: one branch runs.
+    expressions. `with P.when(c):`, `with P.otherwise():`: one branch runs. `with P.pipe():`: processes.
     """
 
     def __call__(self, *axes: Any, **options: Any) -> _Loops:
@@ -156,8 +157,17 @@ class _P:
         """`with P.otherwise():` after `P.when`: where no condition before held; with a condition, where that one also holds."""
         return Otherwise(condition)
 
+    def pipe(self, *, timed: bool = False, **options: Any) -> Pipe:
+        """`with P.pipe():` each statement in its body is a process: a loop, a `with consume(c)`, a `with P.when(c)`, a kernel call, a
+        `send` of one. They run side by side, with channels between them. Scalars in its body are computed before.
+
+        timed: `try_send` and `query` may be used, and semantic time decides what they answer.
+        """
+        no_options("P.pipe", options, "timed")
+        return Pipe(timed=timed)
+
     def __getattr__(self, name: str) -> Any:
-        raise no_attribute("P", name, "P(...), P.grid, P.seq, P.sel, P.when, P.otherwise")
+        raise no_attribute("P", name, "P(...), P.grid, P.seq, P.sel, P.when, P.otherwise, P.pipe")
 
 
 P = _P()

@@ -11,10 +11,13 @@ import pytest
 
 from bodies import same
 from pto_wsp import (
+    Channel,
+    ChannelClosed,
     CompileError,
     Dense,
     DispatchPolicy,
     DType,
+    Event,
     In,
     InOut,
     Out,
@@ -27,27 +30,33 @@ from pto_wsp import (
     Tile,
     TraceError,
     TypeCheckError,
+    UnsupportedError,
     Workload,
     cast,
+    close,
     combine,
+    connect,
+    consume,
     empty,
     item,
     kernel,
+    process,
     pto,
+    query,
+    record,
+    replicate,
     scan,
+    send,
     sequential,
     slot_i64,
     slot_set_i64,
+    synchronize,
+    try_send,
     vmap,
     workload,
 )
-from pto_wsp.csp.channel import Channel, Event
-from pto_wsp.csp.ends import close, consume, query, record, send, synchronize, try_send
-from pto_wsp.csp.process import connect, process, replicate
-from pto_wsp.errors import ChannelClosed
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.passes.expand import expand
-from pto_wsp.trace.pipes import Pipe
 
 I64 = DType.I64
 ONE = Tile[1, 1, I64]
@@ -102,7 +111,7 @@ def test_each_statement_of_a_pipe_is_a_process() -> None:
     def body(y: Any) -> None:
         c = Channel[int](depth=2)
         n = cast(4, I64)
-        with Pipe():
+        with P.pipe():
             for i in P.seq(n):
                 send(c, i + 1)
             with consume(c) as k:
@@ -148,7 +157,7 @@ def test_each_statement_of_a_pipe_is_a_process() -> None:
 def test_a_sent_call_is_a_process_of_its_own() -> None:
     def body(y: Any) -> None:
         c = Channel[Tensor](depth=1)
-        with Pipe():
+        with P.pipe():
             send(c, fill(s=3, y=memory()))
             with consume(c) as t:
                 copy(x=t, y=y[0])
@@ -241,7 +250,7 @@ def test_replicas_share_the_ends_of_channels() -> None:
 def test_views_are_handed_on_and_given_back_by_the_last() -> None:
     def body(y: Any) -> None:
         a, b = Channel[Tensor]("a"), Channel[Tensor]("b")
-        with Pipe():
+        with P.pipe():
             for i in P.seq(8):
                 send(a, fill(s=i, y=memory()))
             with consume(a) as t:
@@ -260,7 +269,7 @@ def test_views_are_handed_on_and_given_back_by_the_last() -> None:
 def test_two_tensors_of_one_call_go_with_one_number() -> None:
     def body(y: Any) -> None:
         c = Channel[tuple[Tensor, Tensor]](depth=2)
-        with Pipe():
+        with P.pipe():
             for i in P.seq(4):
                 send(c, both(s=i, y=memory(), z=memory()))
             for i in P.seq(4):
@@ -277,7 +286,7 @@ def test_memory_in_parallel_loops_is_of_the_pipeline() -> None:
     def body(y: Any) -> None:
         for b in P(2):
             c = Channel[Tensor](depth=3)
-            with Pipe():
+            with P.pipe():
                 for i in P(4):
                     send(c, fill(s=i + 4 * b, y=memory()))
                 for i in P.seq(4):
@@ -292,7 +301,7 @@ def test_tiles_stay_tiles() -> None:
     def body(y: Any) -> None:
         c = Channel[int](depth=1)
         rows = Dense[8](name="rows")
-        with Pipe():
+        with P.pipe():
             for t in P.seq(rows.tiles(1)):
                 send(c, t)
             with consume(c) as t:
@@ -368,7 +377,7 @@ def test_a_workload_is_traced_into_a_process() -> None:
 
     def body(y: Any) -> None:
         n = Channel[int](depth=1)
-        with Pipe():
+        with P.pipe():
             for i in P.seq(1):
                 send(n, i + 5)
             with consume(n) as k:
@@ -381,7 +390,7 @@ def test_pipelines_combine_and_stand_in_loops_branches_and_windows() -> None:
     @workload
     def pipe(y: Any, base: Any) -> None:
         c = Channel[int]("c", depth=1)
-        with Pipe():
+        with P.pipe():
             for i in P.seq(2):
                 send(c, i + base)
             with consume(c) as k:
@@ -411,7 +420,7 @@ def test_vmap_and_scan_take_workloads_with_pipelines() -> None:
         def double(x: In[ONE], y: Out[ONE]):
             pto.store(y, x * 2)
 
-        with Pipe():
+        with P.pipe():
             send(c, double(x=x, y=memory()))
             with consume(c) as t:
                 copy(x=t, y=out)
@@ -450,6 +459,28 @@ def test_slots_of_processes_are_their_own() -> None:
         fill(s=slot_i64(0), y=y[2])
 
     assert computed(traced(body))[:3] == [6, 5, 5]
+
+
+def test_connected_processes_are_a_workload() -> None:
+    y = Tensor(np.zeros((8, 1, 1), np.int64), name="y")
+    c = Channel[int]("c", depth=1)
+
+    def give() -> None:
+        for i in P.seq(3):
+            send(c, i)
+
+    w = connect(
+        [process("give").produces(c).body(give), process("take").consumes(c).body(lambda k: fill(s=k, y=y[k]))], [c]
+    )
+    assert isinstance(w, Workload)
+    assert w.wir.name == "pipeline"
+    assert computed(w)[:3] == [0, 1, 2]
+    with pytest.raises(TraceError, match="a pipeline without processes") as caught:
+        connect([], [])
+    assert caught.value.loc is not None
+    assert caught.value.loc.file == __file__
+    with pytest.raises(UnsupportedError, match=re.escape("P.pipe has no option depth")):
+        traced(lambda y: P.pipe(depth=2))
 
 
 # what it refuses; the errors with their codes and lines are in test_errors
@@ -497,7 +528,7 @@ def test_channels_belong_to_one_pipeline() -> None:
     def twice(y: Any) -> None:
         c = Channel[int]("c")
         for _ in range(2):
-            with Pipe():
+            with P.pipe():
                 for i in P.seq(2):
                     send(c, i)
                 with consume(c) as k:
@@ -507,7 +538,7 @@ def test_channels_belong_to_one_pipeline() -> None:
 
     def nested(y: Any) -> None:
         c = Channel[int]("c")
-        with Pipe(), consume(c), Pipe():
+        with P.pipe(), consume(c), P.pipe():
             for i in P.seq(2):
                 send(c, i)
 
@@ -593,7 +624,7 @@ def test_tokens_are_of_one_kind() -> None:
 def test_who_receives_views_comes_after_who_sends_them() -> None:
     def body(y: Any) -> None:
         c = Channel[Tensor]("c")
-        with Pipe():
+        with P.pipe():
             with consume(c) as t:
                 copy(x=t, y=y[0])
             send(c, fill(s=1, y=memory()))
@@ -604,14 +635,14 @@ def test_who_receives_views_comes_after_who_sends_them() -> None:
 def test_channels_are_fed_and_drained() -> None:
     def unfed(y: Any) -> None:
         c = Channel[int]("c")
-        with Pipe(), consume(c) as k:
+        with P.pipe(), consume(c) as k:
             fill(s=k, y=y[0])
 
     refused("PTO814", CompileError, "nobody feeds channel c", unfed)
 
     def undrained(y: Any) -> None:
         c = Channel[int]("c")
-        with Pipe():
+        with P.pipe():
             for i in P.seq(2):
                 send(c, i)
 
@@ -619,7 +650,7 @@ def test_channels_are_fed_and_drained() -> None:
 
     def initial(y: Any) -> None:
         c = Channel[int]("c", depth=4, initial=4)
-        with Pipe(), consume(c) as k:
+        with P.pipe(), consume(c) as k:
             fill(s=k + 1, y=y[k])
 
     assert computed(traced(initial)) == [1, 2, 3, 4, 0, 0, 0, 0]
@@ -666,7 +697,7 @@ def test_what_is_sent_belongs_to_the_receiver() -> None:
     def use(after: Callable[[Any, Any], object], given: bool) -> Callable[[Any], None]:
         def body(y: Any) -> None:
             c = Channel[Tensor]("c")
-            with Pipe():
+            with P.pipe():
                 for i in P.seq(2):
                     mine = y[i] if given else memory()
                     send(c, fill(s=1, y=mine))
@@ -683,7 +714,7 @@ def test_what_is_sent_belongs_to_the_receiver() -> None:
 
     def passed_on(y: Any) -> None:
         a, b = Channel[Tensor]("a"), Channel[Tensor]("b")
-        with Pipe():
+        with P.pipe():
             send(a, fill(s=1, y=memory()))
             with consume(a) as t:
                 send(b, t)
@@ -695,7 +726,7 @@ def test_what_is_sent_belongs_to_the_receiver() -> None:
 
     def released(y: Any) -> None:
         a = Channel[Tensor]("a")
-        with Pipe():
+        with P.pipe():
             send(a, fill(s=1, y=memory()))
             with P.when(item(y[0, 0, 0]) == 0):
                 with consume(a) as t:
@@ -708,7 +739,7 @@ def test_what_is_sent_belongs_to_the_receiver() -> None:
 def test_memory_that_cannot_be_handed_over() -> None:
     def unbounded(y: Any) -> None:
         c = Channel[Tensor]("c", depth=None)
-        with Pipe():
+        with P.pipe():
             send(c, fill(s=1, y=memory()))
 
     refused("PTO818", TraceError, "holds any number of tokens", unbounded)
@@ -736,7 +767,7 @@ def test_memory_that_cannot_be_handed_over() -> None:
 
     def sometimes(y: Any) -> None:
         a, b = Channel[Tensor]("a"), Channel[Tensor]("b")
-        with Pipe():
+        with P.pipe():
             for i in P.seq(2):
                 send(a, fill(s=i, y=memory()))
             with consume(a) as t, P.when(item(t[0, 0]) == 0):
@@ -749,7 +780,7 @@ def test_memory_that_cannot_be_handed_over() -> None:
 
 def test_pipes_hold_processes() -> None:
     def nothing(y: Any) -> None:
-        with Pipe():
+        with P.pipe():
             pass
 
     refused("PTO816", TraceError, "a pipeline without processes", nothing)
@@ -757,19 +788,19 @@ def test_pipes_hold_processes() -> None:
 
     def received(y: Any) -> None:
         c = Channel[int]("c")
-        with Pipe():
+        with P.pipe():
             fill(s=c.recv(), y=y[0])
 
     refused("PTO816", TraceError, "recv directly in P.pipe()", received)
 
     def slot(y: Any) -> None:
-        with Pipe():
+        with P.pipe():
             slot_set_i64(0, 1)
 
     refused("PTO816", TraceError, "slot_set directly in P.pipe()", slot)
 
     def read(y: Any) -> None:
-        with Pipe():
+        with P.pipe():
             fill(s=1, y=y[0])
             fill(s=item(y[0, 0, 0]), y=y[1])
 
@@ -788,7 +819,7 @@ def test_only_timed_pipelines_try_and_ask() -> None:
 
         def body(y: Any, ask: Any = ask) -> None:
             c = Channel[int]("c")
-            with Pipe(), P.when(item(y[0, 0, 0]) == 0):
+            with P.pipe(), P.when(item(y[0, 0, 0]) == 0):
                 ask(c)
 
         refused("PTO819", TraceError, "in a pipeline that is not timed", body)
@@ -826,7 +857,7 @@ def test_what_is_surely_closed_takes_no_more() -> None:
 
 def test_tasks_of_processes_are_waited_for_in_them() -> None:
     def body(y: Any) -> None:
-        with Pipe():
+        with P.pipe():
             for i in P.seq(2):
                 t = fill(s=i, y=y[0])
                 fill(s=i, y=y[1], after=t)
@@ -838,7 +869,7 @@ def test_tasks_of_processes_are_waited_for_in_them() -> None:
 def test_schedules_of_pipelines_that_have_no_meaning() -> None:
     @workload
     def pipe(y: Any) -> None:
-        with Pipe():
+        with P.pipe():
             for i in P.seq(2):
                 fill(s=i, y=y[i])
 
@@ -855,7 +886,7 @@ def test_schedules_of_pipelines_that_have_no_meaning() -> None:
     for step in (lambda f: f.dispatch(DispatchPolicy.round_robin(2)), lambda f: f.window(TaskWindow(2))):
 
         def body(y: Any, step: Any = step) -> None:
-            with Pipe(), P.when(slot_i64(1) == 0):
+            with P.pipe(), P.when(slot_i64(1) == 0):
                 step(plain)(y)
 
         refused("PTO404", ScheduleError, "inside of process fill", body)
@@ -880,7 +911,7 @@ def test_bodies_that_raise_leave_nothing_behind() -> None:
             traced(raises)
 
     def piped(y: Any) -> None:
-        with Pipe(), consume(c):
+        with P.pipe(), consume(c):
             raise Mine
 
     with pytest.raises(Mine):
@@ -894,7 +925,7 @@ def test_bodies_that_raise_leave_nothing_behind() -> None:
     refused("PTO151", TraceError, "left a traced loop", swallowed)
 
     def good(y: Any) -> None:
-        with Pipe():
+        with P.pipe():
             for i in P.seq(2):
                 send(c, i)
             with consume(c) as k:
@@ -905,14 +936,14 @@ def test_bodies_that_raise_leave_nothing_behind() -> None:
 
 def test_nothing_leaves_a_pipe() -> None:
     def returns(y: Any) -> None:
-        with Pipe():
+        with P.pipe():
             return
 
     refused("PTO187", TraceError, "return inside of `with P.pipe`", returns)
 
     def breaks(y: Any) -> None:
         c = Channel[int]("c")
-        with Pipe():
+        with P.pipe():
             for _ in P.seq(2):
                 with consume(c):
                     break
@@ -935,7 +966,7 @@ def test_threads_trace_pipelines_beside_each_other() -> None:
 
     def trace() -> None:
         def body(y: Any) -> None:
-            with Pipe():
+            with P.pipe():
                 for i in P.seq(4):
                     send(c, i)
                 with consume(c) as k:

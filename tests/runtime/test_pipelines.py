@@ -16,6 +16,7 @@ from pipelines import pipelines
 from pto_wsp import (
     BindError,
     Cancelled,
+    ChannelClosed,
     DeadlockError,
     LimitError,
     Program,
@@ -23,7 +24,6 @@ from pto_wsp import (
     arch,
 )
 from pto_wsp.arch.cost import kernel_cost
-from pto_wsp.errors import ChannelClosed
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.targets.base import get

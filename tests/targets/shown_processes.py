@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pto_wsp import P, Workload, workload
-from pto_wsp.csp.channel import Channel
-from pto_wsp.csp.ends import consume, send, try_send
-from pto_wsp.trace.pipes import Pipe
+from pto_wsp import Channel, P, Workload, consume, send, try_send, workload
 from targets.shown import N, brief, ones, ran, shows
 
 
@@ -18,7 +15,7 @@ def two_stages(depth: int, *, timed: bool = False) -> Workload:
 
     @workload
     def w(X, Y, Z, W):
-        with Pipe(timed=timed):
+        with P.pipe(timed=timed):
             for i in P.seq(N):
                 brief(x=X[i], out=Y[i])
                 give(c, i)
