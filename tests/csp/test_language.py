@@ -865,6 +865,13 @@ def test_tasks_of_processes_are_waited_for_in_them() -> None:
 
     refused("PTO824", TraceError, "after= of a task of another process", body)
 
+    def beside(y: Any) -> None:
+        with P.pipe():
+            t = fill(s=1, y=y[0])
+            fill(s=1, y=y[1], after=t)
+
+    refused("PTO824", TraceError, "after= of a task of another process", beside)
+
 
 def test_schedules_of_pipelines_that_have_no_meaning() -> None:
     @workload
