@@ -129,7 +129,9 @@ class Maker:
             if kind == "int" and self.rng.random() < 0.2:
                 depth = None
         latency, response = self.rng.choice((0, 0, 3)), self.rng.choice((0, 2))
-        made = Channel(carries, f"c{len(self.case.channels)}", depth, latency, response, initial)
+        made = Channel[carries](
+            f"c{len(self.case.channels)}", depth=depth, latency=latency, response=response, initial=initial
+        )
         self.case.channels.append(made)
         return made
 

@@ -24,6 +24,9 @@ def _number(what: str, x: object, most: int, loc: Location) -> int:
     return int(x)  # type: ignore[call-overload]
 
 
+_NOT_SAID = object()
+
+
 class Channel(ChannelSpec):
     """A channel between processes of one pipeline: `Channel[Tensor]("c", depth=2)`. Sends fill it, and wait while it is full.
 
@@ -36,26 +39,28 @@ class Channel(ChannelSpec):
     def __class_getitem__(cls, carries: Any) -> _ChannelOf:
         return _ChannelOf(carries)
 
+    carries: Any = _NOT_SAID
+
     def __init__(
         self,
-        carries: Any,
         name: str | None = None,
+        *,
         depth: int | None = 1,
         latency: int = 0,
         response: int = 0,
         initial: int = 0,
     ) -> None:
         loc = here()
-        if isinstance(carries, str):
+        if self.carries is _NOT_SAID:
             raise TraceError(
                 "PTO823",
                 "a channel of nothing that is said",
-                values={"name": carries},
+                values={"name": name},
                 loc=loc,
-                fix=f'say what it carries: Channel[Tensor]("{carries}"), Channel[int](...), Channel[None](...)',
+                fix='say what it carries: Channel[Tensor]("c"), Channel[int]("c"), Channel[None]("c")',
             )
         super().__init__(
-            carries,
+            self.carries,
             check_name(name, "a channel", "PTO823"),
             None if depth is None else _number("depth", depth, MOST_DEPTH, loc),
             _number("latency", latency, MOST_CYCLES, loc),
@@ -99,11 +104,16 @@ class _ChannelOf:
         response: int = 0,
         initial: int = 0,
     ) -> Channel:
-        return Channel(self._carries, name, depth, latency, response, initial)
+        made = Channel.__new__(Channel)
+        made.carries = self._carries
+        made.__init__(name, depth=depth, latency=latency, response=response, initial=initial)
+        return made
 
 
 class Event(Channel):
     """A channel that carries nothing and holds nothing: `record(e)` and `synchronize(e)` wait for each other."""
 
+    carries = None
+
     def __init__(self, name: str | None = None, *, latency: int = 0) -> None:
-        super().__init__(None, name, 0, latency)
+        super().__init__(name, depth=0, latency=latency)

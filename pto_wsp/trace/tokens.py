@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import GenericAlias
 from typing import Any, get_args, get_origin
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError, here
@@ -33,7 +32,7 @@ def kinds_of(t: Any) -> Kinds:
         return None
     if isinstance(t, tuple):
         return tuple(map(kinds_of, t))
-    if isinstance(t, GenericAlias) and get_origin(t) is tuple:
+    if get_origin(t) is tuple:
         return tuple(map(kinds_of, get_args(t)))
     kind = _SCALARS.get(t) if isinstance(t, type) else t.scalar if isinstance(t, DType) else None
     if kind is None:
