@@ -5,7 +5,7 @@
     simulate.tasks([{"cost": 10}, {"cost": 5, "deps": [0]}], lanes=2)["total"]  # 15
 
 `tasks` takes a list of dicts, or `TaskArrays` for large graphs. The rules are this project's own; docs/semantic_time.md has them.
-`processes` and `remedy` are about processes and channels instead: docs/pipelines.md.
+`processes`, `remedy` and `throttle` are about processes and channels instead: docs/pipelines.md.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 
 from pto_wsp.errors import BindError, ScheduleError, here, no_options
 from pto_wsp.runtime.core import core
-from pto_wsp.tools.simulate_processes import processes, remedy
+from pto_wsp.tools.simulate_processes import processes, remedy, throttle
 from pto_wsp.tools.simulation_options import END_OF_TIME, beyond_time, choice, integer, number, wrong_option
 
-__all__ = ["TaskArrays", "processes", "remedy", "tasks"]
+__all__ = ["TaskArrays", "processes", "remedy", "tasks", "throttle"]
 
 Array = np.ndarray[Any, Any]
 

@@ -133,6 +133,53 @@ def remedy(
     return {name: capacity for (name, spec), capacity in pairs if capacity != spec[0]}
 
 
+def throttle(
+    processes: Sequence[Mapping[str, Any]],
+    channels: Mapping[str, Mapping[str, Any]],
+    *,
+    max_cycles: int | None = None,
+    max_actions: int = 10**9,
+    **unknown: Any,
+) -> dict[str, int] | None:
+    """Channels that make a network take longer than it would with any capacities, by name, each with the capacity at which it does not.
+
+    With these the network takes as long as without limits, and with one less in any of them longer, where the order of tokens does not
+    depend on time. Of a token each p cycles that is ceil((latency + response) / p). Empty where nothing is throttled; None where the network comes to no end whatever the capacities.
+
+    It simulates as often as there are channels, times the logarithm of their tokens. The arguments are those of `processes`, and so are
+    the errors.
+    """
+    no_options("simulate.throttle", unknown, "max_cycles, max_actions")
+    limits = _limits(max_cycles, max_actions)
+    specs, _, columns = _checked(processes, channels)
+    names, given = list(specs), list(specs.values())
+
+    def run(capacities: Sequence[int]) -> dict[str, Any]:
+        found = [(capacity, *spec[1:]) for capacity, spec in zip(capacities, given, strict=True)]
+        got: dict[str, Any] = core().simulate_network(columns, found, *limits, False)
+        _refuse(got["status"])
+        return got
+
+    capacities = [core().NO_LIMIT] * len(given)
+    best = run(capacities)
+    if best["status"] != "done":
+        return None
+
+    def suffices(k: int, capacity: int) -> bool:
+        got = run([*capacities[:k], capacity, *capacities[k + 1 :]])
+        return got["status"] == "done" and got["latest"] == best["latest"]
+
+    for k, spec in enumerate(given):
+        low = high = spec[0]
+        if not suffices(k, low):
+            high = max(low + 1, best["sent"][k])  # as many as there are tokens are no limit
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if suffices(k, middle) else (middle, high)
+        capacities[k] = high
+    return {name: c for name, c, spec in zip(names, capacities, given, strict=True) if c != spec[0]}
+
+
 def _limits(max_cycles: object, max_actions: object) -> tuple[int, int]:
     return (
         END_OF_TIME - 1 if max_cycles is None else number("max_cycles", max_cycles),

@@ -302,6 +302,55 @@ def test_full_rate_needs_latency_and_response_over_the_period() -> None:
         assert enough == 1 or total(enough - 1) > 50 * period + latency
 
 
+def test_what_throttles_is_named_with_the_capacity_for_the_full_rate() -> None:
+    for latency, response, period in ((3, 2, 1), (3, 2, 2), (10, 1, 4), (0, 7, 7), (5, 5, 20), (100, 30, 9)):
+        body = ["repeat", 50, [["work", period], ["send", "c"]]]
+        network = [process("p", body), process("q", ["consume", "c", []])]
+        enough = -(-(latency + response) // period)
+        for capacity in (0, 1, 2, 4):
+            found = simulate.throttle(network, {"c": channel(capacity, latency, response)})
+            throttled = capacity < enough if capacity else latency > 0  # a rendezvous keeps the sender for the latency
+            assert found == ({"c": max(enough, 1)} if throttled else {})
+
+
+def run_with(network: Network, capacities: dict[str, int | None]) -> int:
+    processes, channels = network
+    changed = {n: {**c, "capacity": capacities.get(n, c["capacity"])} for n, c in channels.items()}
+    got = cspt.simulate(processes, changed)
+    return got.get("total", -1)
+
+
+def test_one_less_than_named_is_slower_and_what_is_named_is_as_fast_as_no_limit() -> None:
+    named = 0
+    for seed in range(60):
+        random = Random(seed)
+        stages = random.randrange(2, 5)
+        channels = {
+            f"c{k}": channel(random.randrange(3), random.randrange(12), random.randrange(6)) for k in range(stages - 1)
+        }
+        work = [["work", random.randrange(1, 9)] for _ in range(stages)]
+        network = [process("p0", ["repeat", 25, [work[0], ["send", "c0"]]])]
+        for k in range(1, stages):
+            sends = [["send", f"c{k}"]] if k < stages - 1 else []
+            network.append(process(f"p{k}", ["consume", f"c{k - 1}", [work[k], *sends]]))
+        found = simulate.throttle(network, channels)
+        assert found is not None
+        best = run_with((network, channels), dict.fromkeys(channels))
+        assert run_with((network, channels), dict(found)) == best
+        for name, capacity in found.items():
+            assert run_with((network, channels), {**found, name: capacity - 1}) > best
+            named += 1
+    assert named > 20
+
+
+def test_what_never_ends_is_not_throttled() -> None:
+    each_waits = [process("p", ["recv", "a"], ["send", "b"]), process("q", ["recv", "b"], ["send", "a"])]
+    assert simulate.throttle(each_waits, {"a": {}, "b": {}}) is None
+    assert simulate.throttle([], {}) == {}
+    with pytest.raises(UnsupportedError, match="times"):
+        simulate.throttle([], {}, times="none")
+
+
 # remedies
 
 
