@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import dynamic
 from property.test_dynamic import run as run_dynamic
 from property.test_time import run
-from pto_wsp import DispatchPolicy, Program, ReadyPolicy, TimingPolicy, UnsupportedError, Workload
+from pto_wsp import DispatchPolicy, Program, ReadyPolicy, TimingPolicy, UnsupportedError, Workload, combine
 from pto_wsp.runtime.stats import SemanticStats
 from workloads import Case, cases
 
@@ -47,7 +47,7 @@ def figures_without_scalars(program: Program) -> SemanticStats | None:
 @given(case=dynamic.cases(), threads=st.sampled_from((1, 3)))
 def test_simulating_with_the_scalars_of_a_run_gives_its_figures(case: dynamic.Case, threads: int) -> None:
     program = case.workload.compile(arch="ascend_a2a3_measured", threads=threads)
-    other: Workload = case.workload.dispatch(DispatchPolicy.round_robin(3))
+    other: Workload = combine(case.workload).dispatch(DispatchPolicy.round_robin(3))  # which may have a schedule
     scheduled = other.compile(threads=threads)
     for data in case.data:
         run_dynamic(case, program, data)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from models import schedule_time
 from property.elaborate import expected, figures, model
-from pto_wsp import DispatchPolicy, Program, TaskWindow, arch
+from pto_wsp import DispatchPolicy, Program, TaskWindow, arch, combine
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.passes.expand import expand
 from workloads import Case, cases
@@ -59,5 +59,6 @@ def test_semantic_time_is_that_of_the_model(machine: str, case: Case, threads: i
 def test_results_do_not_depend_on_the_schedule(case: Case) -> None:
     plain = case.workload.compile(threads=2)
     want = run(case, plain)
-    for w in (case.workload.dispatch(DispatchPolicy.round_robin(1)), case.workload.task_graph(window=TaskWindow(1))):
+    part = combine(case.workload)  # which may have a schedule
+    for w in (part.dispatch(DispatchPolicy.round_robin(1)), part.task_graph(window=TaskWindow(1))):
         assert same_bits(run(case, w.compile(threads=2)), want)
