@@ -27,7 +27,8 @@ _SCHEDULES = (
 @pytest.mark.parametrize("machine", ["ascend_a2a3", "ascend_a2a3_measured"])
 @given(case=cases(), schedule=st.sampled_from(_SCHEDULES), threads=st.sampled_from((1, 3)))
 def test_simulating_gives_the_figures_of_a_run(machine: str, case: Case, schedule: Any, threads: int) -> None:
-    program: Program = schedule(case.workload).compile(arch=machine, threads=threads)
+    # what has a schedule already may be scheduled again as a part of another
+    program: Program = schedule(combine(case.workload)).compile(arch=machine, threads=threads)
     program.set_axis_sizes(case.sizes)
     before = program.simulate()  # before there are arrays
     arrays = run(case, program)
@@ -47,7 +48,7 @@ def figures_without_scalars(program: Program) -> SemanticStats | None:
 @given(case=dynamic.cases(), threads=st.sampled_from((1, 3)))
 def test_simulating_with_the_scalars_of_a_run_gives_its_figures(case: dynamic.Case, threads: int) -> None:
     program = case.workload.compile(arch="ascend_a2a3_measured", threads=threads)
-    other: Workload = combine(case.workload).dispatch(DispatchPolicy.round_robin(3))  # which may have a schedule
+    other: Workload = case.workload.streams(3)
     scheduled = other.compile(threads=threads)
     for data in case.data:
         run_dynamic(case, program, data)
