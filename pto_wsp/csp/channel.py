@@ -36,8 +36,8 @@ class Channel(ChannelSpec):
     that are there at first, of which the k-th carries k. Raises TraceError.
     """
 
-    def __class_getitem__(cls, carries: Any) -> _ChannelOf:
-        return _ChannelOf(carries)
+    def __class_getitem__(cls, carries: Any) -> type[Channel]:
+        return type(cls.__name__, (cls,), {"carries": carries})
 
     carries: Any = _NOT_SAID
 
@@ -87,27 +87,6 @@ class Channel(ChannelSpec):
     def recv(self) -> Any:
         """Receive a token: what was sent, in the tuples in which the channel carries it. Waits until there is one."""
         return received(self)
-
-
-class _ChannelOf:
-    """`Channel[T]`: call it to make one."""
-
-    def __init__(self, carries: Any) -> None:
-        self._carries = carries
-
-    def __call__(
-        self,
-        name: str | None = None,
-        *,
-        depth: int | None = 1,
-        latency: int = 0,
-        response: int = 0,
-        initial: int = 0,
-    ) -> Channel:
-        made = Channel.__new__(Channel)
-        made.carries = self._carries
-        made.__init__(name, depth=depth, latency=latency, response=response, initial=initial)
-        return made
 
 
 class Event(Channel):
