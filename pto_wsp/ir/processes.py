@@ -32,7 +32,7 @@ Slots are private: a process begins with what they hold before the pipeline, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pto_wsp.ir.core import ChannelType, Dialect, DType, Eqn, Primitive, ScalarType, Type, Var, Wir
 from pto_wsp.ir.scalars import SCALAR_DTYPES
@@ -68,6 +68,13 @@ def pipelines(wir: Wir) -> Iterator[Eqn]:
 def channels_of(pipeline: Eqn) -> tuple[Eqn, ...]:
     """Its channels, in order."""
     return tuple(e for e in pipeline.regions[0].eqns if e.prim == "channel")
+
+
+def out_of_buffers(wir: Wir, waited_for: Iterable[str]) -> tuple[str, ...]:
+    """Of the channels that processes wait for, those whose buffers are all in use: `c` where one waits for the numbers of its
+    buffers, `c.free`. Their number is that of the places in `c`, so a deeper `c` has more, while more places in `c.free` are none."""
+    free = {f"{c.params['name']}.free": str(c.params["name"]) for p in pipelines(wir) for c in channels_of(p)}
+    return tuple(dict.fromkeys(free[name] for name in waited_for if name in free))
 
 
 def processes_of(pipeline: Eqn) -> tuple[Eqn, ...]:

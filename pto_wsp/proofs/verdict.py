@@ -19,7 +19,7 @@ from typing import Literal
 
 from pto_wsp.errors import ChannelClosed, DeadlockError, PtoError, RaceError, TypeCheckError, here
 from pto_wsp.ir.core import Eqn, Kernel, Wir
-from pto_wsp.ir.processes import TIMED, channels_of, ends_of, pipelines, processes_of, settings_of
+from pto_wsp.ir.processes import TIMED, channels_of, ends_of, out_of_buffers, pipelines, processes_of, settings_of
 from pto_wsp.ir.tasks import used_names
 from pto_wsp.proofs.clocks import Clocks
 from pto_wsp.proofs.conflicts import Conflict, conflicts
@@ -361,6 +361,8 @@ def _closed(t: Thread) -> ChannelClosed:
 def _deadlock(ends: Ends, stuck: Stuck) -> DeadlockError:
     if stuck.remedy is not None:
         fix = "make channels deeper: " + ", ".join(f"{c} depth={n}" for c, n in stuck.remedy.items())
+    elif short := out_of_buffers(ends.wir, (t.request.channel for t in stuck.waiting)):
+        fix = f"if a receiver holds several views at once, make {' and '.join(short)} as deep; else close channels that are done"
     elif stuck.remedy_known:
         fix = "no capacity helps: send as many tokens as are received, and close channels that are done"
     else:

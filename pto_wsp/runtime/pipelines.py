@@ -21,7 +21,7 @@ from pto_wsp.errors import (
     here,
 )
 from pto_wsp.ir.core import Eqn, Wir
-from pto_wsp.ir.processes import MOST_CYCLES, channels_of, pipelines, processes_of, settings_of
+from pto_wsp.ir.processes import MOST_CYCLES, channels_of, out_of_buffers, pipelines, processes_of, settings_of
 from pto_wsp.runtime.places import Places
 
 _NUMBERS = 7  # of each process that waits, in the core's failure
@@ -196,6 +196,9 @@ def tell_capacities(error: DeadlockError, wir: Wir, remedy: Mapping[str, Any]) -
     if remedy["known"]:
         error.remedy = {names[c]: n for c, n in remedy["channels"]}
         error.fix = "give " + " and ".join(f"{name} depth={n}" for name, n in error.remedy.items())
+    elif short := out_of_buffers(wir, (str(b["channel"]) for b in error.blocked)):
+        error.values["depths"] = "not known: a deeper channel of views has more buffers"
+        error.fix = f"if a receiver holds several views at once, make {' and '.join(short)} as deep; else close channels that are done"
     elif remedy["unknown"] is None:
         error.values["depths"] = "no capacity helps"
         error.fix = "close channels that are done, and send as many tokens as are received"

@@ -14,6 +14,7 @@ from pto_wsp import (
     Channel,
     ChannelClosed,
     CompileError,
+    DeadlockError,
     Dense,
     DispatchPolicy,
     DType,
@@ -989,3 +990,26 @@ def test_threads_trace_pipelines_beside_each_other() -> None:
         t.join()
     assert len(found) == 40
     assert len(set(found)) == 1
+
+
+def test_who_waits_for_buffers_is_told_to_make_the_channel_deeper() -> None:
+    @kernel
+    def copy(x: In[Tensor], out: Out[Tensor]):
+        pto.store(out, x)
+
+    @workload
+    def two_at_once(x, y, depth):
+        rows = Channel[Tensor](depth=depth)
+        with P.pipe():
+            for i in P.seq(4):
+                send(rows, copy(x=x[i : i + 1], out=empty((1, 4), DType.F32)))
+            for i in P.seq(2):
+                copy(x=rows.recv(), out=y[2 * i : 2 * i + 1])
+                copy(x=rows.recv(), out=y[2 * i + 1 : 2 * i + 2])
+
+    x, y = np.ones((4, 4), np.float32), np.zeros((4, 4), np.float32)
+    with pytest.raises(DeadlockError, match="make rows as deep") as caught:
+        two_at_once(x, y, 1).compile()
+    assert "no capacity helps" not in str(caught.value)
+    two_at_once(x, y, 2).compile().run()
+    assert (y == x).all()
