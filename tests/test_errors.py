@@ -2941,11 +2941,7 @@ def _() -> None:
 
 @mistake("PTO155", TraceError)
 def _() -> None:
-    @workload
-    def w(x):
-        copy(x=x[0], y=x[1])
-
-    dispatch(DispatchPolicy.round_robin(2))(w)  # <-- PTO155
+    dispatch(DispatchPolicy.round_robin(2))(copy)  # type: ignore[type-var]  # <-- PTO155
 
 
 @mistake("PTO001", UnsupportedError)

@@ -1,8 +1,8 @@
 """What the coordinates of tasks are called, and rules of schedules for single tasks.
 
-A coordinate answers to the name of its loop variable and, where the loop stands in the scope that asks, to that of its axis; one
-without a name to its place in the kernel's brackets: i0, i1, ... A task also answers to the loops around it, as far as they stand in
-the scope that asks.
+A coordinate answers to the name of its loop variable and, where the loop stands in the scope that asks, to that of its axis, and to its
+place in the kernel's brackets, i0, i1, ..., where nothing is called so. A task also answers to the loops around it, as far as they
+stand in the scope that asks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pto_wsp.errors import Location, ScheduleError, here
-from pto_wsp.ir.core import Axis, DType, Eqn, Literal, Param, Region, RuleCall, View, Wir
+from pto_wsp.ir.core import Axis, DType, Eqn, Literal, Region, RuleCall, View, Wir
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.ir.rule import COORDINATE, RULE_OPS, Rule, mapped, rule_names, walk
 from pto_wsp.ir.scopes import SCOPES, rules_of
@@ -64,17 +64,19 @@ def _loop_names(wir: Wir, loop: Eqn) -> tuple[str, str, Expr]:
 
 
 def answers(wir: Wir, site: Site) -> dict[str, set[Expr]]:
-    """What a task's coordinates answer to; then, for names that none has, the loops around it."""
+    """What a task's coordinates answer to; then, for names that none has, the loops around it, and places."""
+    return _places(site.eqn) | _named(wir, site)
+
+
+def _named(wir: Wir, site: Site) -> dict[str, set[Expr]]:
+    """`answers` without places."""
     loops = [_loop_names(wir, e) for e in site.loops]
-    coords, kept = site.eqn.params["coords"], site.eqn.params.get("names")
-    assert isinstance(coords, tuple)
+    kept = site.eqn.params.get("names")
     out: dict[str, set[Expr]] = {}
-    for k, c in enumerate(coords):
-        assert isinstance(c, Expr)
+    for k, c in enumerate(_coords(site.eqn)):
         names = [n for loop, axis, v in loops if v == c for n in (loop, axis)]
         names += [str(kept[k])] if isinstance(kept, tuple) and kept[k] else []
-        names += [] if names else _scalar_names(c)
-        for name in dict.fromkeys(names or [f"i{k}"]):
+        for name in dict.fromkeys(names or _scalar_names(c)):
             out.setdefault(name, set()).add(c)
     around: dict[str, set[Expr]] = {}
     for loop, axis, v in loops:
@@ -83,19 +85,26 @@ def answers(wir: Wir, site: Site) -> dict[str, set[Expr]]:
     return around | out
 
 
+def _places(task: Eqn) -> dict[str, set[Expr]]:
+    """Coordinates by place: as if those that `vmap` put there were not."""
+    mapped = task.params.get("mapped", ())
+    assert isinstance(mapped, tuple)
+    in_brackets = (c for k, c in enumerate(_coords(task)) if k not in mapped)
+    return {f"i{k}": {c} for k, c in enumerate(in_brackets)}
+
+
+def _coords(task: Eqn) -> list[Expr]:
+    coords = task.params["coords"]
+    assert isinstance(coords, tuple)
+    return [c for c in coords if isinstance(c, Expr)]
+
+
 def _scalar_names(c: Expr) -> list[str]:
     """What the scalar that a coordinate is answers to: its name in the wir, and what the user called it; none of one that is no scalar."""
     atom = c.terms[0][0] if len(c.terms) == 1 and c.const == 0 and c.terms[0][1] == 1 else None
     if not isinstance(atom, str) or atom.startswith("$"):
         return []
     return list(dict.fromkeys((atom, re.sub(r"(\.\d+)+$", "", atom))))
-
-
-def places_kept(coords: Sequence[Expr], mapped: int) -> dict[str, Param]:
-    """`names` of a task, where it needs any, by which coordinates without one are called i0, i1, ... as if the first, which `vmap` put
-    there, were not."""
-    names = tuple("" if k < mapped or _scalar_names(c) else f"i{k - mapped}" for k, c in enumerate(coords))
-    return {"names": names} if any(names) else {}
 
 
 def resolved(wir: Wir, scope: Eqn, rule: Rule, site: Site) -> Rule:
@@ -113,8 +122,7 @@ def resolved(wir: Wir, scope: Eqn, rule: Rule, site: Site) -> Rule:
     def leaf(r: Rule) -> Rule:
         match r:
             case Expr():
-                asked = [n for n in r.names() if n.startswith(COORDINATE)]
-                return r.substitute({n: coordinate(n.removeprefix(COORDINATE)) for n in asked})
+                return r.substitute({COORDINATE + n: coordinate(n) for n in _asked_for(r)})
             case RuleCall("coord", (default,), _, str(name)):
                 return default if name not in known else coordinate(name)
             case RuleCall("kernel_is", _, _, str(name)):
@@ -123,6 +131,11 @@ def resolved(wir: Wir, scope: Eqn, rule: Rule, site: Site) -> Rule:
                 return r
 
     return mapped(rule, leaf)
+
+
+def _asked_for(rule: Rule) -> list[str]:
+    """The coordinates that a rule asks for without a default."""
+    return sorted(n.removeprefix(COORDINATE) for n in rule_names(rule) if n.startswith(COORDINATE))
 
 
 def _no_coordinate(
@@ -134,7 +147,9 @@ def _no_coordinate(
     known: dict[str, set[Expr]],
 ) -> ScheduleError:
     what = "no coordinate" if not found else "more than one coordinate"
-    others = [n for n in known if all(n not in (a, b) for a, b, _ in loops)]
+    by_name = [n for n in known if n[:1] != "i" or not n[1:].isdigit()]
+    have = {e for n in by_name for e in known[n]}
+    others = [n for n in known if all(n not in (a, b) for a, b, _ in loops) and (n in by_name or not known[n] <= have)]
     return ScheduleError(
         "PTO411",
         f"{scope.prim}: tasks of kernel {kernel} have {what} {name}",
@@ -168,7 +183,7 @@ def check_scope(wir: Wir, scope: Eqn) -> None:
     for _, rule in rules_of(scope):
         calls = [r for r in walk(rule) if isinstance(r, RuleCall)]
         facts = [r for r in calls if r.text is None and not r.args and r.loc is not None]
-        asks = any(r.text is not None for r in calls) or any(n.startswith(COORDINATE) for n in rule_names(rule))
+        asks = any(r.text is not None for r in calls) or bool(_asked_for(rule))
         for site in sites(scope.regions[0]) if asks or facts else ():
             resolved(wir, scope, rule, site)
             _refuse_hidden(wir, scope, facts, site)
@@ -211,16 +226,18 @@ were traced with, which tells them from others on the same line."""
 
 
 def _asked(wir: Wir) -> tuple[dict[_Question, Eqn], dict[_Question, Eqn]]:
-    """Coordinates that rules ask for with a default: of tasks that have them, and of tasks that lack them."""
+    """Coordinates that rules ask for with a default, or by what may be a place: of tasks that have them by name, and of tasks that do
+    not."""
     had: dict[_Question, Eqn] = {}
     lacked: dict[_Question, Eqn] = {}
     for scope in (e for top in wir.body.eqns for e in top.walk() if e.prim in SCOPES):
         for _, rule in rules_of(scope):
-            names = {r.text for r in walk(rule) if isinstance(r, RuleCall) and r.op == "coord"}
+            names = {str(r.text) for r in walk(rule) if isinstance(r, RuleCall) and r.op == "coord"}
+            names |= {n for n in _asked_for(rule) if n[:1] == "i" and n[1:].isdigit()}
             for site in sites(scope.regions[0]) if names else ():
-                known = answers(wir, site)
+                known = _named(wir, site)
                 for name in names:
                     kernel = wir.kernel(str(site.eqn.params["kernel"])).label
-                    question = (scope.loc, scope.prim, rule, site.eqn.loc, kernel, str(name))
+                    question = (scope.loc, scope.prim, rule, site.eqn.loc, kernel, name)
                     (had if name in known else lacked)[question] = scope
     return had, lacked

@@ -76,7 +76,7 @@ def thread_count(threads: int | None) -> int:
             f"the number of threads is {source!r}",
             values={"range": f"1 .. {_MAX_THREADS}"},
             loc=here(),
-            fix="give threads= (or PTO_WSP_NUM_THREADS) a positive integer",
+            fix=f"give threads= (or PTO_WSP_NUM_THREADS) an integer of 1 .. {_MAX_THREADS}",
         )
     return int(source)  # type: ignore[call-overload]
 

@@ -83,5 +83,5 @@ def _check(name: str, size: object) -> None:
             f"Resources({name}=...) is {size!r:.80}",
             values={"range": f"1 .. {MOST[name]:,}"},
             loc=here(),
-            fix=f'give {name} a positive integer, or "auto"',
+            fix=f'give {name} an integer of 1 .. {MOST[name]:,}, or "auto"',
         )

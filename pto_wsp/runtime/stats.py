@@ -265,9 +265,13 @@ def resource_stats(rows: list[tuple[str, int, int, int, int, int]]) -> Mapping[s
 
 
 def _head(s: ProgramStats) -> tuple[str, ...]:
-    semantic = f"semantic: {s.total_cycles:,} cycles on {s.lanes} lanes of {s.arch}, {s.stalls:,} stalls of {s.stall_cycles:,} cycles"
-    real = f"real: {s.execute_time_ms:.3f} ms on {s.threads} threads, {s.max_in_flight:,} tasks in flight at most"
-    return (f"{s.task_count:,} tasks", semantic, real)
+    semantic = f"semantic: {s.total_cycles:,} cycles on {_count(s.lanes, 'lane')} of {s.arch}, {_count(s.stalls, 'stall')} of {s.stall_cycles:,} cycles"
+    real = f"real: {s.execute_time_ms:.3f} ms on {_count(s.threads, 'thread')}, {_count(s.max_in_flight, 'task')} in flight at most"
+    return (_count(s.task_count, "task"), semantic, real)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _table(real: RealStats) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class SearchTable(Sequence[Trial]):
         lines = ["  ".join([*(c.rjust(w) for c, w in zip(r, widths, strict=False)), r[-1]]) for r in rows]
         refused = [t for t in self.trials if t.refused]
         lines += [f"refused: {t.config}: {t.refused}" for t in refused]
-        return "\n".join([*lines, f"{len(self)} tried with the given one, of {self.size}; stopped: {self.stopped}"])
+        return "\n".join([*lines, f"tried the given one, and {len(self) - 1} of {self.size}; stopped: {self.stopped}"])
 
     def __repr__(self) -> str:
         return f"<SearchTable of {len(self)} trials, best {self.best.config}>"

@@ -20,6 +20,8 @@ from pto_wsp.cxx.cache import locked
 from pto_wsp.errors import ArtifactError, here
 
 SCHEMA = 1
+_FILE = "remove the file, which is then made anew, or give another folder as cache="
+_FOLDER = "give as cache= a folder that can be written, on a disk with room"
 Entry = dict[str, Any]
 
 
@@ -32,7 +34,7 @@ class Store:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise self._unusable("cannot be written", e) from e
+            raise self._unusable("cannot be written", e, _FOLDER) from e
         self._entries = self._read()
 
     def get(self, config: str) -> Entry | None:
@@ -46,7 +48,7 @@ class Store:
                 self._entries = {**self._read(), config: entry}
                 self._write()
         except OSError as e:
-            raise self._unusable("cannot be written", e) from e
+            raise self._unusable("cannot be written", e, _FOLDER) from e
 
     def _read(self) -> dict[str, Entry]:
         try:
@@ -69,13 +71,13 @@ class Store:
         data = {"schema": SCHEMA, "key": self._key, "trials": self._entries, "digest": _digest(self._entries)}
         replace_file(self._path, json.dumps(data, indent=1).encode())
 
-    def _unusable(self, why: str, because: object) -> ArtifactError:
+    def _unusable(self, why: str, because: object, fix: str = _FILE) -> ArtifactError:
         return ArtifactError(
             "PTO432",
             f"the file of results {self._path} {why}",
-            values={"because": because},
+            values={"folder": self._path.parent, "because": because},
             loc=here(),
-            fix="remove the file, which is then made anew, or give another folder as cache=",
+            fix=fix,
         )
 
 

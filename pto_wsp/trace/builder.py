@@ -12,7 +12,6 @@ from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, Type
 from pto_wsp.ir import expr
 from pto_wsp.ir.build import MAX_NESTING, in_kernel
 from pto_wsp.ir.conflict import surely_overlap
-from pto_wsp.ir.coordinates import places_kept
 from pto_wsp.ir.core import (
     Axis,
     Direction,
@@ -516,8 +515,14 @@ class WorkloadBuilder:
                 case ScalarType():
                     ins.append(arguments.scalar(self, x, param.type.dtype, what, loc))
         params: dict[str, Any] = {"kernel": traced.name, "coords": self._coords(coords, loc)}
-        if coords is not None and self.mapped:
-            params |= places_kept(params["coords"], len(self.mapped))
+        if self.mapped:  # which of the coordinates the user's kernel call does not know
+            ours = range(len(self.mapped))
+            own = (
+                ours
+                if coords is not None
+                else [k for k in range(len(self.loops)) if self.loops[k].coord in self.mapped]
+            )
+            params["mapped"] = tuple(own)
         if after:
             params["after"] = after
         self.append(Eqn("task", (), tuple(ins), params, (), loc))

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from pto_wsp.errors import CompileError, ExecutionError, TraceError, check_name, here, without_operators
+from pto_wsp.errors import (
+    CompileError,
+    ExecutionError,
+    TraceError,
+    UnsupportedError,
+    check_name,
+    here,
+    without_operators,
+)
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import DType
 from pto_wsp.ir.expr import Expr
@@ -21,16 +29,42 @@ if TYPE_CHECKING:
 _MAX_DEPTH = 24  # products, quotients and remainders inside each other
 _MAX_OPERATIONS = 500  # of them in all
 
+# numpy's names of what scalars have as operators
+_UFUNCS = {
+    "add": "add",
+    "subtract": "sub",
+    "multiply": "mul",
+    "divide": "div",
+    "floor_divide": "floordiv",
+    "remainder": "mod",
+    "bitwise_and": "and",
+    "bitwise_or": "or",
+    "bitwise_xor": "xor",
+    "left_shift": "shl",
+    "right_shift": "shr",
+    "equal": "eq",
+    "not_equal": "ne",
+    "less": "lt",
+    "less_equal": "le",
+    "greater": "gt",
+    "greater_equal": "ge",
+}
+
 _CONTROL = (
     "Python's if, and, or, not, min, max, range and chained comparisons need values now. Write `with P.when(c): ...` and "
     "`with P.otherwise(): ...`, (a < b) & (b < c), | and ~, minimum(a, b), maximum(a, b), where(c, a, b), P(n) or P.seq(n)"
 )
 
 
+_FUNCTIONS = (
+    "scalars have + - * / // % & | ^ ~ << >> abs and comparisons; minimum, maximum, where and cast are functions"
+)
+
+
 @without_operators(
-    "pow rpow divmod rdivmod matmul rmatmul round trunc floor ceil getitem setitem",
+    "pow rpow divmod rdivmod matmul rmatmul round trunc floor ceil len getitem setitem call",
     "a scalar of a workload",
-    "scalars have + - * / // % & | ^ ~ << >> abs and comparisons; minimum, maximum, where and cast are functions",
+    _FUNCTIONS,
 )
 class Scalar64(ABC):
     """A scalar whose value is known when the program is bound or runs: i64, u64, f64 or bool.
@@ -40,7 +74,16 @@ class Scalar64(ABC):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Scalar64:
+        """Operators with a numpy scalar on the left arrive here; numpy's functions on scalars have no meaning."""
+        op = _UFUNCS.get(ufunc.__name__)
+        if op is None or method != "__call__" or options:
+            raise UnsupportedError("PTO003", f"numpy.{ufunc.__name__} of a scalar", loc=here(), fix=_FUNCTIONS)
+        return combine(op, *(x[()] if isinstance(x, np.ndarray) and x.ndim == 0 else x for x in operands))
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        raise UnsupportedError("PTO003", "a numpy array of a scalar of a workload", loc=here(), fix=_FUNCTIONS)
 
     @property
     def dtype(self) -> DType:

@@ -186,6 +186,20 @@ Step = Callable[[Any], Any]
 """A transformation: from workload to workload."""
 
 
+def transformation(what: str, apply: Callable[[Traced], Traced]) -> Step:
+    """What `dispatch(policy)` and the like give: `apply` of a traced workload, and of a function that emits one the function whose workloads
+    get it. Raises TraceError for anything else."""
+
+    def transformed(w: object) -> object:
+        if isinstance(w, TracedFunction):
+            return w.then(transformed)
+        Traced.need(what, w)
+        assert isinstance(w, Traced)
+        return apply(w)
+
+    return transformed
+
+
 def called(builder: WorkloadBuilder, f: TracedFunction, given: dict[str, Any]) -> tuple[Any, Call]:
     """Run `f` once under trace, and check how it ends and what it returns; the result, and the call that is over."""
     names = [c.label for c in builder.calls]

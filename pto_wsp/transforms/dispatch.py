@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.policies import Policy
 from pto_wsp.transforms.scope import need_policy, scoped
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 
 
 def dispatch(policy: Policy) -> Callable[[W], W]:
@@ -26,9 +26,8 @@ def dispatch(policy: Policy) -> Callable[[W], W]:
     """
     policy = need_policy("dispatch", "dispatch", policy, "dispatch(DispatchPolicy.round_robin(4))")
 
-    def apply(w: W) -> W:
-        Traced.need("dispatch", w)
+    def apply(w: Traced) -> Traced:
         w = scoped(w, "dispatch", {**policy.params, "policy": policy.name, "lane": policy.rule})
         return scoped(w, "ready", {"policy": "work_steal", "steal": True}) if policy.steal else w
 
-    return apply
+    return transformation("dispatch", apply)

@@ -16,12 +16,12 @@ from pto_wsp.ir.processes import ENDS
 from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.rule import walk
 from pto_wsp.ir.scopes import SCOPES, rules_of, scopes
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.checks import refuse_small_window
 from pto_wsp.transforms.fused_kernel import fused_kernel
 from pto_wsp.transforms.loops import axis, find, refuse, replaced, unique, variable
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 _WHAT = "fuse"
 
 
@@ -47,8 +47,7 @@ def fuse(*, loop: str | None = None, kernels: Sequence[str] | None = None) -> Ca
     """
     wanted = _labels(kernels)
 
-    def apply(w: W) -> W:
-        Traced.need(_WHAT, w)
+    def apply(w: Traced) -> Traced:
         if loop is None:
             body, kernel, tokens = _Body(w.wir, {}, wanted).fused(w.wir.body)
             wir = replace(w.wir, body=body)
@@ -65,7 +64,7 @@ def fuse(*, loop: str | None = None, kernels: Sequence[str] | None = None) -> Ca
         called = {t.params["kernel"] for t in wir.tasks()}
         return w.with_wir(replace(wir, kernels=tuple(k for k in wir.kernels if k.name in called)))
 
-    return apply
+    return transformation(_WHAT, apply)
 
 
 def _labels(kernels: object) -> tuple[str, ...] | None:

@@ -10,10 +10,10 @@ from pto_wsp.ir.core import Eqn, Region, Wir, task_effects
 from pto_wsp.ir.dependence import analyse, read_at_issue
 from pto_wsp.ir.processes import ends_inside
 from pto_wsp.ir.scopes import SCOPES
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.loops import Place, at, axis, find, label, refuse, replaced, variable
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 _WHAT = "interchange"
 
 
@@ -31,12 +31,11 @@ def interchange(*, outer: str, inner: str) -> Callable[[W], W]:
     gather inside reads what a task inside writes.
     """
 
-    def apply(w: W) -> W:
-        Traced.need(_WHAT, w)
+    def apply(w: Traced) -> Traced:
         first, second = (variable(find(w.wir, _WHAT, name).loop) for name in (outer, inner))
         return w.with_wir(interchange_loops(w.wir, first, second, _WHAT))
 
-    return apply
+    return transformation(_WHAT, apply)
 
 
 def interchange_loops(wir: Wir, outer: str, inner: str, what: str) -> Wir:

@@ -10,6 +10,7 @@ import keyword
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,8 @@ def register_policy(kind: str, name: str, rule: Callable[..., Any], *, pin: bool
       "pools"     the number of the task's pool: `Pools.name({"big": 1, "small": 3}, ...)`
     The rule is traced when the policy is used, into an expression that the runtime evaluates for each task.
 
-    Raises ScheduleError for an unknown kind, a name that is taken or no identifier, and a rule that is no function.
+    The very rule may be registered again, as by a notebook's cell that is run twice. Raises ScheduleError for an unknown kind, a name that
+    another rule has or that is no identifier, and a rule that is no function.
     """
     if kind not in KINDS:
         raise _wrong("register_policy", "kind", kind, ", ".join(KINDS), "name one of these kinds")
@@ -124,11 +126,39 @@ def register_policy(kind: str, name: str, rule: Callable[..., Any], *, pin: bool
         raise _wrong(
             "register_policy", "name", name, "an identifier", 'write register_policy("dispatch", "diagonal", ...)'
         )
-    if (kind, name) in _REGISTRY or name in dir(_CLASSES[kind]) or name in dir(type):
+    known = _REGISTRY.get((kind, name))
+    if known is not None and known.pin == bool(pin) and _same_text(known.rule, rule):
+        return
+    if known is not None or name in dir(_CLASSES[kind]) or name in dir(type):
         raise _wrong("register_policy", "name", name, "a name that is new", "choose another name")
     if not callable(rule):
         raise _wrong("register_policy", "rule", rule, "a function of the task", "write lambda t: t.b % t.lanes")
     _REGISTRY[kind, name] = _Registered(rule, bool(pin))
+
+
+def _same_text(a: object, b: object) -> bool:
+    """Whether two functions are one, or made twice of the same text, with the same values around."""
+    if not isinstance(a, FunctionType) or not isinstance(b, FunctionType):
+        return a is b
+    return a is b or (
+        a.__globals__ is b.__globals__ and _code(a.__code__) == _code(b.__code__) and _around(a) == _around(b)
+    )
+
+
+def _code(code: CodeType) -> tuple[object, ...]:
+    """What a function does, wherever it stands."""
+    constants = [_code(c) if isinstance(c, CodeType) else (type(c), repr(c)) for c in code.co_consts]
+    return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_flags
+
+
+def _around(f: FunctionType) -> list[object]:
+    """What a function uses of its surroundings: numbers and texts by value, all else by identity."""
+    values = [
+        *(f.__defaults__ or ()),
+        *(f.__kwdefaults__ or {}).values(),
+        *(c.cell_contents for c in f.__closure__ or ()),
+    ]
+    return [(type(x), repr(x)) if isinstance(x, (int, float, str, bytes)) else id(x) for x in values]
 
 
 def _made(kind: str, name: str, *args: Any, **params: Any) -> Policy:
@@ -259,7 +289,7 @@ class TimingPolicy(metaclass=_Policies):
         """At most so many tasks are issued a millisecond: ceil(clock_khz / tasks_per_ms) cycles from one to the next, at least."""
         ok = isinstance(tasks_per_ms, (int, float, np.integer, np.floating)) and not isinstance(tasks_per_ms, bool)
         if not ok or not 2**-20 <= tasks_per_ms <= 2**40:
-            raise _wrong("rate_limit", "tasks_per_ms", tasks_per_ms, "2^-20 .. 2^40", "give a positive number")
+            raise _wrong("rate_limit", "tasks_per_ms", tasks_per_ms, "2^-20 .. 2^40", "give a number of 2^-20 .. 2^40")
         return _made("timing", "rate_limit", Fraction(float(tasks_per_ms)).limit_denominator(2**20))
 
 
@@ -292,7 +322,7 @@ def _pool_lanes(what: str, lanes: object) -> dict[str, Any]:
 def positive(what: str, field_: str, value: object, most: int) -> int:
     """`value` as an integer of 1 .. most. Raises ScheduleError."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 1 <= value <= most:
-        raise _wrong(what, field_, value, f"1 .. {most}", "give a positive integer")
+        raise _wrong(what, field_, value, f"1 .. {most:,}", f"give an integer of 1 .. {most:,}")
     return int(value)
 
 

@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.errors import CompileError, Location, ScheduleError, called_by_user, here, without_operators
+from pto_wsp.errors import (
+    CompileError,
+    Location,
+    ScheduleError,
+    TypeCheckError,
+    called_by_user,
+    here,
+    without_operators,
+)
 from pto_wsp.ir.core import DType, Literal, RuleCall
 from pto_wsp.ir.expr import Expr, const, var
 from pto_wsp.ir.rule import COORDINATE, RULE_OPS, Rule
@@ -42,7 +50,7 @@ class _Ask(DataScalar):
 
 @without_operators(
     "add radd sub rsub mul rmul floordiv rfloordiv mod rmod truediv rtruediv and rand or ror xor rxor lt le gt ge "
-    "neg invert abs bool int float index iter getitem hash",
+    "neg invert abs bool int float index iter len contains getitem hash array array_ufunc",
     "t.kernel",
     'compare it, (t.kernel == "attend") | (t.kernel == "scale"); t.get("kernel") is the coordinate of that name',
 )
@@ -72,6 +80,12 @@ class KernelName:
         return "<t.kernel>"
 
 
+@without_operators(
+    "add radd sub rsub mul rmul floordiv rfloordiv mod rmod truediv rtruediv and rand or ror xor rxor lt le gt ge eq ne "
+    "neg invert abs bool int float index iter len contains hash array array_ufunc",
+    "a task",
+    'ask it for what is meant: t.b, t.get("b", 0), t.id, t.kernel == "attend"',
+)
 class TaskRecord:
     """A task, as policies see it: `lambda t: t.b % 4`.
 
@@ -207,7 +221,7 @@ def _refuse_variables(what: str, e: Expr, where: Location) -> None:
 
 
 def _called(what: str, f: Any, *args: Any) -> Any:
-    """What a user's function gives. Raises ScheduleError where it does not take these arguments."""
+    """What a user's function gives. Raises ScheduleError where it does not take these arguments, and for numbers that are no integers."""
     try:
         inspect.signature(f).bind(*args)
     except TypeError as e:
@@ -216,7 +230,12 @@ def _called(what: str, f: Any, *args: Any) -> Any:
         ) from e
     except ValueError:  # Python does not know what it takes
         pass
-    return f(*args)
+    try:
+        return f(*args)
+    except TypeCheckError as e:  # t.cost / 2, t.cost * 0.5
+        if e.code not in ("PTO170", "PTO171"):
+            raise
+        raise ScheduleError("PTO417", f"{what}: {e.what}", values=e.values, loc=e.loc, fix=e.fix) from e
 
 
 def _line_of(f: Any) -> Location:

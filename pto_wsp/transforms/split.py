@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pto_wsp.ir.core import Axis, Wir
 from pto_wsp.ir.expr import const, minimum, var
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.loops import (
     Place,
     axis,
@@ -23,7 +23,7 @@ from pto_wsp.transforms.loops import (
 )
 from pto_wsp.transforms.policies import positive
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 
 
 def split(*, loop: str, size: int) -> Callable[[W], W]:
@@ -42,11 +42,10 @@ def split(*, loop: str, size: int) -> Callable[[W], W]:
     """
     count = positive("split", "size", size, 2**40)
 
-    def apply(w: W) -> W:
-        Traced.need("split", w)
+    def apply(w: Traced) -> Traced:
         return w.with_wir(split_loop(w.wir, find(w.wir, "split", loop), count, "split")[0])
 
-    return apply
+    return transformation("split", apply)
 
 
 def split_loop(wir: Wir, place: Place, size: int, what: str) -> tuple[Wir, str, str]:

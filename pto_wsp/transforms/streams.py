@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pto_wsp.ir.scopes import MOST
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.policies import positive
 from pto_wsp.transforms.record import TaskRecord, key_of, rule_of
 from pto_wsp.transforms.scope import scoped
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 
 
 def streams(n: int) -> Callable[[W], W]:
@@ -26,11 +26,10 @@ def streams(n: int) -> Callable[[W], W]:
     """
     count = positive("streams", "n", n, MOST)
 
-    def apply(w: W) -> W:
-        Traced.need("streams", w)
+    def apply(w: Traced) -> Traced:
         return scoped(w, "streams", {"count": count})
 
-    return apply
+    return transformation("streams", apply)
 
 
 def stream_by(key: Callable[[TaskRecord], Any]) -> Callable[[W], W]:
@@ -44,8 +43,7 @@ def stream_by(key: Callable[[TaskRecord], Any]) -> Callable[[W], W]:
     """
     rule = rule_of("stream_by", key_of, key)
 
-    def apply(w: W) -> W:
-        Traced.need("stream_by", w)
+    def apply(w: Traced) -> Traced:
         return scoped(w, "stream_by", {"key": rule})
 
-    return apply
+    return transformation("stream_by", apply)

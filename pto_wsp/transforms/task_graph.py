@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from pto_wsp.errors import ScheduleError, here, no_options
 from pto_wsp.ir.dependence import refuse_races
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.graph_policies import DepsMode, Start, TaskGraphConfig, TaskWindow, TracePolicy
 from pto_wsp.transforms.policies import Policy
 from pto_wsp.transforms.scope import need_policy, scoped
 from pto_wsp.transforms.window import window as window_of
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 
 
 def task_graph(
@@ -46,7 +46,7 @@ def task_graph(
     no_options("task_graph", options, "deps, window, pools, ready, start, trace")
     said = [x is not None for x in (deps, window, pools, ready, start, trace)]
     if config is not None:
-        _need("config", config, TaskGraphConfig, "TaskGraphConfig(window=TaskWindow(1024))")
+        _need("config", config, TaskGraphConfig, "TaskGraphConfig", "TaskGraphConfig(window=TaskWindow(1024))")
         if any(said):
             raise ScheduleError(
                 "PTO418", "task_graph of a config and of options", loc=here(), fix="give one or the other"
@@ -66,17 +66,16 @@ def task_graph(
             loc=here(),
             fix="write task_graph(window=TaskWindow(1024)), task_graph(deps=Deps.hybrid), or both",
         )
-    _need("window", window, TaskWindow, "window=TaskWindow(1024)")
-    _need("deps", deps, DepsMode, "deps=Deps.infer_tensor_map_exact")
-    _need("start", start, Start, "start=StartPolicy.threshold(64)")
-    _need("trace", trace, TracePolicy, "trace=TracePolicy.tasks")
+    _need("window", window, TaskWindow, "TaskWindow", "window=TaskWindow(1024)")
+    _need("deps", deps, DepsMode, "Deps", "deps=Deps.infer_tensor_map_exact")
+    _need("start", start, Start, "StartPolicy", "start=StartPolicy.threshold(64)")
+    _need("trace", trace, TracePolicy, "TracePolicy", "trace=TracePolicy.tasks")
     if ready is not None:
         need_policy("task_graph(ready=...)", "ready", ready, "task_graph(ready=ReadyPolicy.fifo)")
     if pools is not None:
         need_policy("task_graph(pools=...)", "pools", pools, "task_graph(pools=Pools.single)")
 
-    def apply(w: W) -> W:
-        Traced.need("task_graph", w)
+    def apply(w: Traced) -> Traced:
         if ready is not None:
             w = scoped(w, "ready", {**ready.params, "policy": ready.name, **_rule("priority", ready)})
         if window is not None:
@@ -92,18 +91,19 @@ def task_graph(
             refuse_races(w.wir)
         return w
 
-    return apply
+    return transformation("task_graph", apply)
 
 
 def _rule(name: str, policy: Policy) -> dict[str, Any]:
     return {} if policy.rule is None else {name: policy.rule}
 
 
-def _need(name: str, value: object, kind: type, example: str) -> None:
+def _need(name: str, value: object, kind: type, called: str, example: str) -> None:
+    """`called`: what users know the kind by."""
     if value is not None and not isinstance(value, kind):
         raise ScheduleError(
             "PTO403",
-            f"task_graph: {name} is no {kind.__name__}",
+            f"task_graph: {name} is no {called}",
             values={name: repr(value)[:80]},
             loc=here(),
             fix=f"write task_graph({example})",

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from pto_wsp.errors import ScheduleError, here
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.interchange import interchange_loops
 from pto_wsp.transforms.loops import at, find, variable
 from pto_wsp.transforms.policies import positive
 from pto_wsp.transforms.split import split_loop
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 _WHAT = "tile"
 
 
@@ -41,8 +41,7 @@ def tile(*, sizes: Mapping[str, int]) -> Callable[[W], W]:
         )
     counts = {name: positive(_WHAT, f"the size of {name}", n, 2**40) for name, n in sizes.items()}
 
-    def apply(w: W) -> W:
-        Traced.need(_WHAT, w)
+    def apply(w: Traced) -> Traced:
         wir = w.wir
         inside: list[str] = []
         for name, size in [(variable(find(wir, _WHAT, n).loop), size) for n, size in counts.items()]:
@@ -52,4 +51,4 @@ def tile(*, sizes: Mapping[str, int]) -> Callable[[W], W]:
             inside.append(element)
         return w.with_wir(wir)
 
-    return apply
+    return transformation(_WHAT, apply)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.policies import Policy
 from pto_wsp.transforms.scope import need_policy, scoped
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 
 
 def timing(policy: Policy) -> Callable[[W], W]:
@@ -23,9 +23,8 @@ def timing(policy: Policy) -> Callable[[W], W]:
     """
     policy = need_policy("timing", "timing", policy, "timing(TimingPolicy.batched(16))")
 
-    def apply(w: W) -> W:
-        Traced.need("timing", w)
+    def apply(w: Traced) -> Traced:
         rule = {} if policy.rule is None else {"distance": policy.rule}
         return scoped(w, "timing", {**policy.params, "policy": policy.name, **rule})
 
-    return apply
+    return transformation("timing", apply)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pto_wsp.ir.core import Axis, Eqn, Region, Wir
 from pto_wsp.ir.expr import Expr, const, var
 from pto_wsp.ir.verify import check_nesting
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.loops import (
     Place,
     axis,
@@ -26,7 +26,7 @@ from pto_wsp.transforms.loops import (
 )
 from pto_wsp.transforms.policies import positive
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 _WHAT = "unroll"
 _MOST = 1024
 
@@ -53,15 +53,14 @@ def unroll(*, loop: str, factor: int | None = None) -> Callable[[W], W]:
     """
     count = None if factor is None else positive(_WHAT, "factor", factor, _MOST)
 
-    def apply(w: W) -> W:
-        Traced.need(_WHAT, w)
+    def apply(w: Traced) -> Traced:
         place = find(w.wir, _WHAT, loop)
         refuse_while(_WHAT, place.loop)
         wir = _all(w.wir, place) if count is None else _groups(w.wir, place, count)
         check_nesting(wir.body)
         return w.with_wir(wir)
 
-    return apply
+    return transformation(_WHAT, apply)
 
 
 def _all(wir: Wir, place: Place) -> Wir:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pto_wsp.errors import ScheduleError, here
-from pto_wsp.trace.workload import Traced
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.checks import refuse_small_window
 from pto_wsp.transforms.graph_policies import TaskWindow
 from pto_wsp.transforms.scope import scoped
 
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 
 
 def window(bound: TaskWindow) -> Callable[[W], W]:
@@ -33,11 +33,10 @@ def window(bound: TaskWindow) -> Callable[[W], W]:
             fix="write window(TaskWindow(1024))",
         )
 
-    def apply(w: W) -> W:
-        Traced.need("window", w)
+    def apply(w: Traced) -> Traced:
         out = scoped(w, "window", {bound.unit: int(bound.size), "mode": bound.mode.name})
         if bound.unit == "bytes":
             refuse_small_window(out.wir, out.wir.body.eqns[0], int(bound.size))
         return out
 
-    return apply
+    return transformation("window", apply)

@@ -36,13 +36,20 @@ from pto_wsp import (
     arch,
     cast,
     combine,
+    dispatch,
     item,
     kernel,
     pto,
     register_policy,
     split,
+    stream_by,
+    streams,
+    task_graph,
+    timing,
     unroll,
+    vmap,
     where,
+    window,
     workload,
 )
 
@@ -338,6 +345,37 @@ def test_coordinates_by_place() -> None:
             work[2 * b + 1](n=1, y=Y[b])
 
     assert lanes(shifted().dispatch(DispatchPolicy.dispatch_by(lambda t: t.i0, 8))) == [1, 3, 5, 7]
+    w = grid(tensor(2, 3), 2, 3)
+    assert lanes(w.dispatch(DispatchPolicy.dispatch_by(lambda t: 3 * t.i0 + t.get("i1", 7), 8))) == [0, 1, 2, 3, 4, 5]
+    mapped = vmap(row)(tensor(2, 3, name="M"), 3, 1)
+    assert lanes(mapped.dispatch(DispatchPolicy.dispatch_by(lambda t: t.i0, 8))) == [0, 1, 2] * 2
+    with pytest.raises(ScheduleError, match="PTO411"):
+        w.stream_by(lambda t: t.i2)
+
+
+def test_a_loop_may_be_called_like_a_place() -> None:
+    Y = tensor(4)
+
+    @workload
+    def swapped():
+        for i1 in P(2):
+            for i0 in P(2):
+                work[i1, i0](n=1, y=Y[2 * i1 + i0])
+
+    w = swapped().dispatch(DispatchPolicy.dispatch_by(lambda t: t.i0, 8))
+    assert lanes(w) == [0, 1, 0, 1]
+    assert lanes(w.unroll(loop="i0")) == [0, 1, 0, 1]
+
+    @workload
+    def bare():
+        for i0 in P(4):
+            work[3](n=1, y=Y[i0])
+
+    for key in (lambda t: t.i0, lambda t: t.get("i0", 0)):
+        asking = bare().dispatch(DispatchPolicy.dispatch_by(key, 8))
+        assert lanes(asking) == [0, 1, 2, 3]
+        with pytest.raises(ScheduleError, match=r"PTO411.*no coordinate i0"):
+            asking.unroll(loop="i0")
 
 
 def test_rewrites_keep_what_rules_ask_for() -> None:
@@ -382,6 +420,66 @@ def test_counts_are_positive_integers(say: Callable[[Any], Any], n: Any) -> None
     with pytest.raises(ScheduleError) as caught:
         say(n)
     assert caught.value.code == "PTO403"
+    assert str(caught.value.values["range"]) in caught.value.fix
+
+
+def test_what_options_take_is_called_as_users_know_it() -> None:
+    with pytest.raises(ScheduleError, match="start is no StartPolicy"):
+        task_graph(start="x")  # type: ignore[arg-type]
+    with pytest.raises(ScheduleError, match="deps is no Deps"):
+        task_graph(deps="explicit")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda t: hash(t) + 0,
+        lambda t: 1 if t else 0,
+        lambda t: 1 if t == 3 else 0,
+        lambda t: len(t) + 0,
+        lambda t: sum(t) + 0,
+        lambda t: 1 if "b" in t else 0,
+        lambda t: np.add(t, 1),
+        lambda t: [1, 2, 3][t],
+        lambda t: len(t.b),
+        lambda t: np.sqrt(t.b),
+        lambda t: t.sum(),
+        lambda t: np.asarray(t.b) + 1,
+        lambda t: [1, 2, 3][t.b],
+        lambda t: np.where(t.b > 1, 1, 0),
+    ],
+)
+def test_what_python_and_numpy_ask_of_a_task_is_refused(key: Callable[[Any], Any]) -> None:
+    with pytest.raises((UnsupportedError, TraceError)) as caught:
+        DispatchPolicy.dispatch_by(key, 4)
+    assert caught.value.loc is not None
+    assert (caught.value.loc.file, caught.value.loc.line) == (__file__, key.__code__.co_firstlineno)
+
+
+def test_numbers_of_numpy_go_with_scalars_of_tasks() -> None:
+    three = np.int64(3)
+    w = eight()
+    for key in (lambda t: three - t.b, lambda t: where(three > t.b, 3 - t.b, 3 - t.b), lambda t: np.subtract(3, t.b)):
+        assert lanes(w.dispatch(DispatchPolicy.dispatch_by(key, 4))) == [3, 2, 1, 0] * 2
+
+
+def test_functions_take_schedules_as_workloads_do() -> None:
+    Y = tensor(3, 8)
+    say = (
+        dispatch(DispatchPolicy.round_robin(4)),
+        streams(2),
+        stream_by(lambda t: t.position),
+        timing(TimingPolicy.batched(2)),
+        window(TaskWindow(4)),
+        task_graph(ready=ReadyPolicy.fifo),
+        split(loop="b", size=2),
+        unroll(loop="b", factor=2),
+    )
+    for f, args in ((row, (tensor(8), 8, 1)), (vmap(row), (Y, 8, 1))):
+        for directive in say:
+            assert str(directive(f)(*args)) == str(directive(f(*args)))
+    with pytest.raises(TraceError, match="dispatch needs a traced workload"):
+        say[0](work)  # type: ignore[type-var]
 
 
 @pytest.mark.parametrize(
@@ -395,6 +493,8 @@ def test_counts_are_positive_integers(say: Callable[[Any], Any], n: Any) -> None
         lambda t: t,
         lambda t: t.kernel,
         lambda t: 2**63,
+        lambda t: t.cost / 2,
+        lambda t: t.b * 0.5,
     ],
 )
 def test_keys_are_integers(key: Callable[[Any], Any]) -> None:
@@ -554,6 +654,20 @@ def test_a_policy_of_another_kind_is_refused() -> None:
         with pytest.raises(ScheduleError) as caught:
             say()
         assert caught.value.code == "PTO403"
+
+
+def again(a: int) -> None:
+    register_policy("dispatch", "test_again", lambda t, k=3: t.b * a + k)
+
+
+def test_the_same_rule_may_be_registered_again() -> None:
+    again(1)
+    again(1)
+    with pytest.raises(ScheduleError, match="name is 'test_again'"):
+        again(2)
+    with pytest.raises(ScheduleError, match="name is 'test_again'"):
+        register_policy("dispatch", "test_again", lambda t, k=3: t.b * 1 + k)
+    assert lanes(eight().dispatch(DispatchPolicy.test_again(lanes=8))) == [3, 4, 5, 6, 7, 0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_vmap_is_an_independent_axis() -> None:
     w = vmap(doubled, axis_name="batch")(x)
     assert (results(w) == 2 * x).all()
     assert w.type == "Workload[Dense[3](batch) x Tiles[40, 16](x), {double}, Independent]"
-    assert "task double[batch, i](x=x[batch, " in str(w)
+    assert "task[mapped=[0]] double[batch, i](x=x[batch, " in str(w)
     assert w.wir.tensor_type("y").role is Role.RESULT
 
 
@@ -102,7 +102,7 @@ def test_vmap_of_vmap() -> None:
     w = vmap(vmap(summed, in_axes=(0, None), axis_name="inner"), axis_name="outer")(a, b)
     assert (results(w) == 2 * a + b[:, None]).all()
     assert "temporary y: f32[2,3,20,8]" in str(w)
-    assert "task double[outer, inner, i]" in str(w)
+    assert "task[mapped=[0 1]] double[outer, inner, i]" in str(w)
 
 
 def test_axes_inside_of_tuples_and_python_values() -> None:
