@@ -31,11 +31,12 @@ _ANY = const(2**40)
 
 @dataclass(frozen=True, eq=False)
 class _Receive:
-    """A receive that what comes later in its block is behind. `depth`: of the way to its block."""
+    """A receive that what comes later in its block is behind. `depth`: of the way to its block; `loop`: whose body that is, if any."""
 
     channel: str
     fields: tuple[str, ...]
     depth: int
+    loop: Eqn | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,18 +148,23 @@ class _Order:
         for r in then.receives:
             images = None if r.channel in self.free.silent else self._images(then, r)
             if images is not None and all(
-                self._not_behind(first, x) if x.process == first.process else self._before(first, x, depth + 1)
+                self._not_behind(first, x, depth) if x.process == first.process else self._before(first, x, depth + 1)
                 for x in images
             ):
                 return True
         return False
 
-    def _not_behind(self, first: _Use, sent: _Use) -> bool:
+    def _not_behind(self, first: _Use, sent: _Use, depth: int) -> bool:
         """Whether nothing that `first` touches behind a send in its process is an element of `sent`."""
-        loops = self._common(first, sent)
-        if any(not self._never(first, sent, loop, a_first=False) for loop in loops):
-            return False
+        for loop in self._common(first, sent):
+            if not (self._never(first, sent, loop, a_first=False) or self._of_other_tokens(first, sent, loop, depth)):
+                return False
         return first.place < sent.place or self._never(first, sent, same=True)
+
+    def _of_other_tokens(self, a: _Use, b: _Use, loop: Eqn, depth: int) -> bool:
+        """Whether what two iterations of a loop touch has nothing in common, as each takes a token of its own."""
+        taken = [r for r in a.receives if r.loop is loop and r in b.receives and r.channel not in self.free.silent]
+        return depth < _DEEPEST and any(self._distinct(a, b, r.channel, depth + 1) for r in taken)
 
     # tokens in no known order
 
@@ -262,7 +268,7 @@ class _AsLoops:
             name = self._channel(eqn)
             use = _Use(process, self._places, here, receives, ended, eqn, View("", ()))
             if eqn.prim == "recv" and name is not None:
-                receives = (*receives, _Receive(name, tuple(v.name for v in eqn.outs), len(path)))
+                receives = (*receives, _Receive(name, tuple(v.name for v in eqn.outs), len(path), path[-1].eqn))
             elif eqn.prim == "send" and name is not None:
                 self.sends.setdefault(name, []).append(use)
             else:

@@ -76,11 +76,14 @@ def verdicts(wir: Wir, sizes: Mapping[str, int] | None = None, cycles: Cycles | 
             out[id(p)] = Verdict(name, "deadlock", e.what, e)
         except TypeCheckError as e:
             out[id(p)] = Verdict(name, "indeterminate", e.what, e)
-    if not out and found:
+    for key, f in found.items():
+        if not (f.by_time or f.free.doubts) and ends_surely(f.ends, f.free) and ordered(f.ends, f.free, sizes or {}):
+            out[key] = Verdict(str(f.ends.pipeline.params["name"]), "safe", "for any sizes and data")
+    if len(out) < len(everything) and all(v.error is None for v in out.values()):
         _walk(wir, sizes or {}, cycles, found)
     for p in everything:
         if id(p) not in out:
-            out[id(p)] = _verdict(str(p.params["name"]), found[id(p)], sizes or {})
+            out[id(p)] = _verdict(str(p.params["name"]), found[id(p)])
     return [out[id(p)] for p in everything]
 
 
@@ -105,15 +108,13 @@ def refuse_networks(wir: Wir, sizes: Mapping[str, int] | None = None, cycles: Cy
             raise v.error
 
 
-def _verdict(name: str, found: _Found, sizes: Mapping[str, int]) -> Verdict:
+def _verdict(name: str, found: _Found) -> Verdict:
     if found.error is not None:
         kind, error = found.error
         return Verdict(name, kind, error.what, error)
     if found.unknown:
         for _, doubt in found.free.doubts:
             return Verdict(name, "indeterminate", doubt.what, doubt)
-        if not found.by_time and ends_surely(found.ends, found.free) and ordered(found.ends, found.free, sizes):
-            return Verdict(name, "safe", "for any sizes and data")
         return Verdict(name, "unknown", found.unknown[0])
     return Verdict(name, "safe", "all that it does was walked" if found.walked else "it never runs")
 
