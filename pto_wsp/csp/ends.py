@@ -210,7 +210,8 @@ def _packed(what: str, pipe: OpenPipeline, c: OpenChannel, values: Sequence[Any]
         else:
             packing.scalar(x.element() if _is_view(x) else x, kind, what)
     var = pipe.agree(c, packing.structure, loc)
-    builder.blocks[-1].sent_views += [(v, loc) for v in plain]
+    # memory of the process is the channel's now, and its name free for another tensor
+    builder.blocks[-1].sent_views += [(v, loc) for v in plain if v.tensor in builder.tensors]
     return (var, *packing.values)
 
 

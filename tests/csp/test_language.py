@@ -737,6 +737,30 @@ def test_what_is_sent_belongs_to_the_receiver() -> None:
     refused("PTO157", TraceError, "is used outside of its loop or branch", released)
 
 
+def test_what_is_made_under_the_name_of_what_was_sent_is_another() -> None:
+    def made(s: int) -> Any:
+        x = memory()
+        fill(s=s, y=x)
+        return x
+
+    def body(y: Any) -> None:
+        c = Channel[Tensor]("c")
+
+        def give() -> None:
+            send(c, made(1))
+            copy(x=made(2), y=y[1])
+
+        connect(
+            [
+                process("give").produces(c).body(give),
+                process("take").consumes(c).body(lambda t: copy(x=t, y=y[0])),
+            ],
+            [c],
+        )
+
+    assert computed(traced(body))[:2] == [1, 2]
+
+
 def test_memory_that_cannot_be_handed_over() -> None:
     def unbounded(y: Any) -> None:
         c = Channel[Tensor]("c", depth=None)
