@@ -53,18 +53,33 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ),
     ("placement", {"batch": 1, "stages": 1}),
     ("placement", {"batch": 5, "stages": 6}),
+    ("csp_pipeline", {"tiles": 1}),
+    ("csp_pipeline", {"tiles": 7}),
+    ("work_queue", {"requests": 1}),
+    ("work_queue", {"requests": 21}),
+    (
+        "megakernel",
+        {"layers": 1, "heads": 1, "kv_heads": 1, "dim": 2, "ffn": 2, "length": 2, "vocabulary": 2},
+    ),
+    (
+        "megakernel",
+        {"layers": 2, "heads": 4, "kv_heads": 2, "dim": 8, "ffn": 48, "length": 32, "vocabulary": 32},
+    ),
     ("llama_block", {"seq": 1, "hidden": 8, "heads": 1, "kv_heads": 1, "dim": 2, "ffn": 1}),
     ("llama_block", {"layers": 3, "seq": 129, "hidden": 130, "heads": 6, "kv_heads": 3, "dim": 10, "ffn": 257}),
 ]
-DEFAULTS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in EXAMPLES if name != "moe"]
+DEFAULTS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in EXAMPLES if name not in ("megakernel", "moe")]
 # whose float64 golden takes long: with --full
 LONG: list[tuple[str, dict[str, Any]]] = [
     ("moe", {}),
     ("moe", {"swiglu": False}),
+    ("megakernel", {}),
     ("attention", {"causal": False}),
     ("decode_attention", {"bf16": True}),
     ("decode_attention", {"many": True}),
 ]
+
+PIPELINES = ("csp_pipeline", "megakernel", "work_queue")  # programs with pipelines have no check=
 
 each_small = pytest.mark.parametrize(("name", "sizes"), SMALL)
 
@@ -106,7 +121,7 @@ def test_the_number_of_threads_changes_no_bit(name: str, sizes: dict[str, Any]) 
         assert (other.tasks, other.cycles) == (one.tasks, one.cycles)
 
 
-@each_small
+@pytest.mark.parametrize(("name", "sizes"), [small for small in SMALL if small[0] not in PIPELINES])
 def test_checks_find_nothing(name: str, sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = Workload.compile
     monkeypatch.setattr(Workload, "compile", lambda w, *args, **options: compiled(w, *args, **options, check="all"))
