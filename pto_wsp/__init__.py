@@ -89,6 +89,7 @@ from pto_wsp.transforms.graph_policies import (
     WindowMode,
 )
 from pto_wsp.transforms.interchange import interchange
+from pto_wsp.transforms.pipeline import pipeline, pipeline_loop
 from pto_wsp.transforms.policies import DispatchPolicy, Pools, ReadyPolicy, TimingPolicy, register_policy
 from pto_wsp.transforms.scan import scan
 from pto_wsp.transforms.split import split
@@ -185,6 +186,8 @@ __all__ = [
     "make_wir",
     "maximum",
     "minimum",
+    "pipeline",
+    "pipeline_loop",
     "process",
     "pto",
     "ptoisa",

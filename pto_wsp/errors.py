@@ -583,4 +583,7 @@ PTO862 tokens whose order depends on time and that name common elements
 PTO863 a race of two processes
 PTO864 processes that wait for ever in every run
 PTO865 processes that wait for each other whatever happens
+PTO870 a loop of which a stage must come before what an earlier stage does in a later iteration
+PTO871 a pipeline of fewer than two functions
+PTO872 functions of a pipeline that are not loops over the same iterations
 """)

@@ -77,6 +77,8 @@ from pto_wsp import (
     item,
     kernel,
     make_wir,
+    pipeline,
+    pipeline_loop,
     process,
     pto,
     ptoisa,
@@ -2167,6 +2169,46 @@ def _() -> None:
 @mistake("PTO409", ScheduleError)
 def _() -> None:
     unroll(loop="b")(in_workload(lambda x, y: [copy(x=x[b], y=y[b]) for b in P(DenseDyn(4, name="n"))]))  # <-- PTO409
+
+
+@mistake("PTO409", ScheduleError)
+def _() -> None:
+    pipeline_loop(loop="b")(in_workload(lambda x, y: [copy(x=x[b], y=y[b]) for b in P(4)]))  # <-- PTO409
+
+
+@mistake("PTO870", ScheduleError)
+def _() -> None:
+    @workload
+    def w(x: Any, y: Any) -> None:
+        for b in P.seq(3):
+            copy(x=x[b], y=y[b])
+            copy(x=y[b + 1], y=x[b])  # <-- PTO870
+
+    w(zeros(4, 4, 4), zeros(4, 4, 4)).pipeline_loop(loop="b")
+
+
+@workload
+def copies(x: Any) -> Any:
+    y = empty_like(x)
+    for b in P(4):
+        copy(x=x[b], y=y[b])
+    return y
+
+
+@mistake("PTO871", TraceError)
+def _() -> None:
+    pipeline(copies)  # <-- PTO871
+
+
+@mistake("PTO872", ScheduleError)
+def _() -> None:
+    @workload
+    def first(x: Any) -> Any:
+        y = empty((4, 4), F32)
+        copy(x=x[0], y=y)  # <-- PTO872
+        return y
+
+    pipeline(copies, first)(zeros(4, 4, 4))
 
 
 @mistake("PTO403", ScheduleError)

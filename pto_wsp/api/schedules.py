@@ -10,6 +10,7 @@ from pto_wsp.transforms.dispatch import dispatch
 from pto_wsp.transforms.fuse import fuse
 from pto_wsp.transforms.graph_policies import DepsMode, Start, TaskGraphConfig, TaskWindow, TracePolicy
 from pto_wsp.transforms.interchange import interchange
+from pto_wsp.transforms.pipeline import pipeline_loop
 from pto_wsp.transforms.policies import Policy
 from pto_wsp.transforms.record import TaskRecord
 from pto_wsp.transforms.split import split
@@ -84,3 +85,7 @@ class Schedules:
     def fuse(self, *, loop: str | None = None, kernels: Sequence[str] | None = None) -> Self:
         """`fuse(loop=..., kernels=...)(self)`: the tasks of one body become one task of one kernel."""
         return self.then(fuse(loop=loop, kernels=kernels))
+
+    def pipeline_loop(self, *, loop: str, depth: int = 2) -> Self:
+        """`pipeline_loop(loop=..., depth=...)(self)`: the statements of a loop's body become processes that run beside each other."""
+        return self.then(pipeline_loop(loop=loop, depth=depth))

@@ -129,7 +129,7 @@ class Workload(Traced, Schedules):
         raise no_attribute(
             "a workload",
             name,
-            "compile, dispatch, streams, stream_by, timing, window, task_graph, split, tile, interchange, unroll, fuse, type, wir",
+            "compile, dispatch, streams, stream_by, timing, window, task_graph, split, tile, interchange, unroll, fuse, pipeline_loop, type, wir",
         )
 
 

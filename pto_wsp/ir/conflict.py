@@ -315,9 +315,11 @@ def question(
     *,
     a_first: bool = True,
     agreeing: int | None = None,
+    apart: int | None = None,
 ) -> Verdict:
     """May instances of a and b overlap that agree in all common loops outside `differ_at` and differ there (None: agree in all)?
-    `agreeing`: they agree in so many of the outermost loops alone, and of the others nothing is known."""
+    `agreeing`: they agree in so many of the outermost loops alone, and of the others nothing is known. `apart`: they differ by so
+    many iterations."""
     loops_a, loops_b = loops_of(a.path), loops_of(b.path)
     agree: set[str] = set()
     for x, y in islice(zip(loops_a, loops_b, strict=False), agreeing):
@@ -335,6 +337,8 @@ def question(
     if stepping is not None:
         i, j = Linear.of({of_a[stepping]: 1}, 0), Linear.of({of_b[stepping]: 1}, 0)
         system.less(i, j) if a_first else system.less(j, i)
+        if apart is not None:
+            system.equal.append(i.plus(j, -1).plus(Linear.of({}, apart if a_first else -apart)))
     system.overlap(a.view, b.view, of_a, of_b, same_rows=differ_at is None and a.site == b.site)
     always = a.guards == b.guards == ((),)
     verdict = system.verdict() if always else Verdict.UNKNOWN

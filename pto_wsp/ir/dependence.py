@@ -61,12 +61,15 @@ class Dependences:
 
 def read_at_issue(eqn: Eqn) -> Iterator[tuple[int, str]]:
     """(position of the operand, tensor) of what an equation reads while it is issued: scalars, and the indices of gathers."""
+    yield from ((i, v.tensor) for i, v in _views_at_issue(eqn))
+
+
+def _views_at_issue(eqn: Eqn) -> Iterator[tuple[int, View]]:
     for i, x in enumerate(eqn.ins):
         if isinstance(x, View):
             if eqn.prim != "task":
-                yield i, x.tensor
-            for index in x.index_views():
-                yield i, index.tensor
+                yield i, x
+            yield from ((i, index) for index in x.index_views())
 
 
 def tensors_read_at_issue(wir: Wir) -> frozenset[str]:
@@ -74,8 +77,8 @@ def tensors_read_at_issue(wir: Wir) -> frozenset[str]:
     return frozenset(t for top in wir.body.eqns for eqn in top.walk() for _, t in read_at_issue(eqn))
 
 
-def accesses(wir: Wir, names: Names | None = None) -> list[Access]:
-    """Every access of every task site, and every use of a slot, in program order."""
+def accesses(wir: Wir, names: Names | None = None, *, at_issue: bool = False) -> list[Access]:
+    """Every access of every task site, and every use of a slot, in program order; `at_issue`: and what is read while tasks are issued."""
     names = names or Names.of(wir)
     out: list[Access] = []
     site = 0
@@ -91,6 +94,8 @@ def accesses(wir: Wir, names: Names | None = None) -> list[Access]:
             elif eqn.prim in ("slot_get", "slot_set"):
                 slot = View(f"slot {eqn.params['slot']}", ())
                 out.append(Access(-1, 0, eqn, here, slot, eqn.prim == "slot_set", guards))
+            if at_issue:
+                out.extend(Access(site, i, eqn, here, v, False, guards) for i, v in _views_at_issue(eqn))
             for r, inner in enumerate(eqn.regions):
                 way = (*here, Step(eqn, r))
                 outermost = eqn if eqn.prim == "process" and process is None and not loops_of(way) else process

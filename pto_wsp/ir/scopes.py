@@ -134,7 +134,7 @@ def _scope_type(eqn: Eqn, scope: Scope) -> None:
                 if name.startswith("$") and name[1:] not in scope.wir.symbols:
                     raise broken(eqn, f"{name} is not in scope")
     if scope.process is not None:
-        raise _no_meaning(eqn, f"inside of process {scope.process.params.get('name')}", "say it around the pipeline")
+        raise in_process(eqn, scope.process)
     refuse_around_pipelines(eqn)
     scope_regions(eqn, scope)
     if eqn.prim in OF_THE_WHOLE or "turns" in eqn.params:
@@ -147,6 +147,11 @@ def refuse_around_pipelines(scope: Eqn) -> None:
     if inside is not None and scope.prim not in AROUND_PIPELINES:
         fix = f"schedule what stands beside it alone; around a pipeline there may be {', '.join(AROUND_PIPELINES)}"
         raise _no_meaning(scope, f"around pipeline {inside.params.get('name')}", fix)
+
+
+def in_process(scope: Eqn, process: Eqn) -> ScheduleError:
+    """The error of a scope inside of a process."""
+    return _no_meaning(scope, f"inside of process {process.params.get('name')}", "say it around the pipeline")
 
 
 def _no_meaning(scope: Eqn, where: str, fix: str) -> ScheduleError:

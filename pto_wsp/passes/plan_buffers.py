@@ -12,12 +12,12 @@ Where that is not known of the first use after acquiring, the memory begins as z
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from pto_wsp.ir.core import At, Axis, Direction, Eqn, Param, Region, Role, Slice, TileAt, Var, View, ViewDim, Wir
-from pto_wsp.ir.expr import Expr, ceildiv, const, var
-from pto_wsp.ir.tasks import LOOPS, PARTS
+from pto_wsp.ir.core import Eqn, Param, Region, Role, Var, View, Wir
+from pto_wsp.ir.coverage import is_written_first, users_of
+from pto_wsp.ir.tasks import PARTS
 
 
 def plan_buffers(wir: Wir) -> Wir:
@@ -26,18 +26,6 @@ def plan_buffers(wir: Wir) -> Wir:
     if not temporaries:
         return wir
     return replace(wir, body=_place(wir, wir.body, temporaries))
-
-
-def _views(eqn: Eqn, tensor: str) -> Iterator[View]:
-    """The views of a tensor that an equation, or one inside of it, names."""
-    for e in eqn.walk():
-        for x in e.ins:
-            if isinstance(x, View):
-                yield from (v for v in (x, *x.index_views()) if v.tensor == tensor)
-
-
-def _users(region: Region, tensor: str) -> list[int]:
-    return [k for k, e in enumerate(region.eqns) if any(True for _ in _views(e, tensor))]
 
 
 def _tensors(eqn: Eqn) -> set[str]:
@@ -58,7 +46,7 @@ def _place(wir: Wir, region: Region, temporaries: Mapping[str, Var]) -> Region:
     inner: dict[tuple[int, int], dict[str, Var]] = {}  # those that live within one region of one equation
     for v in (temporaries[n] for n in temporaries if n in users):
         first, last = users[v.name][0], users[v.name][-1]
-        inside = [k for k, r in enumerate(region.eqns[first].regions) if _users(r, v.name)]
+        inside = [k for k, r in enumerate(region.eqns[first].regions) if users_of(r, v.name)]
         if first == last and len(inside) == 1 and _lives_within(wir, region.eqns[first], inside[0], v):
             inner.setdefault((first, inside[0]), {})[v.name] = v
             continue
@@ -80,21 +68,21 @@ def _place(wir: Wir, region: Region, temporaries: Mapping[str, Var]) -> Region:
 def _lives_within(wir: Wir, eqn: Eqn, part: int, v: Var) -> bool:
     """Whether no other iteration or region than this one needs what the temporary holds."""
     if eqn.prim == "seq_for":
-        return part == 0 and _is_written_first(wir, eqn.regions[0].eqns, v.name, {})
+        return part == 0 and is_written_first(wir, eqn.regions[0].eqns, v.name, {})
     return eqn.prim in (*PARTS, "cond")
 
 
 def _begin(wir: Wir, first: Eqn, v: Var) -> dict[str, Param]:
     """How its memory begins: `first` is what uses it first."""
-    return {} if _is_written_first(wir, (first,), v.name, {}) else {"zero": True}
+    return {} if is_written_first(wir, (first,), v.name, {}) else {"zero": True}
 
 
 def _in_part(eqn: Eqn, v: Var, prim: str, params: dict[str, Param]) -> Eqn:
     """Acquire before the first use in the first part that has one, or release after the last in the last."""
-    parts = [i for i, r in enumerate(eqn.regions) if _users(r, v.name)]
+    parts = [i for i, r in enumerate(eqn.regions) if users_of(r, v.name)]
     part = parts[0] if prim == "acquire" else parts[-1]
     region = eqn.regions[part]
-    users = _users(region, v.name)
+    users = users_of(region, v.name)
     k = users[0] if prim == "acquire" else users[-1]
     user = region.eqns[k]
     if user.prim in PARTS:
@@ -107,71 +95,3 @@ def _in_part(eqn: Eqn, v: Var, prim: str, params: dict[str, Param]) -> Eqn:
 
 def _with_region(eqn: Eqn, part: int, new: Region) -> Eqn:
     return replace(eqn, regions=(*eqn.regions[:part], new, *eqn.regions[part + 1 :]))
-
-
-def _is_written_first(wir: Wir, eqns: Sequence[Eqn], tensor: str, fixed: Mapping[int, ViewDim]) -> bool:
-    """Whether these equations write every element of the part of the tensor that `fixed` says before they read one of it.
-
-    `fixed` gives dims by position, which all views of the tensor in `eqns` have there.
-    """
-    first = next((e for e in eqns if any(True for _ in _views(e, tensor))), None)
-    if first is None:
-        return False
-    if first.prim in PARTS:
-        part = next(r for r in first.regions if _users(r, tensor))
-        return _is_written_first(wir, part.eqns, tensor, fixed)
-    shape = wir.tensor_type(tensor).shape
-    if first.prim == "task":
-        views = list(_views(first, tensor))
-        return _only_written(wir, first, tensor) and any(
-            all(k in fixed or _is_whole(d, n) for k, (d, n) in enumerate(zip(v.dims, shape, strict=True)))
-            for v in views
-        )
-    if first.prim not in LOOPS:
-        return False
-    axis, (body, *condition) = first.params["axis"], first.regions
-    assert isinstance(axis, Axis)
-    if condition:
-        return False
-    for k, n in enumerate(shape):
-        dims = {v.dims[k] for v in _views(first, tensor)}
-        if k not in fixed and len(dims) == 1 and _iterates(next(iter(dims)), body.params[0].name, axis, n):
-            return _is_written_first(wir, body.eqns, tensor, {**fixed, k: next(iter(dims))})
-    return axis.size.is_const and axis.size.const > 0 and _is_written_first(wir, body.eqns, tensor, fixed)
-
-
-def _only_written(wir: Wir, task: Eqn, tensor: str) -> bool:
-    for p, x in zip(wir.kernel(str(task.params["kernel"])).params, task.ins, strict=True):
-        if isinstance(x, View):
-            reads = (x.tensor,) if p.direction is not Direction.OUT else ()
-            if tensor in (*reads, *(i.tensor for i in x.index_views())):
-                return False
-    return True
-
-
-def _is_whole(d: ViewDim, size: Expr) -> bool:
-    """Whether it is all elements of a dimension."""
-    match d:
-        case At():
-            return d.index == const(0) and size == const(1)
-        case Slice():
-            return d.start == const(0) and size == const(d.length)
-        case TileAt():
-            return d.start == const(0) and d.limit == size and size.is_const and size.const <= d.size
-        case _:
-            return False
-
-
-def _iterates(d: ViewDim, loop: str, axis: Axis, size: Expr) -> bool:
-    """Whether it is all elements of a dimension, some in each iteration of the loop."""
-    i = var(loop)
-    match d:
-        case At():
-            return d.index == i and axis.extent == size
-        case Slice():
-            return d.start == i * d.length and axis.extent * d.length == size
-        case TileAt():
-            whole = axis.extent == ceildiv(size, const(d.size))
-            return d.index == i and d.offset == const(0) and d.limit == size and whole
-        case _:
-            return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -212,6 +212,13 @@ class WorkloadBuilder:
         """Forget a tensor in whose place another stands now."""
         del self.tensors[name]
         self._writes[by] = self._writes.get(by, 0) + self._writes.pop(name, 0)
+
+    def reshape(self, tensors: Iterable[Var]) -> None:
+        """Give temporaries that a transformation changed the shapes that they have now."""
+        for v in tensors:
+            known = self.tensors[v.name]
+            if isinstance(v.type, TensorType) and v.type.role is Role.TEMPORARY and known.dims(self) != v.type.shape:
+                known.spec_shape = tuple(e.const if e.is_const else Index(e, None) for e in v.type.shape)
 
     def writes(self, tensor: str) -> int:
         """How many task equations so far write a tensor."""

@@ -85,6 +85,9 @@ class TracedFunction:
         self.fn: Callable[..., Any] = fn  # what runs under trace: the user's function, or one that calls it
         self.label = label
         self.steps: tuple[Step, ...] = ()
+        self.joined: tuple[tuple[TracedFunction, ...], tuple[int, ...]] | None = (
+            None  # of a pipeline: stages and depths
+        )
         self.__name__ = label
         self.__doc__ = fn.__doc__
         self.signature = inspect.signature(fn)
@@ -177,6 +180,7 @@ class TracedFunction:
         known = _bound(part.wir.body.eqns)
         for step in self.steps:
             part = step(part)
+        builder.reshape(part.wir.tensors)
         for eqn in _adopted(builder, part.wir, known):
             builder.append(eqn)
         return result

@@ -1,0 +1,123 @@
+"""Memory that stages of a loop hand on: n parts of a temporary, of which each iteration has one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pto_wsp.ir.core import At, Eqn, Role, Slice, TensorType, TileAt, Var, View, ViewDim, Wir
+from pto_wsp.ir.coverage import is_written_first
+from pto_wsp.ir.expr import const, minimum, var
+from pto_wsp.transforms.loops import Substitution, axis, bound_names, variable
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A temporary that stage `first` writes anew in each iteration, and stage `last` is the last to use. `dim`: its dimension of which
+    an iteration uses one part alone, None where each uses all of it; `part`: that part, `whole` where it is never a shorter one."""
+
+    tensor: str
+    first: int
+    last: int
+    dim: int | None = None
+    part: ViewDim | None = None
+    whole: bool = True
+
+    def buffers(self, t: TensorType, count: int) -> TensorType:
+        """Its type as `count` buffers, of which each holds what one iteration uses."""
+        shape = list(t.shape)
+        if self.dim is not None:
+            shape[self.dim : self.dim + 1] = [] if isinstance(self.part, At) else [const(_length(self.part))]
+        return replace(t, shape=(const(count), *shape))
+
+    def moved(self, dims: Sequence[ViewDim], number: str) -> tuple[ViewDim, ...]:
+        """The dimensions of a view of it, in the buffer of that number."""
+        out = list(dims)
+        if self.dim is not None:
+            part = out[self.dim]
+            out[self.dim : self.dim + 1] = [] if isinstance(part, At) else [self._alone(part)]
+        return (At(var(number)), *out)
+
+    def _alone(self, part: ViewDim) -> ViewDim:
+        """All of a part, in memory that holds nothing else."""
+        if self.whole or not isinstance(part, TileAt):
+            return Slice(const(0), _length(part))
+        return TileAt(const(0), part.size, minimum(const(part.size), part.limit - part.start))
+
+
+def _length(part: ViewDim | None) -> int:
+    assert isinstance(part, (Slice, TileAt))
+    return part.length if isinstance(part, Slice) else part.size
+
+
+@dataclass(frozen=True)
+class StageRenaming(Substitution):
+    """What a stage names: `numbers` are the variables with the numbers of buffers, by tensor."""
+
+    handed: Mapping[str, Handed] = field(default_factory=dict[str, Handed])
+    numbers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def view(self, view: View) -> View:
+        new = super().view(view)
+        if view.tensor not in self.numbers:
+            return new
+        return View(new.tensor, self.handed[view.tensor].moved(new.dims, self.numbers[view.tensor]))
+
+
+def every_view(eqns: Sequence[Eqn]) -> Iterator[View]:
+    """The views in equations and in those inside, index views too."""
+    for x in (x for top in eqns for e in top.walk() for x in e.ins):
+        if isinstance(x, View):
+            yield x
+            yield from x.index_views()
+
+
+def handed_on(wir: Wir, loop: Eqn, stages: Sequence[Sequence[Eqn]]) -> dict[str, Handed]:
+    """The temporaries, by name, that one stage writes and later ones use, in the same iteration and nowhere else."""
+    used: dict[str, list[tuple[int, View]]] = {}
+    for k, eqns in enumerate(stages):
+        for v in every_view(eqns):
+            used.setdefault(v.tensor, []).append((k, v))
+    everywhere = [v.tensor for v in every_view(wir.body.eqns)]
+    body = [e for eqns in stages for e in eqns]
+    inner = bound_names([e for top in body for r in top.regions for e in r.eqns])
+    inner |= {v.name for top in body for r in top.regions for v in r.params}
+    changing = {variable(loop)} | {v.name for e in body for v in e.outs}
+    out: dict[str, Handed] = {}
+    for tensor, found in used.items():
+        stages_of = [k for k, _ in found]
+        owned = wir.tensor_type(tensor).role is Role.TEMPORARY
+        if not owned or min(stages_of) == max(stages_of) or everywhere.count(tensor) > len(found):
+            continue
+        same = _same_dims([v for _, v in found], inner)
+        if not is_written_first(wir, body, tensor, same):
+            continue
+        parts = ((k, d) for k, d in same.items() if isinstance(d, (At, Slice, TileAt)) and _names(d) & changing)
+        dim, part = next(parts, (None, None))
+        out[tensor] = Handed(tensor, min(stages_of), max(stages_of), dim, part, _is_whole(part, loop))
+    return out
+
+
+def _same_dims(views: Sequence[View], inner: set[str]) -> dict[int, ViewDim]:
+    """The dimensions that all views have in common, and that name nothing of loops inside."""
+    first = views[0]
+    return {k: d for k, d in enumerate(first.dims) if all(v.dims[k] == d for v in views) and not _names(d) & inner}
+
+
+def _names(d: ViewDim) -> frozenset[str]:
+    return View("", (d,)).names()
+
+
+def _is_whole(part: ViewDim | None, loop: Eqn) -> bool:
+    """Whether a part has its full length in each iteration."""
+    if not isinstance(part, TileAt):
+        return True
+    last = part.start.substitute({variable(loop): axis(loop).extent - 1})
+    there = part.limit - last - part.size
+    return there.is_const and there.const >= 0 and axis(loop).extent.is_const and part.index == var(variable(loop))
+
+
+def with_buffers(wir: Wir, handed: Mapping[str, Handed], counts: Mapping[str, int]) -> tuple[Var, ...]:
+    """The tensors of a workload, those that are handed on as so many buffers each."""
+    types = {n: h.buffers(wir.tensor_type(n), counts[n]) for n, h in handed.items()}
+    return tuple(Var(v.name, types.get(v.name, v.type)) for v in wir.tensors)
