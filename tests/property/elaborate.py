@@ -351,7 +351,8 @@ def lanes_of(wir: Wir, arch: Arch) -> dict[int, int]:
 
 
 def names_of(wir: Wir, task: Instance, scope: int) -> dict[str, int]:
-    """What a task answers to when the scope at this place of its way asks: its coordinates, then the loops between the two."""
+    """What a task answers to when the scope at this place of its way asks: its coordinates, then the loops between the two, then places
+    in the user's brackets."""
     loops: list[tuple[tuple[str, str], Expr]] = []
     for step in task.way[scope:]:
         axis = step.eqn.params.get("axis")
@@ -362,15 +363,18 @@ def names_of(wir: Wir, task: Instance, scope: int) -> dict[str, int]:
                 reads = [e for e in step.eqn.regions[0].eqns if e.prim == "item"]
                 variable = next(e.outs[0].name for e in reads if e.ins[0].tensor == f"{axis.name}.indices")
             loops.append(((str(step.eqn.params["loop"]), axis.name), var(variable)))
-    out = {name: index_value(v, task.numbers) for names, v in loops for name in names}
+    coords, mapped = task.eqn.params["coords"], task.eqn.params.get("mapped", ())
+    in_brackets = [c for k, c in enumerate(coords) if k not in mapped]
+    out = {f"i{k}": index_value(c, task.numbers) for k, c in enumerate(in_brackets)}
+    out |= {name: index_value(v, task.numbers) for names, v in loops for name in names}
     kept = task.eqn.params.get("names")
-    for k, c in enumerate(task.eqn.params["coords"]):
+    for k, c in enumerate(coords):
         names = [n for both, v in loops if v == c for n in both]
         names += [kept[k]] if kept and kept[k] else []
         if not names and len(c.names()) == 1 and c == var(min(c.names())) and not min(c.names()).startswith("$"):
             called = min(c.names())
             names = [called, re.sub(r"(\.\d+)+$", "", called)]
-        out |= dict.fromkeys(names or [f"i{k}"], index_value(c, task.numbers))
+        out |= dict.fromkeys(names, index_value(c, task.numbers))
     return out
 
 
