@@ -90,26 +90,18 @@ def lost(p: Program) -> PtoError:
 
 def same_for_all_threads(make: Callable[[int], tuple[Program, Any]]) -> tuple[PtoError, Any]:
     """The error and the results, after several runs of each."""
-    first: tuple[PtoError, Any] | None = None
+    first: tuple[PtoError, Any, tuple[int, int]] | None = None
     for threads in THREADS:
         for _ in range(5):
             p, y = make(threads)
-            error = lost(p)
+            error, figures = lost(p), (p.stats.task_count, p.stats.total_cycles)
             if first is None:
-                first = error, y
+                first = error, y, figures
             assert (error.failed, error.skipped, str(error)) == (first[0].failed, first[0].skipped, str(first[0]))
             assert np.array_equal(y, first[1])
-            stats = p.stats
-            assert (stats.task_count, stats.total_cycles) == _figures(first[0], stats)
+            assert figures == first[2]
     assert first is not None
-    return first
-
-
-_KNOWN: dict[int, tuple[int, int]] = {}
-
-
-def _figures(error: PtoError, stats: Any) -> tuple[int, int]:
-    return _KNOWN.setdefault(id(error), (stats.task_count, stats.total_cycles))
+    return first[:2]
 
 
 def test_independent_tasks_all_run() -> None:
