@@ -238,7 +238,9 @@ def pytest(*options: str) -> tuple[int, int]:
     """Run the Python tests, showing their output; the numbers that passed and failed."""
     report = BUILD / "pytest.xml"
     report.unlink(missing_ok=True)
-    command = (PYTHON, "-P", "-m", "pytest", "-q", f"--junitxml={report}", *options)
+    # Each process runs a part of the files in a row, whose tests share what they set up.
+    at_once = ("-n", JOBS, "--dist", "worksteal")
+    command = (PYTHON, "-P", "-m", "pytest", "-q", *at_once, f"--junitxml={report}", *options)
     status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
     if not report.exists():
         return 0, 1
