@@ -270,7 +270,7 @@ py::dict stats(const Instance& instance) {
   py::list resources;
   for (std::size_t i = 1; i < n_reasons; ++i) {
     const ResourceStats& r = s.resources[i];
-    resources.append(py::make_tuple(name_of(static_cast<Reason>(i)), r.capacity, r.high_water, r.enough, r.stalls, r.stall_ns));
+    resources.append(py::make_tuple(name_of(static_cast<Reason>(i)), r.capacity, r.high_water, r.enough, r.stalls, r.stall_ns, r.threads));
   }
   d["resources"] = resources;
   return d;

@@ -9,14 +9,20 @@ constexpr std::chrono::microseconds patience{20};
 constexpr std::chrono::milliseconds turn{10};  // of a thread of the pool, before other runs have theirs
 constexpr std::uint64_t dry_walk_budget = std::uint64_t{1} << 20;
 
-// Tasks in flight are bounded by the smallest window that has tasks, and by what the ring and its queue may hold.
-std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads, const Resources& resources) {
+// Tasks in flight are bounded by the smallest window that has tasks, and by what the ring may hold. Tells which of them lets fewer
+// threads work.
+std::uint32_t thread_limit(const BoundPlan& plan, std::uint32_t threads, const Resources& resources, AllResourceStats& stats) {
   std::uint64_t limit = threads;
-  if (resources.task_window != 0) limit = std::min(limit, resources.task_window);
+  const auto bound = [&](Reason reason, std::uint64_t tasks) {
+    std::uint64_t& least = stats[static_cast<std::size_t>(reason)].threads;
+    if (tasks < threads) least = least == 0 ? tasks : std::min(least, tasks);
+    limit = std::min(limit, tasks);
+  };
+  if (resources.task_window != 0) bound(Reason::task_ring, resources.task_window);
   for (std::uint32_t i = 0; i < plan.n_tasks(); ++i) {
     if (!plan.task(i).reachable) continue;  // of the others nothing else is known
     const Window& w = plan.plan().windows()[plan.task(i).spec->window];
-    if (w.mode == WindowMode::stall) limit = std::min(limit, w.tasks);
+    if (w.mode == WindowMode::stall) bound(Reason::window, w.tasks);
   }
   return static_cast<std::uint32_t>(limit);
 }
@@ -115,7 +121,7 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   // One engine knows how to tell of each task.
   independent_ = plan.independent() && !watched && tracer_ == nullptr && log_ == nullptr && casualties_ == nullptr &&
                  !control_.demands.any();
-  limit_ = watched ? 1 : workers_.empty() ? thread_limit(plan_, threads, inputs.resources) : threads;
+  limit_ = watched ? 1 : workers_.empty() ? thread_limit(plan_, threads, inputs.resources, stats_.resources) : threads;
   control_.threads = limit_;
   control_.resources = inputs.resources;
   control_.stalls.reset();
@@ -289,6 +295,11 @@ void Run::count_resources() {
   of(Reason::arena).high_water = stats_.arena_bytes;
   of(Reason::arena).capacity = control_.resources.arena == 0 ? stats_.arena_bytes : control_.resources.arena;
   if (independent_) of(Reason::task_ring).capacity = limit_;
+  // More threads than tasks have nothing to do.
+  for (ResourceStats& r : stats_.resources)
+    if (r.threads >= stats_.task_count) r.threads = 0;
+  ResourceStats& ring = of(Reason::task_ring);
+  if (ring.threads != 0) ring.enough = stats_.task_count;
 }
 
 void Run::finish() {

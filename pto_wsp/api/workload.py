@@ -44,7 +44,7 @@ from pto_wsp.trace.kernel import KernelFunction
 from pto_wsp.trace.ptoisa.kernel import InstructionKernel
 from pto_wsp.trace.tensor import Tensor
 from pto_wsp.trace.workload import Traced, TracedFunction
-from pto_wsp.transforms.checks import warn_of_kernels
+from pto_wsp.transforms.checks import warn_of_coordinates, warn_of_kernels
 
 DEFAULT_TARGET = cpu_sim.CpuSim.name
 
@@ -81,7 +81,8 @@ class Workload(Traced, Schedules):
         Raises CompileError (unknown target or arch, schedules that have no meaning), UnsupportedError for what the target does not
         have (see `capabilities`), ScheduleError for a schedule under which every run would deadlock, and BindError (arrays that do not
         fit). Of pipelines TypeCheckError where numbers would depend on time and timed=True is not said, RaceError for processes that
-        touch common elements without an order, DeadlockError for what can never move, where these are proved. Warns (ScheduleWarning) of policies that ask for a kernel by a name that no kernel has.
+        touch common elements without an order, DeadlockError for what can never move, where these are proved. Warns (ScheduleWarning) of policies
+        that ask for a kernel or, with a default, for a coordinate by a name that none has.
         """
         no_options("compile", options, "target, arch, threads, check, native, resources")
         count = thread_count(threads)
@@ -95,6 +96,7 @@ class Workload(Traced, Schedules):
         wir, scratch = keep_temporaries(self.wir) if modes else (self.wir, frozenset[str]())
         artifact = of.compile(wir, archs.get(arch), self.sizes)
         warn_of_kernels(self.wir)
+        warn_of_coordinates(self.wir)
         artifact = replace(artifact, manifest={**artifact.manifest, "native": tier})
         try:
             program = Program(artifact, count, check=modes, scratch=scratch, native=tier, resources=limits)

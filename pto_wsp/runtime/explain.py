@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from pto_wsp.errors import ExecutionError, Location, here
 from pto_wsp.runtime.causes import At, Causes, Moment
+from pto_wsp.runtime.readonly import ReadOnly
 from pto_wsp.runtime.views.columns import Columns, Site
 
 _SHOWN = 40  # steps of a path, and lanes, that are printed
@@ -19,7 +19,8 @@ _SHOWN = 40  # steps of a path, and lanes, that are printed
 class PathStep:
     """A part of the critical path: from cycle `start` to `end`, as long as `activity` of a task took.
 
-    task, name, kernel, loc  the task: its position in program order, its name, its kernel, the line of the call
+    task, name, kernel, loc  the task: its position in program order, its name, its kernel, the line of the call, which does not tell two
+              steps apart
     activity  "run"; "handover" to its lane; "read", of what is read before it is issued; "issue", until the next task may be
               issued; "rate limit", the same where a schedule says longer
     because   what was over when that began: "begin", of the run; "lane", which was busy with another task; "dependence"; "stream";
@@ -30,7 +31,7 @@ class PathStep:
     task: int
     name: str
     kernel: str
-    loc: Location | None
+    loc: Location | None = field(compare=False)
     activity: str
     start: int
     end: int
@@ -75,7 +76,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where the cycles of a run went; print it.
+    """Where the cycles of a run went; print it. Those of equal runs are equal; they can be pickled and copied.
 
     total_cycles  what the parts of the path add up to
     path          the critical path, in order of time: each part begins where the one before it ends
@@ -156,7 +157,7 @@ def explain(c: Columns, fix: str = "program.explain(), which takes no trace of a
     return Explanation(
         total_cycles=max(c.lists["end"], default=0),
         path=path,
-        activities=MappingProxyType(dict(sorted(activities.items(), key=lambda e: -e[1]))),
+        activities=ReadOnly(dict(sorted(activities.items(), key=lambda e: -e[1]))),
         lanes=_lanes(c, causes),
         windows=_windows(c),
         kernels=_shares(c, path, _kernel),
@@ -249,7 +250,7 @@ def _lanes(c: Columns, causes: Causes) -> tuple[LaneUse, ...]:
     for k in range(c.timing.lanes):
         if total > free[k]:
             idle[k]["nothing left"] = total - free[k]
-    return tuple(LaneUse(k, tasks[k], busy[k], MappingProxyType(idle[k])) for k in range(c.timing.lanes))
+    return tuple(LaneUse(k, tasks[k], busy[k], ReadOnly(idle[k])) for k in range(c.timing.lanes))
 
 
 def _gap(causes: Causes, i: int, since: int) -> Iterator[tuple[str, int]]:

@@ -51,6 +51,14 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
         raise error from e
 
 
+def in_a_line(artifact: Artifact, failure: dict[str, Any]) -> str:
+    """The error for `failure`, without values and lines."""
+    error = failure["exception"] if failure["kind"] == "hook" else to_error(artifact, failure)
+    if not isinstance(error, PtoError):
+        return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__} [{error.code}]: {error.what}"
+
+
 def _too_small(failure: dict[str, Any]) -> PtoError:
     """More of a resource is needed at once than there is of it."""
     needed, given = failure["values"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from pto_wsp.errors import (
 from pto_wsp.ir.core import Eqn, Wir
 from pto_wsp.ir.processes import MOST_CYCLES, channels_of, out_of_buffers, pipelines, processes_of, settings_of
 from pto_wsp.runtime.places import Places
+from pto_wsp.runtime.readonly import ReadOnly
 
 _NUMBERS = 7  # of each process that waits, in the core's failure
 _MOST = 2**62 - 1
@@ -164,7 +164,7 @@ def _blocked(places: Places, pipeline: Eqn, numbers: list[int]) -> DeadlockError
             f"{eqn.prim} {channels[channel]} ({held}{of} tokens) at clock {clock}{_at(eqn.loc)}"
         )
         blocked.append(
-            MappingProxyType(
+            ReadOnly(
                 {
                     "process": processes[process],
                     "op": "recv" if receives else "send",

@@ -35,7 +35,7 @@ from pto_wsp.runtime.check import Checker
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.deadlock import tell_remedy
 from pto_wsp.runtime.explain import Explanation, explain, lacks
-from pto_wsp.runtime.failure import to_error
+from pto_wsp.runtime.failure import in_a_line, to_error
 from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
 from pto_wsp.runtime.pipelines import Bounds, channel_names, refuse_with_pipelines, times_of
@@ -409,11 +409,12 @@ class Program:
 
     @property
     def stats(self) -> ProgramStats:
-        """Figures of the last run that is over."""
+        """Figures of the last run that is over; of one that ended with an error, what it did until then (`stats.ended_with`)."""
         s = self._run.stats()
         if not self.is_complete() or len(s["kernel_counts"]) != len(self._artifact.wir.kernels):
             # not over, or another thread has started the next run meanwhile
             return ProgramStats(compile_time_ms=self.compile_time_ms, tiers=self._tier.tiers, tier_note=self._tier.note)
+        failure = self._run.error()
         counts: dict[str, int] = {}
         for k, n in zip(self._artifact.wir.kernels, s["kernel_counts"], strict=True):
             counts[k.label] = counts.get(k.label, 0) + n
@@ -428,11 +429,12 @@ class Program:
                 grid_cells=s["grid_cells"],
                 boxed_tensors=s["boxed_tensors"],
                 windows_in_flight=tuple(WindowInFlight(*w) for w in s["windows_in_flight"]),
-                resources=resource_stats(s["resources"]),
+                resources=resource_stats(s["resources"], failure is None),
             ),
             kernel_counts=counts,
             tiers=self._tier.tiers,
             tier_note=self._tier.note,
+            ended_with="" if failure is None else in_a_line(self._artifact, failure),
         )
 
     @property

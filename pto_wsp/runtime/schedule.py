@@ -70,6 +70,9 @@ class RunSchedule:
         except (ValueError, TypeError, IndexError, OverflowError) as e:
             raise _damaged(e) from e
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return RunSchedule, (self.origin, self.sequences)
+
     @property
     def workers(self) -> int:
         """How many threads ran tasks."""

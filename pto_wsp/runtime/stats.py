@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
+from pto_wsp.runtime.readonly import ReadOnly
 from pto_wsp.runtime.resources import MOST
 
 
@@ -35,7 +35,7 @@ class ChannelStats:
 class SemanticStats:
     """Semantic time of a run: exact, the same for every number of threads.
 
-    task_count            tasks that ran
+    task_count            tasks that ran; where the run ended with an error, those issued until then
     total_cycles          the last completion, in cycles of the arch
     stalls, stall_cycles  how often, and how long in cycles, issue waited for a full window
     high_water            most tasks issued and not retired
@@ -54,7 +54,7 @@ class SemanticStats:
     windows: tuple[WindowStats, ...] = ()
     scalar_waits: int = 0
     scalar_wait_cycles: int = 0
-    channels: Mapping[str, ChannelStats] = field(default_factory=lambda: MappingProxyType[str, ChannelStats]({}))
+    channels: Mapping[str, ChannelStats] = field(default_factory=ReadOnly[ChannelStats])
     lanes: int = 0
     arch: str = ""
     model: str = ""
@@ -75,9 +75,7 @@ def semantic_stats(record: Mapping[str, Any], manifest: Mapping[str, Any], chann
     )
     return SemanticStats(
         windows=windows,
-        channels=MappingProxyType(
-            {n: ChannelStats(*cycles) for n, cycles in zip(channels, record["channels"], strict=False)}
-        ),
+        channels=ReadOnly({n: ChannelStats(*cycles) for n, cycles in zip(channels, record["channels"], strict=False)}),
         arch=manifest["arch"],
         model=manifest["model"],
         **{name: record[name] for name in counts},
@@ -93,8 +91,11 @@ class ResourceStats:
     high_water  most that was in use at once; None as above
     stalls      how often issue waited for more
     stall_ns    how long, in nanoseconds, until a thread went on with it
-    suffices    a size with which no run of this program with these sizes waits for it, the other resources as they are; None where it
-                never waited, or where there is no telling
+    suffices    a size with which no run of this program with these sizes waits for it or works with fewer threads for it, the other
+                resources as they are; None where it never waited and let all threads work, or where there is no telling: of a run
+                that ended with an error, too
+    threads     most that could work, because no more tasks could be in flight, where that is fewer than the program's and the
+                tasks: so few may never wait for it. None where all could
     """
 
     reason: str
@@ -103,6 +104,7 @@ class ResourceStats:
     stalls: int
     stall_ns: int
     suffices: int | None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,19 +138,21 @@ class RealStats:
     grid_cells: int = 0
     boxed_tensors: int = 0
     windows_in_flight: tuple[WindowInFlight, ...] = ()
-    resources: Mapping[str, ResourceStats] = field(default_factory=lambda: MappingProxyType[str, ResourceStats]({}))
+    resources: Mapping[str, ResourceStats] = field(default_factory=ReadOnly[ResourceStats])
 
     @property
     def limited_by(self) -> str | None:
-        """The resource that issue waited for longest, of those that waited at all."""
+        """The resource that issue waited for longest, of those that waited at all; else the one that let the fewest threads work, of
+        those that did not let all."""
         waited = {name: r.stall_ns for name, r in self.resources.items() if r.stalls}
-        return max(waited, key=waited.__getitem__, default=None)
+        fewer = {name: r.threads for name, r in self.resources.items() if r.threads is not None}
+        return max(waited, key=waited.__getitem__, default=min(fewer, key=fewer.__getitem__, default=None))
 
 
 @dataclass(frozen=True)
 class ProgramStats:
-    """Figures of the last finished run. What `semantic` and `real` hold can be asked for here too: `stats.total_cycles` is
-    `stats.semantic.total_cycles`. `str(stats)` is a table for people.
+    """Figures of the last run that is over. What `semantic` and `real` hold can be asked for here too: `stats.total_cycles` is
+    `stats.semantic.total_cycles`. `str(stats)` is a table for people. They can be pickled and copied.
 
     compile_time_ms       tracing excluded: passes, lowering, loading
     semantic              of semantic time, exact
@@ -156,6 +160,7 @@ class ProgramStats:
     kernel_counts         tasks by kernel
     tiers                 by kernel: "native" where code compiled for it runs, "first" where tile operations do, "cpp" of C++
     tier_note             why kernels run in the first tier though native code was asked for; else ""
+    ended_with            the error that ended the run, in a line: the figures are those of what it did until then; else ""
     """
 
     compile_time_ms: float = 0.0
@@ -164,6 +169,7 @@ class ProgramStats:
     kernel_counts: dict[str, int] = field(default_factory=dict[str, int])
     tiers: dict[str, str] = field(default_factory=dict[str, str])
     tier_note: str = ""
+    ended_with: str = ""
 
     @property
     def task_count(self) -> int:
@@ -243,7 +249,7 @@ class ProgramStats:
     def __str__(self) -> str:
         if not self.real.resources:
             return f"no run is over yet: program.run() first; compiled in {self.compile_time_ms:.3f} ms"
-        return "\n".join((*_head(self), *_table(self.real), _verdict(self.real)))
+        return "\n".join((*_head(self), *_table(self.real), *_verdict(self)))
 
 
 # The names of the resources, in the order of the core's reasons.
@@ -251,23 +257,25 @@ _NAMES = ("task_window", "window", "dependence_map", "edges", "arena", "ready_qu
 _WITHOUT_SIZE = ("window", "scalars")
 
 
-def resource_stats(rows: list[tuple[str, int, int, int, int, int]]) -> Mapping[str, ResourceStats]:
-    """By name, from the rows of the core: reason, capacity, high-water mark, what suffices or 0, stalls, nanoseconds."""
+def resource_stats(rows: list[tuple[str, int, int, int, int, int, int]], whole: bool) -> Mapping[str, ResourceStats]:
+    """By name, from the rows of the core: reason, capacity, high-water mark, what suffices or 0, stalls, nanoseconds, threads or 0.
+    `whole`: the run came to its end, so that what it needed is known."""
     found: dict[str, ResourceStats] = {}
-    for name, (reason, capacity, high, enough, stalls, ns) in zip(_NAMES, rows, strict=True):
+    for name, (reason, capacity, high, enough, stalls, ns, threads) in zip(_NAMES, rows, strict=True):
         sized = name not in _WITHOUT_SIZE
-        known = stalls > 0 and 0 < enough <= MOST.get(name, 0)
+        known = whole and (stalls > 0 or threads > 0) and 0 < enough <= MOST.get(name, 0)
         found[name] = ResourceStats(
             *(reason, capacity if sized else None, high if sized else None),
-            *(stalls, ns, enough if known else None),
+            *(stalls, ns, enough if known else None, threads or None),
         )
-    return MappingProxyType(found)
+    return ReadOnly(found)
 
 
 def _head(s: ProgramStats) -> tuple[str, ...]:
     semantic = f"semantic: {s.total_cycles:,} cycles on {_count(s.lanes, 'lane')} of {s.arch}, {_count(s.stalls, 'stall')} of {s.stall_cycles:,} cycles"
     real = f"real: {s.execute_time_ms:.3f} ms on {_count(s.threads, 'thread')}, {_count(s.max_in_flight, 'task')} in flight at most"
-    return (_count(s.task_count, "task"), semantic, real)
+    ended = (f"the run ended with {s.ended_with}", "until then:") if s.ended_with else ()
+    return (*ended, _count(s.task_count, "task") + (" issued" if s.ended_with else ""), semantic, real)
 
 
 def _count(n: int, what: str) -> str:
@@ -287,13 +295,20 @@ def _table(real: RealStats) -> tuple[str, ...]:
     return tuple(rows)
 
 
-def _verdict(real: RealStats) -> str:
-    name = real.limited_by
-    if name is None:
-        return "no resource limited the run"
+def _verdict(s: ProgramStats) -> tuple[str, ...]:
+    name = s.real.limited_by
+    if name is not None:
+        return (_limit(s.real, name),)
+    return () if s.ended_with else ("no resource limited the run",)
+
+
+def _limit(real: RealStats, name: str) -> str:
     r = real.resources[name]
     share = r.stall_ns / sum(other.stall_ns for other in real.resources.values()) if r.stall_ns else 0
-    head = f"limited by {name} ({r.reason}): {share:.0%} of the stalled time"
+    how = [f"{share:.0%} of the stalled time"] if r.stalls else []
+    if r.threads is not None:
+        how.append(f"no more than {_count(r.threads, 'thread')} could work")
+    head = f"limited by {name} ({r.reason}): {', and '.join(how)}"
     if name == "window":
         return f"{head}; the window is the schedule's"
     if name == "scalars":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from pto_wsp.api.workload import Workload
 from pto_wsp.arch import Arch
-from pto_wsp.errors import UnsupportedError
+from pto_wsp.errors import ScheduleWarning, UnsupportedError
 from pto_wsp.ir.core import written_tensors
 from pto_wsp.runtime.program import Program
 
@@ -35,7 +36,9 @@ class Machine:
 
     def bench(self, workload: Workload) -> Bench:
         """The workload's program, ready to run. Raises what compiling and binding raise."""
-        program = workload.compile(arch=self.arch, threads=self.threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ScheduleWarning)  # policies of a space are for all its candidates
+            program = workload.compile(arch=self.arch, threads=self.threads)
         if self.bind is not None:
             self.bind(program)
         return Bench(program, written_tensors(workload.wir))

@@ -42,7 +42,7 @@ class TaskArrays:
 
     costs: cycles.
     deps_indptr, deps_indices: tasks that must be complete.
-    lanes: home lanes, -1 for the task's position; modulo the lanes there are (in the pool).
+    lanes: home lanes, modulo the lanes there are, with pools those of the task's unit; -1 for the task's position, modulo the same.
     streams: -1 for none.
     priorities: the highest first, under ready="priority".
     units: places in `pools`, in the order of that mapping.
@@ -83,7 +83,8 @@ def tasks(
     """Run a task graph in semantic time.
 
     tasks: a list of dicts in program order, or TaskArrays. A dict holds `cost` in cycles, and where wanted `deps` (positions of
-      tasks; a later one is waited for too), `lane` (its home; default: its position, modulo the lanes), `stream` (a number; a
+      tasks; a later one is waited for too), `lane` (its home, 0 or more, modulo the lanes, with pools those
+      of its unit; default: its position, modulo the same), `stream` (a number; a
       task waits for the previous one of its stream in issue order), `priority`, `unit` (a name of `pools`), `bytes`, and `wait`
       (positions: it is issued behind a boundary that waits for these).
     lanes, or pools={"cube": 2, "vector": 4}: lanes in all, or those of each unit; 1 to 65536.
@@ -98,7 +99,8 @@ def tasks(
     batch: tasks released together.
     interleave: so many streams take turns in issue, among the next `window` tasks.
 
-    Returns a dict: `start`, `end` and `lane` of each task (lists, or arrays for TaskArrays), `total` cycles, `stalls`,
+    Returns a dict: `start`, `end` and `lane` of each task, the lane that ran it, those of pools counted through in the order of the
+    mapping (lists, or arrays for TaskArrays), `total` cycles, `stalls`,
     `stall_cycles`, `high_water` (tasks in flight), `high_bytes`, `scalar_waits`, `scalar_wait_cycles` (at boundaries).
     Or {"deadlock": {"issued": tasks, "retired": tasks, "reason": "TASK_RING_FULL" | "NOT_READY"}}.
     Or {"abort": {"window": tasks needed, "bytes": bytes needed}}, with those that the limits are below.

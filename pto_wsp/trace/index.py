@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from pto_wsp.errors import (
     CompileError,
     ExecutionError,
+    Location,
+    ScheduleError,
     TraceError,
     UnsupportedError,
     check_name,
@@ -19,7 +23,6 @@ from pto_wsp.errors import (
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import DType
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ir.rule import COORDINATE
 
 if TYPE_CHECKING:
     from pto_wsp.trace.builder import WorkloadBuilder
@@ -59,6 +62,35 @@ _CONTROL = (
 _FUNCTIONS = (
     "scalars have + - * / // % & | ^ ~ << >> abs and comparisons; minimum, maximum, where and cast are functions"
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Asker:
+    """A policy whose function is traced, and where it is used: to it belong the scalars that the function asks the task for."""
+
+    policy: str
+    loc: Location
+
+    def __str__(self) -> str:
+        return f"{self.policy}, {self.loc}"
+
+
+def one_asker(askers: Iterable[Asker | None]) -> Asker | None:
+    """The policy that scalars of one expression belong to. Raises ScheduleError where there are two."""
+    found: Asker | None = None
+    for asker in askers:
+        if asker is None or asker is found:
+            continue
+        if found is not None:
+            raise ScheduleError(
+                "PTO417",
+                "what one policy asks of a task is used by another",
+                values={"one": found, "another": asker},
+                loc=here(),
+                fix="ask the task that the function itself is given: lambda t: t.b",
+            )
+        found = asker
+    return found
 
 
 @without_operators(
@@ -188,12 +220,12 @@ class Scalar64(ABC):
         return _compare("ne", self, o)
 
     @property
-    def of_task(self) -> bool:
-        """Whether it asks something of a task, for the rule of a policy."""
-        return False
+    def asker(self) -> Asker | None:
+        """The policy for whose rule it asks something of a task."""
+        return None
 
     def __hash__(self) -> int:
-        if self.of_task:
+        if self.asker is not None:
             raise TraceError(
                 "PTO128",
                 "the hash of a scalar of a policy",
@@ -252,10 +284,17 @@ class Symbol(Scalar64):
 class Index(Scalar64):
     """A loop variable or an expression of some. A tile index also knows its tile size and the extent of its axis."""
 
-    __slots__ = ("builder", "expr", "tile")
+    __slots__ = ("_asker", "builder", "expr", "tile")
 
-    def __init__(self, value: Expr, builder: WorkloadBuilder | None, tile: tuple[int, Expr] | None = None) -> None:
+    def __init__(
+        self,
+        value: Expr,
+        builder: WorkloadBuilder | None,
+        tile: tuple[int, Expr] | None = None,
+        asker: Asker | None = None,
+    ) -> None:
         self.expr = value
+        self._asker = asker
         self.builder = builder
         self.tile = tile
 
@@ -263,8 +302,8 @@ class Index(Scalar64):
         return self.expr
 
     @property
-    def of_task(self) -> bool:
-        return asks_task(self.expr)
+    def asker(self) -> Asker | None:
+        return self._asker
 
     def __repr__(self) -> str:
         return f"<index {self.expr}>"
@@ -298,6 +337,7 @@ def combine(op: str, *operands: object) -> Scalar64:
             return Index(
                 index_op(op, *(x for x in parts if x is not None)),
                 next((x.builder for x in operands if isinstance(x, Index) and x.builder is not None), None),
+                asker=one_asker(x.asker for x in operands if isinstance(x, Index)),
             )
     from pto_wsp.trace.scalar import tree  # it builds on the classes here
 
@@ -346,11 +386,6 @@ def _operations(e: Expr) -> int:
 def is_integer(x: object) -> bool:
     """Whether x is an integer of Python's or numpy's, and no bool."""
     return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
-
-
-def asks_task(e: Expr) -> bool:
-    """Whether an index expression has a coordinate of the task that a policy is for."""
-    return any(n.startswith(COORDINATE) for n in e.names())
 
 
 def as_index(x: object) -> Expr | None:

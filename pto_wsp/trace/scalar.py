@@ -22,7 +22,7 @@ from pto_wsp.errors import (
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import DType, In, Literal, Var
 from pto_wsp.ir.expr import Expr
-from pto_wsp.trace.index import EXPR_OPS, Element, Index, Scalar64, Symbol, asks_task, combine, index_op
+from pto_wsp.trace.index import EXPR_OPS, Asker, Element, Index, Scalar64, Symbol, combine, index_op, one_asker
 from pto_wsp.trace.names import assigned_name
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class DataScalar(Scalar64):
     A leaf has the operation "value" and one operand: the variable that holds it, a constant, or an index expression.
     """
 
-    __slots__ = ("_dtype", "_of_task", "args", "builder", "depth", "loc", "op", "source")
+    __slots__ = ("_asker", "_dtype", "args", "builder", "depth", "loc", "op", "source")
 
     def __init__(
         self,
@@ -84,6 +84,7 @@ class DataScalar(Scalar64):
         builder: WorkloadBuilder | None,
         loc: Location | None = None,
         source: In | None = None,
+        asker: Asker | None = None,
     ) -> None:
         self.op = op
         self.args = args
@@ -91,7 +92,7 @@ class DataScalar(Scalar64):
         self.builder = builder
         self.loc = loc
         self.source = source
-        self._of_task = any(a.of_task for a in args) or (isinstance(source, Expr) and asks_task(source))
+        self._asker = one_asker((asker, *(a.asker for a in args)))
         self.depth = 1 + max((a.depth for a in args), default=0)
         if self.depth > _MAX_DEPTH:
             raise CompileError(
@@ -102,17 +103,19 @@ class DataScalar(Scalar64):
             )
 
     @staticmethod
-    def of(source: Var | Literal | Expr, dtype: DType, builder: WorkloadBuilder | None) -> DataScalar:
+    def of(
+        source: Var | Literal | Expr, dtype: DType, builder: WorkloadBuilder | None, asker: Asker | None = None
+    ) -> DataScalar:
         """The leaf that holds `source`."""
-        return DataScalar("value", (), dtype, builder, None, source)
+        return DataScalar("value", (), dtype, builder, None, source, asker)
 
     @property
     def dtype(self) -> DType:
         return self._dtype
 
     @property
-    def of_task(self) -> bool:
-        return self._of_task
+    def asker(self) -> Asker | None:
+        return self._asker
 
     def leaf(self) -> In | None:
         """What a leaf holds; None of an operation."""
@@ -290,7 +293,7 @@ def as_node(x: Any, dtype: DType, what: str) -> DataScalar:
     if isinstance(x, DataScalar):
         return x
     if isinstance(x, (Index, Symbol)):
-        return DataScalar.of(x.to_expr(), I64, x.builder if isinstance(x, Index) else None)
+        return DataScalar.of(x.to_expr(), I64, x.builder if isinstance(x, Index) else None, x.asker)
     return DataScalar.of(number(x, dtype, what), dtype, None)
 
 

@@ -1,5 +1,5 @@
 """What schedule scopes can be refused for before anything runs: rules without a value, and windows that no task fits; and what is only
-worth a warning: kernels that are not there."""
+worth a warning: kernels and coordinates that are not there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from pto_wsp.errors import PtoError, ScheduleError, ScheduleWarning, here
-from pto_wsp.ir.coordinates import Site, resolved, sites
+from pto_wsp.errors import Location, PtoError, ScheduleError, ScheduleWarning, here
+from pto_wsp.ir.coordinates import Site, answers, resolved, sites
 from pto_wsp.ir.core import At, Direction, Eqn, Region, RuleCall, Slice, TileType, View, Wir
 from pto_wsp.ir.rule import RULE_OPS, Rule, TaskFacts, evaluate_rule, rule_names, walk
 from pto_wsp.ir.scalars import Number
@@ -84,18 +84,41 @@ _told: dict[Any, Any] = {}
 def warn_of_kernels(wir: Wir) -> None:
     """A ScheduleWarning, at the line of the policy, for each name of a kernel that `t.kernel` is compared with and no kernel has."""
     have = sorted({k.label for k in wir.kernels})
+    for name, loc in _named(wir, "kernel_is"):
+        if name not in have:
+            text = (
+                f't.kernel == "{name}" holds for no task: workload {wir.name} has no kernel of that name; '
+                f"{_instead(name, have, 'it has')} A policy for several workloads compares with the kernel itself, without quotes."
+            )
+            warnings.warn_explicit(text, ScheduleWarning, loc.file, loc.line, registry=_told)
+
+
+def warn_of_coordinates(wir: Wir) -> None:
+    """A ScheduleWarning, at the line of the policy, for each name that a function for one workload asks `t.get(name, default)` for and no
+    task has."""
+    asked = list(_named(wir, "coord"))
+    found = [answers(wir, site) for site in sites(wir.body)] if asked else []
+    have = set[str]().union(*found)
+    named = sorted(n for n in have if n[:1] != "i" or not n[1:].isdigit())
+    for name, loc in asked:
+        if name not in have and found:
+            text = (
+                f't.get("{name}", ...) is its default for every task: none of workload {wir.name} has such a coordinate; '
+                f"{_instead(name, named, 'they have')} A rule for several workloads is registered: register_policy."
+            )
+            warnings.warn_explicit(text, ScheduleWarning, loc.file, loc.line, registry=_told)
+
+
+def _named(wir: Wir, op: str) -> Iterator[tuple[str, Location]]:
+    """What users' functions ask for by name, with the line that does."""
     scopes = (e for top in wir.body.eqns for e in top.walk() if e.prim in SCOPES)
     calls = (r for e in scopes for _, rule in rules_of(e) for r in walk(rule) if isinstance(r, RuleCall))
-    for name, loc in ((r.text, r.loc) for r in calls if r.op == "kernel_is"):
-        if loc is None or name is None or name in have:
-            continue
-        near = get_close_matches(name, have, 1)
-        text = (
-            f't.kernel == "{name}" holds for no task: workload {wir.name} has no kernel of that name; '
-            + (f'did you mean "{near[0]}"?' if near else f"it has {', '.join(have) or 'none'}.")
-            + " A policy for several workloads compares with the kernel itself, without quotes."
-        )
-        warnings.warn_explicit(text, ScheduleWarning, loc.file, loc.line, registry=_told)
+    return ((r.text, r.loc) for r in calls if r.op == op and r.text is not None and r.loc is not None)
+
+
+def _instead(name: str, have: list[str], there_is: str) -> str:
+    near = get_close_matches(name, have, 1)
+    return f'did you mean "{near[0]}"?' if near else f"{there_is} {', '.join(have) or 'none'}."
 
 
 def refuse_small_window(wir: Wir, scope: Eqn, size: int) -> None:

@@ -164,18 +164,19 @@ def _around(f: FunctionType) -> list[object]:
 def _made(kind: str, name: str, *args: Any, **params: Any) -> Policy:
     """The registered policy, used with `args`."""
     known = _REGISTRY[kind, name]
-    rule = rule_of(f"{KINDS[kind]}.{name}", known.rule, *args)
+    called = f"{KINDS[kind]}.{name}"
+    rule = rule_of(called, known.rule, *args)
     if known.pin:
         params["pinned"] = True
-    return Policy(kind, name, rule, params, given=tuple(_text(a) for a in args if a is not None))
+    return Policy(kind, name, rule, params, given=tuple(_text(called, a) for a in args if a is not None))
 
 
-def _text(argument: object) -> str:
-    """What a policy is used with, as users write it: of a function of the task, its expression."""
+def _text(policy: str, argument: object) -> str:
+    """What `policy` is used with, as users write it: of a function of the task, its expression."""
     if not callable(argument):
         return str(argument)
     try:
-        rule = str(rule_of("the argument", argument))
+        rule = str(rule_of(policy, argument))
     except (PtoError, TypeError):  # of a registered policy, which calls it with more than the task
         return getattr(argument, "__name__", "function")
     inside = rule[1:-1] if rule.startswith("(") and rule.endswith(")") else rule

@@ -20,7 +20,7 @@ from pto_wsp.errors import (
 from pto_wsp.ir.core import DType, Literal, RuleCall
 from pto_wsp.ir.expr import Expr, const, var
 from pto_wsp.ir.rule import COORDINATE, RULE_OPS, Rule
-from pto_wsp.trace.index import Index, Scalar64
+from pto_wsp.trace.index import Asker, Index, Scalar64
 from pto_wsp.trace.scalar import DataScalar, as_operand, cast, number, typed
 
 MOST_OPERATIONS = 256
@@ -36,13 +36,13 @@ class _Ask(DataScalar):
         op: str,
         args: tuple[DataScalar, ...],
         dtype: DType,
+        asker: Asker,
         text: str | None = None,
         asked: Location | None = None,
     ) -> None:
         """`asked`: the line of the user's function that asks."""
-        super().__init__(op, args, dtype, None, here())
+        super().__init__(op, args, dtype, None, here(), asker=asker)
         self.text, self.asked = text, asked
-        self._of_task = True
 
     def __repr__(self) -> str:
         return f"<{self.dtype} t.{self.op}>"
@@ -57,7 +57,10 @@ class _Ask(DataScalar):
 class KernelName:
     """The kernel of a task, to be compared with a kernel or its name."""
 
-    __slots__ = ()
+    __slots__ = ("_asker",)
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
 
     def __eq__(self, other: object) -> Any:
         name = other if isinstance(other, str) else getattr(other, "label", None)
@@ -69,7 +72,7 @@ class KernelName:
                 loc=here(),
                 fix='write t.kernel == "attend", or t.kernel == attend',
             )
-        return _Ask("kernel_is", (), DType.BOOL, name, here() if isinstance(other, str) else None)
+        return _Ask("kernel_is", (), DType.BOOL, self._asker, name, here() if isinstance(other, str) else None)
 
     def __ne__(self, other: object) -> Any:
         return ~(self == other)
@@ -102,29 +105,36 @@ class TaskRecord:
     t.splitmix64(x)           x as 64 bits, mixed: u64
 
     All are scalars, i64 where nothing else is said, for `+ - * // % & | ^ ~ << >>`, comparisons, `where`, `minimum`, `maximum`, `cast`.
+    They belong to the policy whose function asks: another cannot use them.
     """
 
-    __slots__ = ()
+    __slots__ = ("__asker__", "__for_one__")  # no names of coordinates
+
+    def __init__(self, asker: Asker, *, for_one: bool = False) -> None:
+        """`for_one`: it is for one workload that the function is written, and no rule for many."""
+        self.__asker__, self.__for_one__ = asker, for_one
 
     def get(self, name: str, default: int | None = None) -> Scalar64:
-        """The coordinate called `name`; `default` for tasks that have none of that name."""
+        """The coordinate called `name`; `default` for tasks that have none of that name. Where no task of the workload has it, compile()
+        gives a ScheduleWarning, but for rules that are registered."""
         if not isinstance(name, str) or not name:
             raise _refused(f"a coordinate is asked for by {name!r}", here(), 'write t.get("b")')
-        leaf = Index(var(COORDINATE + name), None)
+        leaf = Index(var(COORDINATE + name), None, asker=self.__asker__)
         if default is None:
             return leaf
         otherwise = number(default, DType.I64, "t.get")
-        return _Ask("coord", (DataScalar.of(const(int(otherwise.value)), DType.I64, None),), DType.I64, name)
+        value = DataScalar.of(const(int(otherwise.value)), DType.I64, None)
+        return _Ask("coord", (value,), DType.I64, self.__asker__, name, here() if self.__for_one__ else None)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         if name == "kernel":
-            return KernelName()
+            return KernelName(self.__asker__)
         if name in ("first_appearance", "splitmix64"):
-            return partial(_asked, name)
+            return partial(_asked, self.__asker__, name)
         if name in RULE_OPS:
-            return _Ask(name, (), DType.I64, asked=called_by_user())
+            return _Ask(name, (), DType.I64, self.__asker__, asked=called_by_user())
         return self.get(name)
 
     def __getitem__(self, name: str) -> Scalar64:
@@ -134,9 +144,9 @@ class TaskRecord:
         return "<task>"
 
 
-def _asked(op: str, x: object) -> DataScalar:
+def _asked(asker: Asker, op: str, x: object) -> DataScalar:
     (node,), dtype = typed(f"t.{op}", (x,))
-    return _Ask(op, (node,), RULE_OPS[op].type([dtype]))
+    return _Ask(op, (node,), RULE_OPS[op].type([dtype]), asker)
 
 
 def rule_of(what: str, f: object, *args: Any) -> Rule:
@@ -147,21 +157,21 @@ def rule_of(what: str, f: object, *args: Any) -> Rule:
     """
     if not callable(f):
         raise _refused(f"{what} is no function", here(), "write a lambda of the task: lambda t: t.b", got=f)
-    where = _line_of(f)
-    return as_rule(what, _called(what, f, TaskRecord(), *args), where)
+    asker = Asker(what, here())
+    return as_rule(what, _called(what, f, TaskRecord(asker), *args), _line_of(f), asker)
 
 
 def key_of(t: TaskRecord, key: object) -> Any:
     """What a user's function gives for the task: an integer, i64. Raises ScheduleError at the line of the function for anything else."""
     if not callable(key):
         raise _refused("a policy needs a function of the task", here(), "write lambda t: t.b", got=key)
-    value = _called("the function of a policy", key, t)
-    as_rule("the function of a policy", value, _line_of(key))
+    value = _called("the function of a policy", key, TaskRecord(t.__asker__, for_one=True))
+    as_rule("the function of a policy", value, _line_of(key), t.__asker__)
     return cast(value, DType.I64) if isinstance(value, Scalar64) and value.dtype is DType.U64 else value
 
 
-def as_rule(what: str, value: object, where: Location) -> Rule:
-    """A scalar of integers, or a Python integer, as a rule."""
+def as_rule(what: str, value: object, where: Location, asker: Asker) -> Rule:
+    """A scalar of integers, or a Python integer, as a rule of the policy `asker`."""
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         if not -(2**63) <= int(value) < 2**63:
             raise _refused(f"{what} gives an integer beyond 64 bits", where, "give smaller numbers", got=value)
@@ -173,6 +183,14 @@ def as_rule(what: str, value: object, where: Location) -> Rule:
             where,
             "give an integer of coordinates, symbols and numbers: t.b % 4; cast(x, DType.I64) makes one of a float",
             got=value,
+        )
+    if value.asker not in (None, asker):
+        raise ScheduleError(
+            "PTO417",
+            f"{what} uses what another policy has asked of a task",
+            values={"got": value, "it belongs to": value.asker},
+            loc=where,
+            fix="ask the task that the function itself is given: lambda t: t.b",
         )
     if not isinstance(value, DataScalar):
         e = value.to_expr()

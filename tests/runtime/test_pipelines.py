@@ -1,5 +1,6 @@
 """Pipelines run: numbers are the reference evaluator's, cycles the model's, on any number of threads."""
 
+import pickle
 import random
 import re
 import threading
@@ -348,6 +349,12 @@ def test_a_deadlock_names_each_process_and_what_would_help(threads: int) -> None
             ("p0", "send", "a", 1, 1),
             ("p1", "recv", "b", 0, 0),
         ]
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert str(again) == str(caught.value)
+        assert [b["process"] for b in again.blocked] == ["p0", "p1"]
+    said = "DeadlockError [PTO820]: a deadlock of pipeline pipe: p0, p1 wait for ever"
+    assert p.stats.ended_with == said
+    assert str(p.stats).startswith(f"the run ended with {said}\nuntil then:\n0 tasks issued\n")
 
 
 def test_a_deadlock_that_no_capacity_helps_says_so() -> None:

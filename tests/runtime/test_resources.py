@@ -75,6 +75,12 @@ def chains(rows: Tensor):
 
 
 @workload
+def once(rows: Tensor):
+    for i in P(N):
+        add_one(x=rows[i])
+
+
+@workload
 def averages(x: Tensor, out: Tensor, index: Tensor):
     """Each row of `out` is a mean of rows of `x`, which then get other values."""
     for i in P.seq(N):
@@ -110,6 +116,9 @@ def made(name: str) -> tuple[Workload, list[np.ndarray[Any, Any]]]:
         return averages(x, out, random.integers(0, N, (N, 5)).astype(np.int32)), [x, out]
     if name == "temporaries":
         return through_temporaries(x, out), [out]
+    if name == "independent":
+        rows = x.reshape(N, 1, 8)
+        return once(rows), [rows]
     n, rows = np.zeros((1, 1), np.int32), x.reshape(N, 1, 8)
     return counted(n, rows), [n, rows]
 
@@ -211,8 +220,43 @@ def test_with_one_thread_nothing_is_used_up() -> None:
             got, program = result(name, threads=threads, resources=few)
             assert got == want
             assert all(r.stalls == 0 for r in program.stats.real.resources.values())
-            assert program.stats.real.limited_by is None
-            assert str(program.stats).endswith("no resource limited the run")
+            limited = program.stats.real.limited_by
+            assert limited == (None if threads == 1 else "task_window")
+            assert str(program.stats).endswith("no resource limited the run") == (threads == 1)
+
+
+@pytest.mark.parametrize(("name", "size"), [("chains", 1), ("independent", 1), ("independent", 2)])
+def test_what_lets_fewer_threads_work_is_said(name: str, size: int) -> None:
+    w, _ = made(name)
+    stats = w.compile(threads=3, resources=Resources(task_window=size)).run().stats
+    found = stats.real.resources["task_window"]
+    assert (found.stalls, found.threads, found.suffices) == (0, size, stats.task_count)
+    assert stats.real.limited_by == "task_window"
+    assert stats.threads <= size
+    said = f"no more than {size} thread{'s' if size > 1 else ''} could work; more than {size:,} are needed, {stats.task_count:,} suffice"
+    assert str(stats).endswith(f"limited by task_window (TASK_RING_FULL): {said}")
+    enough = w.compile(threads=3, resources=Resources(task_window=found.suffices)).run().stats
+    assert enough.real.limited_by is None
+    assert str(enough).endswith("no resource limited the run")
+
+
+def test_a_window_of_the_schedule_that_lets_one_thread_work_is_said() -> None:
+    w, _ = made("chains")
+    w = w.task_graph(window=TaskWindow(1))
+    stats = w.compile(threads=2).run().stats
+    assert stats.real.limited_by == "window"
+    assert stats.real.resources["window"].threads == 1
+    assert str(stats).endswith(
+        "limited by window (TASK_RING_FULL): no more than 1 thread could work; the window is the schedule's"
+    )
+    assert w.compile(threads=1).run().stats.real.limited_by is None
+
+
+def test_as_many_threads_as_tasks_are_all_that_could_work() -> None:
+    w, _ = made("independent")
+    stats = w.compile(threads=N + 1, resources=Resources(task_window=N)).run().stats
+    assert stats.task_count == N
+    assert stats.real.limited_by is None
 
 
 def test_the_suggested_sizes() -> None:

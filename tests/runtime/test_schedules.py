@@ -1,5 +1,6 @@
 """Each rule of schedules by hand: lanes, streams, batches, rates, windows, what is taken first, starts and pools; and what is refused."""
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +40,7 @@ from pto_wsp import (
     dispatch,
     item,
     kernel,
+    minimum,
     pto,
     register_policy,
     split,
@@ -119,7 +121,6 @@ def cost(long: int = 1) -> int:
         (DispatchPolicy.dispatch_by(lambda t: t.b - 4, 3), [2, 0, 1, 2, 0, 1, 2, 0]),
         (DispatchPolicy.dispatch_by(lambda t: t.batch, 8), [0, 1, 2, 3, 4, 5, 6, 7]),
         (DispatchPolicy.dispatch_by(lambda t: t.position * 2, 4), [0, 2, 0, 2, 0, 2, 0, 2]),
-        (DispatchPolicy.dispatch_by(lambda t: t.get("none", 1), 4), [1] * 8),
         (DispatchPolicy.dispatch_by(lambda t: where(t.kernel == "work", 1, 2), 4), [1] * 8),
         (DispatchPolicy.dispatch_by(lambda t: where(t.kernel != work, 1, 2), 4), [2] * 8),
         (DispatchPolicy.least_loaded(3), [0, 1, 2, 0, 1, 2, 0, 1]),
@@ -631,6 +632,92 @@ def test_a_kernel_that_is_not_there_is_a_warning() -> None:
     assert program.enable_tracing().run().trace.lane.tolist() == [2] * 8
     with pytest.warns(ScheduleWarning, match="it has work"):
         eight().stream_by(lambda t: where(t.kernel != "attend", 1, 2)).compile()
+
+
+def misspelt_coordinate(t: Any) -> Any:
+    return t.get("batc", 3)
+
+
+def test_a_coordinate_that_no_task_has_is_a_warning() -> None:
+    w = eight().dispatch(DispatchPolicy.dispatch_by(misspelt_coordinate, 4))
+    with pytest.warns(ScheduleWarning, match=r't.get\("batc", ...\) is its default .*did you mean "batch"') as told:
+        program = w.compile()
+    assert [(t.filename, t.lineno) for t in told] == [(__file__, misspelt_coordinate.__code__.co_firstlineno + 1)]
+    assert program.enable_tracing().run().trace.lane.tolist() == [3] * 8
+    for say in (
+        lambda: eight().stream_by(lambda t: t.get("heads", 0)),
+        lambda: eight().task_graph(ready=ReadyPolicy.priority(lambda t: t.cost + t.get("heads", 0))),
+        lambda: eight().task_graph(pools=Pools.custom(lambda t: t.get("heads", 0), {"one": 1})),
+    ):
+        with pytest.warns(ScheduleWarning, match="they have b, batch"):
+            say().compile()
+
+
+def test_coordinates_that_some_task_has_or_a_registered_rule_asks_for_are_no_warning() -> None:
+    register_policy("dispatch", "test_everywhere", lambda t: t.get("heads", 1))
+    h = Dense[2](name="heads")
+
+    @workload
+    def mixed(Y, Z):
+        for b in P(Dense[8](name="batch")):
+            work[b](n=1, y=Y[b])
+        for x in P(h):
+            work[x](n=1, y=Z[x])
+
+    w = mixed(tensor(8, name="Y"), tensor(2, name="Z"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("b", "batch", "x", "heads", "i0"):
+            w.stream_by(lambda t, name=name: t.get(name, 7)).compile()
+        eight().dispatch(DispatchPolicy.test_everywhere(lanes=2)).compile()
+
+
+def test_what_one_policy_asks_is_refused_in_another() -> None:
+    kept: list[Any] = []
+
+    def keeps(t: Any) -> Any:
+        kept[:] = [t.b, t.cost, t, t.b % 2 == 0, t.kernel]
+        return t.b
+
+    def refused(say: Callable[[], object]) -> ScheduleError:
+        with pytest.raises(ScheduleError) as caught:
+            say()
+        assert caught.value.code == "PTO417"
+        assert caught.value.loc is not None
+        assert caught.value.loc.file == __file__
+        assert "lambda" in caught.value.loc.function
+        return caught.value
+
+    w = eight()
+    line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+    w.dispatch(DispatchPolicy.affinity(keeps, 2))
+    alone: tuple[Callable[[Any], Any], ...] = (
+        lambda t: kept[0],
+        lambda t: kept[1] + 1,
+        lambda t: kept[2].b,
+        lambda t: where(kept[3], 1, 2),
+        lambda t: where(kept[4] == "work", 1, 2),
+    )
+    for key in alone:
+        for say in (
+            lambda key=key: w.stream_by(key),
+            lambda key=key: DispatchPolicy.hash(key, 2),
+            lambda key=key: ReadyPolicy.priority(key),
+        ):
+            error = refused(say)
+            assert "uses what another policy has asked" in error.what
+            assert str(error.values["it belongs to"]) == f"DispatchPolicy.affinity, {__file__}:{line}"
+    mixed: tuple[Callable[[Any], Any], ...] = (
+        lambda t: t.b + kept[0],
+        lambda t: kept[1] + t.b,
+        lambda t: minimum(t.position, kept[0]),
+        lambda t: where(kept[3], t.b, 2),
+        lambda t: t.first_appearance(kept[0]),
+    )
+    for key in mixed:
+        error = refused(lambda key=key: w.stream_by(key))
+        assert f"DispatchPolicy.affinity, {__file__}:{line}" in map(str, error.values.values())
+        assert any(str(v).startswith("stream_by, ") for v in error.values.values())
 
 
 def test_kernels_that_are_there_or_are_no_names_are_no_warning() -> None:

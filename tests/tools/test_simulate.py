@@ -319,3 +319,12 @@ def test_tasks_belong_to_pools() -> None:
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="colour"):
         simulate.tasks([], lanes=1, colour=2)
+
+
+def test_home_lanes_count_modulo_the_lanes_of_their_pool() -> None:
+    given = [{"cost": 1, "lane": k} for k in (0, 1, 2, 5, 2**63 - 1)]
+    assert simulate.tasks(given, lanes=3)["lane"] == [0, 1, 2, 2, (2**63 - 1) % 3]
+    mixed = [{"cost": 1, "lane": k, "unit": u} for k, u in ((0, "a"), (3, "a"), (0, "b"), (4, "b"))]
+    assert simulate.tasks(mixed, pools={"a": 2, "b": 3})["lane"] == [0, 1, 2, 3]
+    by_position = [{"cost": 1, "unit": u} for u in "abba"]
+    assert simulate.tasks(by_position, pools={"a": 2, "b": 3})["lane"] == [0, 3, 4, 1]

@@ -27,8 +27,9 @@ struct Resources {
 };
 
 /// `enough`: with so much, and no less of the others, no run of this plan with these sizes waits for it. 0: there is no telling.
+/// `threads`: most that it lets work, where that is fewer than may: these never wait for it. 0: it lets all work.
 struct ResourceStats {
-  std::uint64_t capacity = 0, high_water = 0, enough = 0, stalls = 0, stall_ns = 0;
+  std::uint64_t capacity = 0, high_water = 0, enough = 0, stalls = 0, stall_ns = 0, threads = 0;
 };
 
 class BoundPlan;
