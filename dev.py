@@ -199,8 +199,13 @@ def without_address_randomization() -> tuple[str, ...]:
     return prefix
 
 
-def cpp_address() -> None:
-    cpp("address", "PTO_WSP_SANITIZE=address", "PTO_WSP_PYTHON=OFF", "PTO_WSP_FUZZ_COUNT=100000")
+def cpp_address(full: bool) -> None:
+    counts = (
+        ("PTO_WSP_FUZZ_COUNT=300000", "PTO_WSP_KERNEL_COUNT=240")
+        if full
+        else ("PTO_WSP_FUZZ_COUNT=30000", "PTO_WSP_KERNEL_COUNT=60")
+    )
+    cpp("address", "PTO_WSP_SANITIZE=address", "PTO_WSP_PYTHON=OFF", *counts)
 
 
 def cpp_thread() -> None:
@@ -212,14 +217,15 @@ class Step(NamedTuple):
     action: Callable[[], object]
 
 
-STEPS = (
-    Step("ruff check", partial(run, "ruff", "check", "--output-format=concise", ".")),
-    Step("ruff format", partial(run, "ruff", "format", "--check", ".")),
-    Step("basedpyright", partial(run, "basedpyright", "--pythonpath", PYTHON)),
-    Step("C++", partial(cpp, "module")),
-    Step("C++ under ASan and UBSan", cpp_address),
-    Step("C++ under TSan", cpp_thread),
-)
+def steps(full: bool) -> tuple[Step, ...]:
+    return (
+        Step("ruff check", partial(run, "ruff", "check", "--output-format=concise", ".")),
+        Step("ruff format", partial(run, "ruff", "format", "--check", ".")),
+        Step("basedpyright", partial(run, "basedpyright", "--pythonpath", PYTHON)),
+        Step("C++", partial(cpp, "module")),
+        Step("C++ under ASan and UBSan", partial(cpp_address, full)),
+        Step("C++ under TSan", cpp_thread),
+    )
 
 
 def passes(step: Step) -> bool:
@@ -262,7 +268,7 @@ def demo() -> int:
 def check(full: bool) -> int:
     install_package()
     pip_install("dev", list(pyproject()["project"]["optional-dependencies"]["dev"]))
-    failed_steps = [step.name for step in STEPS if not passes(step)]
+    failed_steps = [step.name for step in steps(full) if not passes(step)]
     print("pytest", flush=True)
     passed, failed = pytest(*(["--full"] if full else []))
     if failed_steps:
