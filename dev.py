@@ -270,7 +270,7 @@ def check(full: bool) -> int:
     pip_install("dev", list(pyproject()["project"]["optional-dependencies"]["dev"]))
     failed_steps = [step.name for step in steps(full) if not passes(step)]
     print("pytest", flush=True)
-    passed, failed = pytest(*(["--full"] if full else []))
+    passed, failed = pytest(*(["--full", "-o", "faulthandler_timeout=3600"] if full else []))
     if failed_steps:
         print("failed before pytest:", ", ".join(failed_steps))
     print(f"{passed} passed, {failed} failed")
