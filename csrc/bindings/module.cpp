@@ -284,14 +284,17 @@ bool check_signals() {
   return go_on;
 }
 
-// Channels: (capacity or None, latency, response, initial tokens) each; none: those of the plan.
-PipelineOptions pipelines(const Plan& plan, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels) {
+// Channels: (capacity or None, latency, response, initial tokens) each; none: those of the plan. `checked`: pipelines.
+PipelineOptions pipelines(const Plan& plan, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels,
+                          const std::vector<std::size_t>& checked = {}) {
   PipelineOptions options;
   if (cycles) options.limits.cycles = std::min(*cycles, options.limits.cycles);
   if (actions) options.limits.idle_actions = *actions;
   for (const auto& [capacity, latency, response, initial] : channels)
     options.channels.push_back({capacity.value_or(no_limit), latency, response, initial});
   check_channels(plan, options.channels);
+  if (!checked.empty()) options.checked.resize(plan.pipelines().size());
+  for (const std::size_t p : checked) options.checked.at(p) = true;
   return options;
 }
 
@@ -738,11 +741,13 @@ PYBIND11_MODULE(_core, m) {
       .def("set_tape", &Instance::set_tape, py::arg("limit"), "Of the next runs; at most `limit` numbers that control reads are kept")
       .def("tape", [](const PyInstance& i) { return tape(i); }, "(numbers of 64 bits, whether these are all), or None")
       .def("set_pipelines",
-           [](PyInstance& i, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels) {
-             i.set_pipelines(pipelines(i.plan(), cycles, actions, channels));
+           [](PyInstance& i, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels,
+              const std::vector<std::size_t>& checked) {
+             i.set_pipelines(pipelines(i.plan(), cycles, actions, channels, checked));
            },
-           py::arg("cycles"), py::arg("actions"), py::arg("channels"),
-           "Of the next runs: bounds or None, and channels in place of the plan's as Plan.channels() has them, or none")
+           py::arg("cycles"), py::arg("actions"), py::arg("channels"), py::arg("checked"),
+           "Of the next runs: bounds or None, channels in place of the plan's as Plan.channels() has them, or none, and the pipelines in\n"
+           "which races are looked for, those inside of them too")
       .def("set_trace", &Instance::set_trace, py::arg("level"), py::arg("limit"), "Of the next runs; at most `limit` tasks each are kept")
       .def(
           "set_log",

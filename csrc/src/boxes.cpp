@@ -12,18 +12,6 @@ constexpr std::size_t few = 64;             // entries that are looked at one by
 constexpr std::uint64_t most_cells = 64;    // of an entry that is found by its cells
 constexpr std::uint64_t most_counted = std::uint64_t{1} << 40;
 
-bool overlap(const Box& a, const Box& b, std::uint32_t n) {
-  for (std::uint32_t d = 0; d < n; ++d)
-    if (a.lo[d] >= b.hi[d] || b.lo[d] >= a.hi[d]) return false;
-  return true;
-}
-
-bool covers(const Box& outer, const Box& inner, std::uint32_t n) {
-  for (std::uint32_t d = 0; d < n; ++d)
-    if (outer.lo[d] > inner.lo[d] || outer.hi[d] < inner.hi[d]) return false;
-  return true;
-}
-
 // Boxes that are alike but in dimension `d`, where they touch or overlap, become one.
 void join_along(std::vector<Box>& boxes, std::uint32_t d) {
   const auto elsewhere = [d](const Box& a, const Box& b) {
@@ -75,57 +63,8 @@ BoxIndex::Cells BoxIndex::cells_of(const Box& box) const {
   return cells;
 }
 
-// f(hash, cell) for each cell.
-template <class F>
-void BoxIndex::each_cell(const Cells& cells, F&& f) const {
-  Cell at = cells.first;
-  while (true) {
-    std::uint64_t hash = 0;
-    for (std::uint32_t d = 0; d < n_dims_; ++d) hash = (std::rotl(hash, 23) ^ static_cast<std::uint64_t>(at[d])) * 0x9e3779b97f4a7c15u;
-    f(hash, at);
-    std::uint32_t d = n_dims_;
-    for (; d > 0; --d) {
-      if (++at[d - 1] <= cells.last[d - 1]) break;
-      at[d - 1] = cells.first[d - 1];
-    }
-    if (d == 0) return;
-  }
-}
-
-// f(index of an entry) for each that overlaps `box`, once.
-template <class F>
-void BoxIndex::visit(const Box& box, F&& f) const {
-  const Cells cells = cut_ ? cells_of(box) : Cells{};
-  if (!cut_ || cells.count > entries_.size()) {
-    for (std::uint32_t i = 0; i < entries_.size(); ++i)
-      if (entries_[i].task.serial != 0 && overlap(entries_[i].box, box, n_dims_)) f(i);
-    return;
-  }
-  for (const std::uint32_t i : apart_)
-    if (overlap(entries_[i].box, box, n_dims_)) f(i);
-  each_cell(cells, [&](std::uint64_t hash, const Cell& at) {
-    for (std::uint32_t n = heads_[hash >> head_shift_]; n != 0; n = nodes_[n - 1].next) {
-      const Node& node = nodes_[n - 1];
-      if (node.hash != hash || !overlap(entries_[node.entry].box, box, n_dims_)) continue;
-      // What shares several cells with the box is found in the first of them.
-      bool first = true;
-      for (std::uint32_t d = 0; d < n_dims_; ++d)
-        first = first && at[d] == std::max(cells.first[d], entries_[node.entry].box.lo[d] >> shift_[d]);
-      if (first) f(node.entry);
-    }
-  });
-}
-
 void BoxIndex::remove_covered_by(const Box& box) {
-  covered_.clear();
-  visit(box, [&](std::uint32_t i) {
-    if (covers(box, entries_[i].box, n_dims_)) covered_.push_back(i);
-  });
-  if (!cut_) {  // in ascending order
-    for (std::size_t n = covered_.size(); n-- > 0;) entries_.erase(entries_.begin() + covered_[n]);
-    return;
-  }
-  for (const std::uint32_t i : covered_) remove(i);
+  remove_if(box, [&](const Entry& e) { return covers(box, e.box, n_dims_); });
 }
 
 void BoxIndex::add(const Box& box, ClockRef task) {

@@ -4,6 +4,8 @@
 #include <new>
 #include <numeric>
 
+#include "pto_wsp/view_boxes.hpp"
+
 namespace pto_wsp {
 namespace {
 
@@ -250,39 +252,9 @@ void DepMap::each_cell(const TaskView& v, F&& f) {
   }
 }
 
-// One box, or where dimensions are gathered, one for each run of consecutive indices.
 template <class F>
 void DepMap::each_box(const TaskView& v, F&& f) const {
-  const TrackedView& view = *v.view;
-  Box box;
-  std::array<std::int64_t, max_dims> n{}, next{};
-  for (std::uint32_t d = 0; d < view.n_dims; ++d) {
-    const TrackedDim& dim = plan_->dims(view)[d];
-    box.lo[d] = signed_(plan_->value(dim.start, v.regs));
-    n[d] = plan_->length(dim.length, v.regs);
-    if (n[d] == 0) return;
-    box.hi[d] = box.lo[d] + n[d];
-  }
-  const auto run_from = [&](std::uint32_t d, std::int64_t at) {
-    const std::int64_t* const index = v.gathered(*plan_, plan_->dims(view)[d]);
-    box.lo[d] = index[at];
-    box.hi[d] = index[at] + 1;
-    for (next[d] = at + 1; next[d] < n[d] && index[next[d]] == box.hi[d]; ++next[d]) ++box.hi[d];
-  };
-  const auto gathered = [&](std::uint32_t d) { return plan_->dims(view)[d].gather != none; };
-  for (std::uint32_t d = 0; d < view.n_dims; ++d)
-    if (gathered(d)) run_from(d, 0);
-  while (true) {
-    f(box);
-    std::uint32_t d = view.n_dims;
-    for (; d > 0; --d) {
-      if (!gathered(d - 1)) continue;
-      const bool more = next[d - 1] < n[d - 1];
-      run_from(d - 1, more ? next[d - 1] : 0);
-      if (more) break;
-    }
-    if (d == 0) return;
-  }
+  pto_wsp::each_box(*plan_, *v.view, v.regs, [&](const TrackedDim& dim) { return v.gathered(*plan_, dim); }, f);
 }
 
 void DepMap::collect(const BoundTask& task, const std::int64_t* regs, const std::int64_t* indices, std::vector<ClockRef>& deps) {

@@ -21,7 +21,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   channels_ = channel_specs(plan.plan());
   channel_cycles_.assign(channels_.size(), {});
   limits_ = {};
-  paused_ = stopped_ = false;
+  paused_ = stopped_ = looks_for_races_ = false;
   costs_.prepare(plan);
   placer_.prepare(plan);
   placement_ = {};
@@ -71,6 +71,7 @@ void Front::observe(const Control& control) {
 
 void Front::set_pipelines(const PipelineOptions& options) {
   limits_ = options.limits;
+  races_.prepare(*plan_, options.checked);
   if (!options.channels.empty()) channels_ = options.channels;
 }
 
@@ -424,6 +425,7 @@ void Front::trim() {
   free_memory(composite_.deps);
   map_.trim();
   ranges_.trim();
+  races_.trim();
   if (handles_.size() > 4096) free_memory(handles_);
   if (deps_.capacity() > 4096) free_memory(deps_);
 }

@@ -21,7 +21,11 @@ void Front::begin_pipe() {
     composite_ = {first, first - 1, clock_->stand_for_all_from(first), {}, few_deps};
     if (!scopes_.empty() && scopes_.back().before) composite_.deps.push_back(scopes_.back().before.time);
   }
-  const PipelineInfo& info = plan_->plan().pipelines()[walker_->at().id];
+  const std::uint32_t id = walker_->at().id;
+  const PipelineInfo& info = plan_->plan().pipelines()[id];
+  if (pipes_.empty()) looks_for_races_ = races_.checks(id);
+  if (looks_for_races_)
+    races_.enter(id, std::span(channels_).subspan(info.first_channel, info.n_channels), pipes_.empty() ? 0 : *pipes_.back()->network().next());
   pipes_.push_back(std::make_unique<Pipe>(*plan_, *walker_, std::span(channels_).subspan(info.first_channel, info.n_channels), limits_));
   act(*pipes_.back(), 0);  // each process comes to what it does first
 }
@@ -68,12 +72,14 @@ std::optional<Front::Step> Front::turn(Pipe& pipe, std::uint32_t process) {
       if (!may_use_memory(p)) return wait_for(Pending::memory);
       if (!std::exchange(p.asked, true) && task().n_gathers != 0) gather_boundary(task());
       if (!may_go_on()) return wait_for(Pending::task);
-      return process_task(pipe, p);
+      return process_task(pipe, p, process);
     case Walker::Event::read:
       if (!may_use_memory(p)) return wait_for(Pending::memory);
       if (!std::exchange(p.asked, true)) boundary(walker_->read_view());
       if (!may_go_on()) return wait_for(Pending::read);
       if (!complete_read()) return Step::failed;
+      if (looks_for_races_ && !races_.read(process, walker_->read(), walker_->read_view(), regs()))
+        return fail_race(failure_at(plan_->plan(), walker_->read(), ErrorKind::race, regs()));
       pipe.network().work(p.cycles);
       break;
     case Walker::Event::pipeline: begin_pipe(); break;
@@ -96,10 +102,11 @@ bool Front::may_use_memory(Pipe::Process& p) {
   return true;
 }
 
-Front::Step Front::process_task(Pipe& pipe, Pipe::Process& p) {
+Front::Step Front::process_task(Pipe& pipe, Pipe::Process& p, std::uint32_t process) {
   const BoundTask& t = task();
   std::uint64_t cost = 0;
   if (!prepare_task(t, cost)) return Step::failed;
+  if (looks_for_races_ && !races_.task(process, t, regs(), indices())) return fail_race(failure_of(t, ErrorKind::race));
   collect_needs(t);
   add_outside(deps_);
   placement_ = {};
@@ -120,6 +127,7 @@ Action Front::next_action(Pipe& pipe, std::uint32_t process, const ActionOutcome
   };
   if (stopped_) return {};
   if (!pipe.tell(p, outcome)) return stop();
+  if (looks_for_races_) follow(process, p.head, outcome);
   p.asked = p.done = false;
   p.cycles = 0;
   while (true) {
@@ -143,7 +151,10 @@ Action Front::next_action(Pipe& pipe, std::uint32_t process, const ActionOutcome
         if (!std::exchange(paused_, true)) break;
         return {Action::Kind::work, 0, 0};  // it may walk for long: others have their turn, and the clock is looked at
       case Walker::Event::failed: return stop();
-      default: return {*Pipe::action(p.head), p.head == Walker::Event::end ? 0 : p.walker.port().channel, 0};
+      case Walker::Event::end:
+        if (looks_for_races_) races_.steps().ended(process);
+        return {};
+      default: return {*Pipe::action(p.head), p.walker.port().channel, 0};
     }
   }
 }
@@ -152,6 +163,7 @@ std::optional<Front::Step> Front::end_pipe() {
   const std::unique_ptr<Pipe> pipe = std::move(pipes_.back());
   pipes_.pop_back();
   count_cycles(*pipe);
+  if (looks_for_races_) races_.leave();
   walker_ = &pipe->outer();
   if (pipes_.empty()) return end_composite(*pipe);
   pipes_.back()->network().work(pipe->network().latest());
@@ -182,6 +194,26 @@ void Front::count_cycles(const Pipe& pipe) {
     cycles.empty += pipe.network().empty_cycles(c);
     cycles.full += pipe.network().full_cycles(c);
   }
+}
+
+// What a process has handed on or taken, with what it was at.
+void Front::follow(std::uint32_t process, Walker::Event head, const ActionOutcome& outcome) {
+  Steps& steps = races_.steps();
+  switch (outcome.kind) {
+    case ActionOutcome::Kind::sent: return steps.sent(process, outcome);
+    case ActionOutcome::Kind::received: return steps.received(process, outcome);
+    case ActionOutcome::Kind::ended: return steps.drained(process, outcome.channel);
+    case ActionOutcome::Kind::done:
+      if (head == Walker::Event::close) steps.closed(process, outcome.channel);
+      break;
+    default: break;
+  }
+}
+
+Front::Step Front::fail_race(Failure at) {
+  failure_ = std::move(at);
+  failure_.values = races_.race().values();
+  return Step::failed;
 }
 
 Front::Step Front::fail_network(const Pipe& pipe, Network::Status status) {

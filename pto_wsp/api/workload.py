@@ -27,6 +27,7 @@ from pto_wsp.errors import (
 )
 from pto_wsp.ir.core import Kernel, Wir
 from pto_wsp.ir.declarable import declarables
+from pto_wsp.ir.processes import pipelines
 from pto_wsp.ir.verify import verify
 from pto_wsp.passes.discharge import discharge as to_pure_form
 from pto_wsp.proofs.cycles import cycles_on
@@ -73,7 +74,7 @@ class Workload(Traced, Schedules):
         threads: most threads that work on a run, the one that waits for it among them, unless lanes are pinned to threads: it is then
         one more. None means PTO_WSP_NUM_THREADS, else the processors there are.
         check: "races", "bounds", "numerics" or "all": runs go task by task in program order, and the first iterations of one P loop
-        that touch a common element (RaceError), view outside of its tensor (BoundsError), result away from the reference
+        or processes that touch a common element (RaceError), view outside of its tensor (BoundsError), result away from the reference
         evaluator's, or a NaN made of numbers, or an infinity of finite ones (KernelError) stops them. Slow; None checks what every run checks.
         native: True compiles C++ for each kernel, with the system's compiler, that computes the same bits, before this returns;
         "auto" meanwhile, and runs use what is ready. stats.tiers says which kernels run it. False: none.
@@ -90,14 +91,16 @@ class Workload(Traced, Schedules):
         modes = check_modes(check)
         tier = native_mode(native)
         of = base.get(target)
-        refuse_networks(self.wir, cycles=cycles_on(archs.get(arch)))
+        unproved = refuse_networks(self.wir, cycles=cycles_on(archs.get(arch)))
         base.refuse_unsupported(of, {**declarables(self.wir), **_of_options(modes, tier, limits)})
         begin = time.perf_counter()
         wir, scratch = keep_temporaries(self.wir) if modes else (self.wir, frozenset[str]())
         artifact = of.compile(wir, archs.get(arch), self.sizes)
         warn_of_kernels(self.wir)
         warn_of_coordinates(self.wir)
-        artifact = replace(artifact, manifest={**artifact.manifest, "native": tier})
+        if len(artifact.manifest["unproved"]) != sum(1 for _ in pipelines(self.wir)):  # some are where no run comes
+            unproved = artifact.manifest["unproved"]
+        artifact = replace(artifact, manifest={**artifact.manifest, "native": tier, "unproved": unproved})
         try:
             program = Program(artifact, count, check=modes, scratch=scratch, native=tier, resources=limits)
         except ArtifactError as e:  # what the runtime refuses of a plan just made is a limit of the runtime

@@ -16,6 +16,7 @@ from pto_wsp.errors import ArtifactError, Location, PtoError, here
 from pto_wsp.ir.core import Eqn, Region, Wir
 from pto_wsp.ir.declarable import declarables
 from pto_wsp.ir.dependence import analyse
+from pto_wsp.ir.processes import pipelines
 from pto_wsp.ir.text import parse, show
 from pto_wsp.ir.verify import verify
 
@@ -112,6 +113,10 @@ class Artifact:
             raise damaged("its manifest has an unknown tier")
         if m["race_checks"] is not analyse(self.wir).depends_on_sizes:
             raise damaged("its manifest and its wir differ in what sizes decide")
+        unproved: list[Any] = m["unproved"]
+        some = [k for k, _ in enumerate(pipelines(self.wir)) if any(_is_count(n, 0) and n == k for n in unproved)]
+        if unproved != some:
+            raise damaged("its manifest names pipelines that its wir lacks")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artifact, whole or not at all; an existing file keeps its permissions, a link its target's name.
@@ -157,6 +162,7 @@ _MANIFEST: dict[str, Any] = {
     "capabilities": dict,
     "sizes": dict,
     "race_checks": bool,
+    "unproved": list,  # pipelines, by number, that what compiling proves leaves to the run
     "native": (bool, str),
     "symbols": list,
     "axes": dict,

@@ -12,12 +12,12 @@ cycles of the arch),
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
-from pto_wsp.errors import ChannelClosed, DeadlockError, PtoError, RaceError, TypeCheckError, here
+from pto_wsp.errors import ChannelClosed, DeadlockError, Location, PtoError, RaceError, TypeCheckError, here
 from pto_wsp.ir.core import Eqn, Kernel, Wir
 from pto_wsp.ir.processes import TIMED, channels_of, ends_of, out_of_buffers, pipelines, processes_of, settings_of
 from pto_wsp.ir.tasks import used_names
@@ -100,12 +100,14 @@ def _of(ends: Ends) -> _Found:
     return _Found(ends, Freedom(Owned()), by_time=True)
 
 
-def refuse_networks(wir: Wir, sizes: Mapping[str, int] | None = None, cycles: Cycles | None = None) -> None:
+def refuse_networks(wir: Wir, sizes: Mapping[str, int] | None = None, cycles: Cycles | None = None) -> list[int]:
     """Raise what is proved to go wrong in pipelines: TypeCheckError where numbers would depend on time, RaceError, DeadlockError,
-    ChannelClosed."""
-    for v in verdicts(wir, sizes, cycles):
+    ChannelClosed. The numbers of the pipelines that are left to the run."""
+    found = verdicts(wir, sizes, cycles)
+    for v in found:
         if v.error is not None:
             raise v.error
+    return [k for k, v in enumerate(found) if v.kind == "unknown"]
 
 
 def _verdict(name: str, found: _Found) -> Verdict:
@@ -315,16 +317,35 @@ def _race(ends: Ends, one: Thread, other: Thread, c: Conflict) -> RaceError:
     first, second = c.first, c.second
     if other.index < one.index:
         one, other, first, second = other, one, second, first
+
+    def said(t: Thread, touch: Touch) -> Party:
+        return Party(t.name, _task(ends, t, touch), touch.writes, touch.eqn.loc)
+
+    return race_error(ends.pipeline, said(one, first), said(other, second), c.first.tensor, c.element)
+
+
+@dataclass(frozen=True)
+class Party:
+    """One of two processes that race: its name, and what it does, in the words of a message."""
+
+    process: str
+    does: str
+    writes: bool
+    loc: Location | None
+
+
+def race_error(pipeline: Eqn, one: Party, other: Party, tensor: str, element: Sequence[int]) -> RaceError:
+    """The error for two processes of a pipeline that touch a common element of a tensor."""
     return RaceError(
         "PTO863",
-        f"processes {one.name} and {other.name} touch common elements of {c.first.tensor}, one writes, and no token orders them",
+        f"processes {one.process} and {other.process} touch common elements of {tensor}, one writes, and no token orders them",
         values={
-            "pipeline": _called(ends.pipeline),
-            "one": f"{_task(ends, one, first)}{' writes' if first.writes else ' reads'}",
-            "the other": f"{_task(ends, other, second)}{' writes' if second.writes else ' reads'}",
-            "element": f"{c.first.tensor}[{', '.join(map(str, c.element))}]",
+            "pipeline": _called(pipeline),
+            "one": f"{one.does}{' writes' if one.writes else ' reads'}",
+            "the other": f"{other.does}{' writes' if other.writes else ' reads'}",
+            "element": f"{tensor}[{', '.join(map(str, element))}]",
         },
-        loc=(second if second.writes else first).eqn.loc or here(),
+        loc=(other if other.writes else one).loc or here(),
         fix="send a token behind the first and receive it before the second, or let them touch different elements",
     )
 

@@ -42,6 +42,7 @@ class Bindings:
         self.arrays: dict[str, Array] = {}
         self.sizes: dict[str, int] = dict(artifact.manifest["sizes"])
         self.slots: dict[int, int] = {}
+        self.unproved: list[int] = artifact.manifest["unproved"]  # pipelines that are left to the run
         self.results: dict[str, Array] = {}
         self._scratch = scratch
         self._networks = bool(self.wir.symbols) and any(pipelines(self.wir))
@@ -316,7 +317,7 @@ class Bindings:
         if self.manifest["race_checks"]:
             refuse_races(self.wir, self.sizes)
         if self._networks:
-            refuse_networks(self.wir, self.sizes)
+            self.unproved = refuse_networks(self.wir, self.sizes)
 
     # handing over
 

@@ -24,7 +24,7 @@ from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
 from pto_wsp.runtime.deadlock import deadlock_failure
-from pto_wsp.runtime.pipelines import pipeline_around, pipeline_failure
+from pto_wsp.runtime.pipelines import pipeline_around, pipeline_failure, race_failure
 from pto_wsp.runtime.places import Place, Places
 from pto_wsp.runtime.schedule import replay_failure
 from pto_wsp.runtime.schedule_failure import rule_failure, window_failure
@@ -144,6 +144,8 @@ def _to_error(f: _Failure) -> PtoError:
         case "deadlock":
             pipeline = f"pipeline {f.eqn.params['name']}" if f.eqn.prim == "pipeline" else None
             return deadlock_failure(f.wir, pipeline or f.places.task(*f.task), f.loc, f.numbers)
+        case "race":
+            return race_failure(f.places, f.numbers)
         case "processes" | "closed" | "limit":
             return pipeline_failure(f.places, pipeline_around(f.wir, f.eqn), f.kind, f.numbers, f.eqn)
         case "bounds":

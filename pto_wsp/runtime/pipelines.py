@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from pto_wsp.errors import (
 )
 from pto_wsp.ir.core import Eqn, Wir
 from pto_wsp.ir.processes import MOST_CYCLES, channels_of, out_of_buffers, pipelines, processes_of, settings_of
+from pto_wsp.proofs.verdict import Party, race_error
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.readonly import ReadOnly
 
@@ -48,15 +49,15 @@ class Bounds:
         """Raises BindError for bounds that are none."""
         return Bounds(_bound("max_cycles", max_cycles), _bound("max_actions", max_actions), dict(times))
 
-    def give(self, to: Any, plan: Any) -> None:
-        """Tell the core, an instance or a dry run of the plan."""
+    def give(self, to: Any, plan: Any, *more: object) -> None:
+        """Tell the core, an instance, with the pipelines in which races are looked for, or a dry run of the plan."""
         channels = []
         if self.times:
             channels = [
                 (depth, *self.times.get(k, (latency, response)), initial)
                 for k, (depth, latency, response, initial) in enumerate(plan.channels())
             ]
-        to.set_pipelines(self.max_cycles, self.max_actions, channels)
+        to.set_pipelines(self.max_cycles, self.max_actions, channels, *more)
 
 
 def _bound(name: str, value: object) -> int | None:
@@ -70,6 +71,15 @@ def _bound(name: str, value: object) -> int | None:
             fix=f"give a number, or leave {name} out",
         )
     return int(value)
+
+
+def checked(wir: Wir, unproved: Iterable[int], times: Iterable[int]) -> list[int]:
+    """The pipelines in which races are looked for: those that are left to the run, and timed ones with a channel of which the times
+    are not those of the workload. One inside of another is looked at with it."""
+    everything = list(pipelines(wir))
+    channels = [p for p in everything for _ in channels_of(p)]
+    wanted = {id(everything[k]) for k in unproved} | {id(channels[c]) for c in times if channels[c].params["timed"]}
+    return [k for k, p in enumerate(everything) if any(id(e) in wanted for e in p.walk())]
 
 
 def times_of(wir: Wir, name: object, latency: object, response: object) -> tuple[int, tuple[int, int]]:
@@ -138,6 +148,26 @@ def pipeline_failure(places: Places, pipeline: Eqn, kind: str, numbers: list[int
         loc=pipeline.loc,
         fix="let each round of a cycle of processes do work, or end; or give a larger max_actions",
     )
+
+
+def race_failure(places: Places, numbers: list[int]) -> PtoError:
+    """Two processes touch a common element, and no token orders them."""
+    rest = iter(numbers)
+    pipeline, tensor, dims = next(rest), next(rest), next(rest)
+    element = [next(rest) for _ in range(dims)]
+    eqn = list(pipelines(places.wir))[pipeline]
+    (_, one), (_, other) = sorted((_party(places, eqn, rest) for _ in range(2)), key=lambda party: party[0])
+    return race_error(eqn, one, other, places.wir.tensors[tensor].name, element)
+
+
+def _party(places: Places, pipeline: Eqn, numbers: Iterator[int]) -> tuple[int, Party]:
+    """The number of a process, and what it does."""
+    number, writes, site, origin, coords = (next(numbers) for _ in range(5))
+    at = [next(numbers) for _ in range(coords)]
+    process = str(processes_of(pipeline)[number].params["name"])
+    eqn = (places.sites[site] if site >= 0 else places.origins[origin]).eqn
+    what = f"{places.label(site)}[{', '.join(map(str, at))}]" if site >= 0 else eqn.prim
+    return number, Party(process, f"{what} in process {process}{_at(eqn.loc)}", bool(writes), eqn.loc)
 
 
 def pipeline_around(wir: Wir, eqn: Eqn) -> Eqn:

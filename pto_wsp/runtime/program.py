@@ -38,7 +38,7 @@ from pto_wsp.runtime.explain import Explanation, explain, lacks
 from pto_wsp.runtime.failure import in_a_line, to_error
 from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
-from pto_wsp.runtime.pipelines import Bounds, channel_names, refuse_with_pipelines, times_of
+from pto_wsp.runtime.pipelines import Bounds, channel_names, checked, refuse_with_pipelines, times_of
 from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.runtime.schedule import Origin, RunSchedule, check_replay, origin
 from pto_wsp.runtime.simulation import (
@@ -113,8 +113,6 @@ class Program:
         self._has_pipelines = next(pipelines(artifact.wir), None) is not None
         self._bounds = Bounds(None, None, {})  # of the last run
         self._times: dict[int, tuple[int, int]] = {}  # of channels, where they are not those of the workload
-        if check:
-            refuse_with_pipelines(artifact.wir, "check=", "compile without check=")
         self._check, self._scratch = check, scratch
         self._checker = Checker(artifact, check) if check else None
         if self._checker is not None:
@@ -310,7 +308,7 @@ class Program:
             self._not_running("execute()")
             self._bound.hand_over(self._run)
             if self._has_pipelines:
-                bounds.give(self._run, self._plan)
+                bounds.give(self._run, self._plan, self._looks_for_races())
                 self._bounds = bounds
             self._origin = None
             self._simulated = None
@@ -331,6 +329,12 @@ class Program:
         if failure is not None:
             raise self._error(failure)
         return self
+
+    def _looks_for_races(self) -> list[int]:
+        """The pipelines in which the next run looks for races: with check="races" all."""
+        wir = self._artifact.wir
+        unproved = range(sum(1 for _ in pipelines(wir))) if "races" in self._check else self._bound.unproved
+        return checked(wir, unproved, self._times)
 
     def synchronize(self, timeout: float | None = None) -> None:
         """Wait until the run is over, working on it meanwhile, except where a task may be long: kernels with loops and kernels in C++

@@ -21,7 +21,8 @@ Level = tuple[str, str | int]
 
 
 def paths_of(wir: Wir) -> list[tuple[Level, ...]]:
-    """The way from the root to each task site."""
+    """The way from the root to each task site, or to the outermost pipeline that it is in: P loops of a process are in order, and
+    processes are looked at by the core."""
     out: list[tuple[Level, ...]] = []
 
     def visit(region: Region, path: tuple[Level, ...]) -> None:
@@ -29,6 +30,9 @@ def paths_of(wir: Wir) -> list[tuple[Level, ...]]:
             here = (*path, ("at", k))
             if eqn.prim == "task":
                 out.append(here)
+            if eqn.prim == "pipeline":
+                out.extend(here for e in eqn.walk() if e.prim == "task")
+                continue
             for r, inner in enumerate(eqn.regions):
                 visit(inner, (*here, _level(eqn, r)))
 

@@ -5,6 +5,7 @@ An operation of a process is one of
     ("task", kernel, reads, row)      fill: T[row] = 1;  put: T[row] = 7 * row + 1;  copy: T[row] = U[r] + 1;  fold: T[row] = 5 * T[row] + U[r] + 1
     ("send", channel, expressions)    ("recv", channel, names)    ("consume", channel, names, body)    ("close", channel)
     ("for", name, times, body)        ("if", body): by data        ("set", slot, expression)    ("get", slot, name)
+    ("item", name, table, expression): a number of a table, which are data of a run    ("try", channel, expressions): sends, if it can
 
 A row is (tensor, expression); an expression is wir text over names, as Python reads it too: "2*i + 1", "mod(i, 2)".
 """
@@ -19,14 +20,22 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
+
+from pto_wsp import Program, PtoError, arch
+from pto_wsp.arch.cost import kernel_cost
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.text import parse
+from pto_wsp.targets.base import get
 
+ARCH = arch.get(None)
 ROWS = 40
 CYCLES = {"put": 3, "copy": 2, "fold": 5}
 MOST_STEPS = 3000
 """Of one run; networks here that end do so before."""
 Op = tuple[Any, ...]
+
+TAKES, GIVES = ("recv", "consume"), ("send", "try", "close")
 
 KERNELS = """
   kernel put "put" (s: i64, y: out i64<1x1>) {
@@ -62,6 +71,7 @@ class Net:
     channels: dict[str, Channel] = field(default_factory=dict[str, Channel])
     replicas: dict[str, str] = field(default_factory=dict[str, str])
     sizes: dict[str, int] = field(default_factory=dict[str, int])
+    tables: dict[str, list[int]] = field(default_factory=dict[str, "list[int]"])
     data: bool = False
     timed: bool = False
 
@@ -71,7 +81,7 @@ class Net:
 
     @property
     def constant(self) -> bool:
-        return not self.sizes and not self.data
+        return not self.sizes and not self.data and not self.tables
 
     def wir(self) -> Wir:
         """The network as a workload."""
@@ -147,14 +157,15 @@ class _Text:
             {t for ops in net.processes.values() for op in walk(ops) if op[0] == "task" for t, _ in [*op[2], op[3]]}
         )
         rows = ["workload w {", *(f"  symbol ${n}" for n in net.sizes)]
-        rows += [f"  tensor {t}: i64[{ROWS},1,1]" for t in tensors] + ["  tensor D: i64[4]", KERNELS]
+        rows += [f"  tensor {t}: i64[{ROWS},1,1]" for t in tensors] + ["  tensor D: i64[4]"]
+        rows += [*(f"  tensor {n}: i64[{len(numbers)}]" for n, numbers in net.tables.items()), KERNELS]
         rows.append(f'pipeline[name="net", timed={str(net.timed).lower()}] {{')
         for name, c in net.channels.items():
             depth = "" if c.depth is None else f"depth={c.depth}, "
             said = f'{depth}initial={c.initial}, latency={c.latency}, name="{name}", response={c.response}'
             rows.append(f"{name}: channel<{', '.join(['i64'] * c.fields)}> = channel[{said}]")
         for name in net.processes:
-            ends = [" ".join(f'"{c}"' for c in net.ends(name, k)) for k in (("recv", "consume"), ("send", "close"))]
+            ends = [" ".join(f'"{c}"' for c in net.ends(name, k)) for k in (TAKES, GIVES)]
             replica = f', replica="{net.replicas[name]}"' if name in net.replicas else ""
             rows.append(f'process[consumes=[{ends[0]}], name="{name}", produces=[{ends[1]}]{replica}] {{')
             rows += self.ops(net.processes[name])
@@ -182,8 +193,12 @@ class _Text:
                 yield "}"
             case ("close", c):
                 yield f"close {c}"
+            case ("item", n, table, e):
+                yield f"{n}: i64 = item {table}[{e}]"
+            case ("try", c, es):
+                yield f"t{next(self.count)}: bool = try_send {c} " + " ".join(f"({e})" for e in es)
             case ("for", n, times, body):
-                size = f"${times}" if isinstance(times, str) else times
+                size = f"${times}" if times in self.net.sizes else times
                 yield f"seq_for {n} in {n}: Range({size}) {{"
                 yield from self.ops(body)
                 yield "}"
@@ -202,6 +217,15 @@ class _Text:
                 yield f"{n}: i64 = slot_get[slot={slot}]"
             case _:
                 raise AssertionError(op)
+
+
+def without_what_data_asks_for(net: Net) -> Net:
+    """As it runs where data says no."""
+
+    def ops(body: list[Op]) -> list[Op]:
+        return [(*op[:-1], ops(op[-1])) if op[0] in ("for", "consume") else op for op in body if op[0] != "if"]
+
+    return replace(net, processes={n: ops(body) for n, body in net.processes.items()})
 
 
 # what can happen
@@ -339,8 +363,10 @@ class Run:
                         yield from self.body(n, body, env, slots)
                 case ("close", c):
                     yield ("close", c)
+                case ("item", name, table, e):
+                    env[name] = self.net.tables[table][value(e, env)]
                 case ("for", name, times, body):
-                    for i in range(self.net.sizes[times] if isinstance(times, str) else times):
+                    for i in range(self.net.sizes[times] if times in self.net.sizes else value(times, env)):
                         env[name] = i
                         yield from self.body(n, body, env, slots)
                 case ("if", body):
@@ -447,3 +473,32 @@ def as_model(net: Net) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]
         for n, c in net.channels.items()
     }
     return processes, channels
+
+
+# running
+
+
+def cycles_of(wir: Wir) -> dict[str, int]:
+    """Of tasks on the arch, by kernel."""
+    valid = {f"{p}.{k}": 1 for p in "xy" for k in ("rows", "cols")}
+    return {k.label: kernel_cost(wir.kernel(k.name), ARCH, valid) for k in wir.kernels}
+
+
+def program_of(net: Net, wir: Wir, threads: int, asked: int = 1) -> Program:
+    """Nothing of it is proved. `asked`: the data that conditions ask for."""
+    program = Program(get("cpu_sim").compile(wir, ARCH, {}), threads)
+    tensors = {v.name: wir.tensor_type(v.name) for v in wir.tensors}
+    given = {n: np.zeros([d.const for d in t.shape], np.int64) for n, t in tensors.items()}
+    given |= {n: np.array(numbers) for n, numbers in net.tables.items()} | {"D": np.full(4, asked)}
+    for name, n in net.sizes.items():
+        program.set_symbol_u64(name, n)
+    return program.bind(given)
+
+
+def outcome(program: Program) -> PtoError | None:
+    """What goes wrong in a run."""
+    try:
+        program.run()
+    except PtoError as e:
+        return e
+    return None

@@ -12,7 +12,21 @@ from collections.abc import Callable
 from functools import cache
 
 from models import cspt
-from property.networks import CYCLES, Channel, Net, Op, Truth, as_model, renamed, shares, truth, truth_of_sizes
+from property.networks import (
+    CYCLES,
+    Channel,
+    Net,
+    Op,
+    Truth,
+    as_model,
+    outcome,
+    program_of,
+    renamed,
+    shares,
+    truth,
+    truth_of_sizes,
+    without_what_data_asks_for,
+)
 from pto_wsp import DeadlockError, RaceError, TypeCheckError
 from pto_wsp.errors import PtoError
 from pto_wsp.ir.core import Kernel
@@ -303,6 +317,22 @@ def test_sizes_decide_what_they_leave_open() -> None:
             assert not wrong(now, truth(net, seed)), (seed, family, now.kind)
             some += 1
     assert some > 20
+
+
+def test_what_data_decides_runs_without_a_fault_or_it_is_found() -> None:
+    """Whatever data says."""
+    kinds = Counter[str]()
+    for seed, family, net, _, found in judged():
+        if found.kind != "unknown" or not net.data:
+            continue
+        for asked, as_it_runs in enumerate((without_what_data_asks_for(net), net)):
+            real = truth(as_it_runs, seed)
+            error = outcome(program_of(net, net.wir(), 1 + seed % 3, asked))
+            kind = "race" if real.races else "deadlock" if real.blocked else "none"
+            classes = {"race": RaceError, "deadlock": DeadlockError, "none": type(None)}
+            assert isinstance(error, classes[kind]), (seed, family, kind, error)
+            kinds[kind] += 1
+    assert min(kinds["race"], kinds["none"]) >= 3, kinds
 
 
 def test_what_is_constant_is_decided_and_most_of_the_rest() -> None:

@@ -18,7 +18,7 @@ namespace pto_wsp {
 enum class ErrorKind : std::uint8_t {
   bounds, extent, valid_shape, scalar_range, zero_divisor, overflow, cost, cancelled, dim, memory,
   read_bounds, gather_bounds, shift, cast_range, empty_reduce, changed, hook, kernel_fault, trips, resource,
-  unknown, rule, deadlock, window, replay, not_given, processes, closed, limit
+  unknown, rule, deadlock, window, replay, not_given, processes, closed, limit, race
 };
 
 constexpr const char* name_of(ErrorKind kind) noexcept {
@@ -26,7 +26,7 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
                                    "overflow", "cost", "cancelled", "dim", "memory",
                                    "read_bounds", "gather_bounds", "shift", "cast_range", "empty_reduce", "changed", "hook", "kernel_fault", "trips", "resource",
                                    "unknown", "rule", "deadlock", "window", "replay", "not_given",
-                                   "processes", "closed", "limit"};
+                                   "processes", "closed", "limit", "race"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -49,6 +49,9 @@ constexpr const char* name_of(ErrorKind kind) noexcept {
 ///     in it, its capacity (-1: none), the process's clock, the origin of what it waits at
 ///   closed: a process sends to a channel that it has closed; values = its number, the channel, its clock
 ///   limit: of a pipeline; values = 0 of cycles, 1 of actions without any clock moving, the limit
+///   race: of two processes of a pipeline, that no token orders; values = the pipeline, the tensor, how many dimensions it has, the element,
+///     then of each access its process, 1 where it writes, else 0, the site of a task, the origin of a scalar that is read (-1: the other),
+///     how many coordinates, these; the one that was found is the second
 ///   hook: who watches the run has stopped it, at this task
 ///   resource: text = the reason, values = what is needed at least, what there is
 /// Values that are no 64-bit signed integers are left out. A failure of a task has its site and coordinates. One of another

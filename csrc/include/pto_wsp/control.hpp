@@ -75,6 +75,7 @@ class Tracer;
 struct PipelineOptions {
   NetworkLimits limits{};
   std::vector<ChannelSpec> channels{};  // instead of those of the plan; empty: those
+  std::vector<bool> checked{};          // by pipeline: races are looked for; empty: in none
 };
 
 /// Set before a run, read by every thread of it.

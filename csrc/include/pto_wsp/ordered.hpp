@@ -15,6 +15,7 @@
 #include "pto_wsp/depmap.hpp"
 #include "pto_wsp/pipe.hpp"
 #include "pto_wsp/placer.hpp"
+#include "pto_wsp/races.hpp"
 #include "pto_wsp/ranges.hpp"
 #include "pto_wsp/replay.hpp"
 #include "pto_wsp/ring.hpp"
@@ -151,9 +152,11 @@ class Front : private Liveness {
   std::optional<Step> end_composite(const Pipe& pipe);
   std::optional<Step> turn(Pipe& pipe, std::uint32_t process);
   bool may_use_memory(Pipe::Process& p);
-  Step process_task(Pipe& pipe, Pipe::Process& p);
+  Step process_task(Pipe& pipe, Pipe::Process& p, std::uint32_t process);
   Action next_action(Pipe& pipe, std::uint32_t process, const ActionOutcome& outcome);
   Step fail_network(const Pipe& pipe, Network::Status status);
+  void follow(std::uint32_t process, Walker::Event head, const ActionOutcome& outcome);
+  Step fail_race(Failure at);
   void add_outside(std::span<const ClockRef> tasks);
   void count_cycles(const Pipe& pipe);
   void join(Group& group, Ref member, Ring::Membership kind);
@@ -187,6 +190,8 @@ class Front : private Liveness {
   std::vector<ChannelSpec> channels_;   // of the plan
   std::vector<ChannelCycles> channel_cycles_;
   NetworkLimits limits_;
+  Races races_;
+  bool looks_for_races_ = false;        // in the pipeline that is being elaborated
   bool paused_ = false, stopped_ = false;  // a process walks long without an action; one has failed
   CostTable costs_;
   Placer placer_;

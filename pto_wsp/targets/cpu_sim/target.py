@@ -11,6 +11,7 @@ from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.declarable import declarables
 from pto_wsp.ir.dependence import analyse
+from pto_wsp.ir.processes import pipelines
 from pto_wsp.ir.scopes import deps_mode, origins
 from pto_wsp.passes.canonicalize import canonicalize, canonicalize_kernels
 from pto_wsp.passes.expand import expand
@@ -61,6 +62,7 @@ class CpuSim:
             capabilities={name: self.capabilities[name] for name in declarables(kept)},
             sizes={n: int(v) for n, v in sizes.items()},
             race_checks=analyse(kept).depends_on_sizes,
+            unproved=list(range(sum(1 for _ in pipelines(kept)))),
         )
 
 
