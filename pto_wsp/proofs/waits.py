@@ -259,6 +259,8 @@ def _lots_return(ends: Ends, free: Freedom, groups: Sequence[str], later: dict[s
             return False
         if any(s.eqn.prim != "recv" for s in ends.receives[lot]):
             return False
+        if any(_holds_two(ends, s, k, received) for s, k in received):
+            return False
         for s in ends.receives[lot]:
             (sent,) = _sent_on(ends, s, 0)
             mine = groups[s.process]
@@ -267,6 +269,12 @@ def _lots_return(ends: Ends, free: Freedom, groups: Sequence[str], later: dict[s
                 if any(o.process == s.process and s.place < o.place < sent.place for o in ends.receives[other]):
                     nested.setdefault(lot, set()).add(other)
     return not find_cycle(nested)
+
+
+def _holds_two(ends: Ends, s: Site, field: int, received: Sequence[tuple[Site, int]]) -> bool:
+    """Whether who has received a number of a buffer waits for another of the same lot before it sends that on: there may be none."""
+    (sent,) = _sent_on(ends, s, field)
+    return any(o.process == s.process and s.place < o.place < sent.place for o, _ in received)
 
 
 def _sent_on(ends: Ends, received: Site, field: int) -> list[Site]:
