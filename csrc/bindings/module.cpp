@@ -284,15 +284,15 @@ bool check_signals() {
   return go_on;
 }
 
-// Channels: (capacity or None, latency, response, initial tokens) each; none: those of the plan. `checked`: pipelines.
+// Channels: (capacity or None, latency, response, initial tokens) each; none: those of the plan. `checked`: pipelines; `supposed`: as check_channels says.
 PipelineOptions pipelines(const Plan& plan, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels,
-                          const std::vector<std::size_t>& checked = {}) {
+                          bool supposed, const std::vector<std::size_t>& checked = {}) {
   PipelineOptions options;
   if (cycles) options.limits.cycles = std::min(*cycles, options.limits.cycles);
   if (actions) options.limits.idle_actions = *actions;
   for (const auto& [capacity, latency, response, initial] : channels)
     options.channels.push_back({capacity.value_or(no_limit), latency, response, initial});
-  check_channels(plan, options.channels);
+  check_channels(plan, options.channels, supposed);
   if (!checked.empty()) options.checked.resize(plan.pipelines().size());
   for (const std::size_t p : checked) options.checked.at(p) = true;
   return options;
@@ -336,6 +336,54 @@ py::bytes packed(std::size_t n, F&& f) {
   return out;
 }
 
+PlanChannel plan_channel(const ChannelSpec& c) {
+  return {c.capacity == no_limit ? std::nullopt : std::optional(c.capacity), c.latency, c.response, c.initial};
+}
+
+// What a traced run tells of its pipelines, as PipeTrace has it.
+py::dict pipe_trace(const PipeTrace& t, const Plan& plan) {
+  using U = std::uint64_t;
+  using N = std::uint32_t;
+  const std::vector<TracedPipeline>& pipelines = t.pipelines();
+  const std::vector<TracedOperation>& operations = t.operations();
+  const auto of_pipeline = [&]<class F>(F&& f) { return packed<U>(pipelines.size(), [&](std::size_t i) { return static_cast<U>(f(pipelines[i])); }); };
+  const auto number = [&](N TracedPipeline::* member) { return packed<N>(pipelines.size(), [&](std::size_t i) { return pipelines[i].*member; }); };
+  const auto cycles = [&](U TracedOperation::* member) { return packed<U>(operations.size(), [&](std::size_t i) { return operations[i].*member; }); };
+  const auto place = [&](N TracedOperation::* member) { return packed<N>(operations.size(), [&](std::size_t i) { return operations[i].*member; }); };
+  py::dict p, o, d;
+  p["origin"] = number(&TracedPipeline::origin);
+  p["around"] = number(&TracedPipeline::around);
+  p["process"] = number(&TracedPipeline::process);
+  p["outermost"] = number(&TracedPipeline::outermost);
+  p["window"] = number(&TracedPipeline::window);
+  p["batch"] = number(&TracedPipeline::batch);
+  p["begin"] = of_pipeline([](const TracedPipeline& x) { return x.begin; });
+  p["end"] = of_pipeline([](const TracedPipeline& x) { return x.end; });
+  p["due"] = of_pipeline([](const TracedPipeline& x) { return x.issue.due; });
+  p["asked"] = of_pipeline([](const TracedPipeline& x) { return x.issue.asked; });
+  p["order"] = of_pipeline([](const TracedPipeline& x) { return x.issue.order; });
+  p["waited"] = of_pipeline([](const TracedPipeline& x) { return x.issue.waited; });
+  p["stalled"] = of_pipeline([](const TracedPipeline& x) { return x.issue.stalled; });
+  p["issue"] = of_pipeline([](const TracedPipeline& x) { return x.task.issue; });
+  p["ready"] = of_pipeline([](const TracedPipeline& x) { return x.task.ready; });
+  p["start"] = of_pipeline([](const TracedPipeline& x) { return x.task.start; });
+  o["pipeline"] = place(&TracedOperation::pipeline);
+  o["process"] = place(&TracedOperation::process);
+  o["channel"] = place(&TracedOperation::channel);
+  o["origin"] = place(&TracedOperation::origin);
+  o["token"] = cycles(&TracedOperation::token);
+  o["came"] = cycles(&TracedOperation::came);
+  o["went"] = cycles(&TracedOperation::went);
+  o["kind"] = packed<std::uint8_t>(operations.size(), [&](std::size_t i) { return static_cast<std::uint8_t>(operations[i].kind); });
+  py::list channels;
+  for (const ChannelSpec& c : t.channels().empty() ? channel_specs(plan) : t.channels()) channels.append(plan_channel(c));
+  d["pipelines"] = p;
+  d["operations"] = o;
+  d["channels"] = channels;
+  d["dropped"] = t.dropped();
+  return d;
+}
+
 py::object trace(const Tracer* tracer, const Plan& plan) {
   using U = std::uint64_t;
   if (tracer == nullptr) return py::none();
@@ -366,6 +414,9 @@ py::object trace(const Tracer* tracer, const Plan& plan) {
   d["thread"] = number(&TracedTask::thread);
   d["stream_scope"] = number(&TracedTask::stream_scope);
   d["batch"] = number(&TracedTask::batch);
+  d["pipeline"] = number(&TracedTask::pipeline);
+  d["process"] = number(&TracedTask::process);
+  d["pipes"] = pipe_trace(t.pipes(), plan);
   d["stream"] = packed<std::int64_t>(n, [&](std::size_t i) { return t[i].stream; });
   d["waited"] = packed<std::uint8_t>(n, [&](std::size_t i) { return static_cast<std::uint8_t>(t[i].waited); });
   d["stalled"] = packed<std::uint8_t>(n, [&](std::size_t i) { return static_cast<std::uint8_t>(t[i].stalled); });
@@ -642,8 +693,7 @@ PYBIND11_MODULE(_core, m) {
           "channels",
           [](const Plan& p) {
             std::vector<PlanChannel> out;
-            for (const ChannelSpec& c : channel_specs(p))
-              out.emplace_back(c.capacity == no_limit ? std::nullopt : std::optional(c.capacity), c.latency, c.response, c.initial);
+            for (const ChannelSpec& c : channel_specs(p)) out.push_back(plan_channel(c));
             return out;
           },
           "Of all pipelines, outer ones first: (capacity or None, latency, response, initial tokens)")
@@ -691,9 +741,9 @@ PYBIND11_MODULE(_core, m) {
           "What stops it, or None")
       .def("set_pipelines",
            [](DryRun& r, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels) {
-             r.set_pipelines(pipelines(r.plan(), cycles, actions, channels));
+             r.set_pipelines(pipelines(r.plan(), cycles, actions, channels, true));
            },
-           py::arg("cycles"), py::arg("actions"), py::arg("channels"), "As Instance.set_pipelines")
+           py::arg("cycles"), py::arg("actions"), py::arg("channels"), "As Instance.set_pipelines; channels may have more initial tokens")
       .def("remedy", [](DryRun& r) { return remedy_dict(dry([&] { return r.remedy(); })); });
 
   py::class_<Resources>(m, "Resources", "How much a run may use; 0: as much as the plan suggests.")
@@ -743,7 +793,7 @@ PYBIND11_MODULE(_core, m) {
       .def("set_pipelines",
            [](PyInstance& i, std::optional<std::uint64_t> cycles, std::optional<std::uint64_t> actions, const std::vector<PlanChannel>& channels,
               const std::vector<std::size_t>& checked) {
-             i.set_pipelines(pipelines(i.plan(), cycles, actions, channels, checked));
+             i.set_pipelines(pipelines(i.plan(), cycles, actions, channels, false, checked));
            },
            py::arg("cycles"), py::arg("actions"), py::arg("channels"), py::arg("checked"),
            "Of the next runs: bounds or None, channels in place of the plan's as Plan.channels() has them, or none, and the pipelines in\n"

@@ -82,7 +82,7 @@ ClockRef Clock::issue(std::uint64_t cost, const Placement& placement, std::span<
   stats_[window].high_water = std::max(stats_[window].high_water, ring.count);
   if (counts_bytes_ || options_.ranked || log_ != nullptr) {
     if (extras_.size() <= id) extras_.resize(slots_.size());
-    extras_[id] = {placement.priority, placement.bytes, now_};
+    extras_[id] = {placement.priority, placement.bytes, now_, told.order};
   }
   if (log_ != nullptr) [[unlikely]] log_->issued(told);
   if (counts_bytes_) {
@@ -450,7 +450,7 @@ void Clock::complete_task(std::uint32_t id) {
     rings_[slot.window].marked = true;
     marked_rings_.push_back(slot.window);
   }
-  if (log_ != nullptr) log_->completed({slot.serial - 1, slot.lane, extras_[id].issue, extras_[id].ready, slot.start, now_});
+  if (log_ != nullptr) log_->completed({slot.serial - 1, slot.lane, extras_[id].issue, extras_[id].ready, slot.start, now_, extras_[id].order});
   if (slot.edges == nil) return;
   const std::uint32_t edges = slot.edges;
   slot.edges = nil;

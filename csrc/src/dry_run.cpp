@@ -75,7 +75,6 @@ DryResult DryRun::run() {
 DryResult DryRun::run_traced(std::uint64_t limit) {
   const FpEnv environment;
   if (std::optional<Failure> f = prepare()) return {{}, std::move(f)};
-  if (!plan_->pipelines().empty()) throw std::logic_error("pipelines are not traced");
   const auto tracer = std::make_shared<Tracer>(*bound_, TraceLevel::full, limit, SteadyClock::now());
   DryResult out = walk_all(tracer.get());
   out.trace = tracer;

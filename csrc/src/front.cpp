@@ -247,7 +247,10 @@ bool Front::lose(const BoundTask& t) {
 }
 
 void Front::tell(const BoundTask& t) const {
-  if (tracer_ != nullptr) tracer_->issued(*t.spec, regs(), placement_, placer_.stream(), deps_, clock_->clock());
+  if (tracer_ != nullptr && pipes_.empty())
+    tracer_->issued(*t.spec, regs(), placement_, placer_.stream(), deps_, clock_->clock());
+  else if (tracer_ != nullptr)
+    watch_task(t);
   if (log_ != nullptr) log_->issued(position(), *plan_, t, args(), regs(), indices());
 }
 

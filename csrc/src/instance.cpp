@@ -68,8 +68,7 @@ bool Instance::start(bool keep_going, std::shared_ptr<const Replay> replay) {
   if (!symbols_set_) throw std::logic_error("the symbols have no values");
   for (std::size_t i = 0; i < bound_.size(); ++i)
     if (!bound_[i]) throw std::logic_error("tensor " + plan_->tensors()[i].name + " is not bound");
-  if (!plan_->pipelines().empty() && (keep_going || replay != nullptr || trace_ != TraceLevel::off))
-    throw std::logic_error("a run with pipelines stops at its first failure, follows no schedule and is not traced");
+  if (!plan_->pipelines().empty() && keep_going) throw std::logic_error("a run with pipelines stops at its first failure");
   if (replay != nullptr && watch_.call != nullptr) throw std::logic_error("a run that is watched follows no schedule");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
@@ -140,7 +139,7 @@ void Instance::set_tape(std::uint64_t limit) {
 void Instance::set_pipelines(PipelineOptions options) {
   const std::lock_guard lock(mutex_);
   must_be_idle();
-  check_channels(*plan_, options.channels);
+  check_channels(*plan_, options.channels, false);
   pipelines_ = std::move(options);
 }
 

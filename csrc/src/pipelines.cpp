@@ -27,13 +27,18 @@ void Front::begin_pipe() {
   if (looks_for_races_)
     races_.enter(id, std::span(channels_).subspan(info.first_channel, info.n_channels), pipes_.empty() ? 0 : *pipes_.back()->network().next());
   pipes_.push_back(std::make_unique<Pipe>(*plan_, *walker_, std::span(channels_).subspan(info.first_channel, info.n_channels), limits_));
+  if (tracer_ != nullptr) watch_pipe(*pipes_.back());
   act(*pipes_.back(), 0);  // each process comes to what it does first
 }
 
 // So many actions of its processes.
 Network::Status Front::act(Pipe& pipe, std::uint64_t actions) {
-  Acts acts{*this, pipe};
   try {
+    if (tracer_ != nullptr) [[unlikely]] {
+      WatchedActs acts{*this, pipe};
+      return pipe.network().run(acts, actions);
+    }
+    Acts acts{*this, pipe};
     return pipe.network().run(acts, actions);
   } catch (const std::length_error&) {
     throw std::bad_alloc();
@@ -112,6 +117,7 @@ Front::Step Front::process_task(Pipe& pipe, Pipe::Process& p, std::uint32_t proc
   placement_ = {};
   placement_.window = t.spec->window;
   issued_ = {++composite_.last, composite_.stand_in.index};
+  p.cost = cost;
   make_known(t);
   pipe.network().work(cost + p.cycles);
   p.done = true;
@@ -164,6 +170,7 @@ std::optional<Front::Step> Front::end_pipe() {
   pipes_.pop_back();
   count_cycles(*pipe);
   if (looks_for_races_) races_.leave();
+  if (tracer_ != nullptr) tracer_->pipes().end(pipe->watched().pipeline, pipe->watched().begin + pipe->network().latest());
   walker_ = &pipe->outer();
   if (pipes_.empty()) return end_composite(*pipe);
   pipes_.back()->network().work(pipe->network().latest());
@@ -178,12 +185,14 @@ std::optional<Front::Step> Front::end_composite(const Pipe& pipe) {
   if (pipe.info().batch != none) placement_.batch = pipe.info().batch;
   placer_.count_one();
   const std::uint64_t count = composite_.last + 1 - composite_.first;
+  if (tracer_ != nullptr) tracer_->pipes().issuing(pipe.watched().pipeline, placement_);
   const ClockRef issued = clock_->issue_composite(pipe.network().latest(), placement_, composite_.deps, composite_.stand_in, count);
   if (clock_->clock().deadlocked()) {
     failure_ = failure_at(plan_->plan(), pipe.node(), ErrorKind::deadlock, regs());
     failure_.values = numbers_of(*clock_->clock().blocked());
     return Step::failed;
   }
+  if (tracer_ != nullptr) tracer_->issued(pipe.watched().pipeline, issued, composite_.last, composite_.deps, clock_->clock());
   if (count == 0 && !scopes_.empty()) join(scopes_.back().current, {issued, {}}, Ring::Membership::scope);
   return std::nullopt;
 }
@@ -223,6 +232,7 @@ Front::Step Front::fail_network(const Pipe& pipe, Network::Status status) {
     case Network::Status::blocked:
       failure_ = failure_at(plan_->plan(), pipe.node(), ErrorKind::processes, around);
       failure_.values = pipe.blocked();
+      if (tracer_ != nullptr) watch_blocked(pipe);
       break;
     case Network::Status::closed: {
       const std::uint32_t p = n.offender();

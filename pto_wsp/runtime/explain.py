@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pto_wsp.errors import ExecutionError, Location, here
 from pto_wsp.runtime.causes import At, Causes, Moment
+from pto_wsp.runtime.explain_pipes import ChannelUse, Outer, Part, Paths, ProcessUse, channel_uses, outer, process_uses
 from pto_wsp.runtime.readonly import ReadOnly
-from pto_wsp.runtime.views.columns import Columns, Site
+from pto_wsp.runtime.views.columns import FIRST_PIPELINE, Columns, Site
 
 _SHOWN = 40  # steps of a path, and lanes, that are printed
+_OF_OTHERS = ("full", "empty", "rendezvous", "closed")  # waits for other processes
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,17 @@ class PathStep:
     """A part of the critical path: from cycle `start` to `end`, as long as `activity` of a task took.
 
     task, name, kernel, loc  the task: its position in program order, its name, its kernel, the line of the call, which does not tell two
-              steps apart
+              steps apart.
+              Where it is no task's: -1, and the name of the pipeline, or of the channel
     activity  "run"; "handover" to its lane; "read", of what is read before it is issued; "issue", until the next task may be
-              issued; "rate limit", the same where a schedule says longer
+              issued; "rate limit", the same where a schedule says longer; the
+              "latency" or the "response" of a channel
     because   what was over when that began: "begin", of the run; "lane", which was busy with another task; "dependence"; "stream";
-              "window", which was full; "boundary", of what is read; "batch", which was released; "start", the policy; "issued"; "ready"
-    after     the task that was waited for, or None
+              "window", which was full; "boundary", of what is read; "batch", which was released; "start", the policy; "issued"; "ready".
+              In a pipeline: "full", "empty" or "rendezvous", a wait for another process at `channel`; "closed", by the last producer
+              of `channel`; "process": what it did before
+    after     the task that was waited for; None: there is none, or it is a pipeline
+    process   whose it is, in a pipeline
     """
 
     task: int
@@ -37,6 +44,8 @@ class PathStep:
     end: int
     because: str
     after: int | None
+    process: str = ""
+    channel: str = ""
 
     @property
     def cycles(self) -> int:
@@ -84,6 +93,7 @@ class Explanation:
     lanes         of each lane, what it did
     windows       of each window that stalled issue, how long
     kernels, lines  shares of kernels and of lines of the workload, those with most of the path first
+    processes, channels  of pipelines: what each process did, what each channel held, and which make the run slower
     """
 
     total_cycles: int
@@ -93,6 +103,8 @@ class Explanation:
     windows: tuple[WindowStalls, ...]
     kernels: tuple[Share, ...]
     lines: tuple[Share, ...]
+    processes: tuple[ProcessUse, ...] = ()
+    channels: tuple[ChannelUse, ...] = ()
 
     def __str__(self) -> str:
         return "\n".join(self._text())
@@ -114,7 +126,9 @@ class Explanation:
                     yield f"{'...':>12} {'':>12}  {len(self.path) - 2 * (_SHOWN // 2)} more"
                 continue
             after = "" if step.after is None else f" {step.after}"
-            yield f"{step.start:>12,} {step.cycles:>12,}  {step.activity} {step.name}: {step.because}{after}"
+            whose = f"{step.process}: " if step.process else ""
+            because = f"{step.because} {step.channel}" if step.because in _OF_OTHERS else step.because
+            yield f"{step.start:>12,} {step.cycles:>12,}  {whose}{step.activity} {step.name}: {because}{after}"
         for title, shares in (("kernel", self.kernels), ("line", self.lines)):
             yield f"\n{'of path':>12} {'busy cycles':>14} {'tasks':>10}  {title}"
             for s in shares:
@@ -127,6 +141,20 @@ class Explanation:
             yield f"{'...':>12} {len(self.lanes) - _SHOWN} more"
         for w in self.windows:
             yield f"\nwindow {w.window} stalled issue {w.stalls:,} times, {w.cycles:,} cycles"
+        if self.processes:
+            yield f"\n{'busy':>12} {'cycles':>14} {'tasks':>10}  process: what it waited for"
+        for p in self.processes[:_SHOWN]:
+            waits = ", ".join(f"{n / p.cycles:.1%} {why}" for why, n in sorted(p.waits.items(), key=lambda e: -e[1]))
+            busy = f"{p.busy / p.cycles:.1%}" if p.cycles else ""
+            yield f"{busy:>12} {p.busy:>14,} {p.tasks:>10,}  {p.process}: {waits}"
+        if len(self.processes) > _SHOWN:
+            yield f"{'...':>12} {len(self.processes) - _SHOWN} more"
+        if self.channels:
+            yield f"\n{'tokens':>12} {'full':>14} {'empty':>10}  channel"
+        for ch in self.channels:
+            holds = "no limit" if ch.capacity is None else f"capacity {ch.capacity}"
+            needs = "" if ch.depth is None else f"; it throttles: depth={ch.depth} gives the full rate"
+            yield f"{ch.tokens:>12,} {ch.full:>14,} {ch.empty:>10,}  {ch.channel}: {holds}, at most {ch.most} in it{needs}"
 
 
 def lacks(c: Columns) -> dict[str, object]:
@@ -136,12 +164,16 @@ def lacks(c: Columns) -> dict[str, object]:
         "tasks beyond the limit": c.dropped,
         "edges beyond it": c.dropped_edges,
         "tasks that semantic time did not reach": int((c.arrays["end"] < 0).sum()),
+        "pipelines and operations beyond the limit": c.pipes.dropped,
+        "pipelines that came to no end": int((c.pipes.runs["end"] < 0).sum()),
     }
     return {name: n for name, n in missing.items() if n}
 
 
-def explain(c: Columns, fix: str = "program.explain(), which takes no trace of a run") -> Explanation:
-    """Of a traced run. Raises ExecutionError (PTO764), with this way out, where its trace lacks tasks or edges."""
+def explain(
+    c: Columns, fix: str = "program.explain(), which takes no trace of a run", depths: Mapping[str, int] | None = None
+) -> Explanation:
+    """Of a traced run. depths: of channels that throttle, where that was looked for. Raises ExecutionError (PTO764), with this way out, where its trace lacks tasks or edges."""
     if missing := lacks(c):
         raise ExecutionError(
             *("PTO764", "a run can be explained where its trace has every task and edge"),
@@ -149,20 +181,49 @@ def explain(c: Columns, fix: str = "program.explain(), which takes no trace of a
             loc=here(),
             fix=fix,
         )
-    causes = Causes(c)
-    path = tuple(reversed(list(_path(c, causes))))
+    o = outer(c)
+    causes = Causes(o.columns)
+    path = tuple(reversed(list(_inside(c, o, _path(o.columns, causes)))))
     activities: dict[str, int] = {}
     for step in path:
         activities[step.activity] = activities.get(step.activity, 0) + step.cycles
     return Explanation(
-        total_cycles=max(c.lists["end"], default=0),
+        total_cycles=max(o.columns.lists["end"], default=0),
         path=path,
         activities=ReadOnly(dict(sorted(activities.items(), key=lambda e: -e[1]))),
-        lanes=_lanes(c, causes),
-        windows=_windows(c),
+        lanes=_lanes(o.columns, causes),
+        windows=_windows(o.columns),
         kernels=_shares(c, path, _kernel),
         lines=_shares(c, path, _line),
+        processes=process_uses(c),
+        channels=channel_uses(c, depths),
     )
+
+
+def _inside(c: Columns, o: Outer, path: Iterator[PathStep]) -> Iterator[PathStep]:
+    """The path, from its end, with that of pipelines in their places."""
+    paths = Paths(c) if len(c.pipes.runs["place"]) else None
+    for step in path:
+        node = o.nodes[step.task]
+        after = None if step.after is None else o.nodes[step.after]
+        after = after if after is None or after >= 0 else None
+        if node >= 0 or paths is None:
+            yield replace(step, task=node, after=after)
+        elif step.activity != "run":
+            yield replace(step, task=-1, name=c.pipes.name_of(FIRST_PIPELINE - node), after=after)
+        else:
+            parts = list(paths.back(FIRST_PIPELINE - node))
+            for part, before in zip(parts, [*parts, None][1:], strict=True):
+                yield _step_of(part, before, step.because, after)
+
+
+def _step_of(p: Part, before: Part | None, because: str, after: int | None) -> PathStep:
+    """A part of a path as a step, which begins where `before` ends, or with the pipeline."""
+    if before is not None:
+        because = p.because
+        after = before.task if before.activity == "run" and because in _OF_OTHERS else None
+    whole = (p.task, p.name, p.kernel, p.loc, p.activity, p.start, p.end, because, after)
+    return PathStep(*whole, p.process, p.channel)
 
 
 def _path(c: Columns, causes: Causes) -> Iterator[PathStep]:
@@ -221,8 +282,9 @@ def _shares(c: Columns, path: tuple[PathStep, ...], by: Callable[[Site | PathSte
         busy[by(site)] = busy.get(by(site), 0) + int(cost[mine].sum())
     on_path = dict.fromkeys(tasks, 0)
     for step in path:
-        on_path[by(step)] += step.cycles
-    return tuple(Share(n, tasks[n], busy[n], on_path[n]) for n in sorted(tasks, key=lambda n: (-on_path[n], -busy[n])))
+        on_path[by(step)] = on_path.get(by(step), 0) + step.cycles
+    order = sorted(on_path, key=lambda n: (-on_path[n], -busy.get(n, 0)))
+    return tuple(Share(n, tasks.get(n, 0), busy.get(n, 0), on_path[n]) for n in order)
 
 
 def _windows(c: Columns) -> tuple[WindowStalls, ...]:
@@ -242,6 +304,8 @@ def _lanes(c: Columns, causes: Causes) -> tuple[LaneUse, ...]:
     idle: list[dict[str, int]] = [{} for _ in range(c.timing.lanes)]
     for i in np.lexsort([c.arrays["end"], c.arrays["start"]]).tolist():
         k = lane[i]
+        if k < 0:
+            continue
         for why, cycles in _gap(causes, i, free[k]):
             idle[k][why] = idle[k].get(why, 0) + cycles
         tasks[k] += 1

@@ -97,6 +97,12 @@ def times_of(wir: Wir, name: object, latency: object, response: object) -> tuple
     return number, (_cycles("latency", latency, of), _cycles("response", response, of))
 
 
+def changed(times: Mapping[int, tuple[int, int]], plan: Any) -> dict[int, tuple[int, int]]:
+    """The times of channels, by number, that are not those of the plan."""
+    own = [(latency, response) for _, latency, response, _ in plan.channels()]
+    return {k: t for k, t in sorted(times.items()) if t != own[k]}
+
+
 def _cycles(name: str, value: object, of: Mapping[str, int]) -> int:
     if value is None:
         return of[name]

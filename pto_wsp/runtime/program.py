@@ -38,7 +38,7 @@ from pto_wsp.runtime.explain import Explanation, explain, lacks
 from pto_wsp.runtime.failure import in_a_line, to_error
 from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
-from pto_wsp.runtime.pipelines import Bounds, channel_names, checked, refuse_with_pipelines, times_of
+from pto_wsp.runtime.pipelines import Bounds, changed, channel_names, checked, refuse_with_pipelines, times_of
 from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.runtime.schedule import Origin, RunSchedule, check_replay, origin
 from pto_wsp.runtime.simulation import (
@@ -53,6 +53,7 @@ from pto_wsp.runtime.simulation import (
     simulated,
 )
 from pto_wsp.runtime.stats import ProgramStats, RealStats, SemanticStats, WindowInFlight, resource_stats, semantic_stats
+from pto_wsp.runtime.throttle import throttling
 from pto_wsp.runtime.trace import ExecutionTrace, TraceLevel, columns_of
 from pto_wsp.targets.base import TARGETS, get, refuse_unsupported
 
@@ -128,8 +129,6 @@ class Program:
         self._given: Given | None = None  # of the last run, where it waits
         self._simulated: tuple[Scalars | None] | None = None  # what was given to a simulation after the last run
         self._tracing = (_trace_level(artifact.wir), _MOST_TRACED)
-        if self._tracing[0] is not TraceLevel.NONE:
-            refuse_with_pipelines(artifact.wir, "traces", "leave the trace policy out")
         self._set_trace(self._run)
         self._lock = threading.RLock()
 
@@ -294,7 +293,6 @@ class Program:
         if on_error == "continue":
             refuse_with_pipelines(self._artifact.wir, 'on_error="continue"', "leave on_error out")
         if replay is not None:
-            refuse_with_pipelines(self._artifact.wir, "replay=", "leave replay out")
             self._need_feature("observe.replay")
         if on_error == "continue":
             self._need_feature("on_error.continue")
@@ -313,7 +311,7 @@ class Program:
             self._origin = None
             self._simulated = None
             if replay is not None or self._tracing[0] is not TraceLevel.NONE:
-                self._origin = origin(self.hash, self._bound)
+                self._origin = origin(self.hash, self._bound, changed(self._times, self._plan))
             if replay is not None and self._origin is not None:
                 check_replay(replay, self._origin)
             if self._checker is not None:
@@ -513,7 +511,6 @@ class Program:
         values = [v.value for v in TraceLevel]
         _need(isinstance(level, TraceLevel) or level in values, "enable_tracing", f"one of {', '.join(values)}", level)
         _need(_is_integer(limit) and 1 <= limit <= MOST_TASKS, "enable_tracing", "a limit of 1 .. 10^8 tasks", limit)
-        refuse_with_pipelines(self._artifact.wir, "traces", "look at program.stats.semantic.channels")
         self._need_feature("observe.tracing")
         with self._lock:
             self._not_running("enable_tracing()")
@@ -547,13 +544,14 @@ class Program:
         about 1,200 bytes and 10 us. Raises what `simulate` does, and ExecutionError where there are more tasks.
         """
         _need(_is_integer(limit) and 1 <= limit <= MOST_TASKS, "explain", "a limit of 1 .. 10^8 tasks", limit)
-        refuse_with_pipelines(self._artifact.wir, "explanation", "look at program.stats.semantic.channels")
+        bounds = Bounds.of(None, None, self._times)
         if self._simulated is not None:
-            return explained(self._artifact, self._dry_run(self._simulated[0]), int(limit))
+            return explained(self._artifact, self._dry_run(self._simulated[0], bounds), int(limit))
         if (record := self._run.trace()) is not None and not lacks(traced := columns_of(record, self._artifact)):
-            return explain(traced)
+            look = self._has_pipelines and not self._waits
+            return explain(traced, depths=throttling(self._dry_run(None), traced) if look else None)
         ended = self._waits and self.is_complete() and self._run.error() is None
-        return explained(self._artifact, self._dry_run(self.scalars if ended else None), int(limit))
+        return explained(self._artifact, self._dry_run(self.scalars if ended else None, bounds), int(limit))
 
     # the artifact
 

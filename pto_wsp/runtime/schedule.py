@@ -26,19 +26,22 @@ _DONE = 1  # of OUTCOMES
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run was of: the hash of its program, the sizes, and a digest of the lengths, pointers and indices of its axes."""
+    """What a run was of: the hash of its program, the sizes, and a digest of the lengths, pointers and indices of its axes, and of the
+    times of its channels where they are not the program's."""
 
     program: str
     sizes: Mapping[str, int]
     axes: str
 
 
-def origin(program: str, bound: Bindings) -> Origin:
-    """That of a run that starts now."""
+def origin(program: str, bound: Bindings, times: Mapping[int, tuple[int, int]]) -> Origin:
+    """That of a run that starts now. times: of channels, by number, where they are others."""
     digest = hashlib.sha256()
     for name in sorted(bound.hidden & set(bound.arrays)):
         digest.update(f"{name}\0".encode())
         digest.update(np.ascontiguousarray(bound.arrays[name]).tobytes())
+    if times:
+        digest.update(repr(sorted(times.items())).encode())
     return Origin(program, dict(bound.sizes), digest.hexdigest())
 
 
@@ -171,7 +174,7 @@ def check_replay(schedule: RunSchedule, now: Origin) -> None:
         names = sorted(n for n in {*was.sizes, *now.sizes} if was.sizes.get(n) != now.sizes.get(n))
         differs = {n: f"{now.sizes.get(n)}, not {was.sizes.get(n)}" for n in names}
     elif was.axes != now.axes:
-        differs = {"axes": "other lengths, pointers or indices"}
+        differs = {"axes": "other lengths, pointers or indices, or times of channels"}
     if differs:
         raise BindError(
             *("PTO766", "the schedule is of another run"),

@@ -17,8 +17,9 @@ from pto_wsp.ir.text import show
 from pto_wsp.runtime.bindings import Bindings
 from pto_wsp.runtime.core import core
 from pto_wsp.runtime.deadlock import tell_remedy
-from pto_wsp.runtime.explain import Explanation, explain
+from pto_wsp.runtime.explain import Explanation, explain, lacks
 from pto_wsp.runtime.failure import to_error
+from pto_wsp.runtime.throttle import throttling
 from pto_wsp.runtime.trace import columns_of
 
 KEPT = 2**20
@@ -148,4 +149,5 @@ def explained(artifact: Artifact, dry: Any, limit: int) -> Explanation:
     _, record = simulated(artifact, dry, limit)
     enough = record["enough"]
     fix = f"program.explain(limit={enough})" if enough <= MOST_TASKS else "explain it with smaller sizes"
-    return explain(columns_of(record, artifact), fix=fix)
+    c = columns_of(record, artifact)
+    return explain(c, fix, throttling(dry, c) if c.pipes.places and not lacks(c) else None)

@@ -15,12 +15,15 @@ import numpy.typing as npt
 from pto_wsp.artifact.artifact import Artifact
 from pto_wsp.errors import BindError, here
 from pto_wsp.runtime.explain import Explanation, explain
+from pto_wsp.runtime.pipe_columns import pipes_of, place_tasks
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.schedule import Origin, RunSchedule, schedule_of
 from pto_wsp.runtime.views.chrome import to_chrome
 from pto_wsp.runtime.views.columns import Columns, Ints, Site, Timing
 from pto_wsp.runtime.views.dot import to_dot
 from pto_wsp.runtime.views.gantt import gantt
+from pto_wsp.runtime.views.operations import Operations, PipelineEvent, occupancy, pipeline_events
+from pto_wsp.runtime.views.pipes import TracedChannel, TracedProcess
 from pto_wsp.runtime.views.timeline import to_timeline
 
 OUTCOMES = ("dropped", "done", "failed", "skipped")
@@ -53,6 +56,8 @@ class TraceEvent:
     issued_ns, started_ns, ended_ns  nanoseconds since the run began, measured; -1: it never was. Issued is a task once its window, and
                               the resources of the run, have had room for it
     thread                    the system's number of the thread that ran it (threading.get_native_id()); 0: none did
+    process, pipeline         the process that it is a task of, a place in `trace.processes`, and which of `trace.pipelines`; -1, -1: none.
+                              Its lane is -1, and it is issued when its process comes to it
     outcome                   "done", "failed", "skipped" (it depends on a task that failed), "dropped" (the run stopped before it)
     name                      what messages call it: scale[b=3]
     """
@@ -72,6 +77,8 @@ class TraceEvent:
     started_ns: int
     ended_ns: int
     thread: int
+    process: int
+    pipeline: int
     outcome: str
     name: str
 
@@ -89,6 +96,9 @@ class ExecutionTrace(Sequence[TraceEvent]):
               is. Empty at level "tasks".
     dropped, dropped_edges   how many tasks and edges the run had beyond the limit of `enable_tracing`; they are not here
     arch      the arch that the cycles belong to
+
+    Of pipelines (docs/pipelines.md): `pipelines`, each time that one ran; `processes` and `channels` of the workload; `operations`, what
+    processes did with channels; `occupancy(channel)`, how full one was.
     """
 
     def __init__(self, columns: Columns, origin: Origin | None = None) -> None:
@@ -113,6 +123,31 @@ class ExecutionTrace(Sequence[TraceEvent]):
     def dropped_edges(self) -> int:
         """Edges of the run that are not here, for the same reason."""
         return self._columns.dropped_edges
+
+    @property
+    def pipelines(self) -> tuple[PipelineEvent, ...]:
+        """Each time that a pipeline ran, outer ones before those that their processes ran."""
+        return pipeline_events(self._columns.pipes)
+
+    @property
+    def processes(self) -> tuple[TracedProcess, ...]:
+        """The processes of all pipelines of the workload."""
+        return self._columns.pipes.processes
+
+    @property
+    def channels(self) -> tuple[TracedChannel, ...]:
+        """The channels of all pipelines of the workload, as the run had them."""
+        return self._columns.pipes.channels
+
+    @cached_property
+    def operations(self) -> Operations:
+        """What the processes of pipelines did beside their tasks, in the order of semantic time."""
+        return Operations(self._columns.pipes)
+
+    def occupancy(self, channel: str, pipeline: int | None = None) -> tuple[Ints, Ints]:
+        """How full a channel was: cycles at which that changes, and the tokens that are in it from each on until the next. They are sent and
+        not received. `pipeline`: which of `pipelines`, by default the first that has the channel. Raises BindError."""
+        return occupancy(self._columns.pipes, channel, pipeline)
 
     def __getattr__(self, name: str) -> Ints:
         column = self._columns.arrays.get(name) if not name.startswith("_") else None
@@ -200,7 +235,7 @@ class ExecutionTrace(Sequence[TraceEvent]):
 
 _NUMBERS = (
     *("lane", "window", "stream", "stream_scope", "issue", "ready", "start", "end"),
-    *("issued_ns", "started_ns", "ended_ns", "thread"),
+    *("issued_ns", "started_ns", "ended_ns", "thread", "process", "pipeline"),
 )
 
 
@@ -240,9 +275,9 @@ def columns_of(record: dict[str, Any], artifact: Artifact) -> Columns:
         "stream",
     ):
         arrays[name] = column(name, np.int64)  # with all bits set: -1
-    for name in ("site", "lane", "window", "thread"):
+    for name in ("site", "window", "thread"):
         arrays[name] = column(name, np.uint32)
-    for name in ("stream_scope", "batch"):
+    for name in ("lane", "stream_scope", "batch", "pipeline", "process"):
         arrays[name] = column(name, np.int32)
     for name in ("outcome", "waited", "stalled", "boundary"):
         arrays[name] = column(name, np.uint8)
@@ -256,8 +291,9 @@ def columns_of(record: dict[str, Any], artifact: Artifact) -> Columns:
         )
         for i, p in enumerate(places.sites)
     )
+    pipes = pipes_of(record["pipes"], places)
+    place_tasks(arrays, pipes)
     costs = (record[name] for name in ("issue_cost", "handover", "read_cost", "start_at"))
     timing = Timing(*costs, batches=tuple(record["batches"]), lanes=record["lanes"])
-    return Columns(
-        arrays, sites, artifact.manifest["arch"], timing, record["full"], record["dropped"], record["dropped_edges"]
-    )
+    dropped = record["dropped"], record["dropped_edges"]
+    return Columns(arrays, sites, artifact.manifest["arch"], timing, record["full"], *dropped, pipes)

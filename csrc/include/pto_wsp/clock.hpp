@@ -78,6 +78,7 @@ struct ClockLog {
     std::uint64_t position;
     std::uint32_t lane;                        // where it ran, or no_lane
     std::uint64_t issue, ready, start, end;    // ready: it came into its lane's queue
+    std::uint64_t order;                       // of its issue
   };
   virtual void issued(const Issue&) {}
   virtual void completed(const Task& task) = 0;
@@ -202,7 +203,7 @@ class Clock {
   // What only priorities, byte windows and logs ask for.
   struct Extra {
     std::int64_t priority = 0;
-    std::uint64_t bytes = 0, issue = 0, ready = 0;
+    std::uint64_t bytes = 0, issue = 0, order = 0, ready = 0;
   };
   struct Ranked {
     std::int64_t priority;

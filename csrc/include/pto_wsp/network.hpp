@@ -168,6 +168,8 @@ class Network {
   std::size_t processes() const { return processes_.size(); }
   std::size_t channels() const { return channels_.size(); }
   std::uint64_t clock(std::uint32_t process) const { return processes_[process].clock; }
+  /// When it comes to what it does next, a close aside: its clock, or the close that ended its consume.
+  std::uint64_t comes(std::uint32_t process) const { return std::max(processes_[process].clock, processes_[process].floor); }
   /// Whose turn it is, if anybody can act.
   std::optional<std::uint32_t> next() const {
     return turns_.empty() || status_ != Status::running ? std::nullopt : std::optional(turns_.first().process);
@@ -181,6 +183,7 @@ class Network {
   /// What a process that is not able to act waits for, or does when its turn comes.
   const Action& action(std::uint32_t process) const { return processes_[process].action; }
   std::uint64_t capacity(std::uint32_t channel) const { return channels_[channel].capacity; }
+  std::uint64_t initial(std::uint32_t channel) const { return channels_[channel].initial; }
   /// Tokens so far, initial ones too.
   std::uint64_t sent(std::uint32_t channel) const { return channels_[channel].sent; }
   std::uint64_t received(std::uint32_t channel) const { return channels_[channel].received; }

@@ -114,6 +114,18 @@ class Front : private Liveness {
     Action next(std::uint32_t process, const ActionOutcome& outcome) { return front.next_action(pipe, process, outcome); }
   };
 
+  // The same, and tells what has been done before.
+  struct WatchedActs {
+    Front& front;
+    Pipe& pipe;
+    Action next(std::uint32_t process, const ActionOutcome& outcome) {
+      front.watch(pipe, process, outcome);
+      const Action next = front.next_action(pipe, process, outcome);
+      if (next.kind == Action::Kind::end) front.watch_end(pipe, process);
+      return next;
+    }
+  };
+
   // To be done after a wait.
   enum class Pending : std::uint8_t { nothing, read, task, memory };
 
@@ -158,6 +170,12 @@ class Front : private Liveness {
   void follow(std::uint32_t process, Walker::Event head, const ActionOutcome& outcome);
   Step fail_race(Failure at);
   void add_outside(std::span<const ClockRef> tasks);
+  // Of a traced run: see pipe_trace.cpp.
+  void watch_pipe(Pipe& pipe);
+  void watch_task(const BoundTask& t) const;
+  void watch(Pipe& pipe, std::uint32_t process, const ActionOutcome& outcome);
+  void watch_end(Pipe& pipe, std::uint32_t process);
+  void watch_blocked(const Pipe& pipe);
   void count_cycles(const Pipe& pipe);
   void join(Group& group, Ref member, Ring::Membership kind);
   void join_time(Group& group, ClockRef member);

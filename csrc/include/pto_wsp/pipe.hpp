@@ -33,9 +33,16 @@ class Pipe {
     Walker walker;
     Walker::Event head = Walker::Event::end;  // what it does when its turn comes
     bool asked = false, done = false;         // what it reads has been asked for; it is done but for its time
-    std::uint64_t cycles = 0;                 // of boundaries before the task
+    std::uint64_t cycles = 0, cost = 0;       // of boundaries before the task, and of the task
     std::uint64_t retirement = 0;             // tasks up to that serial must be over before it uses memory
     std::vector<std::uint32_t> unclear;       // temporaries that are to become zeros then
+  };
+
+  /// Of a traced run: its number, when it began, in cycles since the outermost did, and when each process came to what it does.
+  struct Watched {
+    std::uint32_t pipeline = none;
+    std::uint64_t begin = 0;
+    std::vector<std::uint64_t> came;
   };
 
   /// The pipeline that `outer` has come to. `channels`: those of the pipeline.
@@ -50,6 +57,8 @@ class Pipe {
   Process& process_in_turn() { return processes_[*network_.next()]; }
   const Walker& walker(std::uint32_t process) const { return processes_[process].walker; }
   const std::int64_t* outer_regs() const { return outer_.regs(); }
+  Watched& watched() { return watched_; }
+  const Watched& watched() const { return watched_; }
 
   /// Tells the walker of a process what has come of what it did. False: a number that it sends is none, see its failure().
   bool tell(Process& p, const ActionOutcome& outcome);
@@ -70,11 +79,13 @@ class Pipe {
   Network network_;
   std::vector<Process> processes_;
   std::vector<Tokens> tokens_;  // by channel
+  Watched watched_;
 };
 
 /// What the plan says of its channels.
 std::vector<ChannelSpec> channel_specs(const Plan& plan);
-/// Throws invalid_argument where these, if there are any, cannot stand for the channels of the plan.
-void check_channels(const Plan& plan, std::span<const ChannelSpec> channels);
+/// Throws invalid_argument where these, if there are any, cannot stand for the channels of the plan. `supposed`: where nothing is run,
+/// channels with initial tokens may have more of them, whose numbers begin again: that many buffers.
+void check_channels(const Plan& plan, std::span<const ChannelSpec> channels, bool supposed);
 
 }  // namespace pto_wsp

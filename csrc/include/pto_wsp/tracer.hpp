@@ -13,6 +13,7 @@
 #include "pto_wsp/bound.hpp"
 #include "pto_wsp/clock.hpp"
 #include "pto_wsp/control.hpp"
+#include "pto_wsp/pipe_trace.hpp"
 #include "pto_wsp/placer.hpp"
 
 namespace pto_wsp {
@@ -28,8 +29,6 @@ constexpr const char* name_of(Outcome outcome) noexcept {
   return names[static_cast<std::size_t>(outcome)];
 }
 
-inline constexpr std::uint64_t never = ~std::uint64_t{0};
-
 struct TracedTask {
   std::uint64_t issue = never, ready = never, start = never, end = never;  // cycles
   std::uint64_t due = never, asked = never, order = never;                 // of its issue, as ClockLog says
@@ -37,6 +36,7 @@ struct TracedTask {
   std::uint32_t site = 0, lane = 0, window = 0, thread = 0;                // thread: as the system calls it
   std::int64_t stream = -1;
   std::uint32_t stream_scope = none, batch = no_batch;                     // none: it has no stream
+  std::uint32_t pipeline = none, process = none;                           // of PipeTrace; its cycles are counted as there
   Outcome outcome = Outcome::dropped;
   bool waited = false, stalled = false;
 };
@@ -56,7 +56,17 @@ class Tracer final : public ClockLog {
   /// The next task in program order. `deps`: what it waits for in semantic time. Throws bad_alloc.
   void issued(const TaskSpec& spec, const std::int64_t* regs, const Placement& placement, const Placer::Stream& stream,
               std::span<const ClockRef> deps, const Clock& clock);
-  /// The next task is issued behind a boundary that waits for these.
+  /// The next one is of a process: which, that came to it, and for which it started and ended then. It waits for what the process does.
+  struct InProcess {
+    std::uint32_t pipeline, process;
+    std::uint64_t came, start, end;
+  };
+  void issued(const TaskSpec& spec, const std::int64_t* regs, const Placement& placement, const InProcess& at);
+  /// A pipeline has been issued as a task.
+  void issued(std::uint32_t pipeline, ClockRef task, std::uint64_t last, std::span<const ClockRef> deps, const Clock& clock);
+  PipeTrace& pipes() { return pipes_; }
+  const PipeTrace& pipes() const { return pipes_; }
+  /// What is issued next is issued behind a boundary that waits for these.
   void awaits(std::span<const ClockRef> tasks, const Clock& clock);
   /// There is room for task `position` in the run, after it may have been waited for.
   void admitted(std::uint64_t position) {
@@ -91,7 +101,7 @@ class Tracer final : public ClockLog {
   std::uint64_t dropped_edges() const { return dropped_edges_; }
   /// The smallest limit that has room for all.
   std::uint64_t enough() const {
-    return std::max(size_ + dropped_, (edges_.size() + dropped_edges_ + edges_per_task - 1) / edges_per_task);
+    return std::max({size_ + dropped_, (edges_.size() + dropped_edges_ + edges_per_task - 1) / edges_per_task, pipes_.enough()});
   }
   const TracedTask& operator[](std::uint64_t position) const { return chunks_[position / chunk_size]->tasks[position % chunk_size]; }
   /// As many for each task as the task with most of them has.
@@ -99,13 +109,14 @@ class Tracer final : public ClockLog {
   std::span<const std::int64_t> coords(std::uint64_t position) const {
     return {chunks_[position / chunk_size]->coords.data() + position % chunk_size * n_coords_, n_coords_};
   }
-  /// From a task or join to one. Joins are numbered from -1 downwards. `boundary`: what it leads to was issued after that, rather
+  /// From a task, join or pipeline to one. Joins are numbered from -1 downwards, pipelines from first_pipeline. `boundary`: what it leads to was issued after that, rather
   /// than ready.
   struct Edge {
     std::int64_t from, to;
     bool boundary = false;
   };
   const std::vector<Edge>& edges() const { return edges_; }
+  static constexpr std::int64_t first_pipeline = -(std::int64_t{1} << 40);
 
  private:
   struct Chunk {
@@ -118,7 +129,10 @@ class Tracer final : public ClockLog {
   TracedTask* at(std::uint64_t position) {
     return position < limit_ ? &chunks_[position / chunk_size]->tasks[position % chunk_size] : nullptr;
   }
+  TracedTask* keep(const TaskSpec& spec, const std::int64_t* regs, const Placement& placement);
   Chunk& chunk_of(std::uint64_t position);
+  std::int64_t number_of(ClockRef ref) const;
+  void add_all(std::span<const ClockRef> deps, std::int64_t to, const Clock& clock);
   void add(Edge edge);
 
   const BoundPlan* plan_;  // of the run
@@ -130,6 +144,8 @@ class Tracer final : public ClockLog {
   std::vector<std::unique_ptr<Chunk>> chunks_;
   std::uint64_t size_ = 0, dropped_ = 0, dropped_edges_ = 0;
   std::vector<Edge> edges_;
+  std::vector<std::int64_t> awaited_;  // by what is issued next
+  PipeTrace pipes_;
 };
 
 }  // namespace pto_wsp

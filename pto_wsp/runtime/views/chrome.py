@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pto_wsp.runtime.views.columns import Columns, spans, write
+from pto_wsp.runtime.views.chrome_pipes import events_of_pipelines, pipeline_track
+from pto_wsp.runtime.views.columns import FIRST_PIPELINE, Columns, is_join, spans, write
 
 SEMANTIC, WALL = 1, 2  # processes
 Event = dict[str, Any]
@@ -41,6 +42,7 @@ def _events(c: Columns) -> Iterator[Event]:
                 "cat": c.site_of(i).kernel,
                 "args": _arguments(c, i),
             }
+    yield from events_of_pipelines(c)
     yield from _flows(c)
     yield from _counters(c)
 
@@ -66,8 +68,8 @@ def _arguments(c: Columns, i: int) -> dict[str, Any]:
 
 
 def _flows(c: Columns) -> Iterator[Event]:
-    """From the end of a task to the start of each that waits for it, of a join from the member that ended last; and along streams."""
-    start, end, lane = c.lists["start"], c.lists["end"], c.lists["lane"]
+    """From the end of a task or pipeline to the start of each that waits for it, of a join from the member that ended last; and along
+    streams."""
     before = c.before_in_stream
     flows = [
         ("stream" if target >= 0 and before[target] == origin >= 0 else "dependence", origin, target)
@@ -76,19 +78,25 @@ def _flows(c: Columns) -> Iterator[Event]:
     held = set(c.waits)
     flows += [("stream", origin, target) for target, origin in enumerate(before) if (origin, target) not in held]
     for k, (what, origin, target) in enumerate(flows):
-        if target < 0 or origin < 0 or end[origin] < 0 or end[target] < 0:
+        if is_join(target) or is_join(origin) or c.span_of(origin)[1] < 0 or c.span_of(target)[1] < 0:
             continue
-        flow: Event = {"pid": SEMANTIC, "cat": what, "name": what, "id": k}
-        leaves = max(start[origin], end[origin] - 0.5)  # inside of the task, for at its end the next one may have begun
-        yield {**flow, "ph": "s", "tid": lane[origin], "ts": leaves / 1e3}
-        yield {**flow, "ph": "f", "bp": "e", "tid": lane[target], "ts": start[target] / 1e3}
+        flow: Event = {"cat": what, "name": what, "id": k}
+        start, end = c.span_of(origin)
+        leaves = max(start, end - 0.5)  # inside of the task, for at its end the next one may have begun
+        yield {**flow, "ph": "s", **_track(c, origin), "ts": leaves / 1e3}
+        yield {**flow, "ph": "f", "bp": "e", **_track(c, target), "ts": c.span_of(target)[0] / 1e3}
+
+
+def _track(c: Columns, node: int) -> Event:
+    pid, tid = (SEMANTIC, c.lists["lane"][node]) if node >= 0 else pipeline_track(c, FIRST_PIPELINE - node)
+    return {"pid": pid, "tid": tid}
 
 
 def _counters(c: Columns) -> Iterator[Event]:
     """Tasks of each window that are issued and not retired, in semantic time; they retire in order of issue."""
     a = c.arrays
     for window in np.unique(a["window"]).tolist():
-        ids = np.flatnonzero((a["window"] == window) & (a["end"] >= 0))
+        ids = np.flatnonzero((a["window"] == window) & (a["end"] >= 0) & (a["lane"] >= 0))
         ids = ids[np.argsort(a["issue"][ids], kind="stable")]
         issue, retire = a["issue"][ids], np.maximum.accumulate(a["end"][ids])
         times, at = np.unique(np.concatenate([issue, retire]), return_inverse=True)

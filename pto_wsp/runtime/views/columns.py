@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,8 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pto_wsp.errors import BindError, Location, here
+from pto_wsp.runtime.views.pipes import Pipes, no_pipes
 
 Ints = npt.NDArray[Any]
+
+FIRST_PIPELINE = -(2**40)
+"""Of the numbers in edges that stand for pipelines, downwards; the core has the same. Those of joins are above."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Columns:
     full: bool  # edges were recorded
     dropped: int
     dropped_edges: int
+    pipes: Pipes = field(default_factory=no_pipes)
 
     def __len__(self) -> int:
         return len(self.arrays["site"])
@@ -111,11 +116,18 @@ class Columns:
 
     @cached_property
     def waits(self) -> list[tuple[int, int]]:
-        """The edges from task to task or to a join: of a join, from the member that ended last; -1 where that is not known."""
+        """The edges from a task or pipeline to one or to a join: of a join, from the member that ended last; -1 where that is not known."""
         edges = self.arrays["edges"]
-        last = _last_members(edges, self.lists["end"])
+        last = _last_members(edges, self.span_of)
         both = zip(edges[:, 0].tolist(), edges[:, 1].tolist(), strict=True)
-        return [(last.get(source, -1) if source < 0 else source, target) for source, target in both]
+        return [(last.get(source, -1) if is_join(source) else source, target) for source, target in both]
+
+    def span_of(self, node: int) -> tuple[int, int]:
+        """When a task or pipeline of `edges` began and ended."""
+        if node >= 0:
+            return self.lists["start"][node], self.lists["end"][node]
+        run = FIRST_PIPELINE - node
+        return int(self.pipes.runs["start"][run]), int(self.pipes.runs["end"][run])
 
     @property
     def kernels(self) -> tuple[str, ...]:
@@ -129,22 +141,27 @@ class Columns:
         return of_site[self.arrays["site"]]
 
 
-def _last_members(edges: Ints, end: list[int]) -> dict[int, int]:
-    """For each join, the task among its members, and members of members, that ended last."""
+def is_join(node: int) -> bool:
+    """Whether a number in edges stands for a join."""
+    return FIRST_PIPELINE < node < 0
+
+
+def _last_members(edges: Ints, span: Callable[[int], tuple[int, int]]) -> dict[int, int]:
+    """For each join, the task or pipeline among its members, and members of members, that ended last."""
     members: dict[int, list[int]] = {}
-    for source, target in edges[edges[:, 1] < 0].tolist():
+    for source, target in edges[(edges[:, 1] < 0) & (edges[:, 1] > FIRST_PIPELINE)].tolist():
         members.setdefault(target, []).append(source)
     last: dict[int, int] = {}
     for join in members:
         stack = [join]
         while stack:
-            inner = [m for m in members.get(stack[-1], []) if m < 0 and m not in last]
+            inner = [m for m in members.get(stack[-1], []) if is_join(m) and m not in last]
             if inner:
                 stack.extend(inner)
                 continue
             found = stack.pop()
-            tasks = [m if m >= 0 else last[m] for m in members.get(found, [])]
-            last[found] = max((t for t in tasks if t >= 0), key=lambda t: (end[t], t), default=-1)
+            tasks = [last[m] if is_join(m) else m for m in members.get(found, [])]
+            last[found] = max((t for t in tasks if not is_join(t)), key=lambda t: (span(t)[1], t), default=-1)
     return last
 
 
@@ -161,9 +178,9 @@ class Spans:
 
 
 def spans(c: Columns, time: str) -> Spans:
-    """By lane in cycles, or by thread in nanoseconds."""
+    """By lane in cycles, or by thread in nanoseconds. Tasks of processes take no lane."""
     first, last, row = ("start", "end", "lane") if time == "semantic" else ("started_ns", "ended_ns", "thread")
-    ids = np.flatnonzero(c.arrays[last] >= 0)
+    ids = np.flatnonzero((c.arrays[last] >= 0) & (c.arrays[row] >= 0))
     unit = "cycles" if time == "semantic" else "ns"
     at = [c.arrays[n][ids] for n in (row, first, last)]
     return Spans(ids, at[0], at[1], at[2], unit, "lane" if time == "semantic" else "thread")

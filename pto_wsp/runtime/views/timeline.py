@@ -1,4 +1,4 @@
-"""A trace as a picture: a bar for each task, a row for each lane or thread."""
+"""A trace as a picture: a bar for each task, a row for each lane and process, or thread; below, how full channels were."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.errors import BindError, UnsupportedError, here
-from pto_wsp.runtime.views.columns import Columns, Spans, not_written, spans
+from pto_wsp.runtime.views.columns import Columns, not_written
+from pto_wsp.runtime.views.rows import KINDS, Filling, Rows, fillings, rows_of
 
 _MANY = 5_000  # bars: beyond, an SVG holds them as one image
+_SHADES = {
+    "full": "#d62728",
+    "empty": "#c7c7c7",
+    "rendezvous": "#ff9896",
+    "response": "#f7b6d2",
+    "latency": "#dbdb8d",
+    "read": "#7f7f7f",
+    "pipeline": "#17becf",
+}
 
 
 def to_timeline(c: Columns, path: str, time: str) -> None:
@@ -29,24 +39,43 @@ def to_timeline(c: Columns, path: str, time: str) -> None:
 
 
 def _figure(c: Columns, time: str) -> Any:
-    s = spans(c, time)
-    rows, at = np.unique(s.rows, return_inverse=True)
-    kernels = c.kernel_numbers()[s.ids]
-    figure = _matplotlib("figure").Figure(figsize=(12, 1.2 + 0.35 * max(len(rows), 1)))
-    axes = figure.add_subplot()
-    for k in np.unique(kernels).tolist():
-        bars = _bars(s, at, kernels == k)
-        look = {"facecolor": f"C{k % 10}", "edgecolor": "white", "linewidth": 0.3, "rasterized": len(s.ids) > _MANY}
-        axes.add_collection(_matplotlib("collections").PolyCollection(bars, **look))
-    axes.set_yticks(range(len(rows)), [f"{s.row_name} {row}" for row in rows.tolist()])
-    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
-    axes.set_xlim(*_limits(s))
-    axes.set_xlabel(f"{s.unit} of {c.arch}" if time == "semantic" else s.unit)
+    s = rows_of(c, time)
+    filled = fillings(c.pipes) if time == "semantic" else []
+    heights = [0.35 * max(len(s.names), 1), *([0.45 * len(filled)] if filled else [])]
+    figure = _matplotlib("figure").Figure(figsize=(12, 1.2 + sum(heights)))
+    axes, *below = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    kinds = sorted(np.unique(s.kinds).tolist(), key=lambda k: (k < 0, abs(k)))
+    for k in kinds:
+        look = {"facecolor": _colour(k), "edgecolor": "white", "linewidth": 0.3, "rasterized": len(s.at) > _MANY}
+        axes.add_collection(_matplotlib("collections").PolyCollection(_bars(s, s.kinds == k), **look))
+    axes.set_yticks(range(len(s.names)), [_plain(name) for name in s.names])
+    axes.set_ylim(max(len(s.names), 1) - 0.5, -0.5)
+    first, last = s.limits
+    axes.set_xlim(float(first), float(max(last, first + 1)))
+    for under in below:
+        _channels(under, filled, last)
+    (below or [axes])[-1].set_xlabel(f"{s.unit} of {c.arch}" if time == "semantic" else s.unit)
     patch = _matplotlib("patches").Patch
-    shown = [patch(color=f"C{k % 10}", label=_plain(c.kernels[k])) for k in np.unique(kernels).tolist()]
+    shown = [patch(color=_colour(k), label=_plain(c.kernels[k] if k >= 0 else KINDS[-k])) for k in kinds]
     if shown:
         axes.legend(handles=shown, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
+
+
+def _channels(axes: Any, filled: list[Filling], last: int) -> None:
+    """A row for each channel: how much of its capacity is used; of one without a limit, or a rendezvous, of the most that was in it."""
+    for k, f in enumerate(filled):
+        most = max(f.capacity or int(f.tokens.max()), 1)
+        times, tokens = np.append(f.times, last), np.append(f.tokens, f.tokens[-1])
+        axes.fill_between(times, k + 0.4 - 0.8 * tokens / most, k + 0.4, step="post", color="C0", linewidth=0)
+        axes.axhline(k - 0.4, color="#d62728", linewidth=0.4)
+    names = [f"{f.name}: {'no limit' if f.capacity is None else f.capacity}" for f in filled]
+    axes.set_yticks(range(len(filled)), [_plain(name) for name in names])
+    axes.set_ylim(len(filled) - 0.5, -0.5)
+
+
+def _colour(kind: int) -> str:
+    return f"C{kind % 10}" if kind >= 0 else _SHADES[KINDS[-kind]]
 
 
 def _matplotlib(module: str) -> Any:
@@ -62,17 +91,10 @@ def _matplotlib(module: str) -> Any:
         ) from e
 
 
-def _bars(s: Spans, at: Any, mine: Any) -> Any:
+def _bars(s: Rows, mine: Any) -> Any:
     """The corners of each bar."""
-    x0, x1, y = s.start[mine], s.end[mine], at[mine]
+    x0, x1, y = s.start[mine], s.end[mine], s.at[mine]
     return np.stack([np.stack([x, y + d], axis=-1) for x, d in ((x0, -0.4), (x0, 0.4), (x1, 0.4), (x1, -0.4))], axis=1)
-
-
-def _limits(s: Spans) -> tuple[float, float]:
-    if len(s.ids) == 0:
-        return 0.0, 1.0
-    first, last = int(s.start.min()), int(s.end.max())
-    return float(first), float(max(last, first + 1))
 
 
 def _plain(label: str) -> str:

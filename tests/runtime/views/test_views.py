@@ -60,6 +60,8 @@ def made(
         "lane": i % lanes,
         "window": np.zeros(n, np.uint32),
         "thread": 1000 + i % 2,
+        "process": 0 * i - 1,
+        "pipeline": 0 * i - 1,
         "stream": i % 2,
         "stream_scope": i * 0 if streams else i * 0 - 1,
         "issue": 0 * i,
