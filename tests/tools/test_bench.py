@@ -12,7 +12,7 @@ import pytest
 
 from pto_wsp import DType
 from pto_wsp.tools.bench import __main__ as command
-from pto_wsp.tools.bench import arms, attention, run, scheduling, table, tasks
+from pto_wsp.tools.bench import arms, attention, pipelines, run, scheduling, table, tasks
 from pto_wsp.tools.bench.arms import Arms
 
 ULP = {"rmsnorm": 4, "rmsnorm_odd": 4, "softmax": 12, "softmax_odd": 12}  # other rows: units of n * eps, at most 1
@@ -41,6 +41,8 @@ SPECIAL = {
     "execute_100",
     "simulate",
     "simulate_processes",
+    "tokens",
+    "pipeline_20us",
     "compile",
 }
 
@@ -236,3 +238,28 @@ def test_rows_of_the_scheduler() -> None:
     (row,) = run.run_row(given, threads=1, repeats=1)
     assert set(row) == {"name", "threads", "depth_0_s", "depth_1_s", "depth_8_s", "ring_10_s"}
     assert run.run_row(given, threads=2, repeats=1) == []
+
+
+def test_rows_of_pipelines() -> None:
+    """A token more at each depth, on any number of threads; stages on two threads over one."""
+    given = {"name": "tokens", "shape": {"n": [10, 2000], "depths": [8, 0]}, "peers": ["another 600 ns"]}
+    for threads in (1, 2):
+        (row,) = run.run_row(given, threads=threads, repeats=3)
+        assert set(row) == {"name", "threads", "depth_8_ns", "depth_0_ns", "peers", "quoted"}
+        assert row["threads"] == threads and row["quoted"] == ["another 600 ns"]
+    given = {"name": "pipeline_20us", "shape": {"n": 20, "depth": 2}}
+    (row,) = run.run_row(given, threads=2, repeats=1)
+    assert row["threads"] == 2 and min(row["us_per_kernel"], row["ms"], row["speed_up"]) > 0
+    assert run.run_row(given, threads=1, repeats=1) == []
+
+
+def test_what_the_rows_of_pipelines_compute() -> None:
+    """Each token has its two kernels; a buffer is written again only once it has been used."""
+    program = pipelines.tokens(30, depth=1).compile(threads=2)
+    assert program.run().stats.task_count == 60
+    x, buffers = np.arange(-1.0, 1.0, 0.1, np.float32).reshape(4, 1, 5), [np.zeros((3, 1, 5), np.float32) for _ in "ab"]
+    out, exact = np.zeros((40, 1, 1), np.float32), x.astype(np.float64)
+    pipelines.three_stages(x, *buffers, out, 1).compile(threads=2).run()
+    for _ in range(3):
+        exact = np.vectorize(math.erf)(np.tanh(np.exp(exact)))
+    np.testing.assert_allclose(out, np.tile(exact.sum(axis=2, keepdims=True), (10, 1, 1)), rtol=1e-5)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pto_wsp import DType
-from pto_wsp.tools.bench import attention, llama, moe, products, rows, scheduling, tasks
+from pto_wsp.tools.bench import attention, llama, moe, pipelines, products, rows, scheduling, tasks
 from pto_wsp.tools.bench.arms import Arms, time_arms
 from pto_wsp.tools.bench.compiling import compile_row
 
@@ -60,6 +60,16 @@ def run_row(case: Case, threads: int, repeats: int) -> list[dict[str, Any]]:
             if threads == 1
             else []
         )
+    if name == "tokens":
+        shape = case["shape"]
+        figures = pipelines.tokens_row(shape["n"], shape["depths"], threads, repeats)
+        return [{"name": name, "threads": threads} | figures | {"peers": {}, "quoted": case["peers"]}]
+    if name == "pipeline_20us":
+        if threads != 2:
+            return []
+        return [
+            {"name": name, "threads": 2} | pipelines.stages_row(case["shape"]["n"], case["shape"]["depth"], repeats)
+        ]
     if name == "tasks_directives":
         return [{"name": name, "threads": threads} | scheduling.directives_row(case["shape"]["n"], threads, repeats)]
     if name == "execute_100":
