@@ -1,8 +1,8 @@
-"""Consistent renaming of variables, tensors, kernels and symbols in a region."""
+"""Consistent renaming of variables, tensors, kernels and symbols in a region; names that nothing else has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pto_wsp.ir.core import (
@@ -24,8 +24,44 @@ from pto_wsp.ir.core import (
     Var,
     View,
     ViewDim,
+    Wir,
 )
 from pto_wsp.ir.expr import Expr, var
+
+
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """`name`, or `name.1`, `name.2`, ... where it is taken."""
+    if name not in taken:
+        return name
+    k = 1
+    while f"{name}.{k}" in taken:
+        k += 1
+    return f"{name}.{k}"
+
+
+def pipeline_names(eqns: Iterable[Eqn]) -> list[str]:
+    """Of the pipelines in these equations, outer ones before inner ones."""
+    return [str(e.params["name"]) for top in eqns for e in top.walk() if e.prim == "pipeline"]
+
+
+def name_pipelines_apart(eqns: Iterable[Eqn], taken: set[str]) -> tuple[Eqn, ...]:
+    """The equations with names for their pipelines of which none is another's or taken; they are taken then."""
+    return tuple(_pipelines_apart(e, taken) for e in eqns)
+
+
+def _pipelines_apart(e: Eqn, taken: set[str]) -> Eqn:
+    if e.prim == "pipeline":
+        name = unique_name(str(e.params["name"]), taken)
+        taken.add(name)
+        e = replace(e, params={**e.params, "name": name})
+    regions = tuple(Region(r.params, name_pipelines_apart(r.eqns, taken)) for r in e.regions)
+    return replace(e, regions=regions) if regions else e
+
+
+def with_pipelines_apart(wir: Wir) -> Wir:
+    """The wir where a rewrite that repeats a pipeline has given each repetition a name of its own."""
+    names = pipeline_names(wir.body.eqns)
+    return wir if len(names) == len(set(names)) else wir.with_body(*name_pipelines_apart(wir.body.eqns, set()))
 
 
 @dataclass(frozen=True)

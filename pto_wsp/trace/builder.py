@@ -32,7 +32,7 @@ from pto_wsp.ir.core import (
     Wir,
 )
 from pto_wsp.ir.expr import Expr
-from pto_wsp.ir.rename import Renaming
+from pto_wsp.ir.rename import Renaming, unique_name
 from pto_wsp.trace import arguments
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
 from pto_wsp.trace.calls import Call
@@ -138,6 +138,7 @@ class WorkloadBuilder:
         self._taken: set[str] = set()  # names of loop variables and scalars, those of closed regions included
         self._visible: set[str] = set()  # those of open regions
         self.pipes: list[OpenPipeline] = []  # those being traced, outermost first
+        self.pipe_names: set[str] = set()  # those of all pipelines
         self.channel_homes: dict[
             int, tuple[object, OpenPipeline]
         ] = {}  # by id: a channel, and the pipeline that uses it
@@ -640,15 +641,6 @@ def _without(eqns: tuple[Eqn, ...], names: Mapping[str, str]) -> tuple[Eqn, ...]
         for e in eqns
         if not any(v.name in names for v in e.outs)
     )
-
-
-def unique_name(name: str, taken: Any) -> str:
-    if name not in taken:
-        return name
-    k = 1
-    while f"{name}.{k}" in taken:
-        k += 1
-    return f"{name}.{k}"
 
 
 class _Current(threading.local):

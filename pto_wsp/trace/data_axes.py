@@ -11,8 +11,8 @@ import numpy as np
 from pto_wsp.errors import BindError, TraceError, check_name, here, no_attribute
 from pto_wsp.ir.core import Axis, DataAxis, DType, In
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.rename import unique_name
 from pto_wsp.trace.axes import DenseAxis, DenseDyn, LoopAxis, Names, Tiles
-from pto_wsp.trace.builder import unique_name
 from pto_wsp.trace.index import Index, Scalar64, Symbol, as_expr, is_integer
 from pto_wsp.trace.names import assigned_name
 from pto_wsp.trace.scalar import DataScalar, innermost

@@ -10,9 +10,10 @@ from pto_wsp.errors import ChannelClosed, CompileError, Location, ScheduleError,
 from pto_wsp.ir.core import Axis, ChannelType, DType, Eqn, Region, Var, View
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.processes import ENDS, SENDS, channel_var, ends_inside
+from pto_wsp.ir.rename import unique_name
 from pto_wsp.ir.tasks import PARTS, READS
 from pto_wsp.ir.token_bounds import unbounded_sends
-from pto_wsp.trace.builder import WorkloadBuilder, current_workload, unique_name
+from pto_wsp.trace.builder import WorkloadBuilder, current_workload
 from pto_wsp.trace.conditions import refuse_leaving
 from pto_wsp.trace.functional import Buffer
 from pto_wsp.trace.tokens import Form, Kinds, ScalarForm, Structure, kinds_of, leaves, show_kinds
@@ -83,6 +84,8 @@ class OpenPipeline:
     ) -> None:
         """only: the channels it has, where they were named."""
         self.builder = builder
+        self.name = unique_name("pipe", builder.pipe_names)
+        builder.pipe_names.add(self.name)
         self.timed = timed
         self.only = only
         self.loc = loc
@@ -269,9 +272,8 @@ class OpenPipeline:
         self._refuse_unused()
         for e in before:
             b.append(e)
-        names = {p.params["name"] for e in b.blocks[0].eqns for p in e.walk() if p.prim == "pipeline"}
         channels = tuple(c.eqn() for c in self.every_channel)
-        params = {"name": unique_name("pipe", names), "timed": self.timed}
+        params = {"name": self.name, "timed": self.timed}
         made = Eqn("pipeline", params=params, regions=(Region((), (*channels, *self.processes)),), loc=self.loc)
         for c in self.channels.values():
             _refuse_unbounded(made, c)
@@ -312,7 +314,7 @@ class OpenPipeline:
         tasks = (t for e in eqns for t in e.walk() if t.prim == "task")
         kernel = next((str(t.params["kernel"]) for t in tasks), None)
         label = next((k.label for k in self.builder.kernels.values() if k.name == kernel), "process")
-        return unique_name(label, {p.params["name"] for p in self.processes})
+        return unique_name(label, {str(p.params["name"]) for p in self.processes})
 
     def _refuse_unused(self) -> None:
         """Raise CompileError for a channel that nobody feeds, or nobody drains."""

@@ -16,7 +16,7 @@ from pto_wsp.errors import CompileError, Location, TraceError, TypeCheckError, h
 from pto_wsp.ir.coordinates import check_kept, check_rules
 from pto_wsp.ir.core import Eqn, Region, Role, TensorType, Var, Wir
 from pto_wsp.ir.dependence import refuse_races
-from pto_wsp.ir.rename import Renaming
+from pto_wsp.ir.rename import Renaming, name_pipelines_apart, pipeline_names, with_pipelines_apart
 from pto_wsp.ir.verify import check_nesting, verify
 from pto_wsp.trace.axes import LoopAxis
 from pto_wsp.trace.builder import WorkloadBuilder, tracing_workload
@@ -64,7 +64,7 @@ class Traced:
         """The same tensors and sizes around another wir. Raises ScheduleError where a policy asks for a coordinate that it takes away."""
         check_rules(wir)
         check_kept(self.wir, wir)
-        return replace(self, wir=wir)
+        return replace(self, wir=with_pipelines_apart(wir))
 
     def wrapped(self, prim: str, **params: Any) -> Self:
         """The whole body inside one equation `prim[params] { ... }`."""
@@ -177,11 +177,12 @@ class TracedFunction:
         returned = leaves(result)
         own = {id(buffer_of(x)) for x in call.owned} - {id(buffer_of(x)) for x in returned if x is not None}
         part = _part(builder, self.label, builder.close_block(), own)
-        known = _bound(part.wir.body.eqns)
+        known, own_pipes = _bound(part.wir.body.eqns), pipeline_names(part.wir.body.eqns)
         for step in self.steps:
             part = step(part)
         builder.reshape(part.wir.tensors)
-        for eqn in _adopted(builder, part.wir, known):
+        builder.pipe_names.difference_update(own_pipes)
+        for eqn in name_pipelines_apart(_adopted(builder, part.wir, known), builder.pipe_names):
             builder.append(eqn)
         return result
 

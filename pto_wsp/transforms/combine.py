@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 from pto_wsp.errors import TraceError, here
 from pto_wsp.ir.core import DataAxis, DType, Eqn, Kernel, Region, Var, Wir
 from pto_wsp.ir.dependence import refuse_races
-from pto_wsp.ir.rename import Renaming
+from pto_wsp.ir.rename import Renaming, name_pipelines_apart, unique_name
 from pto_wsp.ir.tasks import slot_types
 from pto_wsp.ir.verify import verify
-from pto_wsp.trace.builder import unique_name
 from pto_wsp.trace.functional import leaves, tree_map
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.trace.workload import Traced
@@ -84,6 +83,7 @@ class _Parts:
         self.sizes: dict[str, int] = {}
         self.slots: dict[int, DType] = {}
         self.values: set[str] = set()
+        self.pipelines: set[str] = set()
         self.returns: list[Any] = []
 
     def add(self, w: Traced) -> Region:
@@ -100,7 +100,7 @@ class _Parts:
         for axis in map(new.axis, w.wir.axes):
             self._same("axes", axis.name, self.axes.setdefault(axis.name, axis), axis)
         self.returns.append(tree_map(lambda n, _: new.tensors.get(n), w.returns, ""))
-        return new.region(w.wir.body)
+        return Region((), name_pipelines_apart(new.region(w.wir.body).eqns, self.pipelines))
 
     def _tensor(self, w: Traced, v: Var) -> str:
         """Given tensors are the same where they are the same object; what a run owns is each part's own."""
