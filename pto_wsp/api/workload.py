@@ -158,7 +158,7 @@ class WorkloadFunction(TracedFunction, Schedules):
         if outer is not None:
             return self.inline(current_workload(f"workload {self.label}"), args, kwargs)
         traced = self.trace(args, kwargs)
-        return Workload(traced.wir, traced.tensors, traced.sizes, traced.returns)
+        return Workload(traced.wir, traced.tensors, traced.sizes, traced.returns, traced.channels)
 
     def __repr__(self) -> str:
         return f"<workload function {self.label}>"

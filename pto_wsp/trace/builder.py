@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pto_wsp.trace.conditions import Chain
     from pto_wsp.trace.data_axes import Known
     from pto_wsp.trace.kernel import KernelFunction
-    from pto_wsp.trace.pipes import OpenPipeline
+    from pto_wsp.trace.pipes import Home, OpenPipeline
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,9 +139,7 @@ class WorkloadBuilder:
         self._visible: set[str] = set()  # those of open regions
         self.pipes: list[OpenPipeline] = []  # those being traced, outermost first
         self.pipe_names: set[str] = set()  # those of all pipelines
-        self.channel_homes: dict[
-            int, tuple[object, OpenPipeline]
-        ] = {}  # by id: a channel, and the pipeline that uses it
+        self.channel_homes: dict[int, Home] = {}  # by id of the channel
 
     # names
 

@@ -76,6 +76,15 @@ class Declared:
     loc: Location
 
 
+@dataclass(frozen=True, eq=False)
+class Home:
+    """The pipeline to which a channel belongs: where it is, and what it calls the channel, which lives as long as its id is asked for."""
+
+    channel: ChannelSpec
+    name: str
+    loc: Location
+
+
 class OpenPipeline:
     """State of one pipeline."""
 
@@ -111,8 +120,8 @@ class OpenPipeline:
         if home is not None:
             raise TraceError(
                 "PTO824",
-                f"{what}: channel {home[1].channels[id(c)].name} belongs to another pipeline",
-                values={"pipeline": home[1].loc},
+                f"{what}: channel {home.name} belongs to another pipeline",
+                values={"pipeline": home.loc},
                 loc=here(),
                 fix="make a channel for each pipeline, inside the function that runs it; what a pipeline inside of a process gives, its process sends",
             )
@@ -134,7 +143,7 @@ class OpenPipeline:
         params |= {} if c.depth is None else {"depth": c.depth}
         made = OpenChannel(unique_name(name, taken), {**params, "name": unique_name(name, taken)}, c.loc, c.kinds)
         self.channels[id(c)] = made
-        self.builder.channel_homes[id(c)] = (c, self)
+        self.builder.channel_homes[id(c)] = Home(c, made.name, self.loc)
         return made
 
     @property

@@ -23,6 +23,7 @@ from pto_wsp.trace.builder import WorkloadBuilder, tracing_workload
 from pto_wsp.trace.calls import Call
 from pto_wsp.trace.data_axes import Ragged, Sparse
 from pto_wsp.trace.functional import buffer_of, check_returned, leaves, paths, refuse_unwritten, returns_of, tree_map
+from pto_wsp.trace.pipes import Home
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 
 MAX_CALLS = 100  # Python's own stack bears not many more
@@ -36,6 +37,7 @@ class Traced:
     tensors: dict[str, TensorSpec] = field(default_factory=dict[str, TensorSpec])
     sizes: dict[str, int] = field(default_factory=dict[str, int])
     returns: Any = None  # names of results, in the tuples in which the function returns them
+    channels: dict[int, Home] = field(default_factory=dict[int, Home])  # by id, those of its pipelines
 
     def __eq__(self, other: object) -> bool:
         """The same wir, sizes, and the very same tensors."""
@@ -156,7 +158,8 @@ class TracedFunction:
             builder.returns = names if isinstance(returns, tuple) else returns
         wir = builder.finish()
         tensors = {n: t for n, t in builder.tensors.items() if t.role is Role.GIVEN}
-        traced = Traced(wir, tensors, {n: v for n, v in builder.symbols.items() if v is not None}, returns)
+        sizes = {n: v for n, v in builder.symbols.items() if v is not None}
+        traced = Traced(wir, tensors, sizes, returns, builder.channel_homes)
         for step in self.steps:
             traced = step(traced)
         verify(traced.wir, "traced")

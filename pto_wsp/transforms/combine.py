@@ -12,6 +12,7 @@ from pto_wsp.ir.rename import Renaming, name_pipelines_apart, unique_name
 from pto_wsp.ir.tasks import slot_types
 from pto_wsp.ir.verify import verify
 from pto_wsp.trace.functional import leaves, tree_map
+from pto_wsp.trace.pipes import Home
 from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp.trace.workload import Traced
 
@@ -48,7 +49,7 @@ def _join(prim: str, workloads: tuple[W, ...]) -> W:
             loc=here(),
             fix=f"call the workloads first: {prim}(attention(), mlp())",
         )
-    parts = _Parts()
+    parts = _Parts(prim)
     regions = tuple(parts.add(w) for w in workloads)
     returns = _returns(parts.returns)
     names = tuple(n for n in leaves(returns) if n is not None)
@@ -63,7 +64,9 @@ def _join(prim: str, workloads: tuple[W, ...]) -> W:
     )
     verify(wir, "traced")
     refuse_races(wir)
-    return replace(workloads[0], wir=wir, tensors=parts.specs, sizes=parts.sizes, returns=returns)
+    return replace(
+        workloads[0], wir=wir, tensors=parts.specs, sizes=parts.sizes, channels=parts.channels, returns=returns
+    )
 
 
 def _returns(of_parts: list[Any]) -> Any:
@@ -75,7 +78,9 @@ def _returns(of_parts: list[Any]) -> Any:
 class _Parts:
     """What the workload of several has so far; `add` gives what of the next one clashes with it new names."""
 
-    def __init__(self) -> None:
+    def __init__(self, prim: str) -> None:
+        self.prim = prim
+        self.channels: dict[int, Home] = {}
         self.specs: dict[str, TensorSpec] = {}
         self.tensors: dict[str, Var] = {}
         self.kernels: dict[str, Kernel] = {}
@@ -88,6 +93,8 @@ class _Parts:
 
     def add(self, w: Traced) -> Region:
         """The body of `w` under its new names."""
+        for k, home in w.channels.items():
+            self._belongs(self.channels.setdefault(k, home), home)
         for name, size in w.sizes.items():
             self._same("sizes", name, self.sizes.setdefault(name, size), size)
         for slot, dtype in slot_types(w.wir).items():
@@ -101,6 +108,16 @@ class _Parts:
             self._same("axes", axis.name, self.axes.setdefault(axis.name, axis), axis)
         self.returns.append(tree_map(lambda n, _: new.tensors.get(n), w.returns, ""))
         return Region((), name_pipelines_apart(new.region(w.wir.body).eqns, self.pipelines))
+
+    def _belongs(self, one: Home, other: Home) -> None:
+        if one is not other:
+            raise TraceError(
+                "PTO824",
+                f"{self.prim}: channel {one.name} belongs to another pipeline",
+                values={"pipeline": one.loc, "the other": other.loc},
+                loc=here(),
+                fix="make a channel for each pipeline, inside the function that runs it",
+            )
 
     def _tensor(self, w: Traced, v: Var) -> str:
         """Given tensors are the same where they are the same object; what a run owns is each part's own."""

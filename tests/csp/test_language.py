@@ -553,6 +553,26 @@ def test_channels_belong_to_one_pipeline() -> None:
     refused("PTO824", TraceError, "no channel of this pipeline", unlisted)
 
 
+@pytest.mark.parametrize("join", [combine, sequential])
+def test_channels_belong_to_one_pipeline_of_workloads_that_are_joined(join: Callable[..., Workload]) -> None:
+    c = Channel[int]("c")
+    y, z = (Tensor(np.zeros((8, 1, 1), np.int64), name=n) for n in "yz")
+
+    def made(to: Tensor) -> Workload:
+        give = process("give").produces(c).body(lambda: send(c, 1))
+        return connect([give, process("take").consumes(c).body(lambda k: fill(s=k, y=to[k]))], [c])
+
+    one, other = made(y), made(z)
+    with pytest.raises(
+        TraceError, match=re.escape(f"{join.__name__}: channel c belongs to another pipeline")
+    ) as caught:
+        join(one, other)
+    assert caught.value.code == "PTO824"
+    with pytest.raises(TraceError, match="channel c belongs to another pipeline"):
+        join(join(one, one), other)
+    assert computed(join(one, one)) == [0, 1, 0, 0, 0, 0, 0, 0]  # the one pipeline twice
+
+
 def test_ends_are_declared() -> None:
     def undeclared(y: Any) -> None:
         c = Channel[int]("c")
