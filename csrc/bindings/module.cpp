@@ -652,7 +652,9 @@ PYBIND11_MODULE(_core, m) {
       "network_remedy",
       [](const py::dict& columns, const std::vector<ChannelTuple>& channels, std::uint64_t cycles, std::uint64_t actions) {
         const NetworkProgram program = network_program(columns, channels);
-        const NetworkRemedy r = dry([&] { return find_remedy(program, network_options(cycles, actions, false)); });
+        NetworkOptions options = network_options(cycles, actions, false);
+        options.actions = actions;
+        const NetworkRemedy r = dry([&] { return find_remedy(program, options); });
         return py::make_tuple(name_of(r.status), r.capacities);
       },
       py::arg("columns"), py::arg("channels"), py::arg("cycles"), py::arg("actions"), "(status, capacities of all channels)");

@@ -135,6 +135,7 @@ class ProgramSource {
     else if (outcome.kind != ActionOutcome::Kind::started)
       ++at;
     if (!sent_at.empty()) record(process, outcome);
+    ++actions_;
     while (true) {
       const NetworkProgram::Instruction& i = program_.code_[at];
       switch (i.kind) {
@@ -149,6 +150,9 @@ class ProgramSource {
       }
     }
   }
+
+  /// That are over, of all processes, and how often these began.
+  std::uint64_t actions() const { return actions_; }
 
   std::vector<std::vector<std::uint64_t>> sent_at, received_at;
 
@@ -168,7 +172,7 @@ class ProgramSource {
 
   const NetworkProgram& program_;
   const Network* network_ = nullptr;
-  std::uint64_t room_ = 0;
+  std::uint64_t room_ = 0, actions_ = 0;
   std::vector<std::uint64_t> at_, counters_;
 };
 
@@ -182,9 +186,13 @@ Network network_of(const NetworkProgram& program, std::span<const ChannelSpec> c
   return network;
 }
 
-Status run(Network& network, ProgramSource& source, const NetworkOptions& options) {
-  while (true) {
-    switch (network.run(source, actions_at_once)) {
+// Makes `actions` at most, and takes off as many as it has made.
+Status run(Network& network, ProgramSource& source, const NetworkOptions& options, std::uint64_t& actions) {
+  while (actions != 0) {
+    const std::uint64_t before = source.actions();
+    const Network::Status status = network.run(source, std::min(actions_at_once, actions));
+    actions -= std::min(actions, source.actions() - before);
+    switch (status) {
       case Network::Status::running: break;
       case Network::Status::done: return Status::done;
       case Network::Status::blocked: return Status::blocked;
@@ -194,6 +202,7 @@ Status run(Network& network, ProgramSource& source, const NetworkOptions& option
     }
     if (options.go_on && !options.go_on()) return Status::stopped;
   }
+  return Status::limit;
 }
 
 NetworkResult::Waiting waiting(const Network& network, std::uint32_t process) {
@@ -206,7 +215,8 @@ NetworkResult simulated(const NetworkProgram& program, const NetworkOptions& opt
   Network network = network_of(program, program.channels(), options.limits);
   ProgramSource source(program, options.times, options.limits.times);
   source.watch(network);
-  out.status = run(network, source, options);
+  std::uint64_t actions = no_limit;
+  out.status = run(network, source, options, actions);
   out.latest = network.latest();
   if (out.status == Status::closed) out.waiting.push_back(waiting(network, network.offender()));
   for (std::uint32_t p = 0; p < program.processes(); ++p) {
@@ -222,19 +232,20 @@ NetworkResult simulated(const NetworkProgram& program, const NetworkOptions& opt
   return out;
 }
 
-// Raises a network that runs with `channels`, and those, until it is not blocked.
-Status raised(const NetworkProgram& program, const NetworkOptions& options, std::vector<ChannelSpec>& channels, std::uint64_t& raises) {
+// Raises a network that runs with `channels`, and those, until it is not blocked. Counts `raises` up, and `actions` down.
+Status raised(const NetworkProgram& program, const NetworkOptions& options, std::vector<ChannelSpec>& channels, std::uint64_t& raises,
+              std::uint64_t& actions) {
   Network network = network_of(program, channels, options.limits);
   ProgramSource source(program, false, 0);
   source.watch(network);
-  Status status = run(network, source, options);
+  Status status = run(network, source, options, actions);
   for (; status == Status::blocked; ++raises) {
     const std::optional<std::uint32_t> channel = channel_to_raise(network, program.produces(), program.consumers());
     if (!channel) return Status::blocked;
     if (raises == most_raises) return Status::limit;
     network.raise(source, *channel);
     ++channels[*channel].capacity;
-    status = run(network, source, options);
+    status = run(network, source, options, actions);
   }
   return status;
 }
@@ -251,12 +262,12 @@ NetworkResult simulate(const NetworkProgram& program, const NetworkOptions& opti
 
 NetworkRemedy find_remedy(const NetworkProgram& program, const NetworkOptions& options) {
   std::vector<ChannelSpec> channels = program.channels();
-  std::uint64_t raises = 0, before = 0;
+  std::uint64_t raises = 0, before = 0, actions = options.actions;
   NetworkRemedy out;
   try {
     do {  // where the order of tokens depends on time, what sufficed for the one does not for the other
       before = raises;
-      out.status = raised(program, options, channels, raises);
+      out.status = raised(program, options, channels, raises, actions);
     } while (raises != before && (out.status == Status::done || out.status == Status::closed));
   } catch (const std::length_error&) {
     out.status = Status::full;

@@ -102,7 +102,7 @@ def remedy(
     channels: Mapping[str, Mapping[str, Any]],
     *,
     max_cycles: int | None = None,
-    max_actions: int = 10**9,
+    max_actions: int = 10**8,
     **unknown: Any,
 ) -> dict[str, int] | None:
     """Capacities with which a network has no deadlock: of those channels that must hold more, by name.
@@ -111,8 +111,11 @@ def remedy(
     and that again, until nothing is blocked; where tokens come in an order that depends on time, also when run so from its start. So
     one less in the channel that was raised last is a deadlock. Empty where there is none, None where no capacity helps.
 
-    The arguments are those of `processes`, and so are the errors. Raises LimitError where a limit is reached first, or channels were
-    raised 2**20 times.
+    max_actions: actions in all, whether clocks move or not: a network that raising a channel lets go on for ever is found out by nothing
+      else. 10**8 take some seconds.
+
+    The other arguments are those of `processes`, and so are the errors. Raises LimitError where a limit is reached first, or channels
+    were raised 2**20 times.
     """
     no_options("simulate.remedy", unknown, "max_cycles, max_actions")
     limits = _limits(max_cycles, max_actions)

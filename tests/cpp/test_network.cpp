@@ -260,6 +260,16 @@ void remedies() {
   Lists waits;
   waits.add(OpCode::receive, 0).process();
   CHECK(remedy(waits, {{}}).status == Status::blocked);
+  // Two tokens that go round for ever, once there is room for both.
+  Lists round;
+  round.add(OpCode::repeat, 2).add(OpCode::send, 0).add(OpCode::end).add(OpCode::consume, 1).add(OpCode::work, 5).add(OpCode::send, 0).add(OpCode::end).process();
+  round.add(OpCode::send, 1).add(OpCode::consume, 0).add(OpCode::work, 6).add(OpCode::send, 1).add(OpCode::end).process();
+  NetworkOptions bounded;
+  bounded.actions = 1000;
+  const std::vector<ChannelSpec> ring{{}, {.initial = 1}};
+  CHECK(find_remedy(NetworkProgram(round.lists(), ring), bounded).status == Status::limit);
+  bounded.actions = 0;
+  CHECK(find_remedy(NetworkProgram(crossed.lists(), std::vector<ChannelSpec>(2)), bounded).status == Status::limit);
 }
 
 void wrong_lists_are_refused() {

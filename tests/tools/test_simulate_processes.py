@@ -513,6 +513,20 @@ def test_remedies_have_limits() -> None:
     assert simulate.remedy(LIVELOCK[0], {"a": channel(), "b": channel()}) is None
 
 
+def test_a_remedy_with_which_clocks_move_for_ever_is_given_up() -> None:
+    for_ever = [
+        process("p", ["repeat", 2, [["send", "a"]]], ["consume", "b", [["work", 5], ["send", "a"]]]),
+        process("q", ["send", "b"], ["consume", "a", [["work", 6], ["send", "b"]]]),
+    ]
+    channels = {"a": channel(), "b": channel(initial=1)}
+    assert "deadlock" in simulate.processes(for_ever, channels)
+    assert simulate.processes(for_ever, channels | {"a": channel(3)}, max_cycles=10**6)["limit"] > 10**6
+    for limits in ({"max_actions": 1000}, {"max_cycles": 1000}, {"max_actions": 2**20}):
+        with pytest.raises(LimitError) as caught:
+            simulate.remedy(for_ever, channels, **limits)
+        assert caught.value.code == "PTO811"
+
+
 # many of everything
 
 

@@ -55,6 +55,7 @@ class NetworkProgram {
 
 struct NetworkOptions {
   NetworkLimits limits;
+  std::uint64_t actions = no_limit;            // of a search for a remedy, in all that it runs; the end of a loop counts as one too
   bool times = true;                           // keep all times of sends and receives, as many as limits.times in all
   std::function<bool()> go_on = {};            // asked now and then; no: the simulation is given up
 };
