@@ -152,14 +152,14 @@ def _(eqn: Eqn, scope: Scope) -> None:
             _need(isinstance(ends, tuple) and set(ends) <= set(names), p, f"{which} channels of its pipeline")
             assert isinstance(ends, tuple)
             _distinct(ends, p, "ends")
+    fed, drained = ({name for p in processes for name in ends_of(p, which)} for which in ("produces", "consumes"))
     for c in channels:
-        fed = c.params.get("initial") != 0 or any(c.params["name"] in ends_of(p, "produces") for p in processes)
-        _need(fed, c, "nothing feeds it")
-        _need(any(c.params["name"] in ends_of(p, "consumes") for p in processes), c, "nothing drains it")
+        _need(c.params.get("initial") != 0 or c.params["name"] in fed, c, "nothing feeds it")
+        _need(c.params["name"] in drained, c, "nothing drains it")
 
 
 def _directly_inside(eqn: Eqn, scope: Scope) -> None:
-    inside = scope.pipeline is not None and any(e is eqn for e in scope.pipeline.regions[0].eqns)
+    inside = scope.pipeline is not None and scope.process is None  # which holds nothing else
     _need(inside, eqn, "stands directly in a pipeline")
 
 
@@ -216,7 +216,7 @@ def _end(eqn: Eqn, scope: Scope, which: str) -> ChannelType:
     assert scope.process is not None and scope.pipeline is not None
     v = channel_var(eqn)
     _need(scope.names.get(v.name) == v, eqn, f"there is no channel {v.name} in this pipeline")
-    name = next(c.params["name"] for c in channels_of(scope.pipeline) if c.outs[0] == v)
+    name = scope.channels[v.name].params["name"]
     _need(
         name in ends_of(scope.process, which), eqn, f"process {scope.process.params['name']} has no such end of {name}"
     )
@@ -284,6 +284,7 @@ def entered(eqn: Eqn, inner: Scope) -> None:
     no tasks of other processes."""
     if eqn.prim == "pipeline":
         inner.pipeline, inner.process = eqn, None
+        inner.channels = {v.name: c for c in channels_of(eqn) for v in c.outs}
         for name in [n for n, v in inner.names.items() if isinstance(v.type, ChannelType)]:
             del inner.names[name]
     elif eqn.prim == "process":

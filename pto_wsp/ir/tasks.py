@@ -8,7 +8,7 @@ Costs nothing but the tasks inside: `def_cost` gives 0 for all but `task`, whose
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pto_wsp.errors import InternalError, IRConversionError
@@ -80,7 +80,7 @@ INDEX_DTYPES = (DType.I32, DType.I64)
 @dataclass
 class Scope:
     """What equations of a region may name. `tokens` are those of all tasks before, in whatever region; `pipeline` and `process` are
-    the innermost around."""
+    the innermost around, `channels` those of that pipeline, by variable."""
 
     wir: Wir
     pure: bool
@@ -90,6 +90,7 @@ class Scope:
     slots: dict[int, DType] = field(default_factory=dict[int, DType])
     pipeline: Eqn | None = None
     process: Eqn | None = None
+    channels: Mapping[str, Eqn] = field(default_factory=dict[str, Eqn])
 
     def inner(self) -> Scope:
         """The scope of a region inside of this one."""

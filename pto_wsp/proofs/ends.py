@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pto_wsp.ir.conditions import loop_axis
 from pto_wsp.ir.core import At, ChannelType, Eqn, Region, Var, View, Wir, task_effects
 from pto_wsp.ir.expr import Expr, var
-from pto_wsp.ir.processes import ENDS, SENDS, channel_var, channels_of, processes_of
+from pto_wsp.ir.processes import ENDS, SENDS, channel_var, channels_of, ends_of, processes_of
 from pto_wsp.ir.tasks import LOOPS, READS
 
 REPEATING = (*LOOPS, "consume")
@@ -43,13 +43,24 @@ class Ends:
     closes: dict[str, list[Site]] = field(default_factory=dict[str, list[Site]])
     effects: list[Site] = field(default_factory=list[Site])
     everything: list[Site] = field(default_factory=list[Site])
+    processes: tuple[Eqn, ...] = ()
+    channels: dict[str, Eqn] = field(default_factory=dict[str, Eqn])  # by name
+    producers: dict[str, list[int]] = field(default_factory=dict[str, list[int]])  # processes, by name of the channel
+    consumers: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
 
     @staticmethod
     def of(wir: Wir, pipeline: Eqn) -> Ends:
         out = Ends(wir, pipeline, {c.outs[0].name: str(c.params["name"]) for c in channels_of(pipeline)})
+        out.processes = processes_of(pipeline)
+        out.channels = {str(c.params["name"]): c for c in channels_of(pipeline)}
+        for which, ends in (("produces", out.producers), ("consumes", out.consumers)):
+            ends.update((name, []) for name in out.channels)
+            for k, p in enumerate(out.processes):
+                for name in ends_of(p, which):
+                    ends[name].append(k)
         for name in out.names.values():
             out.sends[name], out.receives[name], out.closes[name] = [], [], []
-        for k, p in enumerate(processes_of(pipeline)):
+        for k, p in enumerate(out.processes):
             out.everything += _sites(p.regions[0], k, (), (), [0])
         for s in out.everything:
             if s.eqn.prim in ENDS and channel_var(s.eqn).name in out.names:
@@ -64,10 +75,10 @@ class Ends:
         return self.names[channel_var(s.eqn).name]
 
     def of_channel(self, name: str) -> Eqn:
-        return next(c for c in channels_of(self.pipeline) if c.params["name"] == name)
+        return self.channels[name]
 
     def process(self, k: int) -> Eqn:
-        return processes_of(self.pipeline)[k]
+        return self.processes[k]
 
     def name(self, k: int) -> str:
         return str(self.process(k).params["name"])

@@ -13,17 +13,18 @@ nothing that touches a common element comes behind the send. A `consume` is a lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 from pto_wsp.ir.conditions import Names, Path, Step, loops_of
 from pto_wsp.ir.conflict import Access, Verdict, question
 from pto_wsp.ir.core import At, Axis, Eqn, Gather, IndexType, Region, Slice, Span, Var, View, ViewDim, Wir
 from pto_wsp.ir.expr import Expr, const
-from pto_wsp.ir.processes import ends_of, processes_of
+from pto_wsp.ir.processes import ends_of
 from pto_wsp.proofs.determinacy import Freedom
 from pto_wsp.proofs.ends import Ends, Site
+from pto_wsp.proofs.walk import EVERYTHING
 
 _DEEPEST = 6  # channels that a token is followed through
 _ANY = const(2**40)
@@ -77,12 +78,7 @@ class _Order:
         for u in self.uses:
             if u.view.tensor not in self.free.owned.tensors | self.free.scratch:
                 by_tensor.setdefault(u.view.tensor, []).append(u)
-        for uses in by_tensor.values():
-            for k, a in enumerate(uses):
-                for b in uses[k:]:
-                    if (a.writes or b.writes) and not self._fine(a, b):
-                        return False
-        return True
+        return all(self._fine(a, b) for uses in by_tensor.values() for a, b in _meeting(uses) if a.writes or b.writes)
 
     def _fine(self, a: _Use, b: _Use) -> bool:
         loose = self._loose(a, b)
@@ -139,7 +135,7 @@ class _Order:
     def _before(self, first: _Use, then: _Use, depth: int) -> bool:
         """Whether `first` comes before `then` wherever they touch a common element."""
         for name in then.ended:
-            process = processes_of(self.ends.pipeline)[first.process]
+            process = self.ends.process(first.process)
             closes = any(s.process == first.process for s in self.ends.closes[name])
             if name in ends_of(process, "produces") and not closes:
                 return True
@@ -174,7 +170,7 @@ class _Order:
         return one[0] if one and one[:1] == other[:1] and self._peers(a, b) else None
 
     def _peers(self, a: _Use, b: _Use) -> bool:
-        one, other = (processes_of(self.ends.pipeline)[u.process].params.get("replica") for u in (a, b))
+        one, other = (self.ends.process(u.process).params.get("replica") for u in (a, b))
         return a.process == b.process or (one is not None and one == other)
 
     def _distinct(self, a: _Use, b: _Use, channel: str, depth: int) -> bool:
@@ -195,6 +191,33 @@ class _Order:
         return depth < _DEEPEST and any(
             c not in self.free.silent and self._distinct(x, y, c, depth + 1) for c in sources
         )
+
+
+def _meeting(uses: Sequence[_Use]) -> Iterator[tuple[_Use, _Use]]:
+    """Pairs, each with itself too, but for those of which constants say that they have no common element: swept along the dimension of
+    most starts, so that a thousand processes with an element each are a thousand pairs."""
+    dims = range(len(uses[0].view.dims))
+    bounds = {u: [_bounds(d) for d in u.view.dims] for u in uses}
+    dim = max(dims, key=lambda d: len({b[d] for b in bounds.values()}), default=None)
+    if dim is None:
+        yield from combinations_with_replacement(uses, 2)
+        return
+    meeting: list[_Use] = []
+    for b in sorted(uses, key=lambda u: bounds[u][dim][0]):
+        meeting = [a for a in meeting if bounds[a][dim][1] > bounds[b][dim][0]]
+        meeting.append(b)
+        yield from ((a, b) for a in meeting)
+
+
+def _bounds(dim: ViewDim) -> tuple[int, int]:
+    """From and to, beyond all elements where these are no constants."""
+    match dim:
+        case At(index) if index.is_const:
+            return index.const, index.const + 1
+        case Slice(start, length) if start.is_const:
+            return start.const, start.const + length
+        case _:
+            return EVERYTHING
 
 
 def _substituted(view: View, known: Mapping[str, Expr]) -> View:

@@ -17,7 +17,7 @@ from typing import TypeVar
 from pto_wsp.errors import DeadlockError, here
 from pto_wsp.ir.conditions import loop_axis
 from pto_wsp.ir.expr import Expr, const
-from pto_wsp.ir.processes import TIMED, channel_var, channels_of, ends_of, processes_of
+from pto_wsp.ir.processes import TIMED, channel_var, channels_of
 from pto_wsp.ir.tasks import LOOPS
 from pto_wsp.proofs.determinacy import Freedom
 from pto_wsp.proofs.ends import Ends, Site, carrying, fields_of
@@ -82,7 +82,7 @@ def _cycle_of_consumes(ends: Ends) -> list[Site]:
     consumes = [s for sites in ends.receives.values() for s in sites if s.eqn.prim == "consume" and _happens(s)]
     for s in consumes:
         name = ends.channel(s)
-        producers = {k for k, p in enumerate(processes_of(ends.pipeline)) if name in ends_of(p, "produces")}
+        producers = set(ends.producers[name])
         for other in consumes:
             if other.process in producers and not any(
                 c.process == other.process and (c.place < other.place or other.eqn in c.around)
@@ -121,7 +121,7 @@ def ends_surely(ends: Ends, free: Freedom) -> bool:
 
 def _flows(ends: Ends, free: Freedom) -> bool:
     lots = free.owned.lots
-    groups = [str(p.params.get("replica") or f"process {k}") for k, p in enumerate(processes_of(ends.pipeline))]
+    groups = [str(p.params.get("replica") or f"process {k}") for k, p in enumerate(ends.processes)]
     later: dict[str, set[str]] = {}
     for c in channels_of(ends.pipeline):
         name = str(c.params["name"])
@@ -133,8 +133,7 @@ def _flows(ends: Ends, free: Freedom) -> bool:
             return False
         if any(s.eqn.prim != "send" for s in ends.sends[name]):
             return False
-        producers = [k for k, p in enumerate(processes_of(ends.pipeline)) if name in ends_of(p, "produces")]
-        consumers = [k for k, p in enumerate(processes_of(ends.pipeline)) if name in ends_of(p, "consumes")]
+        producers, consumers = ends.producers[name], ends.consumers[name]
         if {s.process for s in ends.receives[name]} != set(consumers):
             return False
         for k in producers:
@@ -153,8 +152,7 @@ def _is_tree(ends: Ends, free: Freedom) -> bool:
     for c in channels_of(ends.pipeline):
         name = str(c.params["name"])
         sites = [*ends.sends[name], *ends.receives[name]]
-        processes = processes_of(ends.pipeline)
-        users = {k for k, p in enumerate(processes) if name in (*ends_of(p, "produces"), *ends_of(p, "consumes"))}
+        users = {*ends.producers[name], *ends.consumers[name]}
         one, other = ({s.process for s in x} for x in (ends.sends[name], ends.receives[name]))
         if len(one) != 1 or len(other) != 1 or one == other or users != one | other or not _closes_last(ends, name):
             return False
@@ -168,7 +166,7 @@ def _is_tree(ends: Ends, free: Freedom) -> bool:
         pairs.add(pair)
         for a, b in (pair, pair[::-1]):
             neighbours.setdefault(a, []).append(b)
-    groups = [f"process {k}" for k in range(len(processes_of(ends.pipeline)))]
+    groups = [f"process {k}" for k in range(len(ends.processes))]
     return _lots_return(ends, free, groups, {}) and not _has_ring(neighbours)
 
 

@@ -250,10 +250,12 @@ class Body:
             s.u(len(t.fields), *(f.dtype.code for f in t.fields))
         processes = processes_of(eqn)
         s.u(len(processes))
+        numbers = {c.params["name"]: k for k, c in enumerate(channels)}
+        names = {c.outs[0].name: k for k, c in enumerate(channels)}
         for p in processes:
             self._origins += 1
-            self.channels = {c.outs[0].name: k for k, c in enumerate(channels)}
-            produces = [k for k, c in enumerate(channels) if c.params["name"] in ends_of(p, "produces")]
+            self.channels = names
+            produces = sorted(numbers[name] for name in ends_of(p, "produces"))
             s.u(len(produces), *produces)
             s.out += self.block(p.regions[0])
         self.channels = outer
