@@ -86,6 +86,6 @@ class Schedules:
         """`fuse(loop=..., kernels=...)(self)`: the tasks of one body become one task of one kernel."""
         return self.then(fuse(loop=loop, kernels=kernels))
 
-    def pipeline_loop(self, *, loop: str, depth: int = 2) -> Self:
+    def pipeline_loop(self, *, loop: str = "", depth: int = 2, **options: object) -> Self:
         """`pipeline_loop(loop=..., depth=...)(self)`: the statements of a loop's body become processes that run beside each other."""
-        return self.then(pipeline_loop(loop=loop, depth=depth))
+        return self.then(pipeline_loop(loop=loop, depth=depth, **options))

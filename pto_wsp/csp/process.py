@@ -74,6 +74,9 @@ def connect(processes: Sequence[Any], channels: Sequence[ChannelSpec], *, timed:
     Raises TraceError, and what the bodies raise.
     """
     builder = current_workload("connect")
+    for given, what in ((processes, "processes"), (channels, "channels")):
+        if not isinstance(given, (list, tuple)):
+            raise _wrong(f"connect needs a list of {what}", repr(given), "write connect([load, store], [c])")
     every = list(_flat(processes))
     for c in channels:
         _channels("connect", (c,))

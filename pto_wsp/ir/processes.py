@@ -77,6 +77,14 @@ def out_of_buffers(wir: Wir, waited_for: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(free[name] for name in waited_for if name in free))
 
 
+def deepest_of_views(wir: Wir) -> tuple[str, int] | None:
+    """The channel of views with the most buffers, and how many they are."""
+    found = [(c, p) for p in pipelines(wir) for c in channels_of(p)]
+    depths = {str(c.params["name"]): c.params.get("depth") for c, _ in found}
+    buffers = {name: depths[f"{name}.free"] for name in depths if f"{name}.free" in depths}
+    return max(((n, d) for n, d in buffers.items() if isinstance(d, int)), key=lambda b: b[1], default=None)
+
+
 def processes_of(pipeline: Eqn) -> tuple[Eqn, ...]:
     """Its processes, in order."""
     return tuple(e for e in pipeline.regions[0].eqns if e.prim == "process")

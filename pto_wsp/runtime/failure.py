@@ -18,7 +18,8 @@ from pto_wsp.errors import (
     PtoError,
     UnsupportedError,
 )
-from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, Var, View, ViewDim, written_tensors
+from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, Var, View, ViewDim, Wir, written_tensors
+from pto_wsp.ir.processes import deepest_of_views
 from pto_wsp.ir.requirements import ENOUGH, failed, requirements, unfit
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
@@ -43,12 +44,23 @@ def to_error(artifact: Artifact, failure: dict[str, Any]) -> PtoError:
     if kind == "replay":
         return replay_failure(failure["values"])
     if kind == "memory":
-        return ExecutionError("PTO715", "there is no memory for the run", fix="use smaller tiles, or fewer threads")
+        return _no_memory(artifact.wir)
     try:
         return _to_error(_Failure(artifact, failure))
     except (LookupError, AssertionError, ValueError) as e:
         error = damaged("its plan and its wir have different equations")
         raise error from e
+
+
+def _no_memory(wir: Wir) -> ExecutionError:
+    most = deepest_of_views(wir)
+    less = "" if most is None else f"make channel {most[0]} less deep, "
+    return ExecutionError(
+        "PTO715",
+        "there is no memory for the run",
+        values={} if most is None else {"buffers": f"{most[1]:,} of channel {most[0]}, as many as it is deep"},
+        fix=f"{less}use smaller tiles, or fewer threads",
+    )
 
 
 def in_a_line(artifact: Artifact, failure: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -232,9 +232,12 @@ class Program:
         made = self._bound.results
         return made[returns] if isinstance(returns, str) else tuple(made[n] for n in returns)
 
-    def set_channel(self, name: str, *, latency: int | None = None, response: int | None = None) -> Self:
+    def set_channel(
+        self, name: str, *, latency: int | None = None, response: int | None = None, **options: object
+    ) -> Self:
         """Let a channel of a pipeline take other times in the next runs and simulations, in cycles; None: what the workload says.
         Nothing is built again. Where two pipelines have channels of one name, this is "pipe.c". Raises BindError."""
+        no_options("set_channel", options, "latency, response")
         with self._lock:
             self._not_running("set_channel()")
             number, times = times_of(self._artifact.wir, name, latency, response)
@@ -573,6 +576,14 @@ class Program:
         with self._lock:
             self._bound.copy_to(other._bound)
         return other
+
+    def __reduce__(self) -> NoReturn:
+        raise UnsupportedError(
+            "PTO003",
+            "a program cannot be pickled or copied by copy.copy",
+            loc=here(),
+            fix="pickle program.to_bytes(), of which Program.from_bytes makes it again; or program.save(path); program.copy() copies",
+        )
 
     def to_bytes(self) -> bytes:
         """The artifact as bytes, without arrays. The same workload gives the same bytes, source locations aside."""

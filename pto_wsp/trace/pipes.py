@@ -333,6 +333,14 @@ class OpenPipeline:
                     continue
                 if which == "produces" and c.params["initial"]:
                     continue
+                if self.builder.pipes:
+                    raise TraceError(
+                        "PTO824",
+                        f"channel {c.name} belongs to a pipeline inside of a process, where nobody {word} it",
+                        values={"pipeline": self.loc},
+                        loc=c.loc,
+                        fix="a channel has both ends in one pipeline; what a pipeline inside of a process gives, its process sends",
+                    )
                 raise CompileError(
                     "PTO814",
                     f"nobody {word} channel {c.name}",

@@ -11,6 +11,7 @@ from pto_wsp.errors import Location, TraceError, TypeCheckError, here
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import ChannelType, DType, In, ScalarType, Var
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.scalars import SCALAR_DTYPES
 from pto_wsp.trace.builder import Task, WorkloadBuilder
 from pto_wsp.trace.index import Element, Index, Scalar64
 from pto_wsp.trace.scalar import DataScalar, as_node, is_number
@@ -34,14 +35,22 @@ def kinds_of(t: Any) -> Kinds:
         return tuple(map(kinds_of, t))
     if get_origin(t) is tuple:
         return tuple(map(kinds_of, get_args(t)))
-    kind = _SCALARS.get(t) if isinstance(t, type) else t.scalar if isinstance(t, DType) else None
+    kind = _SCALARS.get(t) if isinstance(t, type) else t if isinstance(t, DType) else None
+    if kind is not None and kind not in SCALAR_DTYPES:
+        raise TraceError(
+            "PTO823",
+            f"a channel of {kind} numbers",
+            values={"tokens carry": ", ".join(map(str, SCALAR_DTYPES))},
+            loc=here(),
+            fix=f"write Channel[DType.{kind.scalar.name}], as which an item of such a tensor is read; or send a view of it: Channel[Tensor]",
+        )
     if kind is None:
         raise TraceError(
             "PTO823",
             "a channel of something that tokens do not carry",
             values={"got": repr(t)[:80]},
             loc=here(),
-            fix="write Channel[Tensor], Channel[int], float, bool, a DType, None, or a tuple: Channel[tuple[Tensor, int]]",
+            fix="write Channel[Tensor], Channel[int], float, bool, DType.U64, None, or a tuple: Channel[tuple[Tensor, int]]",
         )
     return kind
 

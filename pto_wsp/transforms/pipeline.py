@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pto_wsp.errors import ScheduleError, TraceError, here
+from pto_wsp.errors import ScheduleError, TraceError, here, no_options
 from pto_wsp.ir.conditions import Names
 from pto_wsp.ir.conflict import Access, Verdict, question
 from pto_wsp.ir.core import Eqn, Region, View, Wir
@@ -15,17 +15,17 @@ from pto_wsp.ir.expr import var
 from pto_wsp.ir.processes import ENDS
 from pto_wsp.ir.tasks import LOOPS, PARTS
 from pto_wsp.trace.builder import current_workload
-from pto_wsp.trace.workload import Traced, TracedFunction
+from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.loops import Place, axis, find, label, refuse, refuse_while, variable, without
 from pto_wsp.transforms.policies import positive
 from pto_wsp.transforms.stages import Stage, first_kernel, staged, touch
 
 F = TypeVar("F", bound=TracedFunction)
-W = TypeVar("W", bound=Traced)
+W = TypeVar("W", bound=Traced | TracedFunction)
 _MOST = 2**20  # buffers
 
 
-def pipeline_loop(*, loop: str, depth: int = 2) -> Callable[[W], W]:
+def pipeline_loop(*, loop: str = "", depth: int = 2, **options: object) -> Callable[[W], W]:
     """`pipeline_loop(loop="i", depth=2)(w)`: the statements in the body of a loop become processes that run beside each other.
 
         before:  parallel_for i in i: Range(8) {          after:  a process for each statement, the first a loop over i, each other
@@ -42,13 +42,13 @@ def pipeline_loop(*, loop: str, depth: int = 2) -> Callable[[W], W]:
     condition, and where a stage must come before what an earlier one does in a later iteration, or where that is not known; it says
     which tasks, of what, and how many iterations later.
     """
+    no_options("pipeline_loop", options, "loop, depth")
     count = positive("pipeline_loop", "depth", depth, _MOST)
 
-    def apply(w: W) -> W:
-        Traced.need("pipeline_loop", w)
+    def apply(w: Traced) -> Traced:
         return w.with_wir(_piped_loop(w.wir, loop, count))
 
-    return apply
+    return transformation("pipeline_loop", apply)
 
 
 def _piped_loop(wir: Wir, loop: str, depth: int) -> Wir:
@@ -82,7 +82,7 @@ def _statements(eqns: Sequence[Eqn]) -> list[tuple[Eqn, ...]]:
     return out
 
 
-def pipeline(*stages: F, depth: int = 2) -> F:
+def pipeline(*stages: F, depth: int = 2, **options: object) -> F:
     """The workload function that is `f`, then `g`, then `h`, each as a process beside the others: `pipeline(f, g, h, depth=2)`.
 
         y = f(x); z = g(y); return h(z)                  with a loop over the same tiles in each
@@ -96,6 +96,7 @@ def pipeline(*stages: F, depth: int = 2) -> F:
     Raises TraceError for what is no workload function, and while it is traced ScheduleError where a stage is no such loop, or needs what
     an earlier one does later; it says which tasks, and of what.
     """
+    no_options("pipeline", options, "depth")
     count = positive("pipeline", "depth", depth, _MOST)
     if len(stages) < 2:
         raise TraceError(
@@ -128,7 +129,7 @@ def pipeline(*stages: F, depth: int = 2) -> F:
         builder.append(Eqn("combine", regions=tuple(regions), loc=loc))
         return result
 
-    def join(w: W) -> W:
+    def join(w: Traced) -> Traced:
         return w.with_wir(_piped_functions(w.wir, names, depths))
 
     made = first.derived(composed, f"pipeline({', '.join(f.label for f in stages)})", functions[0].signature).then(join)

@@ -517,6 +517,10 @@ def refused(code: str, cls: type[PtoError], why: str, body: Callable[[Any], Any]
         (lambda: process("p").body(3), "a body that is no function"),
         (lambda: replicate(process("p").body(lambda: None), 0), "replicate of process p"),
         (lambda: replicate(process("p"), 2), "process p without a body"),
+        (lambda: Channel[DType.I32]("c"), "a channel of i32 numbers"),
+        (lambda: Channel[tuple[Tensor, DType.BF16]]("c"), "a channel of bf16 numbers"),  # type: ignore[misc]
+        (lambda: connect([process("p").body(lambda: None)], None), "connect needs a list of channels"),  # type: ignore[arg-type]
+        (lambda: connect(process("p"), []), "connect needs a list of processes"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_made(make: Callable[[], object], why: str) -> None:
@@ -544,6 +548,19 @@ def test_channels_belong_to_one_pipeline() -> None:
                 send(c, i)
 
     refused("PTO824", TraceError, "channel c belongs to another pipeline", nested)
+
+    def nested_first(y: Any) -> None:
+        c = Channel[int]("c")
+        with P.pipe():
+            for _ in P.seq(3):
+                with P.pipe():
+                    for i in P.seq(2):
+                        send(c, i)
+            with consume(c):
+                pass
+
+    inside = "channel c belongs to a pipeline inside of a process, where nobody drains it"
+    refused("PTO824", TraceError, inside, nested_first)
     refused("PTO824", TraceError, "send outside of a pipeline", lambda y: send(Channel[int]("c"), 1))
 
     def unlisted(y: Any) -> None:

@@ -278,6 +278,8 @@ def test_times_of_channels_change_without_a_rebuild() -> None:
     assert p.set_channel("c", response=1000).run().stats.total_cycles > before + 97
     assert p.set_channel("c").run().stats.total_cycles == before
     assert p.hash == digest
+    with pytest.raises(UnsupportedError, match="set_channel has no option depth"):
+        p.set_channel("c", depth=8)
     for wrong in ({"name": "d"}, {"name": "c", "latency": -1}, {"name": "c", "response": 0.5}, {"name": 3}):
         with pytest.raises(BindError) as caught:
             p.set_channel(**wrong)  # type: ignore[arg-type]

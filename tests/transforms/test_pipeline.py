@@ -1,5 +1,6 @@
 """pipeline and pipeline_loop: before and after as text, how they nest, and what is refused."""
 
+from collections.abc import Callable
 from textwrap import dedent
 from typing import Any
 
@@ -20,6 +21,7 @@ from pto_wsp import (
     Tensor,
     Tile,
     TraceError,
+    UnsupportedError,
     Workload,
     combine,
     empty,
@@ -281,6 +283,17 @@ def test_a_pipeline_of_pipelines_is_one_of_their_stages() -> None:
     assert (jit(nested)(x) == 4 * x + 2).all()
 
 
+def test_functions_are_piped_as_workloads_are() -> None:
+    @workload
+    def two(x: Any, y: Any) -> None:
+        for i in P(3):
+            double[i](x=x[i], y=y[i])
+            add[i](x=x[i], y=y[i])
+
+    x, y = ones(3, 4, 4), ones(3, 4, 4)
+    assert rows(pipeline_loop(loop="i")(two)(x, y)) == rows(pipeline_loop(loop="i")(two(x, y)))
+
+
 def test_a_pipeline_is_one_task_of_what_is_around() -> None:
     x = ones(6, 4, 4)
     plain = pipeline(doubled, shifted)(x).compile().run()
@@ -415,6 +428,16 @@ def test_loops_without_stages() -> None:
     assert refused(w, "no loop is called", loop="k").code == "PTO408"
     with pytest.raises(ScheduleError, match="depth is 0"):
         pipeline_loop(loop="i", depth=0)
+    assert refused(w, "no loop is called ''", loop="").code == "PTO408"
+    options: list[Callable[[], object]] = [
+        lambda: w.pipeline_loop(loop="i", foo=3),
+        lambda: pipeline_loop(loop="i", foo=3),
+        lambda: pipeline(doubled, shifted, foo=1),
+    ]
+    for call in options:
+        with pytest.raises(UnsupportedError, match="has no option foo") as caught:
+            call()
+        assert caught.value.code == "PTO003"
     piped_once = piped(_two(), depth=1)
     refused(piped_once, "send of a channel stands in the loop over i")
 
