@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pto_wsp.errors import Location, TraceError, here
 from pto_wsp.ir.core import At, DType, Eqn, Gather, In, Region, Role, View, ViewDim, Wir, written_tensors
-from pto_wsp.ir.expr import Expr, var
+from pto_wsp.ir.expr import Expr, const, var
 from pto_wsp.trace.builder import Block, OpenLoop, WorkloadBuilder, current_workload
 from pto_wsp.trace.index import Index
 from pto_wsp.trace.tensor import Part, ShapeDim, TensorSpec, TensorView
@@ -185,13 +185,15 @@ def returns_of(builder: WorkloadBuilder, result: Any) -> Any:
 
 
 def refuse_unwritten(wir: Wir, loc: Location) -> None:
-    """Raise TraceError for a tensor that the workload made and that no task writes, where it is returned or read."""
+    """Raise TraceError for a tensor that the workload made and that no task writes, where it is returned or read; what has no elements
+    needs no task."""
     written = written_tensors(wir)
     inside = [e for top in wir.body.eqns for e in top.walk()]
     read = {v.tensor for e in inside for x in e.ins if isinstance(x, View) for v in (x, *x.index_views())}
     for v in wir.tensors:
-        role = wir.tensor_type(v.name).role
-        if v.name not in written and (role is Role.RESULT or (role is Role.TEMPORARY and v.name in read)):
+        t = wir.tensor_type(v.name)
+        role, empty = t.role, const(0) in t.shape
+        if v.name not in written and not empty and (role is Role.RESULT or (role is Role.TEMPORARY and v.name in read)):
             raise TraceError(
                 "PTO182",
                 f"nothing writes {v.name}, which workload {wir.name} made",

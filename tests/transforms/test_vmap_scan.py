@@ -26,6 +26,7 @@ from pto_wsp import (
     kernel,
     pto,
     scan,
+    unroll,
     vmap,
     workload,
 )
@@ -174,6 +175,13 @@ def test_scan_gives_the_last_carry_and_all_of_y() -> None:
 def test_scan_of_no_steps_gives_the_carry() -> None:
     c = data(40, 8)
     last, ys = results(scan(step)(c, data(0, 40, 8)))
+    assert (last == c).all()
+    assert ys.shape == (0, 40, 8)
+
+
+def test_no_steps_may_be_unrolled_as_nothing_need_write_what_has_no_elements() -> None:
+    c = data(40, 8)
+    last, ys = results(scan(step).then(unroll(loop="step"))(c, data(0, 40, 8)))
     assert (last == c).all()
     assert ys.shape == (0, 40, 8)
 
