@@ -249,7 +249,7 @@ py::dict time_stats(const RunStats& s, const Plan& plan) {
   d["windows"] = windows;
   d["lanes"] = plan.lanes();
   py::list channels;
-  for (const ChannelCycles& c : s.channels) channels.append(py::make_tuple(c.empty, c.full));
+  for (const ChannelCycles& c : s.channels) channels.append(py::make_tuple(c.empty, c.full, c.undelivered));
   d["channels"] = channels;
   return d;
 }

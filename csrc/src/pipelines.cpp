@@ -202,6 +202,7 @@ void Front::count_cycles(const Pipe& pipe) {
     ChannelCycles& cycles = channel_cycles_[pipe.info().first_channel + c];
     cycles.empty += pipe.network().empty_cycles(c);
     cycles.full += pipe.network().full_cycles(c);
+    cycles.undelivered += pipe.network().sent(c) - pipe.network().received(c);
   }
 }
 

@@ -25,10 +25,12 @@ class WindowStats:
 @dataclass(frozen=True)
 class ChannelStats:
     """A channel of a pipeline, in semantic time: cycles that processes waited for tokens of it, CHANNEL_EMPTY_WAIT, and for places in
-    it, CHANNEL_FULL_WAIT. Both ends of a rendezvous wait for each other."""
+    it, CHANNEL_FULL_WAIT. Both ends of a rendezvous wait for each other. undelivered: tokens that nobody had received when the pipeline
+    ended, which is no error; of `c.free`, buffers of `c` that are free again."""
 
     empty_cycles: int
     full_cycles: int
+    undelivered: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class SemanticStats:
     windows               the same for each window
     scalar_waits, scalar_wait_cycles   how often, and how long in cycles, issue waited for tasks whose results a scalar or a gather
                           reads
-    channels              of pipelines, by name: what processes waited for
+    channels              of pipelines, by name: what processes waited for, and what nobody received
     lanes, arch, model    of the machine that the cycles belong to, and how costs of kernels are made on it: "serial" or "pipes"
     """
 
@@ -249,7 +251,7 @@ class ProgramStats:
     def __str__(self) -> str:
         if not self.real.resources:
             return f"no run is over yet: program.run() first; compiled in {self.compile_time_ms:.3f} ms"
-        return "\n".join((*_head(self), *_table(self.real), *_verdict(self)))
+        return "\n".join((*_head(self), *_undelivered(self.semantic), *_table(self.real), *_verdict(self)))
 
 
 # The names of the resources, in the order of the core's reasons.
@@ -276,6 +278,15 @@ def _head(s: ProgramStats) -> tuple[str, ...]:
     real = f"real: {s.execute_time_ms:.3f} ms on {_count(s.threads, 'thread')}, {_count(s.max_in_flight, 'task')} in flight at most"
     ended = (f"the run ended with {s.ended_with}", "until then:") if s.ended_with else ()
     return (*ended, _count(s.task_count, "task") + (" issued" if s.ended_with else ""), semantic, real)
+
+
+def _undelivered(s: SemanticStats) -> tuple[str, ...]:
+    left = {name: c.undelivered for name, c in s.channels.items() if c.undelivered and not _of_buffers(s, name)}
+    return tuple(f"channel {name}: {_count(n, 'token')} sent that nobody received" for name, n in left.items())
+
+
+def _of_buffers(s: SemanticStats, name: str) -> bool:
+    return name.removesuffix(".free") != name and name.removesuffix(".free") in s.channels
 
 
 def _count(n: int, what: str) -> str:

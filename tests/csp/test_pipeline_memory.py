@@ -55,6 +55,13 @@ def test_the_channel_whose_buffers_are_too_many_is_named() -> None:
     assert caught.value.fix.startswith("make channel views less deep, ")
 
 
+def test_free_buffers_are_no_tokens_that_nobody_received() -> None:
+    stats = copied(3).run().stats
+    assert stats.semantic.channels["views"].undelivered == 0
+    assert stats.semantic.channels["views.free"].undelivered == 3
+    assert "nobody received" not in str(stats)
+
+
 def test_programs_say_how_they_are_kept() -> None:
     with pytest.raises(UnsupportedError, match=re.escape("Program.from_bytes")) as caught:
         pickle.dumps(copied(1))

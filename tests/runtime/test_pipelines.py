@@ -286,6 +286,20 @@ def test_times_of_channels_change_without_a_rebuild() -> None:
         assert caught.value.code == "PTO705"
 
 
+def test_tokens_that_nobody_receives_are_reported() -> None:
+    few = LOAD_STORE.replace("depth=2", "depth=8")
+    few = few.replace("consume c as k {", "seq_for j in j: Range(5) {\n      k: i64 = recv c")
+    for threads in (1, 2):
+        p = program(workload(few), threads).run()
+        channel = p.stats.semantic.channels["c"]
+        assert channel.undelivered == 3
+        assert "channel c: 3 tokens sent that nobody received" in str(p.stats)
+        assert p.simulate() == p.stats.semantic
+    everything = program(workload(LOAD_STORE)).run().stats
+    assert everything.semantic.channels["c"].undelivered == 0
+    assert "nobody received" not in str(everything)
+
+
 def another(body: str) -> str:
     """LOAD_STORE with other variables."""
     for old, new in (("pipe", "two"), ("c: ch", "e: ch"), ("send c", "send e"), ("consume c as k", "consume e as m")):

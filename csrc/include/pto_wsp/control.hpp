@@ -135,9 +135,10 @@ struct InFlight {
   std::uint64_t tasks = 0, bytes = 0;
 };
 
-/// Cycles that processes have waited for tokens of a channel, and for places in it.
+/// Cycles that processes have waited for tokens of a channel, and for places in it; tokens that nobody had received when its
+/// pipeline ended.
 struct ChannelCycles {
-  std::uint64_t empty = 0, full = 0;
+  std::uint64_t empty = 0, full = 0, undelivered = 0;
 };
 
 /// The figures of a run. After a failure: of the tasks before the earliest failing one in program order, however many
