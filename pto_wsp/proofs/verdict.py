@@ -391,7 +391,7 @@ def _deadlock(ends: Ends, stuck: Stuck) -> DeadlockError:
         fix = "make channels deeper, and send as many tokens as are received"
     return DeadlockError(
         "PTO864",
-        f"a deadlock of processes in every run: {', '.join(t.name for t in stuck.waiting)} wait for ever",
+        f"a deadlock of processes in every run: {', '.join(t.name for t in stuck.waiting)} {'wait' if len(stuck.waiting) > 1 else 'waits'} for ever",
         values={"pipeline": _called(ends.pipeline)}
         | {f"process {t.name}": said for t, said in zip(stuck.waiting, stuck.said, strict=True)}
         | {"chain": "; ".join(stuck.chain)},

@@ -216,7 +216,7 @@ def _blocked(places: Places, pipeline: Eqn, numbers: list[int]) -> DeadlockError
     first = blocked[0]["loc"]
     error = DeadlockError(
         "PTO820",
-        f"a deadlock of pipeline {pipeline.params['name']}: {names} wait for ever",
+        f"a deadlock of pipeline {pipeline.params['name']}: {names} {'wait' if len(blocked) > 1 else 'waits'} for ever",
         values=said,
         loc=first if isinstance(first, Location) else pipeline.loc,
         fix="close channels that are done, send as many tokens as are received, and make channels deeper",

@@ -1074,3 +1074,19 @@ def test_who_waits_for_buffers_is_told_to_make_the_channel_deeper() -> None:
     assert "no capacity helps" not in str(caught.value)
     two_at_once(x, y, 2).compile().run()
     assert (y == x).all()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_one_process_waits_for_ever(known: bool) -> None:
+    c = Channel[int]("c")
+    count = Tensor(np.array([3], np.int64), name="count")
+
+    def give() -> None:
+        for i in P.seq(3 if known else item(count[0])):
+            send(c, i)
+
+    def take() -> None:
+        c.recv()
+
+    with pytest.raises(DeadlockError, match="give waits for ever"):
+        connect([process("give").produces(c).body(give), process("take").consumes(c).body(take)], [c]).compile().run()
