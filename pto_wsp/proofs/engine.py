@@ -109,10 +109,11 @@ class Thread(Place):
 
 @dataclass
 class Stuck:
-    """Who waits when nothing moves any more; capacities with which it goes on (of channels that must hold more), None where none helps,
-    and not known where that takes too long."""
+    """Who waits when nothing moves any more, and for what; capacities with which it goes on (of channels that must hold more), None
+    where none helps, and not known where that takes too long."""
 
     waiting: list[Thread]
+    requests: list[Request]
     remedy: dict[str, int] | None = None
     remedy_known: bool = True
     said: list[str] = field(default_factory=list[str])
@@ -125,19 +126,22 @@ class Engine:
     def __init__(
         self, lines: Mapping[str, Line], threads: Sequence[Thread], clocks: Clocks, spend: Callable[[], None]
     ) -> None:
+        # by channel, the numbers of its buffers that are free
+        self.buffers = {c: lines[f"{c}.free"] for c in lines if f"{c}.free" in lines}
         self.lines, self.threads, self.clocks, self._spend = lines, threads, clocks, spend
         self.heap: list[tuple[tuple[int, int], Thread]] = []
         self.closed_send: Thread | None = None
 
-    def run(self) -> Stuck | None:
-        """To the end; None where every process gets there."""
+    def run(self, exact: Callable[[], bool] = lambda: False) -> Stuck | None:
+        """To the end; None where every process gets there. `exact`: whether clocks are those of runs, and can be told."""
         for t in self.threads:
             self._go_on(t)
         self._act()
         waiting = [t for t in self.threads if t.state != "done"]
         if not waiting or self.closed_send is not None:
             return None
-        stuck = Stuck(waiting, said=[self.said(t) for t in waiting], chain=self._chain(waiting[0]))
+        said = [self.said(t, exact()) for t in waiting]
+        stuck = Stuck(waiting, [t.request for t in waiting], said=said, chain=self._chain(waiting[0]))
         self._find_remedy(stuck)
         return stuck
 
@@ -145,12 +149,12 @@ class Engine:
     def total(self) -> int:
         return max((t.clock for t in self.threads), default=0)
 
-    def said(self, t: Thread) -> str:
+    def said(self, t: Thread, exact: bool) -> str:
         """What a process waits for, in the words of a message."""
         c = self.lines[t.request.channel]
         of = "" if c.capacity is None else f" of {c.capacity}"
         place = f", {t.request.loc}" if t.request.loc else ""
-        return f"{t.request.kind} {c.name} ({c.held}{of} tokens) at clock {t.clock}{place}"
+        return f"{t.request.kind} {c.name} ({c.held}{of} tokens){f' at clock {t.clock}' if exact else ''}{place}"
 
     def _chain(self, t: Thread) -> list[str]:
         """Who waits for whom, from one process to where it comes back, or ends."""
@@ -265,36 +269,49 @@ class Engine:
     # what would help
 
     def _find_remedy(self, stuck: Stuck) -> None:
-        """Raise the smallest full channel on a cycle of waits by one, as often as it takes."""
+        """Raise the smallest channel on a cycle of waits, full or out of buffers, by one, as often as it takes."""
         begin = {c.name: c.capacity for c in self.lines.values()}
         try:
             while any(t.state != "done" for t in self.threads):
                 c = self.channel_to_raise()
                 if c is None:
                     return
-                assert c.capacity is not None
-                c.capacity += 1
+                self._raise(c)
                 self._spend()
-                self.settle(c)
                 self._act()
         except Undecided:
             stuck.remedy_known = False
             return
+        hidden = {free.name for free in self.buffers.values()}
         stuck.remedy = {
-            c.name: c.capacity for c in self.lines.values() if c.capacity is not None and c.capacity != begin[c.name]
+            c.name: c.capacity
+            for c in self.lines.values()
+            if c.name not in hidden and c.capacity is not None and c.capacity != begin[c.name]
         }
 
     def channel_to_raise(self) -> Line | None:
-        """The smallest channel with a sender waiting that is on a cycle of waits, or of which nobody receives any more."""
+        """The smallest channel with a sender, or one who needs a buffer of it, waiting, that is on a cycle of waits, or of which nobody
+        receives any more, or gives buffers back."""
         found: Line | None = None
         for c in self.lines.values():
-            if (
-                c.senders
-                and (not self._others(c) or self._waits_for_itself(c))
-                and (found is None or _size(c) < _size(found))
+            free = self.buffers.get(c.name)
+            short = [c] if c.senders else [free] if free is not None and free.receivers else []
+            if any(not self._others(x) or self._waits_for_itself(x) for x in short) and (
+                found is None or _size(c) < _size(found)
             ):
                 found = c
         return found
+
+    def _raise(self, c: Line) -> None:
+        """One place more, or two where the first brings no buffer and that is what is waited for: there is always one buffer."""
+        free = self.buffers.get(c.name)
+        needs_buffer = free is not None and not c.senders
+        c.capacity = _size(c) + (2 if needs_buffer and c.capacity == 0 else 1)
+        if free is not None and c.capacity > _size(free):
+            free.sent.append(((free.capacity,), 0, {}))
+            free.capacity = c.capacity
+            self.settle(free)
+        self.settle(c)
 
     @staticmethod
     def _others(c: Line) -> list[Thread]:

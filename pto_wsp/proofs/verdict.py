@@ -228,7 +228,7 @@ class _Run:
     def judge(self) -> None:
         """Find what is wrong; raises Undecided."""
         found, free = self.found, self.found.free
-        stuck = self.engine.run()
+        stuck = self.engine.run(lambda: not self.inexact)
         for name, doubt in free.doubts:
             if len(self.engine.lines[name].sent) > 1:
                 self._fail("indeterminate", doubt)
@@ -237,7 +237,7 @@ class _Run:
             raise Undecided("data decides the cycles of tasks, and these who comes first")
         certain = (free.is_none and not found.by_time) or not self.inexact
         if self.engine.closed_send is not None:
-            self._fail("closed", _closed(self.engine.closed_send))
+            self._fail("closed", _closed(self.engine.closed_send, not self.inexact))
         elif stuck is not None:
             if not certain:
                 raise Undecided("whether it comes to an end may depend on time")
@@ -370,11 +370,11 @@ def _called(eqn: Eqn) -> str:
     return str(eqn.params["name"]) + (f", {eqn.loc}" if eqn.loc else "")
 
 
-def _closed(t: Thread) -> ChannelClosed:
+def _closed(t: Thread, exact: bool) -> ChannelClosed:
     return ChannelClosed(
         "PTO817",
         f"process {t.name} sends to channel {t.request.channel}, which it has closed",
-        values={"clock": t.clock},
+        values={"clock": t.clock} if exact else {},
         loc=t.request.loc or here(),
         fix="close a channel after the last send",
     )
@@ -383,7 +383,7 @@ def _closed(t: Thread) -> ChannelClosed:
 def _deadlock(ends: Ends, stuck: Stuck) -> DeadlockError:
     if stuck.remedy is not None:
         fix = "make channels deeper: " + ", ".join(f"{c} depth={n}" for c, n in stuck.remedy.items())
-    elif short := out_of_buffers(ends.wir, (t.request.channel for t in stuck.waiting)):
+    elif short := out_of_buffers(ends.wir, (r.channel for r in stuck.requests)):
         fix = f"if a receiver holds several views at once, make {' and '.join(short)} as deep; else close channels that are done"
     elif stuck.remedy_known:
         fix = "no capacity helps: send as many tokens as are received, and close channels that are done"
@@ -395,6 +395,6 @@ def _deadlock(ends: Ends, stuck: Stuck) -> DeadlockError:
         values={"pipeline": _called(ends.pipeline)}
         | {f"process {t.name}": said for t, said in zip(stuck.waiting, stuck.said, strict=True)}
         | {"chain": "; ".join(stuck.chain)},
-        loc=stuck.waiting[0].request.loc or here(),
+        loc=stuck.requests[0].loc or here(),
         fix=fix,
     )

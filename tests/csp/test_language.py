@@ -1069,7 +1069,7 @@ def test_who_waits_for_buffers_is_told_to_make_the_channel_deeper() -> None:
                 copy(x=rows.recv(), out=y[2 * i + 1 : 2 * i + 2])
 
     x, y = np.ones((4, 4), np.float32), np.zeros((4, 4), np.float32)
-    with pytest.raises(DeadlockError, match="make rows as deep") as caught:
+    with pytest.raises(DeadlockError, match="make channels deeper: rows depth=2") as caught:
         two_at_once(x, y, 1).compile()
     assert "no capacity helps" not in str(caught.value)
     two_at_once(x, y, 2).compile().run()

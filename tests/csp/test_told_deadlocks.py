@@ -1,0 +1,121 @@
+"""What a deadlock that is proved says: where, since when, and the depth with which there is none."""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pto_wsp import (
+    Channel,
+    DeadlockError,
+    DenseDyn,
+    DType,
+    In,
+    Out,
+    P,
+    Tensor,
+    TensorSpec,
+    Tile,
+    Workload,
+    connect,
+    empty,
+    kernel,
+    process,
+    pto,
+    send,
+    workload,
+)
+
+F32 = DType.F32
+
+
+@kernel
+def copy(x: In[Tile[4, 8, F32]], out: Out[Tile[4, 8, F32]]):
+    pto.store(out, x)
+
+
+def six_sent_three_received(depth: int) -> Workload:
+    x, y = np.ones((6, 4, 8), np.float32), np.zeros((6, 4, 8), np.float32)
+
+    @workload
+    def w(x, y):
+        a = Channel[Tensor](depth=depth)
+        with P.pipe():
+            for i in P.seq(6):
+                send(a, copy[i](x=x[i], out=empty((4, 8), F32)))
+            for i in P.seq(3):
+                copy[i](x=a.recv(), out=y[i])
+
+    return w(x, y)
+
+
+def held_two_at_once(depth: int) -> Workload:
+    x, y = np.ones((6, 4, 8), np.float32), np.zeros((6, 4, 8), np.float32)
+
+    @workload
+    def w(x, y):
+        a = Channel[Tensor](depth=depth)
+        with P.pipe():
+            for i in P.seq(6):
+                send(a, copy[i](x=x[i], out=empty((4, 8), F32)))
+            for i in P.seq(2):
+                one, two, three = a.recv(), a.recv(), a.recv()
+                copy[i](x=one, out=y[3 * i])
+                copy[i](x=two, out=y[3 * i + 1])
+                copy[i](x=three, out=y[3 * i + 2])
+
+    return w(x, y)
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("made", [six_sent_three_received, held_two_at_once])
+def test_a_deadlock_on_buffers_names_the_least_depth(made: Callable[[int], Workload], depth: int) -> None:
+    with pytest.raises(DeadlockError) as caught:
+        made(depth).compile()
+    assert caught.value.fix == "make channels deeper: a depth=3"
+    made(3).compile().run()
+
+
+def test_clocks_are_told_where_they_are_known_alone() -> None:
+    with pytest.raises(DeadlockError) as caught:
+        six_sent_three_received(2).compile()
+    assert re.search(r"recv a.free \(0 of 2 tokens\) at clock [1-9]", str(caught.value))
+    n, m = DenseDyn("n"), DenseDyn("m")
+
+    @workload
+    def w(x, y):
+        a = Channel[Tensor](depth=2)
+        with P.pipe():
+            for i in P.seq(n):
+                send(a, copy[i](x=x[i], out=empty((4, 8), F32)))
+            for i in P.seq(m):
+                copy[i](x=a.recv(), out=y[i])
+
+    program = w(TensorSpec((n, 4, 8), F32), TensorSpec((m, 4, 8), F32)).compile()
+    x, y = np.ones((6, 4, 8), np.float32), np.zeros((3, 4, 8), np.float32)
+    with pytest.raises(DeadlockError) as caught:
+        program.set_axis_sizes({"n": 6, "m": 3}).bind({"x": x, "y": y}).run()
+    assert caught.value.code == "PTO864"
+    assert "recv a.free (0 of 2 tokens), " in str(caught.value)
+    assert "clock" not in str(caught.value)
+
+
+def test_a_send_that_waits_for_ever_is_where_the_error_is() -> None:
+    c = Channel[int]("c", depth=1)
+    out = Tensor(np.zeros((4, 8), np.float32), name="out")
+
+    def sends() -> None:
+        for i in P.seq(3):
+            send(c, i)
+
+    def takes() -> None:
+        c.recv()
+        copy(x=out, out=empty((4, 8), F32))
+
+    w = connect([process("sends").produces(c).body(sends), process("takes").consumes(c).body(takes)], [c])
+    with pytest.raises(DeadlockError) as caught:
+        w.compile()
+    assert caught.value.loc is not None
+    assert caught.value.loc.function == "sends"
+    assert caught.value.fix == "make channels deeper: c depth=2"
