@@ -3642,6 +3642,11 @@ def _():
     Channel[int]("c", depth=-1)  # <-- PTO823
 
 
+@mistake("PTO823", TraceError)
+def _():
+    Channel[int]("c.free")  # <-- PTO823
+
+
 @mistake("PTO824", TraceError)
 def _():
     c = Channel[int]("c")

@@ -59,9 +59,17 @@ class Channel(ChannelSpec):
                 loc=loc,
                 fix='say what it carries: Channel[Tensor]("c"), Channel[int]("c"), Channel[None]("c")',
             )
+        if "." in (check_name(name, "a channel", "PTO823") or ""):
+            raise TraceError(
+                "PTO823",
+                "the name of a channel has a dot",
+                values={"name": name},
+                loc=loc,
+                fix="leave it out: pipe.c is channel c of pipeline pipe, and c.free hands the buffers of c back",
+            )
         super().__init__(
             self.carries,
-            check_name(name, "a channel", "PTO823"),
+            name,
             None if depth is None else _number("depth", depth, MOST_DEPTH, loc),
             _number("latency", latency, MOST_CYCLES, loc),
             _number("response", response, MOST_CYCLES, loc),
