@@ -13,13 +13,13 @@ from pto_wsp.ir.core import Axis, Eqn, Kernel, Region, Role, RuleCall, Var, View
 from pto_wsp.ir.dependence import accesses, read_at_issue
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.processes import ENDS
-from pto_wsp.ir.rename import Renaming
+from pto_wsp.ir.rename import Renaming, unique_name
 from pto_wsp.ir.rule import walk
 from pto_wsp.ir.scopes import SCOPES, rules_of, scopes
 from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.checks import refuse_small_window
 from pto_wsp.transforms.fused_kernel import fused_kernel
-from pto_wsp.transforms.loops import axis, find, refuse, replaced, unique, variable
+from pto_wsp.transforms.loops import axis, find, refuse, replaced, variable
 
 W = TypeVar("W", bound=Traced | TracedFunction)
 _WHAT = "fuse"
@@ -123,7 +123,7 @@ class _Body:
 
     def _task(self, tasks: Sequence[Eqn]) -> tuple[Kernel, Eqn, dict[str, str]]:
         only_here = self._used_only_in(tasks)
-        name = unique("_".join(dict.fromkeys(self._label(t) for t in tasks)), {k.name for k in self._wir.kernels})
+        name = unique_name("_".join(dict.fromkeys(self._label(t) for t in tasks)), {k.name for k in self._wir.kernels})
         new = fused_kernel(self._wir, tasks, name, only_here, self._loops)
         first = tasks[0]
         outs = [v for t in tasks for v in t.outs]

@@ -35,9 +35,10 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.expr import Expr, const, minimum, var
 from pto_wsp.ir.rebuild import Rebuild
+from pto_wsp.ir.rename import unique_name
 from pto_wsp.ops.cpp import is_cpp
 from pto_wsp.ops.scalars import constant, extent
-from pto_wsp.transforms.loops import refuse, unique
+from pto_wsp.transforms.loops import refuse
 
 _WHAT = "fuse"
 
@@ -118,7 +119,7 @@ class _Work:
                 task,
                 "fuse kernels that take the view in the same way",
             )
-        name = unique(p.name, {m.var.name for m in self.memories} | self.builder.names)
+        name = unique_name(p.name, {m.var.name for m in self.memories} | self.builder.names)
         kind = p.type
         if isinstance(kind, TileType):
             kind = TileType(kind.dtype, kind.rows, kind.cols, f"{name}.rows", f"{name}.cols")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pto_wsp.errors import ScheduleError, here
@@ -144,16 +144,6 @@ def bound_names(eqns: Sequence[Eqn]) -> set[str]:
     """Every name that these equations bind: loop variables, scalars, tokens."""
     every = [e for top in eqns for e in top.walk()]
     return {v.name for e in every for v in e.outs} | {v.name for e in every for r in e.regions for v in r.params}
-
-
-def unique(name: str, taken: Collection[str]) -> str:
-    """`name`, or `name.1`, `name.2`, ... where it is taken."""
-    if name not in taken:
-        return name
-    k = 1
-    while f"{name}.{k}" in taken:
-        k += 1
-    return f"{name}.{k}"
 
 
 @dataclass(frozen=True)

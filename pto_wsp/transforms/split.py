@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pto_wsp.ir.core import Axis, Wir
 from pto_wsp.ir.expr import const, minimum, var
+from pto_wsp.ir.rename import unique_name
 from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.loops import (
     Place,
@@ -17,7 +18,6 @@ from pto_wsp.transforms.loops import (
     loop_over,
     refuse_while,
     replaced,
-    unique,
     variable,
     without,
 )
@@ -53,8 +53,8 @@ def split_loop(wir: Wir, place: Place, size: int, what: str) -> tuple[Wir, str, 
     old = place.loop
     refuse_while(what, old)
     taken = bound_names(wir.body.eqns)
-    outer = unique(variable(old) + "_o", taken)
-    inner = unique(variable(old) + "_i", {*taken, outer})
+    outer = unique_name(variable(old) + "_o", taken)
+    inner = unique_name(variable(old) + "_i", {*taken, outer})
     over, extent = axis(old), axis(old).extent
     groups = Axis("Tiles", over.name + "_o", over.size, over.tile * size)
     full = extent.is_const and extent.const % size == 0

@@ -36,9 +36,10 @@ from pto_wsp.ir.core import ChannelType, DType, Eqn, In, Param, Region, ScalarTy
 from pto_wsp.ir.dependence import accesses
 from pto_wsp.ir.expr import var
 from pto_wsp.ir.processes import ends_inside, pipelines, processes_of
+from pto_wsp.ir.rename import unique_name
 from pto_wsp.ir.scopes import SCOPES, in_process, refuse_around_pipelines
 from pto_wsp.ir.tasks import used_names
-from pto_wsp.transforms.loops import Place, bound_names, label, refuse, replaced, unique, variable
+from pto_wsp.transforms.loops import Place, bound_names, label, refuse, replaced, variable
 from pto_wsp.transforms.stage_buffers import Handed, StageRenaming, every_view, handed_on, with_buffers
 
 _FARTHEST = 8  # distances of dependences that an error tells
@@ -74,7 +75,7 @@ def staged(what: str, wir: Wir, place: Place, stages: Sequence[Stage], depths: S
 def _named(stages: Sequence[Stage], wir: Wir) -> list[Stage]:
     out: list[Stage] = []
     for s in stages:
-        out.append(replace(s, name=unique(s.name, {o.name for o in out})))
+        out.append(replace(s, name=unique_name(s.name, {o.name for o in out})))
     return out
 
 
@@ -211,19 +212,19 @@ class _Pipeline:
             self._lots[first, last] = self._channel(f"{name}.free", (_I64,), count, count)
         processes = [self._process(k, links) for k in range(len(self._stages))]
         used = {str(p.params["name"]) for p in pipelines(self._wir)}
-        params: dict[str, Param] = {"name": unique("pipe", used), "timed": False}
+        params: dict[str, Param] = {"name": unique_name("pipe", used), "timed": False}
         return Eqn("pipeline", params=params, regions=(Region((), (*self._channels, *processes)),), loc=self._loop.loc)
 
     def _link_name(self, first: int, last: int) -> str:
         return f"{self._stages[first].name}_{self._stages[last].name}"
 
     def _name(self, wanted: str) -> str:
-        name = unique(wanted, self._taken)
+        name = unique_name(wanted, self._taken)
         self._taken.add(name)
         return name
 
     def _channel(self, name: str, fields: Sequence[ScalarType], depth: int, initial: int) -> Var:
-        name = unique(name, {str(c.params["name"]) for c in self._channels})
+        name = unique_name(name, {str(c.params["name"]) for c in self._channels})
         out = Var(self._name(name), ChannelType(tuple(fields)))
         params: dict[str, Param] = {"name": name, "depth": depth, "initial": initial, "latency": 0, "response": 0}
         self._channels.append(Eqn("channel", (out,), params=params, loc=self._loop.loc))

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pto_wsp.ir.core import Axis, Eqn, Region, Wir
 from pto_wsp.ir.expr import Expr, const, var
+from pto_wsp.ir.rename import unique_name
 from pto_wsp.ir.verify import check_nesting
 from pto_wsp.trace.workload import Traced, TracedFunction, transformation
 from pto_wsp.transforms.loops import (
@@ -20,7 +21,6 @@ from pto_wsp.transforms.loops import (
     refuse,
     refuse_while,
     replaced,
-    unique,
     variable,
     without,
 )
@@ -79,7 +79,7 @@ def _all(wir: Wir, place: Place) -> Wir:
 def _groups(wir: Wir, place: Place, factor: int) -> Wir:
     loop = place.loop
     extent, name = axis(loop).extent, variable(loop)
-    outer = unique(name + "_o", bound_names(wir.body.eqns))
+    outer = unique_name(name + "_o", bound_names(wir.body.eqns))
     whole = extent // const(factor)
     values = [var(outer) * factor + i for i in range(factor)]
     exact = extent.is_const and extent.const % factor == 0
@@ -115,7 +115,7 @@ def _with_copies(
     copies: list[tuple[Eqn, ...]] = []
     names: dict[str, list[str]] = {n: [] for n in bound}
     for i, value in enumerate(values):
-        new = {n: n if not i else unique(n, taken) for n in bound}
+        new = {n: n if not i else unique_name(n, taken) for n in bound}
         taken |= set(new.values())
         for n in bound:
             names[n].append(new[n])
