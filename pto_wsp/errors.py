@@ -333,7 +333,7 @@ class DeadlockError(ExecutionError):
     occupancy, capacity   how much of that is in use, and how much there is, in tasks or bytes
     remedy       the smallest sizes of windows with which the run goes on, of which one less does not: {"window": 8}. Where more windows
                  than the one above are too small, also {"window 2": 5} of the third window that the workload has, in program order.
-                 Empty where no size is known to suffice. Where processes wait for ever, capacities of channels: {"c": 2}
+                 Empty where no size is known to suffice. Where processes wait for ever, depths of channels: {"c": 2}
     blocked      where processes wait for ever, each of them: its name (`process`), `op` ("send" or "recv"), `channel`, the tokens in it
                  (`occupancy`) of its `capacity` (None: any number), the process's `clock`, and `loc`, the line it waits at
     alternative  {"start": 4}: the largest start threshold with which it goes on, the windows as they are

@@ -746,7 +746,12 @@ PYBIND11_MODULE(_core, m) {
              r.set_pipelines(pipelines(r.plan(), cycles, actions, channels, true));
            },
            py::arg("cycles"), py::arg("actions"), py::arg("channels"), "As Instance.set_pipelines; channels may have more initial tokens")
-      .def("remedy", [](DryRun& r) { return remedy_dict(dry([&] { return r.remedy(); })); });
+      .def(
+          "remedy",
+          [](DryRun& r, const std::vector<std::pair<std::uint32_t, std::uint32_t>>& buffers) {
+            return remedy_dict(dry([&] { return r.remedy(buffers); }));
+          },
+          py::arg("buffers"));
 
   py::class_<Resources>(m, "Resources", "How much a run may use; 0: as much as the plan suggests.")
       .def(py::init([](std::uint64_t task_window, std::uint64_t dependence_map, std::uint64_t edges, std::uint64_t arena, std::uint64_t ready_queue) {

@@ -13,8 +13,9 @@ namespace pto_wsp {
 namespace {
 
 constexpr int most_rounds = 64;  // of the search for a remedy
+constexpr std::uint64_t ask_after = 16384;  // of what is looked at: whether to go on
 // Of the search for capacities, which may have to look at a network without an end: tasks; and what others count as.
-constexpr std::uint64_t most_looked_at = std::uint64_t{1} << 20, pause_weight = 1024, raise_weight = 64;
+constexpr std::uint64_t most_looked_at = std::uint64_t{1} << 21, pause_weight = 1024, raise_weight = 64;
 
 // Of the window that blocks, as Failure::values has it.
 struct Full {
@@ -48,6 +49,7 @@ void DryRun::bind(std::size_t i, std::byte* data, std::span<const std::int64_t> 
 bool DryRun::foregone(const Plan& plan) { return !Deciding(plan).data(); }
 
 std::optional<Failure> DryRun::prepare() {
+  stopped_ = false;
   if (bound_) return unbound_;
   bound_.emplace();
   unbound_ = bound_->bind(*plan_, inputs_.symbols, buffers_, inputs_.slots);
@@ -124,10 +126,13 @@ std::optional<Failure> DryRun::walk(const ClockOptions& time, Walk& w) {
   front_.prepare(*bound_, nullptr, nullptr);
   front_.pretend({time, &tape, &idle_, w.tracer});
   front_.set_pipelines(inputs_.pipelines);
-  std::uint64_t until_asked = 0;
+  std::uint64_t ask_at = w.looked_at + ask_after;
   while (true) {
-    if (w.looked_at > w.most_looked_at) return Failure{.kind = ErrorKind::cancelled};
-    if (inputs_.go_on && ++until_asked % 16384 == 0 && !inputs_.go_on()) return Failure{.kind = ErrorKind::cancelled};
+    if (inputs_.go_on && w.looked_at >= ask_at) {
+      ask_at = w.looked_at + ask_after;
+      stopped_ = !inputs_.go_on();
+    }
+    if (stopped_ || w.looked_at > w.most_looked_at) return Failure{.kind = ErrorKind::cancelled};
     switch (front_.next()) {
       case Front::Step::task:
         front_.commit({});
@@ -139,9 +144,10 @@ std::optional<Failure> DryRun::walk(const ClockOptions& time, Walk& w) {
       case Front::Step::wait: break;
       case Front::Step::pause: w.looked_at += pause_weight; break;
       case Front::Step::failed:
-        if (front_.failure().kind != ErrorKind::processes || !w.raises || !front_.raise_a_channel()) return std::move(front_.failure());
+        if (front_.failure().kind != ErrorKind::processes || !w.raises || !front_.raise_a_channel(w.buffers)) return std::move(front_.failure());
         w.raised = true;
         w.looked_at += raise_weight;
+        ask_at = 0;  // of many channels, each search for one takes long
         break;
       case Front::Step::end:
         front_.finish_time();
@@ -200,12 +206,17 @@ std::optional<Remedy::Size> DryRun::needed(const ClockOptions& time, const std::
   return size;
 }
 
-Remedy DryRun::remedy() {
+Remedy DryRun::remedy(std::span<const std::pair<std::uint32_t, std::uint32_t>> buffers) {
   const FpEnv environment;
+  std::vector<std::uint32_t> numbers(buffers.empty() ? 0 : plan_->channels().size(), none);
+  for (const auto& [channel, free] : buffers) {
+    if (std::max(channel, free) >= numbers.size()) throw std::invalid_argument("there is no such channel");
+    numbers[channel] = free;
+  }
   Remedy out;
   if (prepare()) return out;
   ClockOptions time = clock_options(*plan_);
-  if (Walk w; !plan_->pipelines().empty() && blocks(walk(time, w))) return channel_remedy();
+  if (Walk w; !plan_->pipelines().empty() && blocks(walk(time, w))) return channel_remedy(numbers);
   std::vector<bool> fixed(time.windows.size());
   find_oldest(out);
   for (int round = 0; round < most_rounds; ++round) {
@@ -234,25 +245,26 @@ Remedy DryRun::remedy() {
 }
 
 // Whether processes wait for ever does not depend on when channels got their places, but for those that ask whether there are any:
-// what let the run go on is tried from the start.
-Remedy DryRun::channel_remedy() {
+// what let the run go on is tried from the start, until nothing waits for ever.
+Remedy DryRun::channel_remedy(std::span<const std::uint32_t> buffers) {
   const ClockOptions time = clock_options(*plan_);
+  const std::vector<ChannelSpec> given = inputs_.pipelines.channels;
   Remedy out;
   Walk raising;
   raising.raises = true;
+  raising.buffers = buffers;
   raising.most_looked_at = most_looked_at;
-  out.unknown = walk(time, raising);
-  const bool none_helps = blocks(out.unknown);
-  if (none_helps) out.unknown.reset();
-  if (none_helps || out.unknown || !raising.raised) return out;
-  const std::vector<ChannelSpec> given = std::exchange(inputs_.pipelines.channels, front_.channels());
-  Walk again;
-  again.most_looked_at = most_looked_at;
-  out.unknown = walk(time, again);
-  out.known = !out.unknown;
+  do {
+    raising.raised = false;
+    out.unknown = walk(time, raising);
+    inputs_.pipelines.channels = front_.channels();
+  } while (raising.raised && !out.unknown);
   const std::vector<ChannelSpec> raised = std::exchange(inputs_.pipelines.channels, given), before = given.empty() ? channel_specs(*plan_) : given;
+  out.known = !out.unknown;
+  if (blocks(out.unknown)) out.unknown.reset();  // no capacity helps
+  if (!out.known) return out;
   for (std::uint32_t c = 0; c < raised.size(); ++c)
-    if (raised[c].capacity != before[c].capacity) out.channels.emplace_back(c, raised[c].capacity);
+    if (raised[c].capacity != before[c].capacity && std::ranges::find(buffers, c) == buffers.end()) out.channels.emplace_back(c, raised[c].capacity);
   return out;
 }
 

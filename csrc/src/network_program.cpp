@@ -240,7 +240,8 @@ Status raised(const NetworkProgram& program, const NetworkOptions& options, std:
   source.watch(network);
   Status status = run(network, source, options, actions);
   for (; status == Status::blocked; ++raises) {
-    const std::optional<std::uint32_t> channel = channel_to_raise(network, program.produces(), program.consumers());
+    if (options.go_on && !options.go_on()) return Status::stopped;  // of many channels, each search for one takes long
+    const std::optional<std::uint32_t> channel = channel_to_raise(network, program.produces(), program.consumers(), {});
     if (!channel) return Status::blocked;
     if (raises == most_raises) return Status::limit;
     network.raise(source, *channel);

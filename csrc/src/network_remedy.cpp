@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "pto_wsp/plan.hpp"
+
 namespace pto_wsp {
 namespace {
 
@@ -92,11 +94,13 @@ class Waits {
 }  // namespace
 
 std::optional<std::uint32_t> channel_to_raise(const Network& network, std::span<const std::vector<std::uint32_t>> produces,
-                                              std::span<const std::vector<std::uint32_t>> consumers) {
+                                              std::span<const std::vector<std::uint32_t>> consumers, std::span<const std::uint32_t> buffers) {
   const Waits waits(network, produces, consumers);
   std::optional<std::uint32_t> found;
   for (std::uint32_t c = 0; c < network.channels(); ++c) {
-    if (!network.senders_wait(c) || !(waits.on_a_cycle(c) || waits.nobody_at_the_other_end(c))) continue;
+    const std::uint32_t awaited = buffers.empty() || network.senders_wait(c) ? c : buffers[c];
+    if (awaited == none || network.waiting(awaited) == 0 || network.senders_wait(awaited) != (awaited == c)) continue;
+    if (!waits.on_a_cycle(awaited) && !waits.nobody_at_the_other_end(awaited)) continue;
     if (!found || network.capacity(c) < network.capacity(*found)) found = c;
   }
   return found;

@@ -94,6 +94,13 @@ void Pipe::receive(Walker& walker, const ActionOutcome& outcome) {
   for (std::size_t i = 0; i < fields.size(); ++i) walker.take(i, fields[i]);
 }
 
+void Pipe::number_buffer(std::uint32_t channel) {
+  const ChannelInfo& c = channels_[channel];
+  const std::uint64_t k = network_.capacity(channel) % c.initial;
+  const std::span<std::uint64_t> to = tokens_[channel].push();
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] = number(k, c.fields[i]);
+}
+
 std::vector<std::int64_t> Pipe::blocked() const {
   std::vector<std::int64_t> out;
   for (std::uint32_t i = 0; i < processes_.size(); ++i) {

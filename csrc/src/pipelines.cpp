@@ -253,15 +253,38 @@ Front::Step Front::fail_network(const Pipe& pipe, Network::Status status) {
   return Step::failed;
 }
 
-bool Front::raise_a_channel() {
+bool Front::raise_a_channel(std::span<const std::uint32_t> buffers) {
   Pipe& pipe = *pipes_.back();
   const PipelineInfo& info = pipe.info();
-  const std::optional<std::uint32_t> channel = channel_to_raise(pipe.network(), info.produces, info.consumers);
-  if (!channel) return false;
-  Acts acts{*this, pipe};
-  pipe.network().raise(acts, *channel);
-  channels_[info.first_channel + *channel].capacity = pipe.network().capacity(*channel);
+  Network& network = pipe.network();
+  const std::span<ChannelSpec> specs = std::span(channels_).subspan(info.first_channel, info.n_channels);
+  std::vector<std::uint32_t> own;
+  if (!buffers.empty())
+    for (const std::uint32_t b : buffers.subspan(info.first_channel, info.n_channels)) own.push_back(b == none ? none : b - info.first_channel);
+  const std::optional<std::uint32_t> found = channel_to_raise(network, info.produces, info.consumers, own);
+  if (!found) return false;
+  const std::uint32_t channel = *found, numbers = own.empty() ? none : own[channel];
+  deepen(pipe, channel, numbers);
+  specs[channel].capacity = network.capacity(channel);
+  if (numbers == none) return true;
+  specs[numbers].initial += network.capacity(numbers) - specs[numbers].capacity;
+  specs[numbers].capacity = network.capacity(numbers);
   return true;
+}
+
+// One place more, and with it a buffer. There is one at least: the first place of a rendezvous brings none.
+void Front::deepen(Pipe& pipe, std::uint32_t channel, std::uint32_t numbers) {
+  Network& network = pipe.network();
+  Acts acts{*this, pipe};
+  try {
+    if (!network.senders_wait(channel) && network.capacity(channel) == 0) network.raise(acts, channel);
+    network.raise(acts, channel);
+    if (numbers == none || network.capacity(channel) <= network.capacity(numbers)) return;
+    pipe.number_buffer(numbers);
+    network.raise_with_token(acts, numbers);
+  } catch (const std::length_error&) {
+    throw std::bad_alloc();
+  }
 }
 
 // What a composite task waits for: all that one of its tasks waits for, but for those of its own.

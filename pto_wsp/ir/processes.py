@@ -70,19 +70,33 @@ def channels_of(pipeline: Eqn) -> tuple[Eqn, ...]:
     return tuple(e for e in pipeline.regions[0].eqns if e.prim == "channel")
 
 
+def channel_names(wir: Wir) -> tuple[str, ...]:
+    """The channels of all pipelines, in the order of the plan: `c`, or `pipe.c` where two have that name."""
+    found = [(str(p.params["name"]), str(c.params["name"])) for p in pipelines(wir) for c in channels_of(p)]
+    names = [c for _, c in found]
+    return tuple(c if names.count(c) == 1 else f"{p}.{c}" for p, c in found)
+
+
+def buffers_of(pipeline: Eqn) -> dict[str, str]:
+    """By channel of views, the one in which the numbers of its free buffers wait: `c.free` of `c`. They are as many as the places in
+    `c`, one at least, so a deeper `c` has more, while more places in `c.free` are none."""
+    names = {str(c.params["name"]) for c in channels_of(pipeline)}
+    return {name: f"{name}.free" for name in sorted(names) if f"{name}.free" in names}
+
+
 def out_of_buffers(wir: Wir, waited_for: Iterable[str]) -> tuple[str, ...]:
-    """Of the channels that processes wait for, those whose buffers are all in use: `c` where one waits for the numbers of its
-    buffers, `c.free`. Their number is that of the places in `c`, so a deeper `c` has more, while more places in `c.free` are none."""
-    free = {f"{c.params['name']}.free": str(c.params["name"]) for p in pipelines(wir) for c in channels_of(p)}
+    """Of the channels that processes wait for, those whose buffers are all in use: `c` where one waits for `c.free`."""
+    free = {f: c for p in pipelines(wir) for c, f in buffers_of(p).items()}
     return tuple(dict.fromkeys(free[name] for name in waited_for if name in free))
 
 
 def deepest_of_views(wir: Wir) -> tuple[str, int] | None:
     """The channel of views with the most buffers, and how many they are."""
-    found = [(c, p) for p in pipelines(wir) for c in channels_of(p)]
-    depths = {str(c.params["name"]): c.params.get("depth") for c, _ in found}
-    buffers = {name: depths[f"{name}.free"] for name in depths if f"{name}.free" in depths}
-    return max(((n, d) for n, d in buffers.items() if isinstance(d, int)), key=lambda b: b[1], default=None)
+    found = [
+        (buffers_of(p), {str(c.params["name"]): c.params.get("depth") for c in channels_of(p)}) for p in pipelines(wir)
+    ]
+    counts = [(c, depths[free]) for buffers, depths in found for c, free in buffers.items()]
+    return max(((c, n) for c, n in counts if isinstance(n, int)), key=lambda b: b[1], default=None)
 
 
 def processes_of(pipeline: Eqn) -> tuple[Eqn, ...]:

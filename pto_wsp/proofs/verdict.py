@@ -19,7 +19,16 @@ from typing import Literal
 
 from pto_wsp.errors import ChannelClosed, DeadlockError, Location, PtoError, RaceError, TypeCheckError, here
 from pto_wsp.ir.core import Eqn, Kernel, Wir
-from pto_wsp.ir.processes import TIMED, channels_of, ends_of, out_of_buffers, pipelines, processes_of, settings_of
+from pto_wsp.ir.processes import (
+    TIMED,
+    channel_names,
+    channels_of,
+    ends_of,
+    out_of_buffers,
+    pipelines,
+    processes_of,
+    settings_of,
+)
 from pto_wsp.ir.tasks import used_names
 from pto_wsp.proofs.clocks import Clocks
 from pto_wsp.proofs.conflicts import Conflict, conflicts
@@ -381,20 +390,31 @@ def _closed(t: Thread, exact: bool) -> ChannelClosed:
 
 
 def _deadlock(ends: Ends, stuck: Stuck) -> DeadlockError:
-    if stuck.remedy is not None:
-        fix = "make channels deeper: " + ", ".join(f"{c} depth={n}" for c, n in stuck.remedy.items())
-    elif short := out_of_buffers(ends.wir, (r.channel for r in stuck.requests)):
-        fix = f"if a receiver holds several views at once, make {' and '.join(short)} as deep; else close channels that are done"
-    elif stuck.remedy_known:
-        fix = "no capacity helps: send as many tokens as are received, and close channels that are done"
-    else:
-        fix = "make channels deeper, and send as many tokens as are received"
-    return DeadlockError(
+    channels = chain.from_iterable(map(channels_of, pipelines(ends.wir)))
+    names = {id(c): name for c, name in zip(channels, channel_names(ends.wir), strict=True)}
+    names = {str(c.params["name"]): names[id(c)] for c in channels_of(ends.pipeline)}
+    depths = {names[c]: n for c, n in (stuck.remedy or {}).items()}
+    short = out_of_buffers(ends.wir, (r.channel for r in stuck.requests))
+    error = DeadlockError(
         "PTO864",
         f"a deadlock of processes in every run: {', '.join(t.name for t in stuck.waiting)} {'wait' if len(stuck.waiting) > 1 else 'waits'} for ever",
         values={"pipeline": _called(ends.pipeline)}
         | {f"process {t.name}": said for t, said in zip(stuck.waiting, stuck.said, strict=True)}
         | {"chain": "; ".join(stuck.chain)},
         loc=stuck.requests[0].loc or here(),
-        fix=fix,
+        fix=depths_fix(depths, stuck.remedy_known, short),
     )
+    error.remedy = depths
+    return error
+
+
+def depths_fix(depths: Mapping[str, int], known: bool, short: Sequence[str]) -> str:
+    """What to do about processes that wait for ever. depths: of the channels that are too small; known: none of them helps where there
+    are none. short: channels of whose buffers a process waits for one."""
+    if depths:
+        return "make channels deeper: " + ", ".join(f"{c} depth={n}" for c, n in depths.items())
+    if known:
+        return "no capacity helps: send as many tokens as are received, and close channels that are done"
+    if short:
+        return f"if a receiver holds several views at once, make {' and '.join(short)} as deep; else close channels that are done"
+    return "make channels deeper, and send as many tokens as are received"

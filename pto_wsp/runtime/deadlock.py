@@ -11,9 +11,10 @@ from typing import Any
 
 from pto_wsp.errors import DeadlockError, InternalError, Location
 from pto_wsp.ir.core import Eqn, View, Wir
+from pto_wsp.ir.processes import channel_names, out_of_buffers
 from pto_wsp.ir.scopes import of_the_whole, scopes
 from pto_wsp.ir.text import show_view
-from pto_wsp.runtime.pipelines import tell_capacities
+from pto_wsp.proofs.verdict import depths_fix
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.schedule_failure import windows
 
@@ -79,7 +80,7 @@ def tell_remedy(error: DeadlockError, wir: Wir, failure: Mapping[str, Any], reme
     failure, remedy: records of the core (csrc/include/pto_wsp/dry_run.hpp).
     """
     if failure["kind"] == "processes":
-        tell_capacities(error, wir, remedy)
+        _tell_depths(error, wir, remedy)
         return
     b, places = Blocked(wir, failure["values"]), Places(wir)
     oldest = places.task(*remedy["oldest"]) if remedy["oldest"] is not None else "its oldest task"
@@ -105,6 +106,22 @@ def tell_remedy(error: DeadlockError, wir: Wir, failure: Mapping[str, Any], reme
     around = "" if b.window is not None else " around the workload"
     sizes_of = ", for the sizes of this run" if wir.symbols or wir.axes else ""
     error.fix = f"give the window{around} {' and '.join(said)} at least, or start with StartPolicy.threshold({b.issued}) at most{sizes_of}"
+
+
+def _tell_depths(error: DeadlockError, wir: Wir, remedy: Mapping[str, Any]) -> None:
+    """Tell in a deadlock of processes the depths with which it goes on, or that none helps."""
+    names, unknown = channel_names(wir), remedy["unknown"]
+    if remedy["known"]:
+        error.remedy = {names[c]: n for c, n in remedy["channels"]}
+    elif unknown is None:
+        error.values["depths"] = "no capacity helps"
+    elif unknown["kind"] == "not_given":
+        error.values["depths"] = _unknown(Places(wir), unknown)
+    else:
+        ends = "the run takes longer than was looked at" if unknown["kind"] == "cancelled" else "it ends otherwise"
+        error.values["depths"] = f"not known: with more places {ends}"
+    short = out_of_buffers(wir, (str(b["channel"]) for b in error.blocked))
+    error.fix = depths_fix(error.remedy, unknown is None, short)
 
 
 def _at(loc: Location | None) -> str:

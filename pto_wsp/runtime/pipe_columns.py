@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from pto_wsp.ir.core import Eqn, Wir
-from pto_wsp.ir.processes import channels_of, ends_of, pipelines, processes_of
-from pto_wsp.runtime.pipelines import channel_names
+from pto_wsp.ir.processes import buffers_of, channel_names, channels_of, ends_of, pipelines, processes_of
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.views.pipes import Ints, Pipes, Place, TracedChannel, TracedProcess, with_waits
 
@@ -89,17 +88,18 @@ def _channels(wir: Wir, found: tuple[Eqn, ...], where: tuple[Place, ...], had: A
     names = iter(zip(channel_names(wir), had, strict=True))
     for p, place in zip(found, where, strict=True):
         own = [str(c.params["name"]) for c in channels_of(p)]
+        views = {free: c for c, free in buffers_of(p).items()}
         ends = list(enumerate(processes_of(p), place.first_process))
         for c in channels_of(p):
             name, (capacity, latency, response, initial) = next(names)
             producers, consumers = (
                 tuple(k for k, e in ends if c.params["name"] in ends_of(e, which)) for which in ("produces", "consumes")
             )
-            of = str(c.params["name"]).removesuffix(".free")
-            buffers_of = place.first_channel + own.index(of) if of in own and of != c.params["name"] else None
+            of = views.get(str(c.params["name"]))
+            number = None if of is None else place.first_channel + own.index(of)
             out.append(
                 TracedChannel(
-                    name, place.name, capacity, latency, response, initial, buffers_of, producers, consumers, c.loc
+                    name, place.name, capacity, latency, response, initial, number, producers, consumers, c.loc
                 )
             )
     return tuple(out)

@@ -20,7 +20,15 @@ from pto_wsp.errors import (
     here,
 )
 from pto_wsp.ir.core import Eqn, Wir
-from pto_wsp.ir.processes import MOST_CYCLES, channels_of, out_of_buffers, pipelines, processes_of, settings_of
+from pto_wsp.ir.processes import (
+    MOST_CYCLES,
+    buffers_of,
+    channel_names,
+    channels_of,
+    pipelines,
+    processes_of,
+    settings_of,
+)
 from pto_wsp.proofs.verdict import Party, race_error
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.readonly import ReadOnly
@@ -29,11 +37,15 @@ _NUMBERS = 7  # of each process that waits, in the core's failure
 _MOST = 2**62 - 1
 
 
-def channel_names(wir: Wir) -> tuple[str, ...]:
-    """The channels of all pipelines, in the order of the plan: `c`, or `pipe.c` where two have that name."""
-    found = [(str(p.params["name"]), str(c.params["name"])) for p in pipelines(wir) for c in channels_of(p)]
-    names = [c for _, c in found]
-    return tuple(c if names.count(c) == 1 else f"{p}.{c}" for p, c in found)
+def buffer_channels(wir: Wir) -> list[tuple[int, int]]:
+    """The channels of views of all pipelines, each with the one in which the numbers of its free buffers wait, by their numbers in the plan."""
+    out: list[tuple[int, int]] = []
+    first = 0
+    for p in pipelines(wir):
+        names = [str(c.params["name"]) for c in channels_of(p)]
+        out += [(first + names.index(c), first + names.index(free)) for c, free in buffers_of(p).items()]
+        first += len(names)
+    return out
 
 
 @dataclass
@@ -224,26 +236,6 @@ def _blocked(places: Places, pipeline: Eqn, numbers: list[int]) -> DeadlockError
     error.resource = f"channel {blocked[0]['channel']}"
     error.blocked = tuple(blocked)
     return error
-
-
-def tell_capacities(error: DeadlockError, wir: Wir, remedy: Mapping[str, Any]) -> None:
-    """Tell in a deadlock of processes the capacities with which it goes on, or that none helps."""
-    names = channel_names(wir)
-    if remedy["known"]:
-        error.remedy = {names[c]: n for c, n in remedy["channels"]}
-        error.fix = "give " + " and ".join(f"{name} depth={n}" for name, n in error.remedy.items())
-    elif short := out_of_buffers(wir, (str(b["channel"]) for b in error.blocked)):
-        error.values["depths"] = "not known: a deeper channel of views has more buffers"
-        error.fix = f"if a receiver holds several views at once, make {' and '.join(short)} as deep; else close channels that are done"
-    elif remedy["unknown"] is None:
-        error.values["depths"] = "no capacity helps"
-        error.fix = "close channels that are done, and send as many tokens as are received"
-    else:
-        error.values["depths"] = "not known: with more places " + (
-            "the run takes longer than was looked at"
-            if remedy["unknown"]["kind"] == "cancelled"
-            else "it ends otherwise"
-        )
 
 
 def _at(loc: Location | None) -> str:

@@ -26,7 +26,7 @@ from pto_wsp.errors import (
     no_options,
 )
 from pto_wsp.ir.core import DType, Kernel, Wir
-from pto_wsp.ir.processes import pipelines
+from pto_wsp.ir.processes import channel_names, pipelines
 from pto_wsp.ir.scopes import of_the_whole
 from pto_wsp.ops.cpp import entry_of, is_cpp
 from pto_wsp.runtime.bindings import Bindings
@@ -38,7 +38,7 @@ from pto_wsp.runtime.explain import Explanation, explain, lacks
 from pto_wsp.runtime.failure import in_a_line, to_error
 from pto_wsp.runtime.log import task_names
 from pto_wsp.runtime.native import Native, Tier
-from pto_wsp.runtime.pipelines import Bounds, changed, channel_names, checked, refuse_with_pipelines, times_of
+from pto_wsp.runtime.pipelines import Bounds, buffer_channels, changed, checked, refuse_with_pipelines, times_of
 from pto_wsp.runtime.resources import Resources, resources_of
 from pto_wsp.runtime.schedule import Origin, RunSchedule, check_replay, origin
 from pto_wsp.runtime.simulation import (
@@ -383,7 +383,7 @@ class Program:
             dry = dry_run(self._plan, self._bound, numbers)
             if self._has_pipelines:
                 self._bounds.give(dry, self._plan)
-            tell_remedy(error, self._artifact.wir, failure, dry.remedy())
+            tell_remedy(error, self._artifact.wir, failure, dry.remedy(buffer_channels(self._artifact.wir)))
         error.loc = error.loc or here()
         lost = self._run.casualties()
         if lost is not None and failure["kind"] != "cancelled":

@@ -19,6 +19,7 @@ from pto_wsp.runtime.core import core
 from pto_wsp.runtime.deadlock import tell_remedy
 from pto_wsp.runtime.explain import Explanation, explain, lacks
 from pto_wsp.runtime.failure import to_error
+from pto_wsp.runtime.pipelines import buffer_channels
 from pto_wsp.runtime.throttle import throttling
 from pto_wsp.runtime.trace import columns_of
 
@@ -138,7 +139,7 @@ def simulated(artifact: Artifact, dry: Any, trace_limit: int | None = None) -> t
     if failure is not None:
         error = to_error(artifact, failure)
         if isinstance(error, DeadlockError):
-            tell_remedy(error, artifact.wir, failure, dry.remedy())
+            tell_remedy(error, artifact.wir, failure, dry.remedy(buffer_channels(artifact.wir)))
         error.loc = error.loc or here()
         raise error
     return figures, record

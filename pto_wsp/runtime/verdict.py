@@ -139,7 +139,7 @@ def _by_walking(wir: Wir, plan: Any) -> Verdict:
         return Verdict("safe", "each window has room for what is issued before lanes take tasks")
     if failure["kind"] != "deadlock":
         return Verdict("unknown", f"issue fails before that: {failure['kind']}")
-    remedy = dry.remedy()
+    remedy = dry.remedy([])
     issued = failure["values"][7]
     sizes = [(window_scope(wir, w), "bytes" if is_bytes else "tasks", n) for w, is_bytes, n in remedy["sizes"]]
     return Verdict("deadlock", f"{issued} tasks are issued, and there is no room for the next", tuple(sizes), issued)

@@ -10,6 +10,7 @@
 #include "pto_wsp/network.hpp"
 #include "pto_wsp/network_program.hpp"
 #include "pto_wsp/network_remedy.hpp"
+#include "pto_wsp/plan.hpp"
 
 using namespace pto_wsp;
 
@@ -141,7 +142,7 @@ void a_blocked_network_says_who_waits() {
   CHECK(n.senders_wait(0) && n.waiting(0) == 1 && !n.senders_wait(1) && n.waiting(1) == 1);
   CHECK(n.action(0).kind == Action::Kind::send && n.action(0).channel == 0 && n.sent(0) - n.received(0) == n.capacity(0));
   const std::vector<std::vector<std::uint32_t>> produces{{0, 1}, {}, {}}, consumers{{1}, {1}};
-  CHECK(channel_to_raise(n, produces, consumers) == 0u);
+  CHECK(channel_to_raise(n, produces, consumers, {}) == 0u);
   run.network.raise(run.script, 0);
   CHECK(run.network.run(run.script, plenty) == Network::Status::done);
   CHECK(n.capacity(0) == 3 && n.sent(0) == 3 && n.received(0) == 1);
@@ -152,10 +153,38 @@ void a_raised_rendezvous_holds_a_token() {
   const std::vector<std::vector<std::uint32_t>> produces{{0, 1}, {}}, consumers{{1}, {1}};
   for (int raises = 0; raises < 2; ++raises) {
     CHECK(run.network.run(run.script, plenty) == Network::Status::blocked);
-    CHECK(channel_to_raise(run.network, produces, consumers) == 0u);
+    CHECK(channel_to_raise(run.network, produces, consumers, {}) == 0u);
     run.network.raise(run.script, 0);
   }
   CHECK(run.network.run(run.script, plenty) == Network::Status::done && run.network.capacity(0) == 2);
+}
+
+// Numbers of buffers go round in channel 1; two are held before the first comes back.
+void a_channel_with_buffers_is_raised_for_who_waits_for_one() {
+  Run run({{.capacity = 0}, {.capacity = 1, .initial = 1}}, {{receive(1), send(0), receive(1), work(3), send(0)}, {receive(0), receive(0), send(1), send(1)}});
+  const Network& n = run.network;
+  const std::vector<std::vector<std::uint32_t>> produces{{0}, {1}}, consumers{{1}, {0}};
+  const std::vector<std::uint32_t> buffers{1, none};
+  CHECK(run.status == Network::Status::blocked && n.action(0).channel == 1);
+  CHECK(!channel_to_raise(n, produces, consumers, {}));
+  CHECK(channel_to_raise(n, produces, consumers, buffers) == 0u);
+  run.network.raise(run.script, 0);
+  CHECK(run.network.run(run.script, plenty) == Network::Status::blocked && n.capacity(0) == 1);
+  run.network.raise_with_token(run.script, 1);
+  CHECK(n.clock(0) == 0 && run.script.told.back() == "0 received 1 @0");
+  CHECK(run.network.run(run.script, plenty) == Network::Status::done);
+  CHECK(n.capacity(1) == 2 && n.initial(1) == 1 && n.sent(1) - n.received(1) == 2);
+}
+
+// What comes behind tokens that are there is received behind them, and who waits to send goes on waiting.
+void a_token_more_comes_last() {
+  Run run({{.capacity = 1}, {}}, {{work(5), send(0), send(0), send(1)}, {receive(1), receive(0), receive(0), receive(0)}});
+  CHECK(run.status == Network::Status::blocked && run.network.senders_wait(0));
+  run.network.raise_with_token(run.script, 0);
+  CHECK(run.network.waiting(0) == 1 && run.network.sent(0) == 2);
+  run.network.raise(run.script, 0);
+  CHECK(run.network.run(run.script, plenty) == Network::Status::done);
+  CHECK((Lines{run.script.told.end() - 3, run.script.told.end()}) == Lines({"1 received 0 @5", "1 received 1 @5", "1 received 2 @5"}));
 }
 
 void limits_of_cycles_and_actions() {
@@ -351,6 +380,8 @@ int main() {
   requests_in_order();
   a_blocked_network_says_who_waits();
   a_raised_rendezvous_holds_a_token();
+  a_channel_with_buffers_is_raised_for_who_waits_for_one();
+  a_token_more_comes_last();
   limits_of_cycles_and_actions();
   time_does_not_wrap_around();
   programs_run();

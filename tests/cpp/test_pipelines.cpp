@@ -170,6 +170,60 @@ void processes_that_wait_for_ever_are_told() {
   CHECK(full.run().failure);
 }
 
+// Who stores holds three buffers before it gives the first back: their numbers, which a run gets from channel 1, begin again in a search.
+void deadlocks_on_buffers_are_told() {
+  Plan p = two_stages(2, {1, {i64}});
+  for (const std::int64_t depth : {0, 1, 2}) {
+    const std::int64_t count = std::max<std::int64_t>(depth, 1);
+    std::vector<Bytes> take, give;
+    for (std::uint64_t k = 0; k < 3; ++k) {
+      take.push_back(receive(0, {2 + k}));
+      give.push_back(send(1, {affine(reg(2 + k))}));
+    }
+    take.insert(take.end(), give.begin(), give.end());
+    p.regs = 6;
+    p.root = pipeline({{depth, {i64}}, {count, {i64}, 0, 0, static_cast<std::uint64_t>(count)}},
+                      {{{0}, loop(0, 6, block({receive(1, {1}), send(0, {affine(reg(1))})}), true)}, {{1}, loop(5, 2, block(take), true)}});
+    pto_wsp::DryRun dry(decode(p.bytes()), {});
+    CHECK(dry.run().failure->kind == forever);
+    CHECK(!dry.remedy().known && !dry.remedy().unknown);
+    const std::pair<std::uint32_t, std::uint32_t> buffers[] = {{0, 1}}, wrong[] = {{0, 2}};
+    const pto_wsp::Remedy remedy = dry.remedy(buffers);
+    CHECK(remedy.known && remedy.channels == std::vector<std::pair<std::uint32_t, std::uint64_t>>({{0, 3}}));
+    CHECK_THROWS(std::invalid_argument, dry.remedy(wrong));
+    pto_wsp::PipelineOptions options;
+    options.channels = pto_wsp::channel_specs(*decode(p.bytes()));
+    options.channels[0].capacity = options.channels[1].capacity = options.channels[1].initial = 3;
+    dry.set_pipelines(options);
+    CHECK(!dry.run().failure);
+  }
+}
+
+// A search that a signal stops comes back at once, and the same run may be looked at again.
+void searches_are_given_up() {
+  Plan p = two_stages(2, {1, {i64}});
+  p.root = pipeline({{1, {}}, {0, {}}}, {{{0, 1}, block({loop(0, 100'000, send(0), true), send(1)})}, {{}, block({receive(1), loop(1, 100'000, receive(0), true)})}});
+  bool go_on = true;
+  std::uint64_t asked = 0;
+  pto_wsp::DryInputs inputs;
+  inputs.go_on = [&] {
+    ++asked;
+    return go_on;
+  };
+  pto_wsp::DryRun dry(decode(p.bytes()), std::move(inputs));
+  CHECK(dry.run().failure->kind == forever);
+  asked = 0;
+  const pto_wsp::Remedy beyond = dry.remedy();
+  CHECK(!beyond.known && beyond.unknown && beyond.unknown->kind == pto_wsp::ErrorKind::cancelled);
+  CHECK(asked > 10'000);
+  go_on = false;
+  asked = 0;
+  const pto_wsp::Remedy stopped = dry.remedy();
+  CHECK(!stopped.known && asked == 1);
+  go_on = true;
+  CHECK(dry.run().failure->kind == forever);
+}
+
 void what_stops_a_network_is_told() {
   Plan p = two_stages(2, {1, {i64}});
   p.root = pipeline({{1, {}}}, {{{0}, block({send(0), closes(0), send(0, {}, 9)})}, {{}, consume(0, {}, block({}))}});
@@ -360,6 +414,8 @@ int main() {
   structure_holds_around_pipelines();
   nested_pipelines_are_work_of_their_process();
   processes_that_wait_for_ever_are_told();
+  deadlocks_on_buffers_are_told();
+  searches_are_given_up();
   what_stops_a_network_is_told();
   long_walks_are_cancelled();
   answers_are_those_of_semantic_time();

@@ -367,7 +367,7 @@ def test_a_deadlock_names_each_process_and_what_would_help(threads: int) -> None
             run()
         assert caught.value.code == "PTO820"
         assert caught.value.remedy == {"a": 3}
-        assert caught.value.fix == "give a depth=3"
+        assert caught.value.fix == "make channels deeper: a depth=3"
         assert [(b["process"], b["op"], b["channel"], b["occupancy"], b["capacity"]) for b in caught.value.blocked] == [
             ("p0", "send", "a", 1, 1),
             ("p1", "recv", "b", 0, 0),

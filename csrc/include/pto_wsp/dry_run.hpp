@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "pto_wsp/bound.hpp"
@@ -44,6 +45,7 @@ struct Remedy {
   };
   std::vector<Size> sizes;         // windows in the order in which they block
   // Channels of pipelines, by their number in the plan, with the capacity with which the run goes on; where processes wait for ever.
+  // Of channels with buffers, that is also how many buffers they have.
   std::vector<std::pair<std::uint32_t, std::uint64_t>> channels;
   bool known = false;              // with those sizes the run goes on
   std::optional<Failure> unknown;  // else: what has to be known for that
@@ -70,8 +72,9 @@ class DryRun {
   DryResult run_traced(std::uint64_t limit);
   /// As far as the schedule may hold lanes back: what stops it. Nothing: it goes on from there. Cancelled after `most` tasks.
   std::optional<Failure> run_until_open(std::uint64_t most);
-  /// Needs a run that is deadlocked.
-  Remedy remedy();
+  /// Needs a run that is deadlocked. `buffers`: channels, each with the one in which the numbers of its free buffers wait, by their
+  /// numbers in the plan. Throws invalid_argument for channels that there are not.
+  Remedy remedy(std::span<const std::pair<std::uint32_t, std::uint32_t>> buffers = {});
 
  private:
   // Where a walk ends, beside failures and the end; and what it looks for.
@@ -80,6 +83,7 @@ class DryRun {
     std::uint64_t most = no_limit;          // tasks
     Tracer* tracer = nullptr;
     bool raises = false, raised = false;    // channels get more places where processes wait for ever
+    std::span<const std::uint32_t> buffers; // as Front::raise_a_channel has it
     std::uint64_t looked_at = 0, most_looked_at = no_limit;  // tasks, and other steps at what they weigh
     std::optional<std::uint64_t> look_for;  // the position of a task
     std::int64_t site = -1;
@@ -95,7 +99,7 @@ class DryRun {
   std::optional<Remedy::Size> needed(const ClockOptions& time, const std::vector<bool>& fixed, std::uint32_t window, Remedy& out);
   bool passes(ClockOptions time, const Remedy::Size& size);
   void find_oldest(Remedy& out);
-  Remedy channel_remedy();
+  Remedy channel_remedy(std::span<const std::uint32_t> buffers);
 
   std::shared_ptr<const Plan> plan_;
   DryInputs inputs_;
@@ -103,6 +107,7 @@ class DryRun {
   std::vector<bool> idle_;
   std::optional<BoundPlan> bound_;
   std::optional<Failure> unbound_;
+  bool stopped_ = false;           // by go_on
   Front front_;
 };
 

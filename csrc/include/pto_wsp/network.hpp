@@ -160,10 +160,13 @@ class Network {
   template <ActionSource Source>
   Status run(Source& source, std::uint64_t actions);
 
-  /// One more place in a full channel of a blocked network, which goes on from there. A rendezvous becomes a channel of one place.
+  /// One more place in a channel of a blocked network, which goes on from there. A rendezvous becomes a channel of one place.
   /// Times are not those of a network that had it from the start.
   template <ActionSource Source>
   void raise(Source& source, std::uint32_t channel);
+  /// The same, with a token in it since cycle 0, which comes behind those that are there.
+  template <ActionSource Source>
+  void raise_with_token(Source& source, std::uint32_t channel);
 
   std::size_t processes() const { return processes_.size(); }
   std::size_t channels() const { return channels_.size(); }
@@ -264,6 +267,8 @@ class Network {
   void tell(Source& source, std::uint32_t p, const ActionOutcome& outcome);
   template <ActionSource Source>
   void settle(Source& source);
+  template <ActionSource Source>
+  void let_go_on(Source& source, std::uint32_t p, const ActionOutcome& outcome);
 
   NetworkLimits limits_;
   Status status_ = Status::running;
@@ -339,8 +344,25 @@ void Network::raise(Source& source, std::uint32_t channel) {
   Channel& c = channels_[channel];
   ++c.capacity;
   ++c.fresh;
+  if (!senders_wait(channel)) return;
   const std::uint32_t p = take_waiting(c);
-  tell(source, p, grant_send(processes_[p], channel));
+  let_go_on(source, p, grant_send(processes_[p], channel));
+}
+
+template <ActionSource Source>
+void Network::raise_with_token(Source& source, std::uint32_t channel) {
+  Channel& c = channels_[channel];
+  ++c.capacity;
+  ++c.sent;
+  c.visible.push(0, limits_.times);
+  if (c.waiting.empty() || c.senders_wait) return;
+  const std::uint32_t p = take_waiting(c);
+  let_go_on(source, p, grant_receive(processes_[p], channel));
+}
+
+template <ActionSource Source>
+void Network::let_go_on(Source& source, std::uint32_t p, const ActionOutcome& outcome) {
+  tell(source, p, outcome);
   if (!ended(p)) turns_.push(turn(p));
   settle(source);
 }

@@ -46,8 +46,9 @@ class Front : private Liveness {
   void set_pipelines(const PipelineOptions& options);
   /// What the channels of the plan are like.
   const std::vector<ChannelSpec>& channels() const { return channels_; }
-  /// After a failure of processes: one more place in a channel, with which the run goes on. False: none helps.
-  bool raise_a_channel();
+  /// After a failure of processes: one more place in a channel, with which the run goes on. False: none helps. `buffers`, if there are
+  /// any: by channel, the one in which the numbers of its free buffers wait, or `none`; these are as many as places, and nothing is run.
+  bool raise_a_channel(std::span<const std::uint32_t> buffers);
 
   enum class Step : std::uint8_t { task, wait, pause, end, failed };
   /// On to the next task. It must be committed before the one after. `wait`, with a ring only: call again when `may_go_on`.
@@ -159,6 +160,7 @@ class Front : private Liveness {
   // Pipelines: see pipelines.cpp.
   void begin_pipe();
   Network::Status act(Pipe& pipe, std::uint64_t actions);
+  void deepen(Pipe& pipe, std::uint32_t channel, std::uint32_t numbers);
   std::optional<Step> go_on_with_pipes();
   std::optional<Step> end_pipe();
   std::optional<Step> end_composite(const Pipe& pipe);

@@ -62,6 +62,8 @@ class Pipe {
 
   /// Tells the walker of a process what has come of what it did. False: a number that it sends is none, see its failure().
   bool tell(Process& p, const ActionOutcome& outcome);
+  /// The number of one buffer more than numbers go round in the channel, for Network::raise_with_token. Nothing is run: it begins again.
+  void number_buffer(std::uint32_t channel);
   /// Which action of the network an event is that is none of the orchestrator's.
   static std::optional<Action::Kind> action(Walker::Event event);
 
