@@ -261,7 +261,7 @@ class Network:
 
         return DeadlockError(
             "PTO820",
-            f"a deadlock of processes: {', '.join(p.name for p in waiting)} wait for ever",
+            f"a deadlock of processes: {', '.join(p.name for p in waiting)} {'wait' if len(waiting) > 1 else 'waits'} for ever",
             values={f"process {p.name}": said(p) for p in waiting},
             loc=waiting[0].request.loc or here(),
             fix="close channels that are done, send as many tokens as are received, and make channels deeper",

@@ -31,6 +31,11 @@ class Buffer(TensorSpec):
         self.pipe: OpenPipeline | None = None  # in which it was made
 
     @property
+    def called(self) -> str:
+        """Its name; it is no object of the user's, whose type could stand for it."""
+        return self.given_name or "a tensor"
+
+    @property
     def within(self) -> tuple[Block, ...]:
         """The branches and sequential loops around its `empty`."""
         return self._within
@@ -161,14 +166,20 @@ def check_returned(builder: WorkloadBuilder, result: Any, loc: Location) -> None
         for _, e in result.uses if isinstance(result, TensorView) else ():
             builder.check_scope(e, loc)
         return
-    kind = "a part of a tensor" if isinstance(result, TensorView) else "a tensor that it was given"
-    what = kind if isinstance(result, (TensorSpec, TensorView)) else type(result).__name__
+    fix = "return what empty or empty_like made in it, whole: a tensor or a tuple of tensors"
+    argument = next((name for name, a in call.arguments.items() if a is result), None)
+    if argument is not None:
+        what = f"its argument {argument}"
+        fix = f"return a tensor of its own that it writes, y = empty_like({argument}), also as a stage of pipeline(f, g), or nothing"
+    elif isinstance(result, (TensorSpec, TensorView)):
+        what = "a part of a tensor" if isinstance(result, TensorView) else "a tensor that it was given"
+    else:
+        what = type(result).__name__
     raise TraceError(
-        "PTO181",
-        f"workload {call.label} returns {what}",
+        *("PTO181", f"workload {call.label} returns {what}"),
         values={"returned": repr(result)[:80]},
         loc=loc,
-        fix="return what empty or empty_like made in it, whole: a tensor or a tuple of tensors",
+        fix=fix,
     )
 
 

@@ -253,13 +253,16 @@ class OpenPipeline:
         for which, prims in (("consumes", ("recv", "consume", "query")), ("produces", (*SENDS, "close"))):
             said = getattr(declared, which) or ()
             names = [self.channel(c, which).name for c in said]
-            used = (channel_var(e) for top in eqns for e in ends_inside(top) if e.prim in prims)
-            names += [next(o.name for o in self.every_channel if o.var == v) for v in used]
+            names += [self._name_of(e) for top in eqns for e in ends_inside(top) if e.prim in prims]
             ends[which] = tuple(dict.fromkeys(names))
         params: dict[str, Any] = {"name": name, **ends}
         params |= {} if declared.replica is None else {"replica": declared.replica}
         refuse_after_close(name, eqns)
         return Eqn("process", params=params, regions=(Region((), tuple(eqns)),), loc=declared.loc)
+
+    def _name_of(self, end: Eqn) -> str:
+        """The channel that an equation names."""
+        return next(o.name for o in self.every_channel if o.var == channel_var(end))
 
     def close(self) -> None:
         """The pipeline ends: its equation, with what is the same for all processes before it."""
@@ -319,10 +322,12 @@ class OpenPipeline:
         return before, rest
 
     def _called(self, eqns: Sequence[Eqn]) -> str:
-        """A process without a name is called as its first kernel."""
+        """A process without a name is called as its first kernel; without kernels, by what it does first with a channel."""
         tasks = (t for e in eqns for t in e.walk() if t.prim == "task")
         kernel = next((str(t.params["kernel"]) for t in tasks), None)
-        label = next((k.label for k in self.builder.kernels.values() if k.name == kernel), "process")
+        end = next((e for top in eqns for e in ends_inside(top)), None)
+        acts = "process" if end is None else f"{end.prim}_{self._name_of(end)}"
+        label = next((k.label for k in self.builder.kernels.values() if k.name == kernel), acts)
         return unique_name(label, {str(p.params["name"]) for p in self.processes})
 
     def _refuse_unused(self) -> None:

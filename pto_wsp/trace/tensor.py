@@ -212,9 +212,14 @@ class TensorSpec(Element):
             fix="write `for i in P(x.tiles(16))`, or P(axis) and x[i]",
         )
 
+    @property
+    def called(self) -> str:
+        """What messages call it."""
+        return self.given_name or type(self).__name__
+
     def __repr__(self) -> str:
         dims = ",".join(str(d.to_expr()) if isinstance(d, Scalar64) else repr(d) for d in self.spec_shape)
-        return f"{self.given_name or type(self).__name__}: {self.dtype}[{dims}]"
+        return f"{self.called}: {self.dtype}[{dims}]"
 
 
 class Tensor(TensorSpec):

@@ -57,6 +57,7 @@ from pto_wsp import (
     workload,
 )
 from pto_wsp.ir.evaluate import evaluate
+from pto_wsp.ir.processes import pipelines, processes_of
 from pto_wsp.passes.expand import expand
 
 I64 = DType.I64
@@ -128,7 +129,7 @@ def test_each_statement_of_a_pipe_is_a_process() -> None:
         s: bool = s.gt 4:i64 3:i64
         pipeline[name="pipe", timed=false] {
           c: channel<i64> = channel[depth=2, initial=0, latency=0, name="c", response=0]
-          process[consumes=[], name="process", produces=["c"]] {
+          process[consumes=[], name="send_c", produces=["c"]] {
             seq_for i in i: Range(4) {
               send c (i + 1)
             }
@@ -153,6 +154,24 @@ def test_each_statement_of_a_pipe_is_a_process() -> None:
     )
     assert computed(w) == [0, 1, 2, 3, 4, 0, 9, 8]
     assert w.type == "Workload[(), {fill}, Channel]"
+
+
+def test_a_process_without_kernels_is_called_as_what_it_does_first() -> None:
+    def body(y: Any) -> None:
+        c, d = Channel[int](depth=1), Channel[int](depth=1)
+        with P.pipe():
+            for _ in P.seq(2):
+                send(c, 1)
+            for _ in P.seq(2):
+                send(c, 2)
+            with consume(c) as k, P.when(k > 1):
+                send(d, k)
+            with consume(d) as k:
+                fill(s=k, y=y[0])
+
+    w = traced(body)
+    (pipeline,) = pipelines(w.wir)
+    assert [p.params["name"] for p in processes_of(pipeline)] == ["send_c", "send_c.1", "consume_c", "fill"]
 
 
 def test_a_sent_call_is_a_process_of_its_own() -> None:

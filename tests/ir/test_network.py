@@ -73,6 +73,15 @@ def test_the_worked_cases(k: int) -> None:
     assert result(network(CASES[k])) == CASES[k]["expect"]
 
 
+@pytest.mark.parametrize(("ends", "said"), [(1, "a waits for ever"), (2, "a, b wait for ever")])
+def test_processes_that_wait_for_ever_are_counted_in_words(ends: int, said: str) -> None:
+    processes = [{"name": name, "ops": [["recv", "c"]]} for name in "ab"[:ends]]
+    channel = {"capacity": 1, "latency": 0, "response": 0, "initial": 0}
+    with pytest.raises(DeadlockError) as caught:
+        network({"processes": processes, "channels": {"c": channel}}).run()
+    assert caught.value.what == f"a deadlock of processes: {said}"
+
+
 def test_cases_that_never_end_are_stopped() -> None:
     ping = {"name": "p", "ops": [["consume", "a", [["send", "b"]]]]}
     pong = {"name": "q", "ops": [["consume", "b", [["send", "a"]]]]}

@@ -1,5 +1,6 @@
 """Workloads that make tensors, return them, and are called in workloads."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from pto_wsp import (
     empty_like,
     item,
     kernel,
+    pipeline,
     pto,
     workload,
 )
@@ -267,6 +269,18 @@ def test_what_cannot_be_returned(what: Any) -> None:
 
     with pytest.raises(TraceError, match="PTO181"):
         w(SPEC)
+
+
+def test_a_workload_that_returns_its_argument_is_told_which() -> None:
+    @workload
+    def same(x):
+        return x
+
+    for w in (same, pipeline(doubled, same)):
+        with pytest.raises(TraceError, match=re.escape("workload same returns its argument x")) as caught:
+            w(SPEC)
+        assert "y = empty_like(x)" in caught.value.fix
+        assert "Buffer" not in str(caught.value)
 
 
 def test_a_failed_trace_leaves_nothing_behind() -> None:
