@@ -12,6 +12,8 @@ import numpy as np
 from pto_wsp import *
 from pto_wsp.tools import simulate
 
+simulate.processes([], {})  # the core is there: what takes time from now on is what is asked for
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
 
 
@@ -34,10 +36,10 @@ def interrupted(call):
 
 NETWORK = """
 # Each raise of c is one of 2**20 at most, and comes behind a look at all channels.
-many = [{"name": f"p{k}", "ops": [["recv", f"c{k}"], ["send", f"c{k + 1}"]]} for k in range(20_000)]
+many = [{"name": f"p{k}", "ops": [["recv", f"c{k}"], ["send", f"c{k + 1}"]]} for k in range(1000)]
 first = {"name": "first", "ops": [["repeat", 10**9, [["send", "c"]]], ["send", "c0"]]}
-last = {"name": "last", "ops": [["recv", "c20000"], ["repeat", 10**9, [["recv", "c"]]]]}
-channels = {"c": {}} | {f"c{k}": {} for k in range(20_001)}
+last = {"name": "last", "ops": [["recv", "c1000"], ["repeat", 10**9, [["recv", "c"]]]]}
+channels = {"c": {}} | {f"c{k}": {} for k in range(1001)}
 """
 
 PROGRAM = """
