@@ -21,7 +21,7 @@ void Front::prepare(const BoundPlan& plan, Ring* ring, Arena* arena) {
   channels_ = channel_specs(plan.plan());
   channel_cycles_.assign(channels_.size(), {});
   limits_ = {};
-  paused_ = stopped_ = looks_for_races_ = false;
+  stopped_ = looks_for_races_ = false;
   costs_.prepare(plan);
   placer_.prepare(plan);
   placement_ = {};
@@ -226,13 +226,14 @@ Failure Front::failure_of(const BoundTask& t, ErrorKind kind) const {
   return failure;
 }
 
-bool Front::prepare_task(const BoundTask& t, std::uint64_t& cost) {
+bool Front::prepare_task(const BoundTask& t) {
+  cycles_ = 0;
   if (!plan_->prepare(t, regs(), args_.data(), failure_, indices_.data(), pretence_.tape)) return false;
   if (tape_ != nullptr && t.n_gathers != 0) keep_indices(t);
   ErrorKind why = ErrorKind::cost;
-  if (costs_.cost(walker_->task(), args_.data(), cost, why)) return true;
+  if (costs_.cost(walker_->task(), args_.data(), cycles_, why)) return true;
   failure_ = failure_of(t, why);
-  cost = 0;
+  cycles_ = 0;
   return false;
 }
 
@@ -262,15 +263,14 @@ Front::Step Front::task_step() {
     failure_.values = {static_cast<std::int64_t>(unknown_ - 1)};
     return Step::failed;
   }
-  std::uint64_t cost = 0;
-  if (!prepare_task(t, cost) && !lose(t)) return Step::failed;
+  if (!prepare_task(t) && !lose(t)) return Step::failed;
   collect_needs(t);
-  if (!placer_.place(t, regs, args_.data(), cost, placement_, failure_)) return Step::failed;
+  if (!placer_.place(t, regs, args_.data(), cycles_, placement_, failure_)) return Step::failed;
   if (placer_.stream().scope != none) follow_stream();
   if (!clock_->interleaves()) [[likely]]
-    issued_ = clock_->issue(cost, placement_, deps_);
+    issued_ = clock_->issue(cycles_, placement_, deps_);
   else
-    issued_ = clock_->issue_interleaved(cost, placement_, deps_, placer_.stream(), {t.spec->site, plan_->coords(*t.spec, regs)});
+    issued_ = clock_->issue_interleaved(cycles_, placement_, deps_, placer_.stream(), {t.spec->site, plan_->coords(*t.spec, regs)});
   if (clock_->clock().deadlocked()) [[unlikely]] return deadlocked();
   make_known(t);
   return Step::task;

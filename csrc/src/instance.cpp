@@ -9,7 +9,7 @@ namespace pto_wsp {
 
 Instance::Instance(std::shared_ptr<const Plan> plan, std::uint32_t threads, const Resources& resources)
     : plan_(std::move(plan)), threads_(threads), resources_(resources), symbols_set_(plan_->symbols().empty()), slots_(plan_->slots().size(), 0),
-      buffers_(plan_->tensors().size()) {
+      buffers_(plan_->tensors().size()), short_tasks_(std::make_shared<ShortTasks>(*plan_)) {
   for (const TensorInfo& t : plan_->tensors()) bound_.push_back(t.temporary);
   if (threads < 1 || threads > 1024) throw std::invalid_argument("the number of threads must be 1 to 1024");
 }
@@ -72,7 +72,7 @@ bool Instance::start(bool keep_going, std::shared_ptr<const Replay> replay) {
   if (replay != nullptr && watch_.call != nullptr) throw std::logic_error("a run that is watched follows no schedule");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
-  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_, std::move(replay), tape_limit_, pipelines_}, buffers_, threads_);
+  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_, std::move(replay), tape_limit_, pipelines_, short_tasks_}, buffers_, threads_);
 }
 
 bool Instance::wait(double seconds, std::optional<Failure>* failure) {
@@ -164,6 +164,11 @@ void Instance::set_hook(TaskHook hook) {
 void Instance::set_placing(TaskPlacing placing) {
   const std::lock_guard lock(mutex_);
   placing_ = placing;
+}
+
+void Instance::set_hand_over(std::chrono::nanoseconds time) {
+  const std::lock_guard lock(mutex_);
+  short_tasks_ = std::make_shared<ShortTasks>(*plan_, time);
 }
 
 void Instance::set_watch(TaskWatch watch) {

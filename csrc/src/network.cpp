@@ -48,13 +48,10 @@ std::uint64_t Network::latest() const {
   return latest;
 }
 
+// What may concern others.
 Network::Grant Network::perform(std::uint32_t p) {
   Process& x = processes_[p];
-  if (x.floor > x.clock) set_clock(x, x.floor);
   switch (x.action.kind) {
-    case Action::Kind::work:
-      set_clock(x, x.clock + x.action.cycles);
-      return {.own = true, .outcome = {ActionOutcome::Kind::done, 0, 0}, .others = {}};
     case Action::Kind::close:
       close(p, x.action.channel);
       return {.own = true, .outcome = {ActionOutcome::Kind::done, x.action.channel, 0}, .others = {}};
@@ -66,9 +63,11 @@ Network::Grant Network::perform(std::uint32_t p) {
       return {.own = true,
               .outcome = {has_token(x, channels_[x.action.channel]) ? ActionOutcome::Kind::yes : ActionOutcome::Kind::no, x.action.channel, 0},
               .others = {}};
+    case Action::Kind::work:
+    case Action::Kind::ask:
     case Action::Kind::end: break;
   }
-  throw std::logic_error("a process that has ended acts");
+  throw std::logic_error("nobody else is part of what it does");
 }
 
 // Where a sender waits there is no room, and where a receiver waits no token: all that wait for a channel are of one side, and one

@@ -199,6 +199,7 @@ Status run(Network& network, ProgramSource& source, const NetworkOptions& option
       case Network::Status::closed: return Status::closed;
       case Network::Status::limit: return Status::limit;
       case Network::Status::overflow: return Status::overflow;
+      case Network::Status::asks: throw std::logic_error("a list of operations asks for nothing");
     }
     if (options.go_on && !options.go_on()) return Status::stopped;
   }

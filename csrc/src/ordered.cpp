@@ -8,6 +8,7 @@ namespace pto_wsp {
 namespace {
 
 constexpr int tasks_at_once = 64;
+constexpr int short_tasks_for_one = 16;  // of those that are run as they are issued
 constexpr std::chrono::microseconds patience{20};
 
 }  // namespace
@@ -68,7 +69,7 @@ void Ordered::work(std::uint32_t worker, std::byte* scratch, Deadline& deadline,
   if (ranked_) ring_.enter(worker);
   work_together(worker, scratch, deadline, help);
   if (ranked_) ring_.leave(worker);
-  if (control_->replay != nullptr) look_for_a_standstill(help);
+  if (control_->replay != nullptr) look_for_a_standstill(scratch, help);
 }
 
 void Ordered::work_together(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help) {
@@ -77,7 +78,7 @@ void Ordered::work_together(std::uint32_t worker, std::byte* scratch, Deadline& 
   while (!over() && !deadline.passed()) {
     // The best of all that may be in flight comes first, and whoever can issue keeps the others busy.
     if (ranked_) {
-      const bool issued = try_orchestrate();
+      const bool issued = try_orchestrate(scratch);
       call_workers(help);
       if (issued) {
         idle = false;
@@ -90,7 +91,7 @@ void Ordered::work_together(std::uint32_t worker, std::byte* scratch, Deadline& 
       execute(node, scratch, deadline, help);
       continue;
     }
-    if (!ranked_ && try_orchestrate()) {
+    if (!ranked_ && try_orchestrate(scratch)) {
       idle = false;
       continue;
     }
@@ -120,12 +121,12 @@ Front::Step Ordered::next_step() {
 }
 
 // False: another thread does, or there was nothing to do.
-bool Ordered::try_orchestrate() {
+bool Ordered::try_orchestrate(std::byte* scratch) {
   if (orchestrating_.load(std::memory_order_relaxed) || all_issued_.load(std::memory_order_relaxed) ||
       orchestrating_.exchange(true))
     return false;
   while (true) {
-    const bool progress = orchestrate();
+    const bool progress = orchestrate(scratch);
     orchestrating_.store(false);
     // A task that completed while this thread gave up may be what was missing, and its thread has not got in.
     if (progress || blocked_.load() || all_issued_.load() || orchestrating_.exchange(true)) return progress;
@@ -174,7 +175,7 @@ void Ordered::work_alone(std::byte* scratch, Deadline& deadline) {
     switch (next_step()) {
       case Front::Step::task:
         if (control_->watch.call == nullptr) [[likely]] {
-          if (!run_task(front_.position(), front_.task(), front_.args(), scratch, front_.regs(), failure)) tell(0, std::move(failure));
+          if (!run_task(coming(), scratch, failure)) tell(0, std::move(failure));
         } else if (!run_watched(scratch)) {
           end_of_tasks();
           return;
@@ -201,7 +202,7 @@ bool Ordered::run_watched(std::byte* scratch) {
     return control_->watch.call(control_->watch.context, begin, spec.site, std::span(front_.regs(), plan_->plan().n_regs()));
   };
   if (watch(true)) {
-    if (Failure failure; !run_task(front_.position(), front_.task(), front_.args(), scratch, front_.regs(), failure)) {
+    if (Failure failure; !run_task(coming(), scratch, failure)) {
       tell(0, std::move(failure));
       return false;
     }
@@ -214,9 +215,10 @@ bool Ordered::run_watched(std::byte* scratch) {
 }
 
 // Issues some tasks. False: there was nothing to issue or no room.
-bool Ordered::orchestrate() {
+bool Ordered::orchestrate(std::byte* scratch) {
   if (all_issued_.load(std::memory_order_relaxed)) return false;
-  for (int i = 0; i < tasks_at_once; ++i) {
+  constexpr int most = tasks_at_once * short_tasks_for_one;
+  for (int left = most; left > 0;) {
     if (stop_issuing()) {
       end_of_tasks();
       return true;
@@ -225,7 +227,7 @@ bool Ordered::orchestrate() {
       awaiting_.store(true);
       if (blocked_while([&] { return front_.may_go_on() ? Reason::nothing : front_.waits_for(); })) {
         open();
-        return i > 0;
+        return left < most;
       }
       awaiting_.store(false);
       waits_ = false;
@@ -259,15 +261,39 @@ bool Ordered::orchestrate() {
     const Ring::Needs needs = front_.needs();
     if (blocked_while([&] { return ring_.lacks(*placement_, needs); })) {
       open();  // in semantic time there may be room for more
-      return i > 0;
+      return left < most;
     }
-    if (control_->tracer != nullptr) control_->tracer->admitted(ring_.issued());
-    front_.commit(ring_.issue(front_.task(), front_.args(), front_.indices(), front_.regs(), needs, *placement_));
-    held_ = false;
-    if (ring_.issued() >= control_->demands.start) open();
+    // Who runs tasks here keeps nobody waiting for those that others may run.
+    left -= issue(needs, scratch) && ring_.ready() == 0 ? 1 : short_tasks_for_one;
   }
   return true;
 }
+
+// The task that has come out of the front. True: it has run as well.
+bool Ordered::issue(const Ring::Needs& needs, std::byte* scratch) {
+  if (control_->tracer != nullptr) control_->tracer->admitted(ring_.issued());
+  const BoundTask& task = front_.task();
+  const bool is_short = control_->short_tasks != nullptr && control_->short_tasks->expects(task.spec->kernel, front_.cycles());
+  held_ = false;
+  if (is_short && ring_.idle()) {
+    front_.commit(ring_.pass(needs, *placement_));
+    run_coming(scratch);
+    return true;
+  }
+  Ring::Node* here = nullptr;
+  front_.commit(ring_.issue(task, {front_.args(), front_.indices(), front_.regs(), front_.cycles()}, needs, *placement_, is_short ? &here : nullptr));
+  if (ring_.issued() >= control_->demands.start) open();
+  if (here == nullptr) return false;
+  ring_.begin();
+  run_coming(scratch);
+  if (Ring::Node* const next = ring_.complete(here); next != nullptr) ring_.put_back(next);
+  return true;
+}
+
+void Ordered::run_coming(std::byte* scratch) {
+  if (Failure failure; !run_task(coming(), scratch, failure)) tell(front_.position() + 1, std::move(failure));
+}
+
 
 // The next task is none of the schedule that is followed.
 bool Ordered::beyond_replay() {
@@ -279,9 +305,9 @@ bool Ordered::beyond_replay() {
 
 // A schedule that no run has made may want a task before another that it depends on, or that makes room for it. Whoever leaves looks:
 // the last of all finds that nothing runs, nothing may be taken, and nothing more can be issued.
-void Ordered::look_for_a_standstill(const Help& help) {
+void Ordered::look_for_a_standstill(std::byte* scratch, const Help& help) {
   while (!over() && !control_->cancelled.load() && ring_.quiet() && !orchestrating_.exchange(true)) {
-    while (ring_.quiet() && orchestrate()) {
+    while (ring_.quiet() && orchestrate(scratch)) {
     }
     check_over();
     const bool stands = ring_.quiet() && !over();
@@ -322,14 +348,14 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, 
     } else if (control_->casualties != nullptr) {
       run_or_skip(node, scratch);
     } else if (node->serial < failed_.load(std::memory_order_relaxed)) {
-      if (!run_task(node->serial - 1, *node->task, node->args, scratch, node->regs.data(), failure)) tell(node->serial, std::move(failure));
+      if (!run_task(task_of(*node), scratch, failure)) tell(node->serial, std::move(failure));
     }
     node = ring_.complete(node);
     unblock();
     check_over();
     if (ranked_) call_workers(help);
     // Behind a boundary may lie all the work there is for other threads, so it comes before the next task here.
-    if (!ranked_ && awaiting_.load() && try_orchestrate()) share(help);
+    if (!ranked_ && awaiting_.load() && try_orchestrate(scratch)) share(help);
     if (node != nullptr && deadline.passed()) {
       ring_.put_back(node);
       return;
@@ -353,7 +379,7 @@ void Ordered::run_or_skip(Ring::Node* node, std::byte* scratch) {
     return;
   }
   Failure failure;
-  if (run_task(position, *node->task, node->args, scratch, node->regs.data(), failure)) return;
+  if (run_task(task_of(*node), scratch, failure)) return;
   if (failure.kind == ErrorKind::cancelled) {
     cut_short_ = true;
     return;
@@ -362,10 +388,14 @@ void Ordered::run_or_skip(Ring::Node* node, std::byte* scratch) {
   casualties.fail(told(), std::move(failure));
 }
 
-bool Ordered::run_task(std::uint64_t position, const BoundTask& task, const Arg* args, std::byte* scratch, const std::int64_t* regs,
-                       Failure& failure) {
-  const auto run = [&] { return run_kernel(*plan_, *control_, task, args, scratch, regs, failure); };
-  return control_->tracer == nullptr ? run() : control_->tracer->timed(position, run);
+bool Ordered::run_task(const Task& task, std::byte* scratch, Failure& failure) {
+  const auto run = [&] { return run_kernel(*plan_, *control_, task.bound, task.args, scratch, task.regs, failure); };
+  const auto observed = [&] { return control_->tracer == nullptr ? run() : control_->tracer->timed(task.position, run); };
+  if (control_->short_tasks == nullptr || !ShortTasks::samples(task.position)) [[likely]] return observed();
+  const auto began = SteadyClock::now();
+  const bool ran = observed();
+  control_->short_tasks->measured(task.bound.spec->kernel, task.cycles, SteadyClock::now() - began);
+  return ran;
 }
 
 // Of a task that has run. What the front finds comes after all of these.
@@ -385,7 +415,7 @@ void Ordered::end_of_tasks() {
   }
   open();
   if (control_->replay != nullptr && ring_.issued() < control_->replay->size()) ring_.leave_gaps();
-  n_issued_.store(ring_.issued());
+  n_issued_.store(ring_.shared());
   all_issued_.store(true);
   check_over();
 }

@@ -10,7 +10,7 @@
 namespace pto_wsp {
 namespace {
 
-constexpr int actions_between_pauses = 4096;
+constexpr std::uint64_t actions_between_pauses = 4096;
 constexpr std::size_t few_deps = 64;
 
 }  // namespace
@@ -48,50 +48,46 @@ Network::Status Front::act(Pipe& pipe, std::uint64_t actions) {
 // Nothing: the outermost pipeline is over.
 std::optional<Front::Step> Front::go_on_with_pipes() {
   pending_ = Pending::nothing;
-  for (int i = 0; i < actions_between_pauses; ++i) {
-    if (stopped_) return Step::failed;
+  while (true) {
     Pipe& pipe = *pipes_.back();
-    if (const std::optional<std::uint32_t> p = pipe.network().next())
-      if (const std::optional<Step> step = turn(pipe, *p)) return step;
-    if (&pipe != pipes_.back().get()) continue;  // it has come to another
-    const Network::Status status = act(pipe, 1);
+    const Network::Status status = act(pipe, actions_between_pauses);
     if (stopped_) return Step::failed;
-    if (status == Network::Status::done) {
-      if (const std::optional<Step> step = end_pipe()) return step;
-      if (pipes_.empty()) return std::nullopt;
-    } else if (status != Network::Status::running) {
-      return fail_network(pipe, status);
+    std::optional<Step> step;
+    switch (status) {
+      case Network::Status::running: return Step::pause;
+      case Network::Status::asks: step = turn(pipe, *pipe.network().next()); break;
+      case Network::Status::done: step = end_pipe(); break;
+      default: return fail_network(pipe, status);
     }
-    if (std::exchange(paused_, false)) break;
+    if (step) return step;
+    if (pipes_.empty()) return std::nullopt;
   }
-  return Step::pause;
 }
 
-// What a process does that is the orchestrator's, before its network gives it the time. Nothing: the time may be given.
+// What a process does that is the orchestrator's, and the time it takes. Nothing: there is no more to it, or a pipeline inside.
 std::optional<Front::Step> Front::turn(Pipe& pipe, std::uint32_t process) {
   Pipe::Process& p = pipe.process(process);
   walker_ = &p.walker;
-  if (p.done) return std::nullopt;
   switch (p.head) {
     case Walker::Event::task:
       if (!may_use_memory(p)) return wait_for(Pending::memory);
-      if (!std::exchange(p.asked, true) && task().n_gathers != 0) gather_boundary(task());
+      if (!std::exchange(p.waits, true) && task().n_gathers != 0) gather_boundary(task());
       if (!may_go_on()) return wait_for(Pending::task);
       return process_task(pipe, p, process);
     case Walker::Event::read:
       if (!may_use_memory(p)) return wait_for(Pending::memory);
-      if (!std::exchange(p.asked, true)) boundary(walker_->read_view());
+      if (!std::exchange(p.waits, true)) boundary(walker_->read_view());
       if (!may_go_on()) return wait_for(Pending::read);
       if (!complete_read()) return Step::failed;
       if (looks_for_races_ && !races_.read(process, walker_->read(), walker_->read_view(), regs()))
         return fail_race(failure_at(plan_->plan(), walker_->read(), ErrorKind::race, regs()));
       pipe.network().work(p.cycles);
-      break;
-    case Walker::Event::pipeline: begin_pipe(); break;
+      return std::nullopt;
+    case Walker::Event::pipeline: begin_pipe(); return std::nullopt;
     default: break;
   }
-  p.done = true;
-  return std::nullopt;
+  pipe.network().work(0);  // it has walked for long: the clock is looked at
+  return Step::pause;
 }
 
 // Once what used the memory before is over.
@@ -109,18 +105,16 @@ bool Front::may_use_memory(Pipe::Process& p) {
 
 Front::Step Front::process_task(Pipe& pipe, Pipe::Process& p, std::uint32_t process) {
   const BoundTask& t = task();
-  std::uint64_t cost = 0;
-  if (!prepare_task(t, cost)) return Step::failed;
+  if (!prepare_task(t)) return Step::failed;
   if (looks_for_races_ && !races_.task(process, t, regs(), indices())) return fail_race(failure_of(t, ErrorKind::race));
   collect_needs(t);
   add_outside(deps_);
   placement_ = {};
   placement_.window = t.spec->window;
   issued_ = {++composite_.last, composite_.stand_in.index};
-  p.cost = cost;
+  p.cost = cycles_;
   make_known(t);
-  pipe.network().work(cost + p.cycles);
-  p.done = true;
+  pipe.network().work(cycles_ + p.cycles);
   return Step::task;
 }
 
@@ -134,14 +128,15 @@ Action Front::next_action(Pipe& pipe, std::uint32_t process, const ActionOutcome
   if (stopped_) return {};
   if (!pipe.tell(p, outcome)) return stop();
   if (looks_for_races_) follow(process, p.head, outcome);
-  p.asked = p.done = false;
+  p.waits = false;
   p.cycles = 0;
   while (true) {
     p.head = p.walker.next();
     switch (p.head) {
       case Walker::Event::task:
       case Walker::Event::read:
-      case Walker::Event::pipeline: return {Action::Kind::work, 0, 0};
+      case Walker::Event::pipeline:
+      case Walker::Event::pause: return {Action::Kind::ask, 0, 0};  // who pauses lets others have their turn
       case Walker::Event::seq_enter:  // whatever may conflict in a pipeline is tracked
       case Walker::Event::seq_next:
       case Walker::Event::seq_leave: break;
@@ -153,9 +148,6 @@ Action Front::next_action(Pipe& pipe, std::uint32_t process, const ActionOutcome
         if (ring_ != nullptr) arena_->release(p.walker.id(), ring_->issued());
         break;
       case Walker::Event::reset: reset(handles_[p.walker.id()]); break;
-      case Walker::Event::pause:
-        if (!std::exchange(paused_, true)) break;
-        return {Action::Kind::work, 0, 0};  // it may walk for long: others have their turn, and the clock is looked at
       case Walker::Event::failed: return stop();
       case Walker::Event::end:
         if (looks_for_races_) races_.steps().ended(process);

@@ -55,7 +55,7 @@ void Ring::reset_used() {
     nodes_[i].serial = 0;
   }
   for (std::uint64_t i = 0, n = std::min(tail_.load(), capacity_); i < n; ++i) queue_[i].turn.store(i, std::memory_order_relaxed);
-  issued_ = retired_ = max_in_flight_ = 0;
+  issued_ = passed_ = retired_ = max_in_flight_ = 0;
   next_edge_ = edges_taken_ = edges_back_ = max_edges_ = 0;
   entries_ = max_entries_ = all_entries_ = max_after_ = 0;
   max_ready_ = 0;
@@ -155,8 +155,7 @@ bool Ring::finished(std::uint64_t serial) const {
   return serial <= issued_ && node_of(serial)->done.load();
 }
 
-Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, const Needs& needs,
-                      const Placement& placement) {
+Ring::Ref Ring::issue(const BoundTask& task, const Inputs& inputs, const Needs& needs, const Placement& placement, Node** here) {
   const std::uint64_t serial = ++issued_;
   Node* node = node_of(serial);
   WindowUse& window = windows_[placement.window];
@@ -170,12 +169,13 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
   node->window = placement.window;
   node->worker = placement.pinned && workers_ != 0 ? placement.lane % workers_ : no_worker;
   node->task = &task;
-  std::copy_n(args, task.n_args, node->args);
+  node->cycles = inputs.cycles;
+  std::copy_n(inputs.args, task.n_args, node->args);
   if (task.n_indices != 0) {
-    node->indices.assign(indices, indices + task.n_indices);
+    node->indices.assign(inputs.indices, inputs.indices + task.n_indices);
     plan_->move_indices(task, node->args, node->indices.data());
   }
-  if (keep_regs_) node->regs.assign(regs, regs + n_regs_);
+  if (keep_regs_) node->regs.assign(inputs.regs, inputs.regs + n_regs_);
   node->done.store(false, std::memory_order_relaxed);
   node->successors.store(nullptr, std::memory_order_relaxed);
   node->lost.store(false, std::memory_order_relaxed);
@@ -219,13 +219,36 @@ Ring::Ref Ring::issue(const BoundTask& task, const Arg* args, const std::int64_t
   }
   node->n_edges = static_cast<std::uint32_t>(edges_taken_ - first_edge);
   node->n_entries = needs.entries;
-  max_after_ = std::max<std::uint64_t>(max_after_, needs.after.size());
   entries_ += needs.entries;
+  note_entries(needs);
+  max_edges_ = std::max(max_edges_, edges_taken_ - edges_back_);
+  if (node->pending.fetch_sub(met, std::memory_order_acq_rel) == met) {
+    if (here != nullptr)
+      *here = node;
+    else
+      push(node);
+  }
+  return {serial, nullptr};
+}
+
+// It has retired as far as anybody can see, and takes nothing but the room it would take.
+Ring::Ref Ring::pass(const Needs& needs, const Placement& placement) {
+  WindowUse& window = windows_[placement.window];
+  window.most = {std::max<std::uint64_t>(window.most.tasks, 1), std::max(window.most.bytes, placement.bytes)};
+  max_in_flight_ = std::max<std::uint64_t>(max_in_flight_, 1);
+  if (ready_limited_) begun_.fetch_add(1);
+  ++passed_;
+  retired_ = ++issued_;
+  entries_ = needs.entries;
+  note_entries(needs);
+  entries_ = 0;
+  return {issued_, nullptr};
+}
+
+void Ring::note_entries(const Needs& needs) {
+  max_after_ = std::max<std::uint64_t>(max_after_, needs.after.size());
   all_entries_ += needs.entries;
   max_entries_ = std::max(max_entries_, entries_);
-  max_edges_ = std::max(max_edges_, edges_taken_ - edges_back_);
-  if (node->pending.fetch_sub(met, std::memory_order_acq_rel) == met) push(node);
-  return {serial, nullptr};
 }
 
 Ring::Join* Ring::open_join() {

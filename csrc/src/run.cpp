@@ -106,6 +106,7 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   control_.log = log_.get();
   if (inputs.keep_going) casualties_ = std::make_shared<Casualties>();
   control_.casualties = casualties_.get();
+  short_tasks_ = inputs.short_tasks;
   if (!watched) pool_->grow(threads);
   // Where the system gives fewer threads, the workers are as many as there are; without any, pins are hints like others.
   workers_.clear();
@@ -123,6 +124,9 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
                  !control_.demands.any();
   limit_ = watched ? 1 : workers_.empty() ? thread_limit(plan_, threads, inputs.resources, stats_.resources) : threads;
   control_.threads = limit_;
+  // A hook may take any time, a schedule says where tasks run, and of what is lost the ring must know.
+  const bool anywhere = limit_ > 1 && control_.hook.call == nullptr && casualties_ == nullptr && replay_ == nullptr && !control_.demands.order();
+  control_.short_tasks = anywhere ? short_tasks_.get() : nullptr;
   control_.resources = inputs.resources;
   control_.stalls.reset();
   if (independent_)

@@ -1,6 +1,7 @@
 // Plans and memory that several tests of runs use.
 #pragma once
 
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -40,6 +41,9 @@ struct Array {
 };
 
 constexpr std::uint64_t add = 30, mul = 32;
+
+/// What runs may take for short: no task, some, all.
+constexpr std::chrono::nanoseconds hand_overs[] = {std::chrono::nanoseconds(0), std::chrono::microseconds(1), std::chrono::nanoseconds::max()};
 
 /// for i in P(n): t1[i, :] = t0[i, :] + t0[i, :], tiles of 1 x 8, independent.
 inline Plan one_loop(std::int64_t n) {

@@ -41,11 +41,13 @@ struct Ran {
   std::vector<Array> arrays;
 };
 
-Ran run_it(const Plan& p, std::vector<Array> arrays, std::uint32_t threads = 1, bool delays = false, const pto_wsp::Resources& resources = {}) {
+Ran run_it(const Plan& p, std::vector<Array> arrays, std::uint32_t threads = 1, bool delays = false, const pto_wsp::Resources& resources = {},
+           std::chrono::nanoseconds hand_over = std::chrono::nanoseconds(0)) {
   pto_wsp::Instance instance(decode(p.bytes()), threads, resources);
   Order order;
   order.delays = delays;
   if (delays) instance.set_hook({&Order::call, &order});
+  instance.set_hand_over(hand_over);
   for (std::size_t i = 0; i < arrays.size(); ++i) arrays[i].bind(instance, i);
   CHECK(run(instance));
   return {instance.error(), instance.stats(), std::move(arrays)};
@@ -65,8 +67,9 @@ void two_stages_overlap_in_time() {
       {{1, {i64}}, 10 + 30 * n}, {{0, {i64}}, 10 + 30 * n}, {{8, {i64}}, 10 + 30 * n}, {{-1, {i64}}, 10 + 30 * n}, {{1, {i64}, 7}, 17 + 30 * n}};
   for (const auto& [channel, cycles] : cases)
     for (std::uint32_t threads = 1; threads <= 4; ++threads)
-      for (const bool delays : {false, true}) {
-        const Ran r = run_it(two_stages(n, channel), rows_of(n, 3), threads, delays);
+      for (const std::chrono::nanoseconds hand_over : hand_overs) {
+        const bool delays = hand_over.count() == 0;
+        const Ran r = run_it(two_stages(n, channel), rows_of(n, 3), threads, delays, {}, hand_over);
         CHECK(!r.failure);
         CHECK_EQ(r.stats.total_cycles, cycles);
         CHECK_EQ(r.stats.task_count, 2 * n);

@@ -141,7 +141,7 @@ struct Bytes100 {
   bool room(std::uint32_t window, std::uint64_t bytes) { return ring.lacks(of(window, bytes), {}) == pto_wsp::Reason::nothing; }
   void issue(std::uint32_t window, std::uint64_t bytes) {
     CHECK(room(window, bytes));
-    ring.issue(bound.task(0), args.data(), nullptr, bound.initial_regs().data(), {}, of(window, bytes));
+    ring.issue(bound.task(0), {args.data(), nullptr, bound.initial_regs().data(), 0}, {}, of(window, bytes));
   }
   void run_one() {
     pto_wsp::Ring::Node* node = ring.take(no_worker);
@@ -149,6 +149,41 @@ struct Bytes100 {
     if (node != nullptr) CHECK(ring.complete(node) == nullptr);
   }
 };
+
+// What is run where it is issued takes a place for as long, and nobody else can take it.
+void tasks_may_pass() {
+  Bytes100 b(false);
+  CHECK(b.ring.idle());
+  const auto pass = [&](std::uint64_t bytes) {
+    CHECK(b.room(0, bytes));
+    return b.ring.pass({{}, {}, 5}, Bytes100::of(0, bytes)).serial;
+  };
+  CHECK_EQ(pass(60), 1u);
+  CHECK_EQ(pass(70), 2u);
+  CHECK(b.ring.finished(2) && b.ring.idle());
+  b.issue(0, 10);
+  CHECK(!b.ring.idle() && !b.ring.finished(3));
+  pto_wsp::Ring::Node* here = nullptr;
+  const pto_wsp::ClockRef before{3, 0};
+  b.ring.issue(b.bound.task(0), {b.args.data(), nullptr, b.bound.initial_regs().data(), 0}, {{&before, 1}, {}, 0}, Bytes100::of(0, 10), &here);
+  CHECK(here == nullptr);  // it waits for the one before
+  b.ring.issue(b.bound.task(0), {b.args.data(), nullptr, b.bound.initial_regs().data(), 0}, {}, Bytes100::of(0, 10), &here);
+  CHECK(here != nullptr && here->serial == 5);
+  pto_wsp::Ring::Node* const first = b.ring.take(no_worker);
+  CHECK(first != nullptr && first->serial == 3 && b.ring.take(no_worker) == nullptr);
+  CHECK(b.ring.complete(here) == nullptr);
+  pto_wsp::Ring::Node* const second = b.ring.complete(first);
+  CHECK(second != nullptr && second->serial == 4);
+  CHECK(b.ring.complete(second) == nullptr && b.ring.retired(5) && b.ring.idle());
+  CHECK_EQ(b.ring.issued(), 5u);
+  CHECK_EQ(b.ring.shared(), 3u);
+  CHECK_EQ(b.ring.completed(), 3u);
+  CHECK_EQ(b.ring.window_high_water()[0].tasks, 3u);
+  CHECK_EQ(b.ring.window_high_water()[0].bytes, 70u);
+  pto_wsp::AllResourceStats stats;
+  b.ring.result(stats);
+  CHECK_EQ(stats[static_cast<std::size_t>(pto_wsp::Reason::dependence_map)].high_water, 5u);
+}
 
 void windows_count_tasks_and_bytes() {
   for (const bool ranked : {false, true}) {
@@ -175,6 +210,33 @@ void windows_count_tasks_and_bytes() {
   }
 }
 
+void short_tasks_are_found_by_measuring() {
+  using std::chrono::nanoseconds;
+  const auto plan = decode(two_loops(4).bytes());
+  pto_wsp::ShortTasks tasks(*plan);
+  CHECK(!tasks.expects(0, 0));
+  tasks.measured(0, 10, nanoseconds(100));
+  CHECK(tasks.expects(0, 0) && tasks.expects(0, 10) && !tasks.expects(0, 11));
+  for (int i = 0; i < 8; ++i) tasks.measured(0, 40, nanoseconds(1000));
+  CHECK(tasks.expects(0, 10) && !tasks.expects(0, 40));
+  // Once or twice it is noise, or too long to be.
+  tasks.measured(0, 10, nanoseconds(1000));
+  tasks.measured(0, 10, nanoseconds(1000));
+  tasks.measured(0, 10, nanoseconds(100));
+  tasks.measured(0, 10, nanoseconds(1000));
+  tasks.measured(0, 10, nanoseconds(1000));
+  CHECK(tasks.expects(0, 10));
+  tasks.measured(0, 10, nanoseconds(1000));
+  CHECK(tasks.expects(0, 9) && !tasks.expects(0, 10));
+  tasks.measured(0, 10, nanoseconds(100));
+  CHECK(tasks.expects(0, 10));
+  tasks.measured(0, 10, nanoseconds(2000));
+  CHECK(!tasks.expects(0, 10));
+  int sampled = 0;
+  for (std::uint64_t serial = 0; serial < 32'000; serial += 2) sampled += pto_wsp::ShortTasks::samples(serial) ? 1 : 0;
+  CHECK(sampled > 400 && sampled < 600);  // of every second task as well
+}
+
 }  // namespace
 
 int main() {
@@ -182,5 +244,7 @@ int main() {
   calls_those_who_are_away();
   nothing_is_taken_while_it_is_closed();
   windows_count_tasks_and_bytes();
+  tasks_may_pass();
+  short_tasks_are_found_by_measuring();
   return check::result();
 }

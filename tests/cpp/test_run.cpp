@@ -54,9 +54,15 @@ void independent_tasks() {
 void two_loops_and_chains() {
   for (const std::uint32_t threads : thread_counts) {
     Bound two(two_loops(3000), {{3000, 8}, {3000, 8}, {3000, 8}}, threads);
-    CHECK(!two.failure().has_value());
-    CHECK(two.all(1, 2) && two.all(2, 4));
-    CHECK_EQ(two.instance.stats().total_cycles, 15000);
+    for (const std::chrono::nanoseconds hand_over : hand_overs) {
+      two.instance.set_hand_over(hand_over);
+      two.arrays[1].data.assign(two.arrays[1].data.size(), 0);
+      CHECK(!two.failure().has_value());
+      CHECK(two.all(1, 2) && two.all(2, 4));
+      CHECK_EQ(two.instance.stats().total_cycles, 15000);
+      // One that all take for short is run where it is issued.
+      if (threads > 1 && hand_over == std::chrono::nanoseconds::max()) CHECK_EQ(two.instance.stats().max_in_flight, 1);
+    }
     for (const bool tracked : {false, true}) {
       Bound c(chain(100, tracked), {{1, 8}}, threads);
       CHECK(!c.failure().has_value());

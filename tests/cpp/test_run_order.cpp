@@ -302,6 +302,7 @@ void one(std::uint64_t seed, std::uint32_t threads, bool hook, bool few = false)
   Order order;
   order.delays = threads > 1;
   if (hook) instance.set_hook({&Order::call, &order});
+  instance.set_hand_over(hand_overs[seed % std::size(hand_overs)]);
   const int before = check::failures.load();
   for (int again = 0; again < 2; ++again) {
     for (std::size_t t = 0; t < 3; ++t)

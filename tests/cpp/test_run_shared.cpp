@@ -21,6 +21,7 @@ void any_thread_may_call_anything() {
   for (const bool tracked : {false, true}) {
     for (const std::uint32_t threads : {1u, 2u}) {
       Instance instance(decode((tracked ? two_loops(n) : one_loop(n)).bytes()), threads);
+      instance.set_hand_over(std::chrono::nanoseconds(0));
       std::vector<Array> arrays(3, Array({n, 8}, 1));
       for (std::size_t i = 0; i < (tracked ? 3 : 2); ++i) arrays[i].bind(instance, i);
       const std::uint64_t tasks = tracked ? 2 * n : n;
@@ -42,6 +43,7 @@ void any_thread_may_call_anything() {
             CHECK(stats.task_count <= tasks);
             if (who != 2) CHECK(instance.wait(60));
             instance.is_running();
+            if (again % 16 == 0) instance.set_hand_over(hand_overs[again / 16 % 3]);
           }
         });
       for (auto& c : callers) c.join();

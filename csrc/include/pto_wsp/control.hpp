@@ -68,6 +68,7 @@ struct TaskPlacing {
 
 class Casualties;
 class Replay;
+class ShortTasks;
 class TaskLog;
 class Tracer;
 
@@ -94,6 +95,7 @@ struct Control {
   const Replay* replay = nullptr;    // null: who comes runs what is ready
   const TaskLog* log = nullptr;
   Casualties* casualties = nullptr;  // null: the run stops at its first failure
+  ShortTasks* short_tasks = nullptr;  // null: whoever issues tasks runs none of them in their place
   Tape* tape = nullptr;              // where numbers that control reads from what tasks write are kept
 };
 

@@ -61,6 +61,8 @@ class Instance {
   void set_hook(TaskHook hook);
   /// For tests: later runs are placed so, whatever the plan says.
   void set_placing(TaskPlacing placing);
+  /// For tests: what later runs take for short, see ShortTasks.
+  void set_hand_over(std::chrono::nanoseconds time);
   /// From now on runs have one thread, the one that waits, and call `watch`. Throws logic_error while running.
   void set_watch(TaskWatch watch);
   /// Of the next runs. Throws logic_error while running.
@@ -94,6 +96,7 @@ class Instance {
   TraceLevel trace_ = TraceLevel::off;
   std::uint64_t trace_limit_ = 0;
   PipelineOptions pipelines_;
+  std::shared_ptr<ShortTasks> short_tasks_;  // of all runs so far
   std::uint64_t tape_limit_ = std::uint64_t{1} << 20;
   std::shared_ptr<const TaskLog> log_;
 };

@@ -40,6 +40,7 @@ struct Action {
     close,    // it will not send into the channel again
     try_send, // a send, where there is room now
     query,    // whether there is a token now
+    ask,      // cycles pass that are not known before its turn: see Network::work
     end,
   };
   Kind kind = Kind::end;
@@ -143,6 +144,7 @@ class Network {
  public:
   enum class Status : std::uint8_t {
     running,   // there is more to do
+    asks,      // whoever runs it has to say how many cycles the process whose turn it is works
     done,      // all processes have ended
     blocked,   // those that have not wait for ever
     closed,    // a process sends into a channel that it has closed: offender()
@@ -177,8 +179,8 @@ class Network {
   std::optional<std::uint32_t> next() const {
     return turns_.empty() || status_ != Status::running ? std::nullopt : std::optional(turns_.first().process);
   }
-  /// The cycles of the work of the process whose turn it is, which were not known before.
-  void work(std::uint64_t cycles) { processes_[turns_.first().process].action.cycles = cycles; }
+  /// What the process whose turn it is has asked for.
+  void work(std::uint64_t cycles) { processes_[turns_.first().process].action = {Action::Kind::work, 0, cycles}; }
   /// Cycles that processes have waited for tokens of a channel, and for places in it.
   std::uint64_t empty_cycles(std::uint32_t channel) const { return channels_[channel].empty_cycles; }
   std::uint64_t full_cycles(std::uint32_t channel) const { return channels_[channel].full_cycles; }
@@ -263,6 +265,13 @@ class Network {
     // The floor is for what takes time; a close comes in its place behind what the process did before.
     return {x.action.kind == Action::Kind::close ? x.clock : std::max(x.clock, x.floor), p};
   }
+  // Whose turn it was has another one, unless it has ended.
+  void go_on(std::uint32_t p) {
+    if (ended(p)) [[unlikely]]
+      turns_.drop_first();
+    else
+      turns_.replace_first(turn(p));
+  }
   template <ActionSource Source>
   void tell(Source& source, std::uint32_t p, const ActionOutcome& outcome);
   template <ActionSource Source>
@@ -321,20 +330,30 @@ Network::Status Network::run(Source& source, std::uint64_t actions) {
   }
   for (; actions != 0 && status_ == Status::running; --actions) {
     if (turns_.empty()) return live_ == 0 ? Status::done : Status::blocked;
+    const std::uint32_t p = turns_.first().process;
+    if (processes_[p].action.kind == Action::Kind::ask) return Status::asks;
     if (idle_ == limits_.idle_actions) return Status::limit;
     ++idle_;
-    const std::uint32_t p = turns_.first().process;
-    const Grant grant = perform(p);
-    if (status_ != Status::running) break;
-    if (grant.other_first) tell(source, grant.other, grant.others);
-    if (grant.own) tell(source, p, grant.outcome);
-    if (grant.other != Grant::nobody && !grant.other_first) tell(source, grant.other, grant.others);
-    if (grant.own && !ended(p))
-      turns_.replace_first(turn(p));
-    else
-      turns_.drop_first();
-    if (grant.other != Grant::nobody && !ended(grant.other)) turns_.push(turn(grant.other));
-    settle(source);
+    Process& x = processes_[p];
+    if (x.floor > x.clock) set_clock(x, x.floor);
+    if (x.action.kind == Action::Kind::work) {
+      set_clock(x, x.clock + x.action.cycles);
+      if (status_ != Status::running) [[unlikely]] break;
+      tell(source, p, {ActionOutcome::Kind::done, 0, 0});
+      go_on(p);
+    } else {
+      const Grant grant = perform(p);
+      if (status_ != Status::running) [[unlikely]] break;
+      if (grant.other_first) tell(source, grant.other, grant.others);
+      if (grant.own) tell(source, p, grant.outcome);
+      if (grant.other != Grant::nobody && !grant.other_first) tell(source, grant.other, grant.others);
+      if (grant.own)
+        go_on(p);
+      else
+        turns_.drop_first();
+      if (grant.other != Grant::nobody && !ended(grant.other)) turns_.push(turn(grant.other));
+    }
+    if (!ended_.empty() || !released_.empty()) [[unlikely]] settle(source);
   }
   return status_;
 }

@@ -19,6 +19,7 @@
 #include "pto_wsp/ranges.hpp"
 #include "pto_wsp/replay.hpp"
 #include "pto_wsp/ring.hpp"
+#include "pto_wsp/short_tasks.hpp"
 #include "pto_wsp/timekeeper.hpp"
 #include "pto_wsp/task_log.hpp"
 #include "pto_wsp/tracer.hpp"
@@ -63,6 +64,8 @@ class Front : private Liveness {
   const std::int64_t* indices() const { return indices_.data(); }
   const std::int64_t* regs() const { return walker_->regs(); }
   const Placement& placement() const { return placement_; }
+  /// What the task costs in semantic time.
+  std::uint64_t cycles() const { return cycles_; }
   /// Earlier tasks that conflict with this one, and what precedes it by structure or by name.
   std::span<const ClockRef> conflicts() const { return {deps_.data(), n_conflicts_}; }
   std::span<const Ring::Ref> after() const { return after_; }
@@ -145,7 +148,7 @@ class Front : private Liveness {
   bool pretend_read();
   void keep_indices(const BoundTask& t);
   Failure failure_of(const BoundTask& t, ErrorKind kind) const;
-  bool prepare_task(const BoundTask& t, std::uint64_t& cost);
+  bool prepare_task(const BoundTask& t);
   bool lose(const BoundTask& t);
   void tell(const BoundTask& t) const;
   Step task_step();
@@ -212,10 +215,11 @@ class Front : private Liveness {
   NetworkLimits limits_;
   Races races_;
   bool looks_for_races_ = false;        // in the pipeline that is being elaborated
-  bool paused_ = false, stopped_ = false;  // a process walks long without an action; one has failed
+  bool stopped_ = false;                // a process has failed
   CostTable costs_;
   Placer placer_;
   Placement placement_;
+  std::uint64_t cycles_ = 0;            // of the task
   std::vector<std::unordered_map<std::int64_t, Ref>> streams_;  // the last task of each, by scope
   std::size_t n_streams_ = 0, sweep_streams_at_ = 0;
   std::uint64_t stream_before_ = 0;     // the last task of this one's stream
@@ -274,10 +278,12 @@ class Ordered {
   void work_together(std::uint32_t worker, std::byte* scratch, Deadline& deadline, const Help& help);
   Ring::Node* take(std::uint32_t worker) { return control_->cancelled.load(std::memory_order_relaxed) ? ring_.take_any() : ring_.take(worker); }
   const Placement& place();
+  bool issue(const Ring::Needs& needs, std::byte* scratch);
+  void run_coming(std::byte* scratch);
   bool beyond_replay();
-  void look_for_a_standstill(const Help& help);
-  bool try_orchestrate();
-  bool orchestrate();
+  void look_for_a_standstill(std::byte* scratch, const Help& help);
+  bool try_orchestrate(std::byte* scratch);
+  bool orchestrate(std::byte* scratch);
   template <class F>
   bool blocked_while(F&& lacks);
   // Written only where there is something to say: every thread comes here for every task.
@@ -291,7 +297,17 @@ class Ordered {
   void close();
   bool run_watched(std::byte* scratch);
   void run_or_skip(Ring::Node* node, std::byte* scratch);
-  bool run_task(std::uint64_t position, const BoundTask& task, const Arg* args, std::byte* scratch, const std::int64_t* regs, Failure& failure);
+  // A task as it comes out of the front or the ring.
+  struct Task {
+    std::uint64_t position;
+    const BoundTask& bound;
+    const Arg* args;
+    const std::int64_t* regs;
+    std::uint64_t cycles;
+  };
+  Task coming() const { return {front_.position(), front_.task(), front_.args(), front_.regs(), front_.cycles()}; }
+  static Task task_of(const Ring::Node& node) { return {node.serial - 1, *node.task, node.args, node.regs.data(), node.cycles}; }
+  bool run_task(const Task& task, std::byte* scratch, Failure& failure);
   Front::Step next_step();
   void end_of_tasks();
   void check_over();

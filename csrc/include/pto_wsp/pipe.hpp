@@ -32,7 +32,7 @@ class Pipe {
   struct Process {
     Walker walker;
     Walker::Event head = Walker::Event::end;  // what it does when its turn comes
-    bool asked = false, done = false;         // what it reads has been asked for; it is done but for its time
+    bool waits = false;                       // what it reads has been asked for
     std::uint64_t cycles = 0, cost = 0;       // of boundaries before the task, and of the task
     std::uint64_t retirement = 0;             // tasks up to that serial must be over before it uses memory
     std::vector<std::uint32_t> unclear;       // temporaries that are to become zeros then

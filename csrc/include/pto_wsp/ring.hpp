@@ -47,6 +47,7 @@ class Ring {
     std::uint64_t bytes = 0;
     std::uint64_t n_entries = 0;        // of the dependence map
 
+    std::uint64_t cycles = 0;           // of semantic time
     std::uint32_t n_edges = 0;
     std::int64_t priority = 0;
     std::array<Edge, n_memberships> member{};
@@ -97,9 +98,20 @@ class Ring {
   // --- the orchestrator ---
   /// What there is too little of for a task placed so; retires what is done. An empty window has room for any number of bytes.
   Reason lacks(const Placement& placement, const Needs& needs);
-  /// The next task, with a copy of its arguments and indices. Must lack nothing.
-  Ref issue(const BoundTask& task, const Arg* args, const std::int64_t* indices, const std::int64_t* regs, const Needs& needs,
-            const Placement& placement);
+  /// What a task is issued with, of which the ring keeps a copy.
+  struct Inputs {
+    const Arg* args;
+    const std::int64_t* indices;
+    const std::int64_t* regs;
+    std::uint64_t cycles;
+  };
+
+  /// The next task. Must lack nothing. `here`: where it waits for nothing it is not for any thread to take, but comes back there.
+  Ref issue(const BoundTask& task, const Inputs& inputs, const Needs& needs, const Placement& placement, Node** here = nullptr);
+  /// Whether all that was issued is complete, as far as `lacks` or `retired` have seen.
+  bool idle() const { return issued_ == retired_; }
+  /// The next task of an idle ring, which is run before anything else is asked of it.
+  Ref pass(const Needs& needs, const Placement& placement);
   Join* open_join();
   void add_member(Join* join, Ref member, Membership kind);
   void seal(Join* join);
@@ -109,6 +121,8 @@ class Ring {
   /// Whether all tasks up to `serial` are complete.
   bool retired(std::uint64_t serial);
   std::uint64_t issued() const { return issued_; }
+  /// Of those, how many any thread completes: all that it has not only passed.
+  std::uint64_t shared() const { return issued_ - passed_; }
   /// Those known to have retired.
   std::uint64_t retired() const { return retired_; }
   std::uint64_t max_in_flight() const { return max_in_flight_; }
@@ -156,6 +170,7 @@ class Ring {
   /// Of a sequenced ring: nothing runs and nothing may be taken; which worker waits for which of its tasks.
   bool quiet() const { return ranked_ready_.quiet(); }
   std::pair<std::uint32_t, std::uint64_t> waiting() const { return ranked_ready_.waiting(); }
+  /// Of shared().
   std::uint64_t completed() const { return completed_.load(std::memory_order_acquire); }
 
  private:
@@ -177,6 +192,7 @@ class Ring {
 
   void reset_used();
   void retire();
+  void note_entries(const Needs& needs);
   std::uint64_t unfinished(const Needs& needs) const;
 
   const BoundPlan* plan_ = nullptr;
@@ -189,7 +205,7 @@ class Ring {
   std::size_t n_regs_ = 0;
   std::unique_ptr<Node[]> nodes_;
   std::vector<Arg> args_;
-  std::uint64_t issued_ = 0, retired_ = 0, max_in_flight_ = 0;
+  std::uint64_t issued_ = 0, passed_ = 0, retired_ = 0, max_in_flight_ = 0;
   struct WindowUse {
     Window limit;
     InFlight now, most;

@@ -16,6 +16,7 @@
 #include "pto_wsp/independent.hpp"
 #include "pto_wsp/ordered.hpp"
 #include "pto_wsp/pool.hpp"
+#include "pto_wsp/short_tasks.hpp"
 #include "pto_wsp/tracer.hpp"
 
 namespace pto_wsp {
@@ -41,6 +42,7 @@ struct RunInputs {
   std::shared_ptr<const Replay> replay{};  // its threads instead of others
   std::uint64_t tape = 0;         // numbers that are kept of those that control reads from what tasks write
   PipelineOptions pipelines{};
+  std::shared_ptr<ShortTasks> short_tasks{};
 };
 
 /// Started again for the next run once no thread uses it.
@@ -135,6 +137,7 @@ class Run : public Job, public std::enable_shared_from_this<Run> {
   std::shared_ptr<const TaskLog> log_;
   std::shared_ptr<const Replay> replay_;
   std::shared_ptr<Tape> tape_;
+  std::shared_ptr<ShortTasks> short_tasks_;
 };
 
 }  // namespace pto_wsp
