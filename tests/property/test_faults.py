@@ -250,7 +250,8 @@ def test_what_is_proved_of_schedules_holds(specs: list[Spec]) -> None:
     for spec in specs:
         w = spec.workload()
         found = verdict(w.wir).kind
-        truths = {deadlocks(w, spec.sizes(n), n) for n in SIZES}
+        decisive = SIZES[:1] if spec.kind == "constant" else SIZES
+        truths = {deadlocks(w, spec.sizes(n), n) for n in decisive}
         assert found != "safe" or truths == {False}, f"accepted: {spec}"
         assert found != "deadlock" or truths == {True}, f"rejected: {spec}"
         refused = False
@@ -268,9 +269,11 @@ def test_what_is_proved_of_schedules_holds(specs: list[Spec]) -> None:
     assert 0.4 < seen["unsafe"] / len(specs) < 0.6
 
 
-def test_what_stands_still_says_what_lets_it_go_on(specs: list[Spec]) -> None:
+def test_what_stands_still_says_what_lets_it_go_on(specs: list[Spec], request: pytest.FixtureRequest) -> None:
+    """That a remedy is the smallest takes several runs: of half of the schedules, and of all with --full."""
     seen: Counter[str] = Counter()
-    for k, spec in enumerate(specs):
+    some = specs if request.config.getoption("--full") else specs[::2]
+    for k, spec in enumerate(some):
         n = SIZES[k % len(SIZES)]
         w, sizes, threads = spec.workload(), spec.sizes(n), 1 + k % 3
         program = bound(unproved(w, threads), w, sizes, n)
@@ -298,8 +301,8 @@ def test_what_stands_still_says_what_lets_it_go_on(specs: list[Spec]) -> None:
             told = error_of(program.simulate)
             assert told is not None
             assert (told.task, told.resource, told.remedy) == (error.task, error.resource, error.remedy)
-    assert seen["1 windows"] > 100
-    assert seen["2 windows"] > 10
+    assert seen["1 windows"] > len(some) / 6
+    assert seen["2 windows"] > len(some) / 60
     assert seen["not known"] > 0
 
 

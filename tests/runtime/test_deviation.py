@@ -86,8 +86,8 @@ def one_task(row: Row, dtype: DType, *, exact: bool, seed: int) -> tuple[Wir, di
 
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize(("row", "dtype"), CASES, ids=[f"{row.name}-{dtype}" for row, dtype in CASES])
-def test_the_runtime_stays_inside(row: Row, dtype: DType, exact: bool) -> None:
-    for seed in range(3):
+def test_the_runtime_stays_inside(row: Row, dtype: DType, exact: bool, request: pytest.FixtureRequest) -> None:
+    for seed in range(3 if request.config.getoption("--full") else 1):
         wir, arrays = one_task(row, dtype, exact=exact, seed=seed)
         Program(CpuSim().compile(wir, arch.get(), {}), check=ALL).bind(arrays).run()
 
