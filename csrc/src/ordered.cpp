@@ -354,6 +354,7 @@ void Ordered::execute(Ring::Node* node, std::byte* scratch, Deadline& deadline, 
     unblock();
     check_over();
     if (ranked_) call_workers(help);
+    if (node != nullptr) share(help);  // it may have made several ready
     // Behind a boundary may lie all the work there is for other threads, so it comes before the next task here.
     if (!ranked_ && awaiting_.load() && try_orchestrate(scratch)) share(help);
     if (node != nullptr && deadline.passed()) {
