@@ -55,12 +55,10 @@ def issue_bounds(wir: Wir) -> Windows:
         return _sum(eqn(e, window) for e in r.eqns)
 
     def eqn(e: Eqn, window: int) -> dict[int, Counts]:
-        if e.prim == "task":
-            size = _bytes(wir.kernel(str(e.params["kernel"])))
+        if e.prim in ("task", "pipeline"):
+            size = _bytes(wir.kernel(str(e.params["kernel"]))) if e.prim == "task" else 0
             largest[window] = max(largest.get(window, 0), size)
             return {window: Counts(1, 1, size)}
-        if e.prim == "pipeline":
-            return {window: Counts(1, 1, 0)}
         inside = places[id(e)] if e.prim == "window" else window
         parts = [region(r, inside) for r in e.regions]
         if e.prim in LOOPS:
