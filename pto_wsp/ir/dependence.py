@@ -7,8 +7,9 @@ and the run tracks it; or, where the workload says `explicit`, `after` must say 
 
 What scalars and gathers read while tasks are issued conflicts with nothing that comes later; the run waits for what wrote it.
 
-In a pipeline structure orders nothing: tasks of one process come in its program order, those of two in any, so that whatever may
-conflict is tracked. Slots that a process sets are its own.
+In a pipeline each process orders its tasks, and tokens order those of two, which is proved, or checked by the run (proofs/verdict.py).
+That is the order in which they are issued, and nothing here: whatever of one pipeline may conflict is tracked, also under `explicit`.
+Slots that a process sets are its own.
 """
 
 from __future__ import annotations
@@ -245,6 +246,7 @@ def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
     names = Names.of(wir)
     order = _Order(wir) if deps_mode(wir) == EXPLICIT else None
     out = Dependences()
+    in_pipelines: set[tuple[int, int]] = set()
     everything = accesses(wir, names)
     for a, b in _pairs(everything):
         if _apart(a, b) and order is None and {(a.site, a.arg), (b.site, b.arg)} <= out.tracked:
@@ -273,8 +275,7 @@ def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
             verdict = any_of(_meet(a, b, sizes, names, outside))
             if verdict is not Verdict.NEVER:
                 out.tracked |= both
-                if order is not None:
-                    out.unordered.append((a, b, verdict))
+                in_pipelines |= both
             continue
         parts = [x.path[common].eqn for x in (a, b) if common < len(x.path)]
         parts_ordered = len(parts) == 2 and parts[0] is parts[1] and parts[0].prim == "sequential"
@@ -288,7 +289,7 @@ def analyse(wir: Wir, sizes: Mapping[str, int] | None = None) -> Dependences:
             if order is not None:
                 out.unordered.append((a, b, verdict))
     if order is not None:
-        out.tracked.clear()
+        out.tracked = in_pipelines
     read = tensors_read_at_issue(wir)
     out.tracked |= {(x.site, x.arg) for x in everything if x.writes and not x.is_slot and x.view.tensor in read}
     return out
@@ -356,13 +357,15 @@ def refuse_unordered(wir: Wir, found: Dependences) -> None:
     for a, b, verdict in found.unordered:
         if verdict in (Verdict.ALWAYS, Verdict.UNKNOWN):
             first = wir.kernel(str(a.eqn.params["kernel"])).label
+            order = f"name the first, t = {first}[...](...), and give the second after=t"
+            if any(s.eqn.prim == "pipeline" for s in a.path):
+                order = "write sequential(...) of the pipeline that the first is in, and of what comes behind it"
             raise RaceError(
                 "PTO203",
                 f"explicit dependences: two tasks touch common elements of {a.view.tensor}, and nothing orders them",
                 values={"first": _called(wir, a), "second": _called(wir, b)},
                 loc=b.eqn.loc,
-                fix=f"name the first, t = {first}[...](...), and give the second after=t; or use Deps.hybrid, which infers "
-                "what is not said",
+                fix=f"{order}; or use Deps.hybrid, which infers what is not said",
             )
 
 

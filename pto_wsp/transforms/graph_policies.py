@@ -69,7 +69,7 @@ class DepsMode(Choice):
 
     infer_tensor_map_exact: tasks that touch a common element, one writing. infer_bytes_overlap: tasks whose ranges of bytes overlap,
     one writing: never less order, sometimes more, and cheaper to find. explicit: only what `after=` says; a conflict that structure
-    and `after=` leave unordered is a RaceError. hybrid: `after=`, and what infer_tensor_map_exact finds.
+    and `after=` leave unordered is a RaceError. Processes and their tokens are structure. hybrid: `after=`, and what infer_tensor_map_exact finds.
     """
 
     infer_tensor_map_exact = "infer_tensor_map_exact"

@@ -10,7 +10,7 @@ from pto_wsp.artifact.artifact import Artifact, make
 from pto_wsp.errors import InternalError
 from pto_wsp.ir.core import Wir
 from pto_wsp.ir.declarable import declarables
-from pto_wsp.ir.dependence import analyse
+from pto_wsp.ir.dependence import EXPLICIT, analyse
 from pto_wsp.ir.processes import pipelines
 from pto_wsp.ir.scopes import deps_mode, origins
 from pto_wsp.passes.canonicalize import canonicalize, canonicalize_kernels
@@ -48,7 +48,7 @@ class CpuSim:
         lowered = run_passes(kept, LOWERING)
         if len(origins(lowered)) != len(origins(kept)):
             raise InternalError("lowering changes the equations that the plan names")
-        plan = lower(lowered, Machine.of(kept, arch, wir), deps_mode(kept))
+        plan = lower(lowered, Machine.of(kept, arch, wir), _found(kept))
         return make(
             kept,
             plan.data,
@@ -64,6 +64,13 @@ class CpuSim:
             race_checks=analyse(kept).depends_on_sizes,
             unproved=list(range(sum(1 for _ in pipelines(kept)))),
         )
+
+
+def _found(wir: Wir) -> str:
+    """How runs find dependences. Of explicit ones that order tasks of a pipeline are tracked, and no others: those are found as in
+    hybrid."""
+    mode = deps_mode(wir)
+    return "hybrid" if mode == EXPLICIT and any(pipelines(wir)) else mode
 
 
 def registers(wir: Wir) -> list[dict[str, int]]:
