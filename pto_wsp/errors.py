@@ -333,9 +333,12 @@ class DeadlockError(ExecutionError):
     occupancy, capacity   how much of that is in use, and how much there is, in tasks or bytes
     remedy       the smallest sizes of windows with which the run goes on, of which one less does not: {"window": 8}. Where more windows
                  than the one above are too small, also {"window 2": 5} of the third window that the workload has, in program order.
-                 Empty where no size is known to suffice. Where processes wait for ever, depths of channels: {"c": 2}
+                 Where processes wait for ever, depths of channels: {"c": 2}. None where no size helps, and no depth; empty where it
+                 is not known which do
     blocked      where processes wait for ever, each of them: its name (`process`), `op` ("send" or "recv"), `channel`, the tokens in it
-                 (`occupancy`) of its `capacity` (None: any number), the process's `clock`, and `loc`, the line it waits at
+                 (`occupancy`) of its `capacity` (None: any number), the process's `clock`, and `loc`, the line it waits at. Of a deadlock
+                 that is proved before anything runs `clock` is None where data decides it; where no walk is needed to prove it
+                 (PTO865), `occupancy` and `clock` are None, and there are only the processes that wait for one another
     alternative  {"start": 4}: the largest start threshold with which it goes on, the windows as they are
     """
 
@@ -344,7 +347,7 @@ class DeadlockError(ExecutionError):
     occupancy: int = 0
     capacity: int = 0
     blocked: tuple[Mapping[str, object], ...] = ()
-    remedy: Mapping[str, int] = MappingProxyType({})
+    remedy: Mapping[str, int] | None = MappingProxyType({})
     alternative: Mapping[str, int] = MappingProxyType({})
 
 

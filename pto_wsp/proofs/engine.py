@@ -14,6 +14,7 @@ from typing import Any
 
 from pto_wsp.ir.core import Eqn
 from pto_wsp.ir.network import Reply, Request
+from pto_wsp.proofs.blocked import blocked
 from pto_wsp.proofs.clocks import Clocks, Past, Strand
 from pto_wsp.proofs.walk import Known, Place, Steps, Touch, Undecided
 
@@ -109,13 +110,13 @@ class Thread(Place):
 
 @dataclass
 class Stuck:
-    """Who waits when nothing moves any more, and for what; capacities with which it goes on (of channels that must hold more), None
-    where none helps, and not known where that takes too long."""
+    """Who waits when nothing moves any more, and for what; capacities with which it goes on, of channels that must hold more: None
+    where none helps, empty where finding them takes too long."""
 
     waiting: list[Thread]
     requests: list[Request]
-    remedy: dict[str, int] | None = None
-    remedy_known: bool = True
+    blocked: list[Mapping[str, object]]
+    remedy: dict[str, int] | None = field(default_factory=dict[str, int])
     said: list[str] = field(default_factory=list[str])
     chain: list[str] = field(default_factory=list[str])
 
@@ -141,7 +142,8 @@ class Engine:
         if not waiting or self.closed_send is not None:
             return None
         said = [self.said(t, exact()) for t in waiting]
-        stuck = Stuck(waiting, [t.request for t in waiting], said=said, chain=self._chain(waiting[0]))
+        told = [self._blocked(t, exact()) for t in waiting]
+        stuck = Stuck(waiting, [t.request for t in waiting], told, said=said, chain=self._chain(waiting[0]))
         self._find_remedy(stuck)
         return stuck
 
@@ -155,6 +157,11 @@ class Engine:
         of = "" if c.capacity is None else f" of {c.capacity}"
         place = f", {t.request.loc}" if t.request.loc else ""
         return f"{t.request.kind} {c.name} ({c.held}{of} tokens){f' at clock {t.clock}' if exact else ''}{place}"
+
+    def _blocked(self, t: Thread, exact: bool) -> Mapping[str, object]:
+        c = self.lines[t.request.channel]
+        clock = t.clock if exact else None
+        return blocked(t.name, t.state, c.name, c.capacity, occupancy=c.held, clock=clock, loc=t.request.loc)
 
     def _chain(self, t: Thread) -> list[str]:
         """Who waits for whom, from one process to where it comes back, or ends."""
@@ -275,12 +282,12 @@ class Engine:
             while any(t.state != "done" for t in self.threads):
                 c = self.channel_to_raise()
                 if c is None:
+                    stuck.remedy = None
                     return
                 self._raise(c)
                 self._spend()
                 self._act()
         except Undecided:
-            stuck.remedy_known = False
             return
         hidden = {free.name for free in self.buffers.values()}
         stuck.remedy = {

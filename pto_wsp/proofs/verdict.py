@@ -30,6 +30,7 @@ from pto_wsp.ir.processes import (
     settings_of,
 )
 from pto_wsp.ir.tasks import used_names
+from pto_wsp.proofs.blocked import depths_fix
 from pto_wsp.proofs.clocks import Clocks
 from pto_wsp.proofs.conflicts import Conflict, conflicts
 from pto_wsp.proofs.determinacy import Freedom, freedom
@@ -393,7 +394,7 @@ def _deadlock(ends: Ends, stuck: Stuck) -> DeadlockError:
     channels = chain.from_iterable(map(channels_of, pipelines(ends.wir)))
     names = {id(c): name for c, name in zip(channels, channel_names(ends.wir), strict=True)}
     names = {str(c.params["name"]): names[id(c)] for c in channels_of(ends.pipeline)}
-    depths = {names[c]: n for c, n in (stuck.remedy or {}).items()}
+    depths = None if stuck.remedy is None else {names[c]: n for c, n in stuck.remedy.items()}
     short = out_of_buffers(ends.wir, (r.channel for r in stuck.requests))
     error = DeadlockError(
         "PTO864",
@@ -402,19 +403,8 @@ def _deadlock(ends: Ends, stuck: Stuck) -> DeadlockError:
         | {f"process {t.name}": said for t, said in zip(stuck.waiting, stuck.said, strict=True)}
         | {"chain": "; ".join(stuck.chain)},
         loc=stuck.requests[0].loc or here(),
-        fix=depths_fix(depths, stuck.remedy_known, short),
+        fix=depths_fix(depths, short),
     )
-    error.remedy = depths
+    error.resource = f"channel {stuck.requests[0].channel}"
+    error.blocked, error.remedy = tuple(stuck.blocked), depths
     return error
-
-
-def depths_fix(depths: Mapping[str, int], known: bool, short: Sequence[str]) -> str:
-    """What to do about processes that wait for ever. depths: of the channels that are too small; known: none of them helps where there
-    are none. short: channels of whose buffers a process waits for one."""
-    if depths:
-        return "make channels deeper: " + ", ".join(f"{c} depth={n}" for c, n in depths.items())
-    if known:
-        return "no capacity helps: send as many tokens as are received, and close channels that are done"
-    if short:
-        return f"if a receiver holds several views at once, make {' and '.join(short)} as deep; else close channels that are done"
-    return "make channels deeper, and send as many tokens as are received"

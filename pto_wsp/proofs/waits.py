@@ -17,8 +17,9 @@ from typing import TypeVar
 from pto_wsp.errors import DeadlockError, here
 from pto_wsp.ir.conditions import loop_axis
 from pto_wsp.ir.expr import Expr, const
-from pto_wsp.ir.processes import TIMED, channel_var, channels_of
+from pto_wsp.ir.processes import SENDS, TIMED, channel_var, channels_of, settings_of
 from pto_wsp.ir.tasks import LOOPS
+from pto_wsp.proofs.blocked import blocked
 from pto_wsp.proofs.determinacy import Freedom
 from pto_wsp.proofs.ends import Ends, Site, carrying, fields_of
 
@@ -40,6 +41,7 @@ def refuse_hopeless(ends: Ends) -> None:
                 "from it",
                 [sent],
                 f"give channel {name} a depth of 1 or more",
+                remedy={},
             )
     cycle = _cycle_of_consumes(ends)
     if cycle:
@@ -48,6 +50,7 @@ def refuse_hopeless(ends: Ends) -> None:
             "each of these processes consumes until the next has ended, and none ever does",
             cycle,
             f"close({ends.channel(cycle[0])}) inside of the loop when the work is done, or receive a known number of tokens",
+            remedy=None,
         )
 
 
@@ -61,19 +64,24 @@ def _happens(s: Site) -> bool:
     )
 
 
-def _hopeless(ends: Ends, what: str, sites: Sequence[Site], fix: str) -> DeadlockError:
+def _hopeless(
+    ends: Ends, what: str, sites: Sequence[Site], fix: str, remedy: Mapping[str, int] | None
+) -> DeadlockError:
     pipeline = ends.pipeline
     values: dict[str, object] = {
         "pipeline": str(pipeline.params["name"]) + (f", {pipeline.loc}" if pipeline.loc else "")
     }
+    waiting: list[Mapping[str, object]] = []
     for s in sites:
-        c = ends.of_channel(ends.channel(s))
-        depth = c.params.get("depth")
+        process, channel = ends.name(s.process), ends.channel(s)
+        depth = settings_of(ends.of_channel(channel)).get("depth")
         of = "" if depth is None else f" of depth {depth}"
-        values[f"process {ends.name(s.process)}"] = f"{s.eqn.prim} {ends.channel(s)}{of}" + (
-            f", {s.eqn.loc}" if s.eqn.loc else ""
-        )
-    return DeadlockError("PTO865", what, values=values, loc=sites[0].eqn.loc or pipeline.loc or here(), fix=fix)
+        values[f"process {process}"] = f"{s.eqn.prim} {channel}{of}" + (f", {s.eqn.loc}" if s.eqn.loc else "")
+        waiting.append(blocked(process, "send" if s.eqn.prim in SENDS else "recv", channel, depth, loc=s.eqn.loc))
+    error = DeadlockError("PTO865", what, values=values, loc=sites[0].eqn.loc or pipeline.loc or here(), fix=fix)
+    error.resource = f"channel {waiting[0]['channel']}"
+    error.blocked, error.remedy = tuple(waiting), remedy
+    return error
 
 
 def _cycle_of_consumes(ends: Ends) -> list[Site]:

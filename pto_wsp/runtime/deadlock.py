@@ -14,7 +14,7 @@ from pto_wsp.ir.core import Eqn, View, Wir
 from pto_wsp.ir.processes import channel_names, out_of_buffers
 from pto_wsp.ir.scopes import of_the_whole, scopes
 from pto_wsp.ir.text import show_view
-from pto_wsp.proofs.verdict import depths_fix
+from pto_wsp.proofs.blocked import depths_fix
 from pto_wsp.runtime.places import Places
 from pto_wsp.runtime.schedule_failure import windows
 
@@ -96,6 +96,7 @@ def tell_remedy(error: DeadlockError, wir: Wir, failure: Mapping[str, Any], reme
     sizes = {name_of_window(wir, window_scope(wir, w)): (w, is_bytes, n) for w, is_bytes, n in remedy["sizes"]}
     if not remedy["known"]:
         error.values["smallest window"] = _unknown(places, remedy["unknown"])
+        error.remedy = None if remedy["unknown"] is None else {}
         return
     error.remedy = {"window" if name == first else name: n for name, (_, _, n) in sizes.items()}
     said: list[str] = []
@@ -114,6 +115,7 @@ def _tell_depths(error: DeadlockError, wir: Wir, remedy: Mapping[str, Any]) -> N
     if remedy["known"]:
         error.remedy = {names[c]: n for c, n in remedy["channels"]}
     elif unknown is None:
+        error.remedy = None
         error.values["depths"] = "no capacity helps"
     elif unknown["kind"] == "not_given":
         error.values["depths"] = _unknown(Places(wir), unknown)
@@ -121,7 +123,7 @@ def _tell_depths(error: DeadlockError, wir: Wir, remedy: Mapping[str, Any]) -> N
         ends = "the run takes longer than was looked at" if unknown["kind"] == "cancelled" else "it ends otherwise"
         error.values["depths"] = f"not known: with more places {ends}"
     short = out_of_buffers(wir, (str(b["channel"]) for b in error.blocked))
-    error.fix = depths_fix(error.remedy, unknown is None, short)
+    error.fix = depths_fix(error.remedy, short)
 
 
 def _at(loc: Location | None) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pto_wsp.errors import ExecutionError, Location, here
+from pto_wsp.ir.readonly import ReadOnly
 from pto_wsp.runtime.causes import At, Causes, Moment
 from pto_wsp.runtime.explain_pipes import ChannelUse, Outer, Part, Paths, ProcessUse, channel_uses, outer, process_uses
-from pto_wsp.runtime.readonly import ReadOnly
 from pto_wsp.runtime.views.columns import FIRST_PIPELINE, Columns, Site
 
 _SHOWN = 40  # steps of a path, and lanes, that are printed

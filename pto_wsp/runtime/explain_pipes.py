@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pto_wsp.errors import InternalError, Location
-from pto_wsp.runtime.readonly import ReadOnly
+from pto_wsp.ir.readonly import ReadOnly
 from pto_wsp.runtime.views.columns import FIRST_PIPELINE, Columns, Site
 from pto_wsp.runtime.views.pipes import CLOSE, END, ENDED, WAITS, Ints
 from pto_wsp.runtime.views.rows import KINDS, bars

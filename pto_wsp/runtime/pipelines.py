@@ -29,9 +29,9 @@ from pto_wsp.ir.processes import (
     processes_of,
     settings_of,
 )
+from pto_wsp.proofs.blocked import blocked
 from pto_wsp.proofs.verdict import Party, race_error
 from pto_wsp.runtime.places import Places
-from pto_wsp.runtime.readonly import ReadOnly
 
 _NUMBERS = 7  # of each process that waits, in the core's failure
 _MOST = 2**62 - 1
@@ -204,37 +204,35 @@ def _blocked(places: Places, pipeline: Eqn, numbers: list[int]) -> DeadlockError
     processes = [str(p.params["name"]) for p in processes_of(pipeline)]
     channels = [str(c.params["name"]) for c in channels_of(pipeline)]
     said: dict[str, object] = {}
-    blocked: list[Mapping[str, object]] = []
+    waiting: list[Mapping[str, object]] = []
     for process, receives, channel, held, capacity, clock, origin in _rows(numbers):
         eqn = places.origins[origin].eqn
         of = "" if capacity < 0 else f" of {capacity}"
         said[f"process {processes[process]}"] = (
             f"{eqn.prim} {channels[channel]} ({held}{of} tokens) at clock {clock}{_at(eqn.loc)}"
         )
-        blocked.append(
-            ReadOnly(
-                {
-                    "process": processes[process],
-                    "op": "recv" if receives else "send",
-                    "channel": channels[channel],
-                    "occupancy": held,
-                    "capacity": None if capacity < 0 else capacity,
-                    "clock": clock,
-                    "loc": eqn.loc,
-                }
+        waiting.append(
+            blocked(
+                processes[process],
+                "recv" if receives else "send",
+                channels[channel],
+                None if capacity < 0 else capacity,
+                occupancy=held,
+                clock=clock,
+                loc=eqn.loc,
             )
         )
-    names = ", ".join(str(b["process"]) for b in blocked)
-    first = blocked[0]["loc"]
+    names = ", ".join(str(b["process"]) for b in waiting)
+    first = waiting[0]["loc"]
     error = DeadlockError(
         "PTO820",
-        f"a deadlock of pipeline {pipeline.params['name']}: {names} {'wait' if len(blocked) > 1 else 'waits'} for ever",
+        f"a deadlock of pipeline {pipeline.params['name']}: {names} {'wait' if len(waiting) > 1 else 'waits'} for ever",
         values=said,
         loc=first if isinstance(first, Location) else pipeline.loc,
         fix="close channels that are done, send as many tokens as are received, and make channels deeper",
     )
-    error.resource = f"channel {blocked[0]['channel']}"
-    error.blocked = tuple(blocked)
+    error.resource = f"channel {waiting[0]['channel']}"
+    error.blocked = tuple(waiting)
     return error
 
 

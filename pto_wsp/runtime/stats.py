@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pto_wsp.runtime.readonly import ReadOnly
+from pto_wsp.ir.readonly import ReadOnly
 from pto_wsp.runtime.resources import MOST
 
 
