@@ -241,5 +241,5 @@ def _fields(builder: WorkloadBuilder, c: OpenChannel, structure: Structure, call
 def _token(pipe: OpenPipeline, c: OpenChannel, structure: Structure, fields: Sequence[Var], loc: Location) -> Any:
     """What a receiver gets, whose buffers the innermost block has from here on."""
     for free, k in structure.returns:
-        hold(pipe.builder, fields[k], next(o for o in pipe.every_channel if o.name == free), loc)
+        hold(pipe.builder, fields[k], pipe.by_name[free], loc)
     return None if c.kinds == () else shaped(c.kinds, unpacked(pipe.builder, structure, fields))

@@ -84,9 +84,10 @@ def connect(processes: Sequence[Any], channels: Sequence[ChannelSpec], *, timed:
     pipe = OpenPipeline(builder, timed=checked_flag(timed), only=tuple(channels), loc=here())
     made: dict[int, Eqn] = {}
     try:
-        for k in _in_order_of_tokens(pipe, every, made):
+        for k in _in_order_of_tokens(pipe, every):
             made[k] = _traced(pipe, every[k])
-            pipe.processes = [made[i] for i in sorted(made)]
+            pipe.processes.append(made[k])
+        pipe.processes = [made[k] for k in range(len(every))]
     except BaseException:
         pipe.abandon()
         raise
@@ -110,22 +111,26 @@ def _need(p: object) -> Process:
 
 
 def _refuse_doubles(processes: Sequence[Process]) -> None:
-    for k, p in enumerate(processes):
-        if any(q.name == p.name for q in processes[:k]):
+    first: dict[str, Process] = {}
+    for p in processes:
+        if p.name in first:
             raise TraceError(
                 "PTO156",
                 f"two processes of one pipeline are called {p.name}",
-                values={"the other": next(q.loc for q in processes if q.name == p.name)},
+                values={"the other": first[p.name].loc},
                 loc=p.loc,
                 fix="give each its own name; replicate(process, n) makes n of one",
             )
+        first[p.name] = p
 
 
-def _in_order_of_tokens(pipe: OpenPipeline, processes: Sequence[Process], made: dict[int, Eqn]) -> Iterator[int]:
+def _in_order_of_tokens(pipe: OpenPipeline, processes: Sequence[Process]) -> Iterator[int]:
     """Numbers of processes, one that sends views before those that receive them where that can be."""
-    while len(made) < len(processes):
-        left = [k for k in range(len(processes)) if k not in made]
-        yield next((k for k in left if _is_known(pipe, processes[k])), left[0])
+    left = list(range(len(processes)))
+    while left:
+        k = next((k for k in left if _is_known(pipe, processes[k])), left[0])
+        left.remove(k)
+        yield k
 
 
 def _is_known(pipe: OpenPipeline, p: Process) -> bool:

@@ -490,12 +490,16 @@ class Wir:
     body: Region
     axes: tuple[DataAxis, ...] = ()
     returns: str | tuple[str, ...] | None = None
+    _types: Mapping[str, Type] = field(init=False, compare=False, repr=False)  # of the tensors
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_types", {v.name: v.type for v in self.tensors})
 
     def kernel(self, name: str) -> Kernel:
         return next(k for k in self.kernels if k.name == name)
 
     def tensor_type(self, name: str) -> TensorType:
-        t = next(v.type for v in self.tensors if v.name == name)
+        t = self._types[name]
         if not isinstance(t, TensorType):
             raise InternalError(f"{name} is not a tensor")
         return t

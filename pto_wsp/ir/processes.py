@@ -168,10 +168,11 @@ def _(eqn: Eqn, scope: Scope) -> None:
     _distinct([p.params["name"] for p in processes], eqn, "processes")
     names = [c.params["name"] for c in channels]
     _distinct(names, eqn, "channels")
+    known = set(names)
     for p in processes:
         for which in ("consumes", "produces"):
             ends = p.params.get(which)
-            _need(isinstance(ends, tuple) and set(ends) <= set(names), p, f"{which} channels of its pipeline")
+            _need(isinstance(ends, tuple) and known.issuperset(ends), p, f"{which} channels of its pipeline")
             assert isinstance(ends, tuple)
             _distinct(ends, p, "ends")
     fed, drained = ({name for p in processes for name in ends_of(p, which)} for which in ("produces", "consumes"))

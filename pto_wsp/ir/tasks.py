@@ -27,6 +27,7 @@ from pto_wsp.ir.core import (
     Param,
     Primitive,
     RegionType,
+    Role,
     RuleCall,
     ScalarType,
     Slice,
@@ -306,8 +307,9 @@ def _buffer_type(eqn: Eqn, scope: Scope) -> None:
     x = eqn.ins[0] if len(eqn.ins) == 1 else None
     _need(isinstance(x, Var) and not eqn.outs and not eqn.regions, eqn, "needs a tensor")
     assert isinstance(x, Var)
-    temporaries = [v for v in scope.wir.tensors if isinstance(v.type, TensorType) and v.type.role.value == "temporary"]
-    _need(x in temporaries, eqn, f"{x.name} is no temporary")
+    t = x.type
+    temporary = isinstance(t, TensorType) and t.role is Role.TEMPORARY and scope.tensors.get(x.name) == t
+    _need(temporary, eqn, f"{x.name} is no temporary")
     _need(
         dict(eqn.params) in ({}, {"zero": True}) and (eqn.prim == "acquire" or not eqn.params),
         eqn,

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pto_wsp.ir.core import Eqn, Param, Region, Role, Var, View, Wir
-from pto_wsp.ir.coverage import is_written_first, users_of
+from pto_wsp.ir.core import Eqn, Param, Region, Role, Var, Wir
+from pto_wsp.ir.coverage import Uses, is_written_first, writes_first
 from pto_wsp.ir.tasks import PARTS
 
 
@@ -25,39 +25,30 @@ def plan_buffers(wir: Wir) -> Wir:
     temporaries = {v.name: v for v in wir.tensors if wir.tensor_type(v.name).role is Role.TEMPORARY}
     if not temporaries:
         return wir
-    return replace(wir, body=_place(wir, wir.body, temporaries))
+    return replace(wir, body=_place(wir, Uses(), wir.body, temporaries))
 
 
-def _tensors(eqn: Eqn) -> set[str]:
-    """The tensors that an equation, or one inside of it, names."""
-    views = (x for e in eqn.walk() for x in e.ins if isinstance(x, View))
-    return {v.tensor for x in views for v in (x, *x.index_views())}
-
-
-def _place(wir: Wir, region: Region, temporaries: Mapping[str, Var]) -> Region:
-    """`region` with the lives of these temporaries, all of whose uses are in it: one look at each of its equations."""
-    users: dict[str, list[int]] = {}
-    for k, eqn in enumerate(region.eqns):
-        for name in sorted(_tensors(eqn) & temporaries.keys()):
-            users.setdefault(name, []).append(k)
+def _place(wir: Wir, uses: Uses, region: Region, temporaries: Mapping[str, Var]) -> Region:
+    """`region` with the lives of these temporaries, all of whose uses are in it."""
+    users = uses.users(region)
     before: dict[int, list[Eqn]] = {}
     after: dict[int, list[Eqn]] = {}
     eqns = list(region.eqns)
     inner: dict[tuple[int, int], dict[str, Var]] = {}  # those that live within one region of one equation
     for v in (temporaries[n] for n in temporaries if n in users):
         first, last = users[v.name][0], users[v.name][-1]
-        inside = [k for k, r in enumerate(region.eqns[first].regions) if users_of(r, v.name)]
-        if first == last and len(inside) == 1 and _lives_within(wir, region.eqns[first], inside[0], v):
+        inside = [k for k, r in enumerate(region.eqns[first].regions) if v.name in uses.users(r)]
+        if first == last and len(inside) == 1 and _lives_within(wir, uses, region.eqns[first], inside[0], v):
             inner.setdefault((first, inside[0]), {})[v.name] = v
             continue
         for k, prim, at in ((first, "acquire", before), (last, "release", after)):
-            params = _begin(wir, region.eqns[first], v) if prim == "acquire" else {}
+            params = _begin(wir, uses, region.eqns[first], v) if prim == "acquire" else {}
             if eqns[k].prim in PARTS:
                 eqns[k] = _in_part(eqns[k], v, prim, params)
             else:
                 at.setdefault(k, []).append(Eqn(prim, ins=(v,), params=params, loc=region.eqns[k].loc))
     for (k, part), those in inner.items():
-        eqns[k] = _with_region(eqns[k], part, _place(wir, eqns[k].regions[part], those))
+        eqns[k] = _with_region(eqns[k], part, _place(wir, uses, eqns[k].regions[part], those))
     # what was acquired last is released first, so that lives nest where they can
     return replace(
         region,
@@ -65,24 +56,25 @@ def _place(wir: Wir, region: Region, temporaries: Mapping[str, Var]) -> Region:
     )
 
 
-def _lives_within(wir: Wir, eqn: Eqn, part: int, v: Var) -> bool:
+def _lives_within(wir: Wir, uses: Uses, eqn: Eqn, part: int, v: Var) -> bool:
     """Whether no other iteration or region than this one needs what the temporary holds."""
     if eqn.prim == "seq_for":
-        return part == 0 and is_written_first(wir, eqn.regions[0].eqns, v.name, {})
+        return part == 0 and is_written_first(wir, uses, eqn.regions[0], v.name, {})
     return eqn.prim in (*PARTS, "cond")
 
 
-def _begin(wir: Wir, first: Eqn, v: Var) -> dict[str, Param]:
+def _begin(wir: Wir, uses: Uses, first: Eqn, v: Var) -> dict[str, Param]:
     """How its memory begins: `first` is what uses it first."""
-    return {} if is_written_first(wir, (first,), v.name, {}) else {"zero": True}
+    return {} if writes_first(wir, uses, first, v.name, {}) else {"zero": True}
 
 
 def _in_part(eqn: Eqn, v: Var, prim: str, params: dict[str, Param]) -> Eqn:
     """Acquire before the first use in the first part that has one, or release after the last in the last."""
-    parts = [i for i, r in enumerate(eqn.regions) if users_of(r, v.name)]
+    uses = Uses()  # of what other temporaries may have changed
+    parts = [i for i, r in enumerate(eqn.regions) if v.name in uses.users(r)]
     part = parts[0] if prim == "acquire" else parts[-1]
     region = eqn.regions[part]
-    users = users_of(region, v.name)
+    users = uses.users(region)[v.name]
     k = users[0] if prim == "acquire" else users[-1]
     user = region.eqns[k]
     if user.prim in PARTS:

@@ -82,8 +82,8 @@ def _body(site: Site) -> Eqn | None:
 
 def _inside(ends: Ends, site: Site, body: Eqn | None) -> Iterator[Site]:
     """What is in the body of a site, in program order."""
-    for s in ends.everything:
-        if s.process == site.process and (body is None or any(e is body for e in s.around)):
+    for s in ends.inside[site.process]:
+        if body is None or any(e is body for e in s.around):
             yield s
 
 
@@ -170,10 +170,9 @@ def _check_names(ends: Ends, taken: Site, body: Eqn, inside: list[Site], name: s
         bound -= {v.name for v in body.regions[0].params}  # the loop's own variable says how many were before
     fixed: set[str] = set()
     outer: set[str] = set()
-    for s in ends.everything:
-        if s.process == taken.process:
-            once = not any(e.prim in REPEATING for e in s.around) and s.eqn.prim not in ENDS
-            (fixed if once and s.eqn.prim not in REPEATING else outer).update(v.name for v in _binds(s.eqn))
+    for s in ends.inside[taken.process]:
+        once = not any(e.prim in REPEATING for e in s.around) and s.eqn.prim not in ENDS
+        (fixed if once and s.eqn.prim not in REPEATING else outer).update(v.name for v in _binds(s.eqn))
     for s in inside:
         used = _uses(s.eqn) & outer - bound - fixed
         if used:
@@ -187,8 +186,8 @@ def _check_slots(ends: Ends, taken: Site, body: Eqn, inside: list[Site], name: s
     for eqn in _unset_reads(body.regions[0], set(), kept):
         raise _keeps(ends, name, taken, sites[id(eqn)], f"reads slot {eqn.params['slot']}, which an earlier token set")
     members = {id(s.eqn) for s in inside}
-    for s in ends.everything:
-        later = s.process == taken.process and s.place > begin and id(s.eqn) not in members
+    for s in ends.inside[taken.process]:
+        later = s.place > begin and id(s.eqn) not in members
         if later and s.eqn.prim == "slot_get" and s.eqn.params["slot"] in kept:
             raise _keeps(ends, name, taken, s, f"then reads slot {s.eqn.params['slot']}, which the last token set")
 

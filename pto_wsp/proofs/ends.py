@@ -42,7 +42,9 @@ class Ends:
     receives: dict[str, list[Site]] = field(default_factory=dict[str, list[Site]])
     closes: dict[str, list[Site]] = field(default_factory=dict[str, list[Site]])
     effects: list[Site] = field(default_factory=list[Site])
-    everything: list[Site] = field(default_factory=list[Site])
+    inside: list[list[Site]] = field(default_factory=list[list[Site]])  # of each process, all of its equations
+    carrying: dict[str, list[tuple[Site, int]]] = field(default_factory=dict[str, "list[tuple[Site, int]]"])
+    """By variable the sends that carry it, and in which field."""
     processes: tuple[Eqn, ...] = ()
     channels: dict[str, Eqn] = field(default_factory=dict[str, Eqn])  # by name
     producers: dict[str, list[int]] = field(default_factory=dict[str, list[int]])  # processes, by name of the channel
@@ -60,15 +62,22 @@ class Ends:
                     ends[name].append(k)
         for name in out.names.values():
             out.sends[name], out.receives[name], out.closes[name] = [], [], []
-        for k, p in enumerate(out.processes):
-            out.everything += _sites(p.regions[0], k, (), (), [0])
+        out.inside = [list(_sites(p.regions[0], k, (), (), [0])) for k, p in enumerate(out.processes)]
         for s in out.everything:
             if s.eqn.prim in ENDS and channel_var(s.eqn).name in out.names:
                 kept = out.sends if s.eqn.prim in SENDS else out.closes if s.eqn.prim == "close" else out.receives
                 kept[out.names[channel_var(s.eqn).name]].append(s)
             elif s.eqn.prim == "task" or s.eqn.prim in READS:
                 out.effects.append(s)
+        for s in (s for sites in out.sends.values() for s in sites):
+            for k, e in enumerate(s.eqn.ins[1:]):
+                for name in e.names() if isinstance(e, Expr) else ():
+                    out.carrying.setdefault(name, []).append((s, k))
         return out
+
+    @property
+    def everything(self) -> Iterator[Site]:
+        return (s for sites in self.inside for s in sites)
 
     def channel(self, s: Site) -> str:
         """The name of the channel that an operation is on."""
@@ -184,7 +193,7 @@ def _numbers(
             if s.eqn.prim == "query":
                 continue
             v = fields_of(s)[k]
-            for send, j in carrying(ends, v.name):
+            for send, j in ends.carrying.get(v.name, ()):
                 if (p := (ends.channel(send), j)) not in positions:
                     positions.add(p)
                     todo.append(p)
@@ -206,16 +215,10 @@ def _numbers(
     return positions
 
 
-def carrying(ends: Ends, name: str) -> list[tuple[Site, int]]:
-    """The sends that carry a variable, and in which field."""
-    sites = (s for found in ends.sends.values() for s in found)
-    return [(s, k) for s in sites for k, e in enumerate(s.eqn.ins[1:]) if isinstance(e, Expr) and name in e.names()]
-
-
 def _held(ends: Ends, received: Site, name: str, used: dict[str, list[Site]]) -> bool:
     """Whether a number is used only between its receive and the one place that sends it on, in the block of the receive."""
     block = received.eqn.regions[0] if received.eqn.prim == "consume" else received.region
-    sends = carrying(ends, name)
+    sends = ends.carrying.get(name, [])
     if len(sends) > 1 or any(s.region is not block or s.eqn.prim != "send" for s, _ in sends):
         return False
     last = sends[0][0].place if sends else None
@@ -228,8 +231,8 @@ def _only_numbers(ends: Ends, tensors: set[str], received: Site) -> bool:
     if received.eqn.prim == "query":
         return False
     (v,) = fields_of(received)
-    for s in ends.everything:
-        if s.eqn.prim in SENDS or s.process != received.process:
+    for s in ends.inside[received.process]:
+        if s.eqn.prim in SENDS:
             continue
         for x in s.eqn.ins:
             if isinstance(x, View) and v.name in x.names():

@@ -21,7 +21,7 @@ from pto_wsp.ir.processes import SENDS, TIMED, channel_var, channels_of, setting
 from pto_wsp.ir.tasks import LOOPS
 from pto_wsp.proofs.blocked import blocked
 from pto_wsp.proofs.determinacy import Freedom
-from pto_wsp.proofs.ends import Ends, Site, carrying, fields_of
+from pto_wsp.proofs.ends import Ends, Site, fields_of
 
 T = TypeVar("T")
 
@@ -88,11 +88,13 @@ def _cycle_of_consumes(ends: Ends) -> list[Site]:
     """A `consume` of each process of a cycle, if there is one: all are come to, and none can end before the next."""
     edges: dict[Site, list[Site]] = {}
     consumes = [s for sites in ends.receives.values() for s in sites if s.eqn.prim == "consume" and _happens(s)]
+    by_process: dict[int, list[Site]] = {}
+    for s in consumes:
+        by_process.setdefault(s.process, []).append(s)
     for s in consumes:
         name = ends.channel(s)
-        producers = set(ends.producers[name])
-        for other in consumes:
-            if other.process in producers and not any(
+        for other in (o for k in ends.producers[name] for o in by_process.get(k, ())):
+            if not any(
                 c.process == other.process and (c.place < other.place or other.eqn in c.around)
                 for c in ends.closes[name]
             ):
@@ -105,16 +107,19 @@ def find_cycle(edges: Mapping[T, Iterable[T]]) -> list[T]:
     done: set[T] = set()
     for first in edges:
         path: list[T] = [first]
+        on_path = {first}
         ways = [iter(edges[first])] if first not in done else []
         while ways:
             node = next(ways[-1], None)
             if node is None:
                 ways.pop()
+                on_path.discard(path[-1])
                 done.add(path.pop())
-            elif node in path:
+            elif node in on_path:
                 return path[path.index(node) :]
             elif node not in done:
                 path.append(node)
+                on_path.add(node)
                 ways.append(iter(edges.get(node, ())))
     return []
 
@@ -259,30 +264,37 @@ def _closes_last(ends: Ends, name: str) -> bool:
 def _lots_return(ends: Ends, free: Freedom, groups: Sequence[str], later: dict[str, set[str]]) -> bool:
     """Whether the numbers of buffers come back. Adds to `later` who waits for whom for them."""
     nested: dict[str, set[str]] = {}
+    taken: dict[int, list[tuple[int, str]]] = {}  # by process, where it receives from which lot
+    for lot in free.owned.lots:
+        for s in ends.receives[lot]:
+            taken.setdefault(s.process, []).append((s.place, lot))
     for lot, positions in free.owned.lots.items():
         received = [(s, k) for c, k in positions for s in ends.receives[c]]
         if any(s.eqn.prim not in ("recv", "consume") or len(_sent_on(ends, s, k)) != 1 for s, k in received):
             return False
         if any(s.eqn.prim != "recv" for s in ends.receives[lot]):
             return False
-        if any(_holds_two(ends, s, k, received) for s, k in received):
+        if _holds_two(ends, received):
             return False
+        holders = {groups[s.process] for s, _ in received}
         for s in ends.receives[lot]:
             (sent,) = _sent_on(ends, s, 0)
             mine = groups[s.process]
-            later.setdefault(mine, set()).update({groups[h.process] for h, _ in received} - {mine})
-            for other in free.owned.lots:
-                if any(o.process == s.process and s.place < o.place < sent.place for o in ends.receives[other]):
-                    nested.setdefault(lot, set()).add(other)
+            later.setdefault(mine, set()).update(holders - {mine})
+            inside = {other for place, other in taken[s.process] if s.place < place < sent.place}
+            if inside:
+                nested.setdefault(lot, set()).update(inside)
     return not find_cycle(nested)
 
 
-def _holds_two(ends: Ends, s: Site, field: int, received: Sequence[tuple[Site, int]]) -> bool:
+def _holds_two(ends: Ends, received: Sequence[tuple[Site, int]]) -> bool:
     """Whether who has received a number of a buffer waits for another of the same lot before it sends that on: there may be none."""
-    (sent,) = _sent_on(ends, s, field)
-    return any(o.process == s.process and s.place < o.place < sent.place for o, _ in received)
+    places: dict[int, list[int]] = {}
+    for s, _ in received:
+        places.setdefault(s.process, []).append(s.place)
+    return any(s.place < p < _sent_on(ends, s, k)[0].place for s, k in received for p in places[s.process])
 
 
 def _sent_on(ends: Ends, received: Site, field: int) -> list[Site]:
     """The sends that carry a number on that is received here."""
-    return [s for s, _ in carrying(ends, fields_of(received)[field].name)]
+    return [s for s, _ in ends.carrying.get(fields_of(received)[field].name, ())]

@@ -9,11 +9,12 @@ A receiver sends the number back to `c.free` where the block ends in which it re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pto_wsp.errors import Location, TraceError, TypeCheckError
 from pto_wsp.ir.core import At, DType, Eqn, Gather, In, Region, ScalarType, Var, View, ViewDim
+from pto_wsp.ir.coverage import every_view
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.trace.builder import Block, HeldBuffer, WorkloadBuilder
 from pto_wsp.trace.functional import Buffer
@@ -119,7 +120,7 @@ def _acquire(builder: WorkloadBuilder, pipe: OpenPipeline, c: OpenChannel, own: 
     names = [builder.tensor(b) for b in own]
     for name in names:
         _refuse_elsewhere(builder, pipe, block, name, loc)
-    uses = [k for k, e in enumerate(block.eqns) if any(v.tensor in names for v in _views(e))]
+    uses = [k for k, e in enumerate(block.eqns) if any(v.tensor in names for v in every_view((e,)))]
     if not uses:
         raise _cannot(
             f"{names[0]} is sent in another body than it is written in",
@@ -132,7 +133,7 @@ def _acquire(builder: WorkloadBuilder, pipe: OpenPipeline, c: OpenChannel, own: 
     taken = Var(number, ScalarType(DType.I64))
     builder.scalars[number] = taken
     for k, (b, name) in enumerate(zip(own, names, strict=True)):
-        views = [v for e in block.eqns[uses[0] :] for v in _views(e) if v.tensor == name]
+        views = [v for v in every_view(block.eqns[uses[0] :]) if v.tensor == name]
         storage = _storage(builder, pipe, c, k, b, views, loc)
         to, drop = builder.tensor(storage), len(b.spec_shape) - (len(storage.spec_shape) - pipe.outer_loops - 1)
 
@@ -196,22 +197,13 @@ def _moved(v: TensorView, b: Buffer, storage: Buffer, number: str) -> Numbered:
 
 def _refuse_elsewhere(builder: WorkloadBuilder, pipe: OpenPipeline, block: Block, tensor: str, loc: Location) -> None:
     """Raise TraceError for memory that is used outside of the block that sends it."""
-    around = [e for b in builder.blocks if b is not block for e in b.eqns]
-    if any(v.tensor == tensor for e in (*around, *pipe.processes) for v in _views(e)):
+    around = (b.named.of(b.eqns) for b in builder.blocks if b is not block)
+    if tensor in pipe.tensors.of(pipe.processes) or any(tensor in names for names in around):
         raise _cannot(
             f"{tensor} is sent in one iteration, but used outside of it",
             loc,
             "make it with empty(...) in the iteration that writes and sends it; what all iterations use is another tensor",
         )
-
-
-def _views(eqn: Eqn) -> Iterator[View]:
-    """Every view in an equation and those inside, index views too."""
-    for e in eqn.walk():
-        for x in e.ins:
-            if isinstance(x, View):
-                yield x
-                yield from x.index_views()
 
 
 def _with_views(eqn: Eqn, change: Callable[[View], View]) -> Eqn:

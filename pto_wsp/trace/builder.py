@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from pto_wsp.ir.core import (
     View,
     Wir,
 )
+from pto_wsp.ir.coverage import every_view
 from pto_wsp.ir.expr import Expr
 from pto_wsp.ir.rename import Renaming, unique_name
 from pto_wsp.trace import arguments
@@ -82,6 +84,22 @@ Read = tuple[str, View]
 """What an equation reads: item or a reduction, of a view."""
 
 
+class NamedTensors:
+    """The tensors that the equations of a list name, those inside included: of a list that grows each is looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: list[Eqn] = []
+        self._names: set[str] = set()
+
+    def of(self, eqns: Sequence[Eqn]) -> AbstractSet[str]:
+        if eqns[: len(self._seen)] != self._seen:
+            self._seen, self._names = [], set()
+        for e in eqns[len(self._seen) :]:
+            self._names |= {v.tensor for v in every_view((e,))}
+            self._seen.append(e)
+        return self._names
+
+
 @dataclass(slots=True)
 class Block:
     """A region being traced: a loop's body, a branch, or the whole workload."""
@@ -99,6 +117,7 @@ class Block:
     held_buffers: list[HeldBuffer] = field(default_factory=list["HeldBuffer"])  # that came with tokens here
     sent_views: list[tuple[View, Location]] = field(default_factory=list["tuple[View, Location]"])
     sent_names: dict[str, Location] = field(default_factory=dict[str, Location])  # of buffers' numbers
+    named: NamedTensors = field(default_factory=NamedTensors)
 
 
 @dataclass(slots=True)
@@ -120,6 +139,7 @@ class WorkloadBuilder:
         self.loops: list[OpenLoop] = []
         self.symbols: dict[str, int | None] = {}
         self.tensors: dict[str, TensorSpec] = {}
+        self._tensor_names: dict[int, str] = {}  # by id: of those, and of some that are forgotten
         self.data_axes: list[Known] = []
         self.returns: str | tuple[str, ...] | None = None
         self.kernels: dict[Any, Kernel] = {}
@@ -195,9 +215,9 @@ class WorkloadBuilder:
                 loc=here(),
                 fix="make it before, and write it inside; what one iteration hands to the next: scan(f), or two tensors used in turn",
             )
-        for name, known in self.tensors.items():
-            if known is t:
-                return name
+        known = self._tensor_names.get(id(t))
+        if known is not None and self.tensors.get(known) is t:
+            return known
         name = self.name(t.handle, t.given_name)
         if t.given_name in self.tensors and t.role is Role.GIVEN:
             raise TraceError(
@@ -205,6 +225,7 @@ class WorkloadBuilder:
             )
         unique = unique_name(name or f"t{len(self.tensors)}", self.tensors)
         self.tensors[unique] = t
+        self._tensor_names[id(t)] = unique
         return unique
 
     def replace_tensor(self, name: str, by: str) -> None:

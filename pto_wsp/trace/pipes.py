@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from pto_wsp.ir.processes import ENDS, SENDS, channel_var, ends_inside
 from pto_wsp.ir.rename import unique_name
 from pto_wsp.ir.tasks import PARTS, READS
 from pto_wsp.ir.token_bounds import unbounded_sends
-from pto_wsp.trace.builder import WorkloadBuilder, current_workload
+from pto_wsp.trace.builder import NamedTensors, WorkloadBuilder, current_workload
 from pto_wsp.trace.conditions import refuse_leaving
 from pto_wsp.trace.functional import Buffer
 from pto_wsp.trace.tokens import Form, Kinds, ScalarForm, Structure, kinds_of, leaves, show_kinds
@@ -104,7 +104,10 @@ class OpenPipeline:
         self.block.apart = True
         self.channels: dict[int, OpenChannel] = {}
         self.hidden: list[OpenChannel] = []
+        self.by_name: dict[str, OpenChannel] = {}  # of those of the user and hidden ones
+        self._by_var: dict[str, OpenChannel] = {}
         self.processes: list[Eqn] = []  # those that are traced, in the order of their numbers
+        self.tensors = NamedTensors()  # that those name
         self.named: Declared | None = None  # the process being traced
         builder.pipes.append(self)
         for c in only or ():
@@ -134,15 +137,15 @@ class OpenPipeline:
                 fix="name it in connect([...], [channels])",
             )
         name = self.builder.name(c, c.given_name) or f"c{len(self.channels)}"
-        taken = {o.name for o in self.every_channel}
-        if c.given_name in taken:
+        if c.given_name in self.by_name:
             raise TraceError(
                 "PTO156", f"two channels of one pipeline are called {name}", loc=here(), fix="give each its own name"
             )
         params: dict[str, Any] = {"latency": c.latency, "response": c.response, "initial": c.initial}
         params |= {} if c.depth is None else {"depth": c.depth}
-        made = OpenChannel(unique_name(name, taken), {**params, "name": unique_name(name, taken)}, c.loc, c.kinds)
-        self.channels[id(c)] = made
+        name = unique_name(name, self.by_name)
+        made = OpenChannel(name, {**params, "name": name}, c.loc, c.kinds)
+        self.channels[id(c)] = self.by_name[name] = made
         self.builder.channel_homes[id(c)] = Home(c, made.name, self.loc)
         return made
 
@@ -153,17 +156,20 @@ class OpenPipeline:
 
     def hide(self, name: str, depth: int, loc: Location) -> OpenChannel:
         """A channel of its own for the numbers of `depth` buffers, which all are in it at first."""
-        name = unique_name(name, {o.name for o in self.every_channel})
+        name = unique_name(name, self.by_name)
         params = {"name": name, "depth": depth, "initial": depth, "latency": 0, "response": 0}
         made = OpenChannel(name, params, loc, DType.I64)
         made.structure = Structure((), (DType.I64,))
         made.var = self._variable(made)
         self.hidden.append(made)
+        self.by_name[name] = made
         return made
 
     def _variable(self, c: OpenChannel) -> Var:
         assert c.structure is not None
-        return Var(self.builder.reserve(c.name), c.structure.type)
+        made = Var(self.builder.reserve(c.name), c.structure.type)
+        self._by_var[made.name] = c
+        return made
 
     def agree(self, c: OpenChannel, structure: Structure, loc: Location) -> Var:
         """The variable of a channel to which a token of this structure is sent. Raises TypeCheckError where others differ."""
@@ -262,15 +268,18 @@ class OpenPipeline:
 
     def _name_of(self, end: Eqn) -> str:
         """The channel that an equation names."""
-        return next(o.name for o in self.every_channel if o.var == channel_var(end))
+        return self._by_var[channel_var(end).name].name
 
     def close(self) -> None:
         """The pipeline ends: its equation, with what is the same for all processes before it."""
         b = self.builder
         before, rest = self._split()
+        taken = {str(p.params["name"]) for p in self.processes}
         for e in rest:
             eqns = e.regions[0].eqns if e.prim == "process" else (e,)
-            declared = Declared(self._called(eqns), None, None, None, e.loc or self.loc)
+            name = self._called(eqns, taken)
+            taken.add(name)
+            declared = Declared(name, None, None, None, e.loc or self.loc)
             self.processes.append(self.process(eqns, declared))
         b.close_block()
         b.pipes.pop()
@@ -321,20 +330,22 @@ class OpenPipeline:
                 raise self._no_process("slot_set", e.loc or self.loc)
         return before, rest
 
-    def _called(self, eqns: Sequence[Eqn]) -> str:
+    def _called(self, eqns: Sequence[Eqn], taken: Collection[str]) -> str:
         """A process without a name is called as its first kernel; without kernels, by what it does first with a channel."""
         tasks = (t for e in eqns for t in e.walk() if t.prim == "task")
         kernel = next((str(t.params["kernel"]) for t in tasks), None)
         end = next((e for top in eqns for e in ends_inside(top)), None)
         acts = "process" if end is None else f"{end.prim}_{self._name_of(end)}"
         label = next((k.label for k in self.builder.kernels.values() if k.name == kernel), acts)
-        return unique_name(label, {str(p.params["name"]) for p in self.processes})
+        return unique_name(label, taken)
 
     def _refuse_unused(self) -> None:
         """Raise CompileError for a channel that nobody feeds, or nobody drains."""
+        ways = [("produces", "feeds"), ("consumes", "drains")]
+        used = {which: {name for p in self.processes for name in _ends(p, which)} for which, _ in ways}
         for c in self.every_channel:
-            for which, word in (("produces", "feeds"), ("consumes", "drains")):
-                if any(c.name in _ends(p, which) for p in self.processes):
+            for which, word in ways:
+                if c.name in used[which]:
                     continue
                 if which == "produces" and c.params["initial"]:
                     continue

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from pto_wsp.ir.core import At, Eqn, Role, Slice, TensorType, TileAt, Var, View, ViewDim, Wir
-from pto_wsp.ir.coverage import is_written_first
+from pto_wsp.ir.core import At, Eqn, Region, Role, Slice, TensorType, TileAt, Var, View, ViewDim, Wir
+from pto_wsp.ir.coverage import Uses, every_view, is_written_first
 from pto_wsp.ir.expr import const, minimum, var
 from pto_wsp.transforms.loops import Substitution, axis, bound_names, variable
 
@@ -64,14 +64,6 @@ class StageRenaming(Substitution):
         return View(new.tensor, self.handed[view.tensor].moved(new.dims, self.numbers[view.tensor]))
 
 
-def every_view(eqns: Sequence[Eqn]) -> Iterator[View]:
-    """The views in equations and in those inside, index views too."""
-    for x in (x for top in eqns for e in top.walk() for x in e.ins):
-        if isinstance(x, View):
-            yield x
-            yield from x.index_views()
-
-
 def handed_on(wir: Wir, loop: Eqn, stages: Sequence[Sequence[Eqn]]) -> dict[str, Handed]:
     """The temporaries, by name, that one stage writes and later ones use, in the same iteration and nowhere else."""
     used: dict[str, list[tuple[int, View]]] = {}
@@ -84,13 +76,14 @@ def handed_on(wir: Wir, loop: Eqn, stages: Sequence[Sequence[Eqn]]) -> dict[str,
     inner |= {v.name for top in body for r in top.regions for v in r.params}
     changing = {variable(loop)} | {v.name for e in body for v in e.outs}
     out: dict[str, Handed] = {}
+    uses, region = Uses(), Region((), tuple(body))
     for tensor, found in used.items():
         stages_of = [k for k, _ in found]
         owned = wir.tensor_type(tensor).role is Role.TEMPORARY
         if not owned or min(stages_of) == max(stages_of) or everywhere.count(tensor) > len(found):
             continue
         same = _same_dims([v for _, v in found], inner)
-        if not is_written_first(wir, body, tensor, same):
+        if not is_written_first(wir, uses, region, tensor, same):
             continue
         parts = ((k, d) for k, d in same.items() if isinstance(d, (At, Slice, TileAt)) and _names(d) & changing)
         dim, part = next(parts, (None, None))

@@ -33,6 +33,7 @@ from pto_wsp.errors import ScheduleError, here
 from pto_wsp.ir.conditions import Names
 from pto_wsp.ir.conflict import Access, Verdict, question
 from pto_wsp.ir.core import ChannelType, DType, Eqn, In, Param, Region, ScalarType, TokenType, Var, Wir
+from pto_wsp.ir.coverage import every_view
 from pto_wsp.ir.dependence import accesses
 from pto_wsp.ir.expr import var
 from pto_wsp.ir.processes import ends_inside, pipelines, processes_of
@@ -40,7 +41,7 @@ from pto_wsp.ir.rename import unique_name
 from pto_wsp.ir.scopes import SCOPES, in_process, refuse_around_pipelines
 from pto_wsp.ir.tasks import used_names
 from pto_wsp.transforms.loops import Place, bound_names, label, refuse, replaced, variable
-from pto_wsp.transforms.stage_buffers import Handed, StageRenaming, every_view, handed_on, with_buffers
+from pto_wsp.transforms.stage_buffers import Handed, StageRenaming, handed_on, with_buffers
 
 _FARTHEST = 8  # distances of dependences that an error tells
 _I64 = ScalarType(DType.I64)
