@@ -3644,6 +3644,11 @@ def _():
 
 @mistake("PTO823", TraceError)
 def _():
+    Channel[int]("c", latency=-1)  # <-- PTO823
+
+
+@mistake("PTO823", TraceError)
+def _():
     Channel[int]("c.free")  # <-- PTO823
 
 

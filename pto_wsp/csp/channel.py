@@ -11,6 +11,14 @@ from pto_wsp.trace.index import is_integer
 from pto_wsp.trace.pipes import ChannelSpec
 from pto_wsp.trace.tokens import leaves
 
+_CYCLES = "give a number of cycles: Channel[Tensor](latency=10, response=2)"
+_FIXES = {
+    "depth": "write Channel[Tensor](depth=2); depth=0 is a rendezvous, depth=None as many tokens as the plan bounds",
+    "latency": _CYCLES,
+    "response": _CYCLES,
+    "initial": "give a number of tokens, no more than the channel holds: Channel[int](depth=2, initial=1)",
+}
+
 
 def _number(what: str, x: object, most: int, loc: Location) -> int:
     if not is_integer(x) or not 0 <= int(x) <= most:  # type: ignore[call-overload]
@@ -19,7 +27,7 @@ def _number(what: str, x: object, most: int, loc: Location) -> int:
             f"{what} of a channel that is no number of 0 .. {most}",
             values={what: repr(x)[:80]},
             loc=loc,
-            fix="write Channel[Tensor](depth=2); depth=0 is a rendezvous, depth=None as many tokens as the plan bounds",
+            fix=_FIXES[what],
         )
     return int(x)  # type: ignore[call-overload]
 

@@ -159,10 +159,12 @@ class CppKernel(KernelFunction):
         wanted = list(inspect.signature(cost).parameters)
         unknown = [n for n in wanted if n not in sizes]
         if unknown:
+            is_number = unknown[0] in self.specs
+            fix = f"name tiles and regions of the kernel: {', '.join(sizes)}"
             raise _wrong(
-                f"kernel {self.label}: cost takes {unknown[0]}, which is no tile or region of it",
+                f"kernel {self.label}: cost takes {unknown[0]}, which is {'a number, no tile or region' if is_number else 'no parameter'} of it",
                 self.text.loc,
-                "name parameters of the kernel",
+                f"{fix}; a cost knows their sizes, no scalars and no Constexpr" if is_number else fix,
             )
         result = cost(**{n: sizes[n] for n in wanted})
         if not _is_cycles(result):

@@ -548,6 +548,41 @@ def test_what_cannot_be_made(make: Callable[[], object], why: str) -> None:
     assert caught.value.code == "PTO823"
 
 
+@pytest.mark.parametrize(
+    ("given", "fix"),
+    [
+        ({"depth": -1}, "write Channel[Tensor](depth=2)"),
+        ({"latency": -1}, "give a number of cycles"),
+        ({"response": 2**50}, "give a number of cycles"),
+        ({"initial": -1}, "give a number of tokens"),
+    ],
+)
+def test_each_number_of_a_channel_says_what_it_counts(given: dict[str, int], fix: str) -> None:
+    with pytest.raises(TraceError, match=f"{next(iter(given))} of a channel that is no number") as caught:
+        Channel[int]("c", **given)
+    assert caught.value.fix.startswith(fix)
+
+
+def test_workloads_of_their_own_may_share_a_channel() -> None:
+    c = Channel[int]("c", initial=1)
+
+    def net(y: Tensor) -> Workload:
+        def give() -> None:
+            for i in P.seq(2):
+                send(c, i + 1)
+
+        take = process("take").consumes(c).body(lambda k: fill(s=k, y=y[k]))
+        return connect([process("give").produces(c).body(give), take], [c])
+
+    for _ in range(2):
+        y = Tensor(np.full((3, 1, 1), -1, np.int64), name="y")
+        w = net(y)
+        w.compile().run()
+        assert (y.data == np.arange(3)[:, None, None]).all()
+    with pytest.raises(TraceError, match="PTO824"):
+        combine(w, net(y))
+
+
 def test_channels_belong_to_one_pipeline() -> None:
     def twice(y: Any) -> None:
         c = Channel[int]("c")

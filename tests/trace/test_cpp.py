@@ -24,6 +24,7 @@ from pto_wsp import (
     ScheduleError,
     Tensor,
     Tile,
+    TraceError,
     fuse,
     kernel,
     workload,
@@ -350,3 +351,18 @@ def test_braces_without_another_half_are_told_where_the_text_ends(tmp_path: Path
         w(np.zeros((1, 4), np.float32)).compile()
     assert caught.value.loc is not None
     assert (caught.value.loc.file, caught.value.loc.line) == (str(path), 3)
+
+
+@pytest.mark.parametrize("name", ["s", "n"])
+def test_a_cost_takes_no_numbers(name: str) -> None:
+    cost = {"s": lambda x, s: x.rows * s, "n": lambda x, n: x.rows * n}[name]
+
+    @kernel(cpp_src="y(0, 0) = s * x(0, 0) + n;", cost=cost)
+    def k(x: In[Tile[4, 20, F32]], s: Scalar[F32], n: Constexpr[int], y: Out[Tile[4, 20, F32]]): ...
+
+    with pytest.raises(TraceError, match=f"cost takes {name}, which is a number") as caught:
+        k.wir(n=3)
+    assert (
+        caught.value.fix
+        == "name tiles and regions of the kernel: x, y; a cost knows their sizes, no scalars and no Constexpr"
+    )
