@@ -517,6 +517,7 @@ void one(std::uint64_t seed, std::uint64_t mode, std::uint32_t threads, bool hoo
   Order order;
   order.delays = threads > 1;
   if (hook) instance.set_hook({&Order::call, &order});
+  instance.set_hand_over(hand_overs[seed % std::size(hand_overs)]);
   const int before = check::failures.load();
   for (int again = 0; again < 2; ++again) {
     for (std::size_t t = 0; t < n_given; ++t) data[t] = p.before[t];  // keeps its memory

@@ -68,9 +68,13 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ("llama_block", {"seq": 1, "hidden": 8, "heads": 1, "kv_heads": 1, "dim": 2, "ffn": 1}),
     ("llama_block", {"layers": 3, "seq": 129, "hidden": 130, "heads": 6, "kv_heads": 3, "dim": 10, "ffn": 257}),
 ]
-DEFAULTS: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in EXAMPLES if name not in ("megakernel", "moe")]
+DEFAULTS: list[tuple[str, dict[str, Any]]] = [
+    (name, {}) for name in EXAMPLES if name not in ("deepseek_v3", "llama_block", "megakernel", "moe")
+]
 # whose float64 golden takes long: with --full
 LONG: list[tuple[str, dict[str, Any]]] = [
+    ("deepseek_v3", {}),
+    ("llama_block", {}),
     ("moe", {}),
     ("moe", {"swiglu": False}),
     ("megakernel", {}),
