@@ -120,7 +120,7 @@ def install_build_tools() -> None:
         fail("no C++ compiler found; on Debian and Ubuntu: apt-get install g++")
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         fail("Python's headers are missing; on Debian and Ubuntu: apt-get install python3-dev")
-    needed = list(pyproject()["build-system"]["requires"])
+    needed = [name for name in pyproject()["build-system"]["requires"] if not name.startswith("jaxlib")]
     if not cmake_is_new_enough():
         needed.append("cmake>=" + ".".join(map(str, CMAKE_AT_LEAST)))
     if not shutil.which("ninja"):
@@ -128,12 +128,21 @@ def install_build_tools() -> None:
     pip_install("build", needed)
 
 
+def install_xla_headers() -> Path:
+    """The headers of the jaxlib that the handler is built with, apart from the newer one that tests run with. None: a folder without any."""
+    wanted = [name for name in pyproject()["build-system"]["requires"] if name.startswith("jaxlib")]
+    folder = BUILD / "xla"
+    command = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade", "--target", folder, *wanted)
+    once(BUILD / "xla.stamp", "\n".join(wanted), partial(run, *command))
+    return folder / "jaxlib" / "include"
+
+
 def package_digest() -> str:
     """Changes when anything changes that the wheel is made from."""
     files = [
         ROOT / name for name in ("CMakeLists.txt", "LICENSE", "LICENSE-3RD-PARTY.md", "README.md", "pyproject.toml")
     ]
-    for folder in ("csrc", "pto_wsp"):
+    for folder in ("csrc", "interop", "pto_wsp"):
         files += (path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc")
     digest = hashlib.sha256(sys.version.encode())
     for path in sorted(files):
@@ -146,6 +155,7 @@ def build_wheel() -> Path:
     """The wheel of the tree as it is."""
     make_venv()
     install_build_tools()
+    headers = install_xla_headers()
     folder = BUILD / "wheel"
 
     def build() -> None:
@@ -153,7 +163,11 @@ def build_wheel() -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         quiet_pip = (PYTHON, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "--no-build-isolation")
         # The C++ tests are built there too, around the same objects.
-        settings = (f"build-dir={BUILD / 'module'}", "cmake.define.PTO_WSP_TESTS=ON")
+        settings = (
+            f"build-dir={BUILD / 'module'}",
+            "cmake.define.PTO_WSP_TESTS=ON",
+            f"cmake.define.PTO_WSP_XLA_INCLUDE={headers}",
+        )
         run(*quiet_pip, *(f"--config-settings={setting}" for setting in settings), "--wheel-dir", folder, ROOT)
 
     once(BUILD / "wheel.stamp", package_digest(), build)

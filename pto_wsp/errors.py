@@ -25,7 +25,8 @@ from pathlib import Path
 from types import CodeType, FrameType, MappingProxyType
 from typing import NamedTuple, TypeVar
 
-_PACKAGE = __name__.partition(".")[0]
+# Packages whose frames are not the user's: this one, the one for JAX, and what that is called by.
+_OURS = frozenset({__name__.partition(".")[0], "pto_wsp_jax", "jax", "jaxlib"})
 
 
 class Location:
@@ -97,7 +98,7 @@ def user_frame() -> FrameType:
     """The innermost frame that does not belong to pto_wsp."""
     frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     # by module, not by file: code that dataclasses generate has no file, and a file may have several paths
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OURS:
         frame = frame.f_back
     return frame
 
@@ -589,4 +590,8 @@ PTO865 processes that wait for each other whatever happens
 PTO870 a loop of which a stage must come before what an earlier stage does in a later iteration
 PTO871 a pipeline of fewer than two functions
 PTO872 functions of a pipeline that are not loops over the same iterations
+PTO880 JAX, or the handler of its calls, that is missing, too old, or of another version
+PTO881 a function of JAX arrays that cannot be one, or is called inside of a workload
+PTO882 a function of JAX arrays on a device that runs no workloads
+PTO883 the derivative of a workload that has no rule for it
 """)

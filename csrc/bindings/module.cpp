@@ -13,6 +13,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "calls.hpp"
+#include "failures.hpp"
 #include "pto_wsp/dry_run.hpp"
 #include "pto_wsp/instance.hpp"
 #include "pto_wsp/limits.hpp"
@@ -63,15 +65,6 @@ bool without_gil(F&& f) {
   restore_thread(state);
   if (error) std::rethrow_exception(error);
   return result;
-}
-
-// A thread without the GIL takes it, as above.
-PyGILState_STATE take_gil() {
-  try {
-    return PyGILState_Ensure();
-  } catch (...) {
-    while (true) std::this_thread::sleep_for(std::chrono::hours(1));
-  }
 }
 
 // An instance with a function of Python's that is called around every task, and what that has raised.
@@ -137,7 +130,6 @@ class PyInstance : public Instance {
   py::object hook_, raised_;
 };
 
-py::object absent_if_negative(std::int64_t v) { return v < 0 ? py::object(py::none()) : py::object(py::int_(v)); }
 
 using LinkedFrom = std::tuple<std::uint32_t, std::uint32_t, std::uintptr_t, std::vector<NativePiece::Size>,
                               std::vector<std::pair<NativePiece::Size, NativePiece::Size>>>;
@@ -182,21 +174,6 @@ py::list groups(const Kernel& kernel) {
     out.append(d);
   }
   return out;
-}
-
-py::object record(const std::optional<Failure>& f) {
-  if (!f) return py::none();
-  py::dict d;
-  d["kind"] = name_of(f->kind);
-  d["site"] = absent_if_negative(f->site);
-  d["arg"] = absent_if_negative(f->arg);
-  d["dim"] = absent_if_negative(f->dim);
-  d["check"] = absent_if_negative(f->check);
-  d["origin"] = absent_if_negative(f->origin);
-  d["coords"] = f->coords;
-  d["values"] = f->values;
-  d["text"] = f->text;
-  return d;
 }
 
 py::object record(const PyInstance& instance, const std::optional<Failure>& f) {
@@ -817,4 +794,6 @@ PYBIND11_MODULE(_core, m) {
           py::arg("sites"), "None, or (kernel, coordinates, arguments) for each site, as TaskNames says: the next runs are logged")
       .def("trace", [](const PyInstance& i) { return trace(i.trace().get(), i.plan()); },
            "None, or columns of the last run's tasks in program order: bytes of 64, 32 or 8 bit integers, all bits set for never");
+
+  add_calls(m);
 }

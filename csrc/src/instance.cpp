@@ -64,6 +64,22 @@ void Instance::bind(std::size_t i, std::byte* data, std::span<const std::int64_t
 
 bool Instance::start(bool keep_going, std::shared_ptr<const Replay> replay) {
   const std::lock_guard lock(mutex_);
+  return start_it(keep_going, std::move(replay), false);
+}
+
+std::optional<Failure> Instance::run() {
+  std::optional<Run::Use> use;
+  {
+    const std::lock_guard lock(mutex_);
+    start_it(false, nullptr, true);
+    use.emplace(run_);
+  }
+  while (!use->run().wait(SteadyClock::now() + std::chrono::hours(1))) {
+  }
+  return use->run().failure();
+}
+
+bool Instance::start_it(bool keep_going, std::shared_ptr<const Replay> replay, bool here) {
   must_be_idle();
   if (!symbols_set_) throw std::logic_error("the symbols have no values");
   for (std::size_t i = 0; i < bound_.size(); ++i)
@@ -72,7 +88,7 @@ bool Instance::start(bool keep_going, std::shared_ptr<const Replay> replay) {
   if (replay != nullptr && watch_.call != nullptr) throw std::logic_error("a run that is watched follows no schedule");
   // A thread may still wait for the last run, or be on its way out of it.
   if (!run_ || !run_->unused()) run_ = std::make_shared<Run>();
-  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_, std::move(replay), tape_limit_, pipelines_, short_tasks_}, buffers_, threads_);
+  return run_->start(plan_, {symbols_, slots_, hook_, watch_, resources_, trace_, trace_limit_, log_, keep_going, placing_, std::move(replay), tape_limit_, pipelines_, short_tasks_, here}, buffers_, threads_);
 }
 
 bool Instance::wait(double seconds, std::optional<Failure>* failure) {

@@ -139,6 +139,7 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
     over_.store(true);
     return false;
   }
+  if (independent_ && !engine->loose.divides()) limit_ = 1;
   engine_ = std::move(engine);
   most_ = 0;
   finishing_ = false;
@@ -146,7 +147,7 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
   over_.store(false);
   patient_ = false;
   if (watched) return true;  // who waits works, and nobody else
-  patient_ = pool_->has_threads() && std::ranges::any_of(plan.kernels(), [](const Kernel& k) { return k.may_be_long(); });
+  patient_ = !inputs.here && pool_->has_threads() && std::ranges::any_of(plan.kernels(), [](const Kernel& k) { return k.may_be_long(); });
   try {
     pool_->add(shared_from_this());
   } catch (const std::bad_alloc&) {
@@ -155,10 +156,10 @@ bool Run::start(std::shared_ptr<const Plan> source, const RunInputs& inputs, std
     dismiss_workers();
     throw;
   }
-  if (workers_.empty())
-    pool_->wake();
-  else
+  if (!workers_.empty())
     pool_->wake(workers_.front());
+  else if (!inputs.here)
+    pool_->wake();
   return true;
 }
 

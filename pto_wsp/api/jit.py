@@ -75,7 +75,7 @@ class JitFunction(WorkloadFunction):
         if innermost_workload() is not None:
             return super().__call__(*args, **kwargs)
         given = self.arguments(args, kwargs)
-        call = _Call()
+        call = Signature()
         given = {n: tree_map(call.leaf, a, n) for n, a in given.items()}
         key = call.key
         with self._lock:
@@ -90,12 +90,12 @@ class JitFunction(WorkloadFunction):
         arrays = dict(zip(compiled.names, parts, strict=True)) if compiled.names else {}
         return tree_map(lambda n, _: None if n is None else arrays[n], compiled.returns, "")
 
-    def _compile(self, given: dict[str, Any], call: _Call) -> _Compiled:
+    def _compile(self, given: dict[str, Any], call: Signature) -> _Compiled:
         builder = WorkloadBuilder(self.label)
         traced = self.trace((), given, builder)
         wir = traced.wir
         tensors = {p: n for p, x in call.tensors.items() for n, t in traced.tensors.items() if t is x}
-        axes = {p: n for p, x in call.axes.items() if (n := _name_in(builder, x)) is not None}
+        axes = {p: n for p, x in call.axes.items() if (n := name_in(builder, x)) is not None}
         known = {*wir.symbols, *(a.name for a in wir.axes)}
         hidden = {t for a in wir.axes for t in a.tensors if a.name in axes.values()}
         others = {n: t for n, t in traced.tensors.items() if n not in tensors.values() and n not in hidden}
@@ -109,11 +109,11 @@ class JitFunction(WorkloadFunction):
         return f"<jit of workload function {self.label}>"
 
 
-class _Call:
+class Signature:
     """The arguments of one call: what stands for them in a trace, and their signature."""
 
     def __init__(self) -> None:
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors: dict[str, TensorSpec] = {}
         self.arrays: dict[str, np.ndarray] = {}
         self.sizes: dict[str, Any] = {}
         self.axes: dict[str, DenseDyn | Ragged | Sparse] = {}
@@ -123,6 +123,10 @@ class _Call:
     def key(self) -> object:
         """What a compiled program depends on."""
         return tuple(self._key)
+
+    def note(self, part: object) -> None:
+        """Something more that a compiled program depends on."""
+        self._key.append(part)
 
     def leaf(self, x: Any, path: str) -> Any:
         """What the function is traced with in the place of argument `x`, which is called `path`."""
@@ -211,7 +215,7 @@ class _Call:
         return self._tensor(data, path) if isinstance(data, Tensor) else self._part(data, path)
 
 
-def _name_in(builder: WorkloadBuilder, axis: DenseDyn | Ragged | Sparse) -> str | None:
+def name_in(builder: WorkloadBuilder, axis: DenseDyn | Ragged | Sparse) -> str | None:
     """What a workload calls an axis whose values are bound anew; None where it does not use it."""
     if isinstance(axis, DenseDyn):
         return axis.symbol.name if axis.symbol is not None else builder.known_name(axis, axis.given_name)

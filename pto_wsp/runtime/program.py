@@ -144,6 +144,16 @@ class Program:
         return dict(self._bound.arrays)
 
     @property
+    def bindings(self) -> Bindings:
+        """What it is bound to, with the types of its tensors."""
+        return self._bound
+
+    @property
+    def threads(self) -> int:
+        """Most threads that work on a run."""
+        return self._threads
+
+    @property
     def axis_sizes(self) -> dict[str, int | None]:
         """The sizes bound at run time by symbol name; None where unbound."""
         return {n: self._bound.sizes.get(n) for n in self._bound.numbers}
@@ -557,6 +567,10 @@ class Program:
         return explained(self._artifact, self._dry_run(self.scalars if ended else None, bounds), int(limit))
 
     # the artifact
+
+    def callee(self) -> Any:
+        """What the core needs for calls of this program from outside of Python; nothing is bound in it."""
+        return core().Callee(self._plan, self._looks_for_races() if self._has_pipelines else [])
 
     def copy(self) -> Program:
         """Another program of the same artifact, with the same bindings, that can run beside this one."""

@@ -121,6 +121,8 @@ class Independent {
   void work(std::byte* scratch, Deadline& deadline);
   bool has_work() const;
   bool over() const;
+  /// Whether there is work for more than one thread.
+  bool divides() const { return total_ > 1; }
 
   /// When over.
   std::optional<Failure> failure();

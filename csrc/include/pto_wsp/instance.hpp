@@ -43,6 +43,9 @@ class Instance {
   /// Works on the run that is there now until it is over (true) or `seconds` have passed. Once over, `failure` gets what went
   /// wrong in that run, even when another has been started since.
   bool wait(double seconds, std::optional<Failure>* failure = nullptr);
+  /// Starts, and works on the run until it is over, also where its tasks may be long: nobody else waits for it. What went wrong in it.
+  /// Throws as start() does.
+  std::optional<Failure> run();
   void cancel();
   bool is_running() const;
 
@@ -78,7 +81,9 @@ class Instance {
   void set_log(std::shared_ptr<const TaskLog> log);
 
  private:
-  void must_be_idle() const;  // with the lock held
+  // With the lock held.
+  void must_be_idle() const;
+  bool start_it(bool keep_going, std::shared_ptr<const Replay> replay, bool here);
 
   std::shared_ptr<const Plan> plan_;
   std::uint32_t threads_;

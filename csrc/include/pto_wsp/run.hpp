@@ -43,6 +43,7 @@ struct RunInputs {
   std::uint64_t tape = 0;         // numbers that are kept of those that control reads from what tasks write
   PipelineOptions pipelines{};
   std::shared_ptr<ShortTasks> short_tasks{};
+  bool here = false;              // who starts it works on it at once, until it is over
 };
 
 /// Started again for the next run once no thread uses it.

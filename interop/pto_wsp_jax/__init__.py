@@ -1,0 +1,8 @@
+"""Workloads inside of JAX programs."""
+
+from __future__ import annotations
+
+from pto_wsp_jax.call import as_jax
+from pto_wsp_jax.handler import TARGET, register
+
+__all__ = ["TARGET", "as_jax", "register"]

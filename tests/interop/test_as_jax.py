@@ -1,0 +1,336 @@
+"""Workloads inside of JAX programs: numbers under every transformation, and what is refused."""
+
+import threading
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from jax import lax
+
+from pto_wsp import (
+    Channel, Dense, DenseDyn, DispatchPolicy, DType, In, InOut, Out, P, Ragged, Scalar, Tensor, TraceError, TypeCheckError, UnsupportedError, consume, empty_like,
+    item, kernel, pto, send, vmap, workload,
+)
+from pto_wsp_jax import TARGET, as_jax
+
+rows = Dense[5](name="rows")
+
+
+@kernel
+def doubled(x: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x + x)
+
+
+@kernel
+def added(x: In[Tensor], scale: Scalar[DType.F32], to: InOut[Tensor]):
+    pto.store(to, to + x * scale)
+
+
+@kernel
+def halved(x: InOut[Tensor]):
+    pto.store(x, x * 0.5)
+
+
+@workload
+def double(x):
+    out = empty_like(x)
+    for i in P(rows):
+        doubled[i](x=x[i], out=out[i])
+    return out
+
+
+@workload
+def double_into(x, y):
+    for i in P(rows):
+        doubled[i](x=x[i], out=y[i])
+
+
+@workload
+def add_to(x, total, scale):
+    for i in P(rows):
+        added[i](x=x[i], scale=scale, to=total[i])
+
+
+@workload
+def both(x, total):
+    out = empty_like(x)
+    for i in P(rows):
+        added[i](x=x[i], scale=1.0, to=total[i])
+    for i in P(rows):
+        doubled[i](x=total[i], out=out[i])
+    return out
+
+
+f, into, accumulate = as_jax(double), as_jax(double_into), as_jax(add_to)
+X = np.arange(5 * 3 * 8, dtype=np.float32).reshape(5, 3, 8)
+
+
+x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+
+
+def equal(a: Any, b: Any) -> None:
+    np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.int32, np.int8, np.uint8, np.int16, np.uint16, np.uint32])
+def test_dtypes(dtype: Any) -> None:
+    x = (X % 50).astype(dtype)
+    y = jax.jit(f)(x)
+    assert y.dtype == x.dtype
+    equal(y, x + x)
+
+
+def test_64_bits_need_x64() -> None:
+    with x64():
+        for dtype in (np.float64, np.int64):
+            y = jax.jit(f)(X.astype(dtype))
+            assert y.dtype == dtype
+            equal(y, 2 * X.astype(dtype))
+
+
+def test_eager_jit_and_nested_jit() -> None:
+    equal(f(X), 2 * X)
+    equal(jax.jit(lambda x: jax.jit(f)(x) + f(x))(X), 4 * X)
+    assert f(X).shape == jax.eval_shape(f, X).shape
+
+
+def test_what_is_written_comes_back() -> None:
+    memory = jax.ShapeDtypeStruct(X.shape, X.dtype)
+    equal(jax.jit(lambda x: into(x, memory))(X), 2 * X)
+    equal(into(X, X), 2 * X)
+    y = jnp.asarray(X)
+    equal(jax.jit(lambda x, y: accumulate(x, y, 0.5))(X, y), 1.5 * X)
+    equal(y, X)  # as it was
+    out, total = jax.jit(as_jax(both))(X, y)
+    equal(out, 4 * X)
+    equal(total, 2 * X)
+
+
+def test_new_memory_is_zeros() -> None:
+    memory = jax.ShapeDtypeStruct((7, 3, 8), X.dtype)  # two rows more than are written
+    y = into(X, memory)
+    equal(y[:5], 2 * X)
+    equal(y[5:], 0 * y[5:])
+
+
+def test_donated_arguments_are_updated_in_place() -> None:
+    step = jax.jit(lambda x, y: accumulate(x, y, 1.0), donate_argnums=1)
+    y = jnp.zeros_like(X)
+    before = y.unsafe_buffer_pointer()
+    for _ in range(4):
+        y = step(X, y)
+        assert y.unsafe_buffer_pointer() == before
+    equal(y, 4 * X)
+    assert step(X, jnp.array(y)).sum() == 5 * X.sum()
+
+
+def test_results_are_xlas_own_memory() -> None:
+    """Nothing is copied on the way in or out."""
+    x = jnp.ones((5, 256, 256))
+    compiled = jax.jit(f).lower(x).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes == 0
+    equal(compiled(x), 2 * x)
+
+
+def test_control() -> None:
+    equal(lax.scan(lambda c, _: (f(c), f(c)[0, 0, 0]), X, None, length=3)[0], 8 * X)
+    equal(jax.jit(lambda p, x: lax.cond(p, f, lambda x: x, x))(True, X), 2 * X)
+    equal(jax.jit(lambda p, x: lax.cond(p, f, lambda x: x, x))(False, X), X)
+    equal(lax.while_loop(lambda x: x.sum() < 8 * X.sum(), f, jnp.asarray(X)), 8 * X)
+    equal(lax.fori_loop(0, 4, lambda i, x: f(x), jnp.asarray(X)), 16 * X)
+    equal(lax.map(f, np.stack([X, X + 1])), np.stack([2 * X, 2 * X + 2]))
+    equal(jax.checkpoint(f)(X), 2 * X)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1])
+def test_vmap_over_any_axis(axis: int) -> None:
+    xs = np.stack([X, X + 1, X * 2])
+    equal(jax.vmap(f, in_axes=axis)(np.moveaxis(xs, 0, axis)), 2 * xs)
+    equal(jax.jit(jax.vmap(f, in_axes=axis, out_axes=1))(np.moveaxis(xs, 0, axis)), np.moveaxis(2 * xs, 0, 1))
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 0), (0, None), (None, 0), (2, 1), (None, 2)])
+def test_vmap_over_some_arguments(a: int | None, b: int | None) -> None:
+    xs, ys = np.stack([X, X + 1, X * 2]), np.stack([X * 3, X - 1, X])
+    x = X if a is None else np.moveaxis(xs, 0, a)
+    y = X if b is None else np.moveaxis(ys, 0, b)
+    got = jax.vmap(lambda x, y: accumulate(x, y, 2.0), in_axes=(a, b))(x, y)
+    equal(got, 2 * (X[None] if a is None else xs) + (X[None] if b is None else ys))
+
+
+def test_vmap_is_one_call() -> None:
+    xs = np.stack([X] * 6).reshape(2, 3, *X.shape)
+    text = jax.jit(jax.vmap(jax.vmap(f))).lower(xs).as_text()
+    assert text.count(TARGET) == 1
+    assert "while" not in text
+    equal(jax.vmap(jax.vmap(f))(xs), 2 * xs)
+    memory = jax.ShapeDtypeStruct(X.shape, X.dtype)
+    equal(jax.vmap(lambda x: into(x, memory))(xs[0]), 2 * xs[0])
+    equal(lax.scan(lambda c, _: (jax.vmap(f)(c), None), xs[0], None, length=2)[0], 4 * xs[0])
+
+
+def test_workloads_that_are_mapped_or_scheduled_already() -> None:
+    xs = np.stack([X, X + 1])
+    equal(as_jax(vmap(double).dispatch(DispatchPolicy.round_robin(4)))(xs), 2 * xs)
+    equal(jax.vmap(as_jax(vmap(double)))(xs[None]), 2 * xs[None])
+
+
+def test_axes_and_data_decide_what_runs() -> None:
+    """Lengths in arrays are operands: other lengths run in the same compiled program."""
+
+    @workload
+    def summed(x, lengths, totals):
+        n = x.shape[0]
+        part = Ragged(Dense[3](name="batch"), lengths, name="part")
+        for b in P(3):
+            for k in P.seq(part[b]):
+                added[b, k](x=x[b, k : k + 1], scale=1.0, to=totals[b : b + 1])
+        assert n == 3
+
+    g = jax.jit(as_jax(summed))
+    x = np.arange(3 * 6 * 4, dtype=np.float32).reshape(3, 6, 4)
+    for lengths in ([6, 0, 2], [0, 0, 0], [1, 5, 6]):
+        got = g(x, np.array(lengths, np.int32), jnp.zeros((3, 4)))
+        equal(got, np.stack([x[b, :n].sum(axis=0) for b, n in enumerate(lengths)]))
+    assert g._cache_size() == 1
+
+
+def test_constants_of_64_bits() -> None:
+    """Lengths that a list gave are integers of 64 bits, with and without x64."""
+    seq = Ragged(Dense[2](name="two"), [3, 1], name="seq")
+
+    @workload
+    def ragged(x, y):
+        for b in P(2):
+            for k in P(seq[b]):
+                doubled[b, k](x=x[b, k : k + 1], out=y[b, k : k + 1])
+
+    x = np.arange(2 * 4 * 4, dtype=np.float32).reshape(2, 4, 4)
+    want = np.zeros_like(x)
+    want[0, :3], want[1, :1] = 2 * x[0, :3], 2 * x[1, :1]
+    equal(jax.jit(as_jax(ragged))(x, np.zeros_like(x)), want)
+
+
+def test_sizes_are_static() -> None:
+    @workload
+    def some(x, n, y):
+        for i in P(n):
+            doubled[i](x=x[i], out=y[i])
+
+    g = as_jax(some)
+    for n in (0, 2, 5):
+        equal(g(X, DenseDyn(n, name="n"), np.zeros_like(X))[:n], 2 * X[:n])
+
+
+def test_pipelines() -> None:
+    @workload
+    def piped(x, y):
+        tiles = Channel[Tensor](depth=2, name="tiles")
+        with P.pipe():
+            for i in P.seq(5):
+                send(tiles, doubled[i](x=x[i], out=y[i]))
+            with consume(tiles) as tile:
+                halved(x=tile)
+
+    equal(jax.jit(as_jax(piped))(X, np.zeros_like(X)), X)
+
+
+def rule(arguments: Any, cotangents: Any) -> Any:
+    return (f(cotangents),)
+
+
+def test_gradients_with_a_rule() -> None:
+    g = as_jax(double, vjp=rule)
+
+    def loss(x: Any) -> Any:
+        return (g(x) ** 2).sum()
+
+    x = X / 100
+    np.testing.assert_allclose(jax.grad(loss)(x), 8 * x, rtol=2**-21)  # three roundings
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(x), 8 * x, rtol=2**-21)
+    xs = np.stack([x, x + 1])
+    np.testing.assert_allclose(jax.vmap(jax.grad(loss))(xs), 8 * xs, rtol=2**-21)
+    np.testing.assert_allclose(jax.grad(lambda xs: (jax.vmap(g)(xs) ** 2).sum())(xs), 8 * xs, rtol=2**-21)
+    np.testing.assert_allclose(jax.grad(jax.checkpoint(loss))(x), 8 * x, rtol=2**-21)
+    direction = np.ones_like(x)
+    step = 2.0**-6  # the loss is quadratic: differences are exact but for roundings
+    numeric = (loss(x + step * direction) - loss(x - step * direction)) / (2 * step)
+    np.testing.assert_allclose((jax.grad(loss)(x) * direction).sum(), numeric, rtol=1e-4)
+
+
+@pytest.mark.parametrize("transform", [jax.grad, jax.jacfwd, jax.hessian])
+def test_no_gradients_without_one(transform: Any) -> None:
+    with pytest.raises(TypeCheckError, match=r"double.*no derivative") as e:
+        transform(lambda x: f(x).sum())(X)
+    assert "vjp=" in str(e.value)
+    assert "test_as_jax.py" in str(e.value)
+
+
+def test_the_jaxpr_names_the_workload() -> None:
+    assert str(jax.make_jaxpr(f)(X)) == "{ lambda ; a:f32[5,3,8]. let b:f32[5,3,8] = pto_call[site=double] a in (b,) }"
+
+
+def test_errors_of_a_run() -> None:
+    @workload
+    def picks(x, at, y):
+        doubled(x=x[item(at[0])], out=y[0])
+
+    g = jax.jit(as_jax(picks))
+    equal(g(X, np.array([3]), np.zeros_like(X))[0], 2 * X[3])
+    with pytest.raises((ValueError, RuntimeError), match=r"INVALID_ARGUMENT: \[PTO163\] kernel doubled") as e:
+        g(X, np.array([5]), np.zeros_like(X)).block_until_ready()
+    assert "in picks" in str(e.value)
+    equal(g(X, np.array([4]), np.zeros_like(X))[0], 2 * X[4])  # the process goes on
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(TraceError, match="PTO155"):
+        as_jax(lambda x: x)
+    with pytest.raises(TypeCheckError, match="PTO155"):
+        f(X, X)
+    with pytest.raises(TypeCheckError, match="complex64"):
+        f(X.astype(np.complex64))
+    with pytest.raises(TypeCheckError, match="hashed"):
+        f({"a": {1, 2}})
+    with pytest.raises(UnsupportedError, match="none of its arguments"):
+        captured = np.zeros_like(X)
+
+        @workload
+        def writes(x):
+            for i in P(rows):
+                doubled[i](x=x[i], out=Y[i])
+
+        from pto_wsp import Tensor as Array
+
+        Y = Array(captured, name="Y")
+        as_jax(writes)(X)
+
+
+def test_inside_of_a_workload() -> None:
+    @workload
+    def outer(x):
+        f(x)
+
+    with pytest.raises(UnsupportedError, match="PTO881"):
+        outer(X)
+
+
+def test_many_threads_call_one_function() -> None:
+    g = jax.jit(lambda x: f(x) + 1)
+    wrong: list[str] = []
+
+    def call(k: int) -> None:
+        for n in range(50):
+            x = X + k * 100 + n
+            if not (np.asarray(g(x)) == 2 * x + 1).all():
+                wrong.append(f"{k} {n}")
+
+    threads = [threading.Thread(target=call, args=(k,)) for k in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
