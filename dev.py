@@ -132,7 +132,19 @@ def install_xla_headers() -> Path:
     """The headers of the jaxlib that the handler is built with, apart from the newer one that tests run with. None: a folder without any."""
     wanted = [name for name in pyproject()["build-system"]["requires"] if name.startswith("jaxlib")]
     folder = BUILD / "xla"
-    command = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade", "--target", folder, *wanted)
+    command = (
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--upgrade",
+        "--target",
+        folder,
+        *wanted,
+    )
     once(BUILD / "xla.stamp", "\n".join(wanted), partial(run, *command))
     return folder / "jaxlib" / "include"
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -50,8 +51,6 @@ def as_jax(f: WorkloadFunction, *, vjp: Callable[..., Any] | None = None, **opti
     our message.
     """
     TracedFunction.need("as_jax", f)
-    if not isinstance(f, WorkloadFunction):
-        raise TypeCheckError("PTO155", "as_jax takes a workload function", loc=here(), fix="decorate it with @workload")
     return JaxFunction(f, vjp, options)
 
 
@@ -74,10 +73,8 @@ class JaxFunction:
                 fix=f"call the workload function {self._f.label} itself",
             )
         signature = JaxSignature()
-        given = {
-            n: tree_map(signature.leaf, a, n) for n, a in self._f.arguments(args, kwargs).items()
-        }
-        site = self._site(given, signature)
+        given = {n: tree_map(signature.leaf, a, n) for n, a in self._f.arguments(args, kwargs).items()}
+        site = self.site_of(given, signature)
         operands = [signature.operands[p] for p in site.operands]
         if self._vjp is None:
             return site.pack(bound(site, operands))
@@ -86,7 +83,8 @@ class JaxFunction:
     def __repr__(self) -> str:
         return f"<function of JAX arrays, workload {self._f.label}>"
 
-    def _site(self, given: dict[str, Any], signature: JaxSignature) -> Site:
+    def site_of(self, given: dict[str, Any], signature: JaxSignature) -> Site:
+        """What a call with these arguments is."""
         register()
         key = (signature.key, signature.values)
         with self._lock:
@@ -99,7 +97,10 @@ class JaxFunction:
         axes = dict(zip(site.operands, dims, strict=True))
         with self._lock:
             if (site, dims) not in self._batched:
-                in_axes = {n: tree_map(lambda _, p: axes.get(p, 0 if p in site.fresh else None), a, n) for n, a in site.given.items()}
+                in_axes = {
+                    n: tree_map(lambda _, p: axes.get(p, 0 if p in site.fresh else None), a, n)
+                    for n, a in site.given.items()
+                }
                 self._batched[site, dims] = JaxFunction(vmap(self._f, in_axes), None, self._options)
         fresh = {p: jax.ShapeDtypeStruct((size, *s.shape), s.dtype) for p, s in site.fresh.items()}
         return self._batched[site, dims], fresh
@@ -158,7 +159,9 @@ class Site:
     operands: tuple[str, ...]
     fresh: dict[str, jax.ShapeDtypeStruct]
     constants: tuple[Any, ...]  # behind the operands
-    results: tuple[tuple[tuple[int, ...], Any], ...]  # shapes and dtypes: what it returns, then arguments that it writes
+    results: tuple[
+        tuple[tuple[int, ...], Any], ...
+    ]  # shapes and dtypes: what it returns, then arguments that it writes
     aliases: dict[int, int]  # operands that are also results
     attributes: dict[str, Any]
     returns: Any
@@ -167,7 +170,11 @@ class Site:
 
     @staticmethod
     def of(
-        function: JaxFunction, f: WorkloadFunction, given: dict[str, Any], signature: JaxSignature, options: dict[str, Any]
+        function: JaxFunction,
+        f: WorkloadFunction,
+        given: dict[str, Any],
+        signature: JaxSignature,
+        options: dict[str, Any],
     ) -> Site:
         builder = WorkloadBuilder(f.label)
         traced = f.trace((), given, builder)
@@ -194,7 +201,9 @@ class Site:
                     fix="make it an argument: what a function of JAX arrays writes it gives back",
                 )
         results = [(tuple(d.value(env) for d in bound.types[n].shape), bound.types[n].dtype) for n in names]
-        results += [(tuple(d.value(env) for d in bound.types[by_path[p]].shape), bound.types[by_path[p]].dtype) for p in written]
+        results += [
+            (tuple(d.value(env) for d in bound.types[by_path[p]].shape), bound.types[by_path[p]].dtype) for p in written
+        ]
         n_inputs = len(operands) + len(constants)
         place = {by_path[p]: i for i, p in enumerate(operands)}
         place |= {n: len(operands) + i for i, n in enumerate(constants)}
@@ -239,7 +248,11 @@ class Site:
 
 def _narrow(a: np.ndarray) -> np.ndarray:
     """Integers of 64 bits as pairs of 32: JAX may have none."""
-    return np.ascontiguousarray(a).view(np.uint32).reshape(*a.shape, 2) if a.dtype.itemsize == 8 else np.ascontiguousarray(a)
+    return (
+        np.ascontiguousarray(a).view(np.uint32).reshape(*a.shape, 2)
+        if a.dtype.itemsize == 8
+        else np.ascontiguousarray(a)
+    )
 
 
 # The primitive. Parameters: `site`, of which nothing but its name shows.
@@ -253,21 +266,22 @@ def bound(site: Site, operands: list[Any]) -> list[Any]:
     return call_p.bind(*operands, *map(jnp.asarray, site.constants), site=site)
 
 
-@call_p.def_abstract_eval
 def _abstract(*avals: Any, site: Site) -> list[Any]:
     # Inside of shard_map results vary over the axes of the mesh over which any operand does.
-    like = max(avals, key=lambda a: len(getattr(a, "vma", ())), default=jax.core.ShapedArray((), np.float32))
+    like = max(avals, key=lambda a: len(getattr(a, "vma", ())), default=ShapedArray((), np.float32))
     return [like.update(shape=shape, dtype=dtype, weak_type=False) for shape, dtype in site.results]
 
 
 @functools.cache
 def _jitted(site: Site) -> Any:
-    return jax.jit(lambda *xs: call_p.bind(*xs, site=site))
+    def call(*operands: Any) -> Any:
+        return call_p.bind(*operands, site=site)
+
+    return jax.jit(call)
 
 
-@call_p.def_impl
-def _run(*args: Any, site: Site) -> list[Any]:
-    return _jitted(site)(*args)
+def _run(*operands: Any, site: Site) -> Any:
+    return _jitted(site)(*operands)
 
 
 def _lower(ctx: Any, *operands: Any, site: Site) -> Any:
@@ -283,6 +297,8 @@ def _no_lowering(ctx: Any, *operands: Any, site: Site) -> Any:
     )
 
 
+call_p.def_abstract_eval(_abstract)
+call_p.def_impl(_run)
 mlir.register_lowering(call_p, _no_lowering)
 mlir.register_lowering(call_p, _lower, platform="cpu")
 
@@ -299,11 +315,12 @@ def _batch(args: tuple[Any, ...], dims: tuple[Any, ...], *, site: Site) -> tuple
     given = {n: tree_map(lambda x, p: at.get(p, x), a, n) for n, a in site.given.items()}
     signature = JaxSignature()
     specs = {n: tree_map(signature.leaf, a, n) for n, a in given.items()}
-    new = function._site(specs, signature)
+    new = function.site_of(specs, signature)
     outs = bound(new, [signature.operands[p] for p in new.operands])
     # An argument that is written keeps its axis where it was.
-    back = [0] * len(site.names) + [axes[site.operands.index(p)] if p in site.operands else 0 for p in site.written]
-    return outs, [0 if b is None else b for b in back]
+    own_axis = dict(zip(site.operands, axes, strict=True))
+    back = [0] * len(site.names) + [own_axis.get(p) or 0 for p in site.written]
+    return outs, back
 
 
 batching.primitive_batchers[call_p] = _batch
@@ -322,8 +339,7 @@ ad.primitive_jvps[call_p] = _no_derivative
 
 @functools.cache
 def _with_rule(site: Site, vjp: Callable[..., Any]) -> Any:
-    @jax.custom_vjp
-    def run(*operands: Any) -> list[Any]:
+    def call(*operands: Any) -> list[Any]:
         return bound(site, list(operands))
 
     def forward(*operands: Any) -> Any:
@@ -332,6 +348,6 @@ def _with_rule(site: Site, vjp: Callable[..., Any]) -> Any:
     def backward(operands: tuple[Any, ...], cotangents: list[Any]) -> Any:
         return tuple(vjp(operands, site.pack(cotangents)))
 
+    run: Any = jax.custom_vjp(call)
     run.defvjp(forward, backward)
     return run
-

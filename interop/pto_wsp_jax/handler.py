@@ -57,4 +57,3 @@ def register() -> None:
         jax.devices("cpu")
         jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(library.pto_wsp_xla_call), platform="cpu")
         _registered.append(library)
-

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
     "README.md",
     "docs/costs.md",
+    "docs/jax.md",
     "docs/kernels.md",
     "docs/observation.md",
     "docs/pipelines.md",

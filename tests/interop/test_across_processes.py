@@ -38,7 +38,6 @@ def add(x, to):
 
 f, plus = as_jax(double), as_jax(add)
 x = np.arange(8 * 3 * 8, dtype=np.float32).reshape(8, 3, 8)
-checks = [jax.export.DisabledSafetyCheck.custom_call(pto_wsp_jax.TARGET)] if hasattr(jax, "export") else None
 """
 
 
@@ -79,6 +78,7 @@ def test_an_exported_function_runs_in_another_process(tmp_path: Path) -> None:
         WORKLOAD
         + """
 import sys, jax.export
+checks = [jax.export.DisabledSafetyCheck.custom_call(pto_wsp_jax.TARGET)]
 exported = jax.export.export(jax.jit(lambda x: f(x) + 1), disabled_checks=checks)(jax.ShapeDtypeStruct(x.shape, x.dtype))
 open(sys.argv[1], "wb").write(exported.serialize())
 """,

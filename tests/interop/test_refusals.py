@@ -1,0 +1,107 @@
+"""What functions of JAX arrays refuse, each with a clear error."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pto_wsp import (
+    Dense,
+    In,
+    Out,
+    P,
+    PtoError,
+    Tensor,
+    TraceError,
+    TypeCheckError,
+    UnsupportedError,
+    empty_like,
+    kernel,
+    pto,
+    workload,
+)
+from pto_wsp_jax import as_jax, handler
+
+rows = Dense[5](name="rows")
+X = np.arange(5 * 3 * 8, dtype=np.float32).reshape(5, 3, 8)
+
+
+@kernel
+def doubled(x: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x + x)
+
+
+@workload
+def double(x):
+    out = empty_like(x)
+    for i in P(rows):
+        doubled[i](x=x[i], out=out[i])
+    return out
+
+
+f = as_jax(double)
+
+
+def writes_elsewhere() -> None:
+    elsewhere = Tensor(np.zeros_like(X), name="elsewhere")
+
+    @workload
+    def writes(x):
+        for i in P(rows):
+            doubled[i](x=x[i], out=elsewhere[i])
+
+    as_jax(writes)(X)
+
+
+def inside_of_a_workload() -> None:
+    @workload
+    def outer(x):
+        f(x)
+
+    outer(X)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "cls", "code", "says"),
+    [
+        (lambda: as_jax(np.sin), TraceError, "PTO155", "workload function"),
+        (lambda: f(X, X), TypeCheckError, "PTO155", "too many"),
+        (lambda: f({"a": {1, 2}}), TypeCheckError, "PTO155", "hashed"),
+        (lambda: f(X.astype(np.complex64)), TypeCheckError, "PTO502", "complex64"),
+        (writes_elsewhere, UnsupportedError, "PTO881", "none of its arguments"),
+        (inside_of_a_workload, UnsupportedError, "PTO881", "double itself"),
+        (lambda: jax.grad(lambda x: f(x).sum())(X), TypeCheckError, "PTO883", "vjp="),
+        (lambda: jax.jacfwd(f)(X), TypeCheckError, "PTO883", "workload double"),
+        (lambda: jax.hessian(lambda x: f(x).sum())(X), TypeCheckError, "PTO883", "workload double"),
+        (lambda: jax.jit(f).trace(X).lower(lowering_platforms=("cuda",)), UnsupportedError, "PTO882", "CPUs"),
+    ],
+)
+def test_a_mistake_is_a_clear_error(mistake: Callable[[], Any], cls: type[PtoError], code: str, says: str) -> None:
+    with pytest.raises(cls, match=code) as e:
+        mistake()
+    assert says in str(e.value)
+    assert "test_refusals.py" in str(e.value)
+    np.testing.assert_array_equal(f(X), 2 * X)
+
+
+def test_shapes_that_do_not_fit() -> None:
+    with pytest.raises(PtoError):
+        f(X[:3])  # five rows are read
+
+
+def test_a_package_without_the_handler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "_registered", [])
+    monkeypatch.setattr(handler, "_LIBRARY", Path("nowhere"))
+    with pytest.raises(UnsupportedError, match=r"PTO880.*without the handler"):
+        as_jax(double)(jnp.ones((5, 1, 8)))
+
+
+def test_a_jax_that_is_too_old_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "_registered", [])
+    monkeypatch.setattr(jax, "__version__", "0.4.30")
+    with pytest.raises(UnsupportedError, match=r"PTO880.*too old"):
+        as_jax(double)(jnp.ones((5, 1, 8)))
