@@ -89,8 +89,8 @@ def test_the_quick_start_runs_from_an_installed_wheel(installed: Path, tmp_path:
 def test_the_wheel_holds_the_package_and_its_licences_alone(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     folders = {name.partition("/")[0] for name in names}
-    assert folders == {"pto_wsp", next(name for name in folders if name.endswith(".dist-info"))}
-    assert "pto_wsp/py.typed" in names
+    assert folders == {"pto_wsp", "pto_wsp_jax", next(name for name in folders if name.endswith(".dist-info"))}
+    assert {"pto_wsp/py.typed", "pto_wsp_jax/py.typed", "pto_wsp_jax/_xla_cpu.so"} <= set(names)
     assert any(re.fullmatch(r"pto_wsp/_core\..*so", name) for name in names)
     assert {Path(name).name for name in names if "/licenses/" in name} == {"LICENSE", "LICENSE-3RD-PARTY.md"}
     built_from = {name for name in names if Path(name).suffix in (".cpp", ".hpp", ".a", ".pyc")}
@@ -108,6 +108,13 @@ def test_the_source_archive_can_be_built_from(wheel: Path, tmp_path: Path) -> No
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as content:
         names = {name.partition("/")[2] for name in content.getnames()}
-    needed = {"CMakeLists.txt", "csrc/CMakeLists.txt", "tests/CMakeLists.txt", "pyproject.toml", "pto_wsp/__init__.py"}
+    needed = {
+        "CMakeLists.txt",
+        "csrc/CMakeLists.txt",
+        "interop/csrc/xla_cpu.cpp",
+        "tests/CMakeLists.txt",
+        "pyproject.toml",
+        "pto_wsp/__init__.py",
+    }
     assert needed | {"LICENSE", "LICENSE-3RD-PARTY.md", "README.md", "pto_wsp/py.typed"} <= names
     assert not [name for name in names if name.startswith((".venv", "build/", ".git/"))]
