@@ -19,7 +19,7 @@ from pto_wsp.api.jit import Signature, name_in
 from pto_wsp.api.workload import Workload, WorkloadFunction
 from pto_wsp.errors import TypeCheckError, UnsupportedError, here
 from pto_wsp.ir.core import DType, Role
-from pto_wsp.ir.coverage import is_written_first
+from pto_wsp.ir.coverage import Uses, is_written_first
 from pto_wsp.trace.builder import WorkloadBuilder, innermost_workload
 from pto_wsp.trace.functional import tree_map
 from pto_wsp.trace.tensor import TensorSpec
@@ -210,7 +210,8 @@ class Site:
         place |= {n: n_inputs + i for i, n in enumerate(names)}
         place |= {by_path[p]: n_inputs + len(names) + i for i, p in enumerate(written)}
         aliases = {operands.index(p): len(names) + i for i, p in enumerate(written) if p in signature.operands}
-        zeroed = [place[n] for n in names if not is_written_first(wir, wir.body.eqns, n, {})]
+        uses = Uses()
+        zeroed = [place[n] for n in names if not is_written_first(wir, uses, wir.body, n, {})]
         zeroed += [place[by_path[p]] for p in written if p in signature.fresh]
         wide = [place[n] for n in constants if held[n].dtype.itemsize == 8]
         sources = [-1 if t.role is Role.TEMPORARY else place[n] for n, t in bound.types.items()]
