@@ -1,33 +1,94 @@
 #include "pto_wsp/deciding.hpp"
 
-#include <algorithm>
 #include <array>
-#include <span>
 
 namespace pto_wsp {
 namespace {
 
-// What a node computes its register from; nothing for those that compute none.
-std::vector<Operand> operands(const Plan& plan, const Node& n) {
-  if (n.kind == NodeKind::scalar) return plan.scalars()[n.id].operands;
-  if (n.kind != NodeKind::eval) return {};
-  std::vector<Operand> out(2);
-  for (Operand& o : out) o.kind = Operand::Kind::affine;
-  out[0].affine = n.a;
-  out[1].affine = n.b;
-  return out;
+// All numbers to which there is a way from these.
+void spread(const std::vector<std::vector<std::uint32_t>>& ways, std::vector<bool>& numbers) {
+  std::vector<std::uint32_t> todo;
+  for (std::uint32_t i = 0; i < numbers.size(); ++i)
+    if (numbers[i]) todo.push_back(i);
+  while (!todo.empty()) {
+    const std::uint32_t last = todo.back();
+    todo.pop_back();
+    for (const std::uint32_t next : ways[last]) {
+      if (!numbers[next]) todo.push_back(next);
+      numbers[next] = true;
+    }
+  }
 }
 
 }  // namespace
 
-Deciding::Deciding(const Plan& plan) : plan_(plan), decides_(plan.n_regs()), idle_(plan.reads().size()) {
+Deciding::Deciding(const Plan& plan) : plan_(plan), idle_(plan.reads().size()) {
+  find_flow();
+  decides_.resize(from_.size());
   roots();
-  spread();
+  spread(from_, decides_);
   data_ = !plan.symbols().empty() || !plan.gathers().empty();
   for (const Node& n : plan.nodes()) {
     if (n.kind == NodeKind::read) idle_[n.id] = !decides_[n.reg];
     data_ = data_ || ((n.kind == NodeKind::read || n.kind == NodeKind::slot_get) && decides_[n.reg]);
   }
+}
+
+void Deciding::find_flow() {
+  const std::uint32_t first_slot = plan_.n_regs();
+  std::uint32_t numbers = first_slot + static_cast<std::uint32_t>(plan_.slots().size());
+  std::vector<std::uint32_t> first_field;  // by channel
+  for (const ChannelInfo& c : plan_.channels()) {
+    first_field.push_back(numbers);
+    numbers += static_cast<std::uint32_t>(c.fields.size());
+  }
+  from_.resize(numbers);
+  into_.resize(numbers);
+  const auto fields_of = [&](const Node& n) {
+    const Node* pipeline = &n;  // the innermost around
+    while (pipeline->kind != NodeKind::pipeline) pipeline = &plan_.nodes()[pipeline->around];
+    return first_field[plan_.pipelines()[pipeline->id].first_channel + plan_.ports()[n.id].channel];
+  };
+  for (const Node& n : plan_.nodes()) {
+    switch (n.kind) {
+      case NodeKind::scalar:
+        for (const Operand& o : plan_.scalars()[n.id].operands) flow(o, n.reg);
+        break;
+      case NodeKind::eval:
+        flow(n.a, n.reg);
+        flow(n.b, n.reg);
+        break;
+      case NodeKind::slot_get: flow(first_slot + n.id, n.reg); break;
+      case NodeKind::slot_set: flow(n.operand, first_slot + n.id); break;
+      case NodeKind::send:
+      case NodeKind::try_send: {
+        std::uint32_t field = fields_of(n);
+        for (const Operand& o : plan_.ports()[n.id].operands) flow(o, field++);
+        break;
+      }
+      case NodeKind::receive:
+      case NodeKind::consume: {
+        std::uint32_t field = fields_of(n);
+        for (const std::uint32_t reg : plan_.ports()[n.id].regs) flow(field++, reg);
+        break;
+      }
+      default: break;
+    }
+  }
+}
+
+void Deciding::flow(std::uint32_t from, std::uint32_t to) {
+  from_[to].push_back(from);
+  into_[from].push_back(to);
+}
+
+void Deciding::flow(const Affine& from, std::uint32_t to) {
+  for (const Term& t : from.terms) flow(t.reg, to);
+}
+
+void Deciding::flow(const Operand& from, std::uint32_t to) {
+  if (from.kind == Operand::Kind::reg) flow(from.reg, to);
+  flow(from.affine, to);
 }
 
 void Deciding::decide(const Affine& a) {
@@ -67,35 +128,17 @@ void Deciding::decide(const TaskSpec& task) {
 void Deciding::roots() {
   for (const Node& n : plan_.nodes()) {
     if (n.kind == NodeKind::loop) decide(n.a);
-    if (n.kind == NodeKind::cond || n.kind == NodeKind::slot_set || n.conditional) decide(n.operand);
+    if (n.kind == NodeKind::cond || n.conditional) decide(n.operand);
   }
   for (const TaskSpec& task : plan_.tasks()) decide(task);
   for (const GatherSpec& g : plan_.gathers()) decide(g.dims);
   for (const ReadSpec& r : plan_.reads()) decide(r.dims);
-  for (const PortInfo& p : plan_.ports())
-    for (const Operand& o : p.operands) decide(o);
   for (const ScheduleSpec& s : plan_.schedules())
     for (const Rule* rule : std::array{&s.lane, &s.stream, &s.priority, &s.distance, &s.pool}) decide(*rule);
 }
 
-// What a register that decides is computed from decides too.
-void Deciding::spread() {
-  for (bool more = true; more;) {
-    const std::vector<bool> before = decides_;
-    for (const Node& n : plan_.nodes())
-      if ((n.kind == NodeKind::scalar || n.kind == NodeKind::eval) && decides_[n.reg])
-        for (const Operand& o : operands(plan_, n)) decide(o);
-    more = before != decides_;
-  }
-}
-
-bool Deciding::any(const Operand& o, const std::vector<bool>& regs) const {
-  if (o.kind == Operand::Kind::reg) return regs[o.reg];
-  return std::ranges::any_of(o.affine.terms, [&](const Term& t) { return regs[t.reg]; });
-}
-
 std::vector<const Node*> Deciding::idle_nodes(bool reads) const {
-  std::vector<bool> unknown(plan_.n_regs());
+  std::vector<bool> unknown(from_.size());
   std::vector<const Node*> out;
   for (const Node& n : plan_.nodes()) {
     if (n.kind != NodeKind::read || !idle_[n.id]) continue;
@@ -103,17 +146,9 @@ std::vector<const Node*> Deciding::idle_nodes(bool reads) const {
     if (waits || reads) unknown[n.reg] = true;
     if (!waits && reads) out.push_back(&n);
   }
-  for (bool more = true; more;) {
-    const std::vector<bool> before = unknown;
-    for (const Node& n : plan_.nodes()) {
-      if ((n.kind != NodeKind::scalar && n.kind != NodeKind::eval) || decides_[n.reg] || std::ranges::count(out, &n) != 0) continue;
-      const std::vector<Operand> of = operands(plan_, n);
-      if (std::ranges::none_of(of, [&](const Operand& o) { return any(o, unknown); })) continue;
-      unknown[n.reg] = true;
-      out.push_back(&n);
-    }
-    more = before != unknown;
-  }
+  spread(into_, unknown);  // nothing that decides is among them: reads that it is from are not idle
+  for (const Node& n : plan_.nodes())
+    if ((n.kind == NodeKind::scalar || n.kind == NodeKind::eval) && unknown[n.reg]) out.push_back(&n);
   return out;
 }
 

@@ -88,7 +88,9 @@ void ways_from_a_read_to_what_there_is_to_do() {
   a_read_decides("a view", true, task(on(reg(1))));
   a_read_decides("a lane", true, task(lane));
   a_read_decides("a priority", true, task(priority));
-  a_read_decides("a slot", true, slot_set(0, of(1)));
+  a_read_decides("a slot", false, slot_set(0, of(1)));
+  a_read_decides("what comes from a slot", true, block({slot_set(0, of(1)), slot_get(2, 0), loop(0, reg(2), some_task())}));
+  a_read_decides("an argument from a slot", false, block({slot_set(0, of(1)), slot_get(2, 0), given(with_scalar, 2)}));
   a_read_decides("an argument", false, given(with_scalar, 1));
   a_read_decides("an argument that costs are of", true, given(costs_its_scalar, 1));
 }
@@ -106,6 +108,46 @@ void chains_of_computations() {
   const Found found = found_in(plan(block({number(), item(2, 0, {at(0), at(reg(1))}, true), given(with_scalar, 2)})));
   CHECK((found.idle == std::vector{false, true}));
   CHECK(found.data);
+}
+
+// Processes, of which the first reads numbers; of each read whether it decides nothing.
+std::vector<bool> idle_in(const std::vector<Channel>& channels, const std::vector<Process>& processes) {
+  const Found found = found_in(plan(pipeline(channels, processes)));
+  CHECK(found.data == (std::ranges::count(found.idle, false) != 0));
+  return found.idle;
+}
+
+void numbers_go_through_channels() {
+  using V = std::vector<bool>;
+  const std::vector<Channel> one{{1, {i64}}}, two{{1, {i64}}, {1, {i64}}};
+  const auto extent = [](std::uint64_t r) { return loop(0, reg(r), some_task()); };
+  const Process sends{{0}, block({number(), send(0, {of(1)})})};
+  CHECK(idle_in(one, {sends, {{}, receive(0, {2})}}) == V{true});
+  CHECK(idle_in(one, {sends, {{}, consume(0, {2}, given(with_scalar, 2))}}) == V{true});
+  CHECK(idle_in(one, {sends, {{}, consume(0, {2}, given(costs_its_scalar, 2))}}) == V{false});
+  CHECK(idle_in(one, {sends, {{}, block({receive(0, {2}), extent(2)})}}) == V{false});
+  CHECK(idle_in(one, {{{0}, block({number(), try_send(2, 0, {of(1)})})}, {{}, consume(0, {3}, extent(3))}}) == V{false});
+  CHECK(idle_in(one, {{{0}, block({number(), send(0, {affine(reg(1))})})}, {{}, consume(0, {2}, extent(2))}}) == V{false});
+  // Each field for itself.
+  const Process both{{0}, block({number(), number(true, 2), send(0, {of(1), of(2)})})};
+  CHECK(idle_in({{1, {i64, i64}}}, {both, {{}, consume(0, {3, 4}, block({extent(3), given(with_scalar, 4)}))}}) == (V{false, true}));
+  // A channel of several: what one receiver does with a token decides, and of whichever sender.
+  const Process also{{0}, block({number(true, 2), send(0, {of(2)})})};
+  CHECK(idle_in(one, {sends, also, {{}, consume(0, {3}, given(with_scalar, 3))}}) == (V{true, true}));
+  CHECK(idle_in(one, {sends, also, {{}, consume(0, {3}, given(with_scalar, 3))}, {{}, consume(0, {4}, extent(4))}}) == (V{false, false}));
+  // On to a further channel, and round in a ring.
+  const Process on_it_goes{{1}, consume(0, {2}, send(1, {affine(reg(2))}))};
+  CHECK(idle_in(two, {sends, on_it_goes, {{}, consume(1, {3}, given(with_scalar, 3))}}) == V{true});
+  CHECK(idle_in(two, {sends, on_it_goes, {{}, consume(1, {3}, extent(3))}}) == V{false});
+  const auto ring = [&](const Bytes& use) {
+    const Process back{{0}, block({number(), send(0, {of(1)}), receive(1, {3}), use, send(0, {of(3)})})};
+    return idle_in(two, {back, on_it_goes});
+  };
+  CHECK(ring(given(with_scalar, 3)) == V{true});
+  CHECK(ring(extent(3)) == V{false});
+  // Each pipeline has channels of its own.
+  const auto inside = [&](const Bytes& use) { return Process{{}, pipeline(one, {{{0}, send(0, {constant(std::int64_t{1})})}, {{}, consume(0, {4}, use)}})}; };
+  CHECK(idle_in(one, {sends, {{}, receive(0, {2})}, inside(extent(4))}) == V{true});
 }
 
 void symbols_slots_and_gathers_are_data() {
@@ -142,6 +184,12 @@ void idle_nodes() {
   CHECK(left_out(dividing(false, given(with_scalar, 3)), false).empty());  // its tensor is there
   CHECK(left_out(dividing(false, given(with_scalar, 3)), true) == all);
   CHECK(left_out(dividing(true, loop(0, reg(3), some_task())), true).empty());
+  const Bytes dividing_by_token = block({compute(3, divide, i64, {constant(std::int64_t{1}), of(2)}, true), given(with_scalar, 3)});
+  const auto sent = [&](Bytes first) {
+    return plan(pipeline({{1, {i64}}}, {{{0}, block({std::move(first), send(0, {of(1)})})}, {{}, consume(0, {2}, dividing_by_token)}}));
+  };
+  CHECK((left_out(sent(number()), false) == K{NodeKind::scalar}));
+  CHECK(left_out(sent(compute(1, plus, i64, {constant(std::int64_t{1}), constant(std::int64_t{2})})), false).empty());
 }
 
 }  // namespace
@@ -149,6 +197,7 @@ void idle_nodes() {
 int main() {
   ways_from_a_read_to_what_there_is_to_do();
   chains_of_computations();
+  numbers_go_through_channels();
   symbols_slots_and_gathers_are_data();
   idle_nodes();
   return check::result();

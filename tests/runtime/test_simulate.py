@@ -15,6 +15,8 @@ import pytest
 
 from pto_wsp import (
     BindError,
+    Channel,
+    DeadlockError,
     DenseDyn,
     DType,
     ExecutionError,
@@ -31,9 +33,13 @@ from pto_wsp import (
     UnsupportedError,
     WindowError,
     WindowMode,
+    consume,
     item,
     kernel,
     pto,
+    send,
+    slot_i64,
+    slot_set_i64,
     workload,
 )
 
@@ -136,6 +142,66 @@ def test_a_number_that_decides_nothing_needs_no_scalars() -> None:
     assert figures.scalar_waits == 1
     assert figures == program.run().stats.semantic
     assert figures == program.simulate(scalars=program.scalars)
+
+
+@workload
+def handed_on(N, Y, depth):
+    """The number goes through two channels and a slot."""
+    first, second = Channel[int]("first", depth=depth), Channel[int]("second", depth=1)
+    with P.pipe():
+        for _ in P.seq(3):
+            count(out=N[0:1, :], first=2)
+            send(first, item(N[0, 3]))
+        with consume(first) as n:
+            send(second, n)
+        for i in P.seq(3):
+            slot_set_i64(0, second.recv())
+            count[i](out=Y[i : i + 1, :], first=7 // slot_i64(0))
+
+
+def test_a_token_that_decides_nothing_needs_no_scalars() -> None:
+    program = handed_on(ints(1, "N"), ints(3, "Y"), 2).compile()
+    figures = program.simulate()
+    assert figures.task_count == 6
+    assert figures == program.run().stats.semantic
+    assert figures == program.simulate(scalars=program.scalars)
+
+
+def test_a_token_that_decides_needs_scalars() -> None:
+    @workload
+    def repeated(N, Y):
+        c = Channel[int]("c", depth=1)
+        with P.pipe():
+            for _ in P.seq(2):
+                count(out=N[0:1, :], first=2)
+                send(c, item(N[0, 1]))
+            with consume(c) as n:
+                for i in P.seq(n):
+                    count[i](out=Y[i : i + 1, :], first=0)
+
+    program = repeated(ints(1, "N"), ints(6, "Y")).compile()
+    with pytest.raises(UnsupportedError, match=r"item of N\[0, 1\]") as e:
+        program.simulate()
+    assert e.value.code == "PTO750"
+    program.run()
+    assert program.simulate(scalars=program.scalars) == program.stats.semantic
+
+
+def test_a_deadlock_names_depths_where_tokens_decide_nothing() -> None:
+    @workload
+    def undelivered(N, A, Y):
+        c = Channel[int]("c", depth=1)
+        with P.pipe():
+            for _ in P.seq(item(A[0, 0])):  # which the run knows
+                count(out=N[0:1, :], first=2)
+                send(c, item(N[0, 3]))
+            for _ in P.seq(1):
+                count(out=Y[0:1, :], first=c.recv())
+
+    a = Tensor(np.full((1, 4), 4, np.int32), name="A")
+    with pytest.raises(DeadlockError) as e:
+        undelivered(ints(1, "N"), a, ints(1, "Y")).compile().run()
+    assert e.value.remedy == {"c": 3}
 
 
 def test_sizes_are_enough() -> None:
