@@ -47,7 +47,6 @@ class Callees {
   }
 
  public:
-
   // Never destroyed: calls may come while the process ends.
   static Callees& instance() {
     static Callees* const callees = new Callees;
@@ -96,9 +95,12 @@ class Callees {
   const py::function* explain_ = nullptr;
 };
 
-char* copied(const std::string& text) {
-  char* out = static_cast<char*>(std::malloc(text.size() + 1));
-  if (out != nullptr) std::memcpy(out, text.c_str(), text.size() + 1);
+char no_memory[] = "there is not enough memory";  // even to say more: null would mean that all went well
+
+char* copied(const std::string& text) noexcept {
+  char* const out = static_cast<char*>(std::malloc(text.size() + 1));
+  if (out == nullptr) return no_memory;
+  std::memcpy(out, text.c_str(), text.size() + 1);
   return out;
 }
 
@@ -126,13 +128,15 @@ char* call(const PtoWspCall* c, int* invalid) noexcept {
     return copied(text);
   } catch (const std::bad_alloc&) {
     *invalid = 0;
-    return copied("there is not enough memory");
+    return no_memory;
   } catch (const std::exception& e) {
     return copied(e.what());
   }
 }
 
-void release(char* message) noexcept { std::free(message); }
+void release(char* message) noexcept {
+  if (message != no_memory) std::free(message);
+}
 
 }  // namespace
 

@@ -47,10 +47,17 @@ def as_jax(f: WorkloadFunction, *, vjp: Callable[..., Any] | None = None, **opti
 
     vjp: what `jax.grad` uses. vjp(arguments, cotangents) gives the cotangents of the array arguments, all that are in `arguments`, a tuple in their
     order; `cotangents` is like what the function gives. A function of JAX arrays, which may call `as_jax` again.
-    options: those of `Workload.compile`. Raises what tracing and compiling raise when it is called; what goes wrong in a run is an error of XLA's with
+    options: those of `Workload.compile`, but for `check` and `resources`, which calls do not carry (UnsupportedError). Raises what tracing and compiling raise when it is called; what goes wrong in a run is an error of XLA's with
     our message.
     """
     TracedFunction.need("as_jax", f)
+    for name in ("check", "resources"):
+        if options.get(name) is not None:
+            raise UnsupportedError(
+                *("PTO881", f"as_jax has no option {name}="),
+                loc=here(),
+                fix=f"compile the workload by itself with {name}=, and run that",
+            )
     return JaxFunction(f, vjp, options)
 
 
@@ -331,7 +338,7 @@ def _no_derivative(primals: Any, tangents: Any, *, site: Site) -> Any:
     raise TypeCheckError(
         *("PTO883", f"workload {site.name} has no derivative: kernels are not differentiated"),
         loc=here(),
-        fix="as_jax(..., vjp=rule) with a function or workload of your own, or jax.lax.stop_gradient around its arguments",
+        fix="as_jax(..., vjp=rule) with a function of your own, or jax.lax.stop_gradient around its arguments",
     )
 
 
