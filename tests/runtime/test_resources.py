@@ -38,23 +38,24 @@ F32, I32 = DType.F32, DType.I32
 N = 64
 
 
+def for_long(x: Any) -> Any:
+    """In kernels, so that issue is ahead of them: those with loops never run in the place of the one who issues them."""
+    return pto.fori_loop(0, 40, lambda _, v: pto.exp(v * 0.5), x)
+
+
 @kernel
 def add_one(x: InOut[Tile[1, 8, F32]]):
-    """Long enough for issue to be ahead."""
-    v = x
-    for _ in range(40):
-        v = pto.exp(v * 0.5)
-    pto.store(x, v)
+    pto.store(x, for_long(x + 0.0))
 
 
 @kernel
-def copy(x: In[Tensor], out: Out[Tensor]):
-    pto.store(out, x)
+def copy(x: In[Tile[1, 8, F32]], out: Out[Tile[1, 8, F32]]):
+    pto.store(out, for_long(x + 0.0))
 
 
 @kernel
-def mean(x: In[Tensor], out: Out[Tensor]):
-    pto.store(out, pto.colmean(x))
+def mean(x: In[Tile[5, 8, F32]], out: Out[Tile[1, 8, F32]]):
+    pto.store(out, for_long(pto.colmean(x)))
 
 
 @kernel
@@ -148,7 +149,9 @@ def test_what_is_used_up_is_waited_for(name: str, resource: str, size: int, reas
     got, program = result(name, threads=threads, resources=Resources(**{resource: size}))
     assert got == want
     found = program.stats.real.resources[resource]
-    assert (found.reason, found.capacity, found.high_water) == (reason, size, size)
+    assert (found.reason, found.capacity) == (reason, size)
+    least = 5 if name == "averages" else 1  # what the task may need for which there was no room
+    assert size - least < found.high_water <= size
     assert found.stalls > 0
     assert found.stall_ns > 0
     assert found.suffices is None or found.suffices > size
