@@ -464,6 +464,7 @@ class Binder : Proofs {
       prove(t, i, d, certain);
       add(spec.dims[d].start, static_cast<std::uint64_t>(buffer.strides[d]), base, address);
     }
+    a.tensor = spec.tensor;
     a.at = keep(base, address);
     a.row_stride = buffer.strides[spec.row_dim];
     a.col_stride = buffer.strides[spec.col_dim];
@@ -487,6 +488,7 @@ class Binder : Proofs {
         prove(t, i, d, certain);
       add(spec.dims[d].start, static_cast<std::uint64_t>(buffer.strides[d]), base, address);
     }
+    a.tensor = spec.tensor;
     a.at = keep(base, address);
     a.first_dim = static_cast<std::uint32_t>(out_.region_dims_.size());
     a.n_dims = static_cast<std::uint32_t>(spec.kept.size());
@@ -650,6 +652,11 @@ class Binder : Proofs {
   std::optional<Failure> failure_;
   std::vector<std::int64_t> place_;  // of the failure
 };
+
+void BoundPlan::move(std::span<const std::uint64_t> tensors) {
+  for (BoundArg& a : args_)
+    if (a.tensor != none) a.at.constant += tensors[a.tensor];
+}
 
 void BoundPlan::leave_out(const Node& n) {
   for (BoundNode& b : nodes_)

@@ -9,10 +9,43 @@
 namespace pto_wsp {
 namespace {
 
-std::size_t bytes_of(const CallBuffer& b) {
+// Of a rerun: more tasks are better walked by loops, and what is kept between calls is little.
+constexpr std::uint64_t few_tasks = 256, few_bytes = std::uint64_t{1} << 18;
+// In which other threads can be woken and take their part.
+constexpr std::chrono::microseconds worth_sharing{10};
+constexpr int in_a_row = 3;
+
+std::span<const std::int64_t> dims_of(const PtoWspBuffer& b) { return {b.dims, b.rank}; }
+
+std::size_t bytes_of(const PtoWspBuffer& b) {
   std::size_t n = size_of(static_cast<DType>(b.dtype));
-  for (const std::int64_t d : b.dims) n *= static_cast<std::size_t>(d);
+  for (const std::int64_t d : dims_of(b)) n *= static_cast<std::size_t>(d);
   return n;
+}
+
+Buffer row_major(const PtoWspBuffer& b) {
+  Buffer out{static_cast<std::byte*>(b.data), {b.dims, b.dims + b.rank}, std::vector<std::int64_t>(b.rank)};
+  auto stride = static_cast<std::int64_t>(size_of(static_cast<DType>(b.dtype)));
+  for (std::size_t d = b.rank; d-- > 0;) {
+    out.strides[d] = stride;
+    stride *= std::max<std::int64_t>(b.dims[d], 1);
+  }
+  return out;
+}
+
+// Calls say(number) with all that two calls must have in common to differ in memory alone, until it answers false.
+template <class Say>
+bool tell_shape(const CallInputs& inputs, Say say) {
+  const auto list = [&](std::span<const std::int64_t> numbers) {
+    return say(static_cast<std::int64_t>(numbers.size())) && std::ranges::all_of(numbers, say);
+  };
+  return list(inputs.sources) && list(inputs.zeroed) && list(inputs.sizes) &&
+         std::ranges::all_of(inputs.buffers, [&](const PtoWspBuffer& b) { return say(b.dtype) && list(dims_of(b)); });
+}
+
+bool has_shape(const CallInputs& inputs, std::span<const std::int64_t> shape) {
+  std::size_t at = 0;
+  return tell_shape(inputs, [&](std::int64_t n) { return at < shape.size() && shape[at++] == n; }) && at == shape.size();
 }
 
 }  // namespace
@@ -26,53 +59,89 @@ void Callee::check(const CallInputs& inputs) const {
     if (tensors[i].temporary ? inputs.sources[i] != -1 : !is_buffer(inputs.sources[i]))
       throw std::invalid_argument("the call has no buffer for tensor " + tensors[i].name);
   if (!std::ranges::all_of(inputs.zeroed, is_buffer)) throw std::invalid_argument("the call fills a buffer that it has not");
-  if (std::ranges::any_of(inputs.buffers, [](const CallBuffer& b) { return b.dtype >= dtype_count; }))
+  if (std::ranges::any_of(inputs.buffers, [](const PtoWspBuffer& b) { return b.dtype >= dtype_count; }))
     throw std::invalid_argument("a buffer of the call has an unknown dtype");
 }
 
 std::optional<Failure> Callee::call(const CallInputs& inputs) {
-  check(inputs);
-  std::unique_ptr<Instance> instance = take(inputs.threads);
-  for (const std::int64_t b : inputs.zeroed) {
-    const CallBuffer& buffer = inputs.buffers[static_cast<std::size_t>(b)];
-    if (const std::size_t n = bytes_of(buffer); n != 0) std::memset(buffer.data, 0, n);
-  }
-  std::vector<std::int64_t> strides;
-  for (std::size_t i = 0; i < inputs.sources.size(); ++i) {
-    if (inputs.sources[i] < 0) continue;
-    const CallBuffer& b = inputs.buffers[static_cast<std::size_t>(inputs.sources[i])];
-    strides.resize(b.dims.size());
-    auto stride = static_cast<std::int64_t>(size_of(static_cast<DType>(b.dtype)));
-    for (std::size_t d = b.dims.size(); d-- > 0;) {
-      strides[d] = stride;
-      stride *= std::max<std::int64_t>(b.dims[d], 1);
-    }
-    instance->bind(i, b.data, b.dims, strides, b.dtype, true);
-  }
-  instance->set_symbols(inputs.sizes);
-  std::optional<Failure> failure = instance->run();
-  give(std::move(instance));
+  std::unique_ptr<Seat> seat = take(inputs.threads);
+  std::optional<Failure> failure = run(*seat, inputs);
+  give(std::move(seat));
   return failure;
 }
 
-std::unique_ptr<Instance> Callee::take(std::uint32_t threads) {
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = std::ranges::find_if(idle_, [&](const auto& i) { return i->threads() == threads; });
-    if (found != idle_.end()) {
-      std::unique_ptr<Instance> instance = std::move(*found);
-      idle_.erase(found);
-      return instance;
-    }
+std::optional<Failure> Callee::run(Seat& seat, const CallInputs& inputs) const {
+  const bool again = has_shape(inputs, seat.shape);
+  if (!again) {
+    check(inputs);
+    seat.rerun.reset();
+    seat.went_well = seat.looked_at = seat.short_enough = false;
+    seat.longer = 0;
+    seat.shape.clear();
+    tell_shape(inputs, [&](std::int64_t n) { return seat.shape.push_back(n), true; });
   }
-  auto instance = std::make_unique<Instance>(plan_, threads);
-  if (!plan_->pipelines().empty()) instance->set_pipelines(pipelines_);
-  return instance;
+  for (const std::int64_t b : inputs.zeroed) {
+    const PtoWspBuffer& buffer = inputs.buffers[static_cast<std::size_t>(b)];
+    if (const std::size_t n = bytes_of(buffer); n != 0) std::memset(buffer.data, 0, n);
+  }
+  if (seat.went_well && !seat.looked_at) look_at(seat, inputs);
+  if (seat.rerun) return run_again(seat, inputs);
+  for (std::size_t i = 0; i < inputs.sources.size(); ++i) {
+    if (inputs.sources[i] < 0) continue;
+    const PtoWspBuffer& b = inputs.buffers[static_cast<std::size_t>(inputs.sources[i])];
+    const Buffer buffer = row_major(b);
+    seat.instance.bind(i, buffer.data, buffer.shape, buffer.strides, b.dtype, true);
+  }
+  seat.instance.set_symbols(inputs.sizes);
+  std::optional<Failure> failure = seat.instance.run();
+  seat.went_well = !failure;
+  return failure;
 }
 
-void Callee::give(std::unique_ptr<Instance> instance) {
+std::optional<Failure> Callee::run_again(Seat& seat, const CallInputs& inputs) const {
+  for (std::size_t i = 0; i < inputs.sources.size(); ++i)
+    if (inputs.sources[i] >= 0) seat.memory[i] = static_cast<std::byte*>(inputs.buffers[static_cast<std::size_t>(inputs.sources[i])].data);
+  if (seat.short_enough) return seat.rerun->run(seat.memory);
+  const auto began = SteadyClock::now();
+  std::optional<Failure> failure = seat.rerun->run(seat.memory);
+  seat.short_enough = SteadyClock::now() - began < worth_sharing;
+  if (!seat.short_enough && ++seat.longer == in_a_row) seat.rerun.reset();
+  return failure;
+}
+
+// After a call of this shape that went well.
+void Callee::look_at(Seat& seat, const CallInputs& inputs) const {
+  seat.looked_at = true;
+  const RunStats stats = seat.instance.stats();
+  const bool alone = inputs.threads == 1 || stats.task_count <= 1;
+  if (!Rerun::suits(*plan_) || stats.arena_bytes > few_bytes || stats.task_count > few_tasks) return;
+  if (!alone && std::ranges::any_of(plan_->kernels(), &Kernel::may_be_long)) return;
+  std::vector<Buffer> buffers(inputs.sources.size());
+  for (std::size_t i = 0; i < buffers.size(); ++i)
+    if (inputs.sources[i] >= 0) buffers[i] = row_major(inputs.buffers[static_cast<std::size_t>(inputs.sources[i])]);
+  seat.rerun = std::make_unique<Rerun>(plan_, inputs.sizes, std::move(buffers));
+  seat.short_enough = alone;
+}
+
+std::unique_ptr<Callee::Seat> Callee::take(std::uint32_t threads) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::ranges::find_if(idle_, [&](const auto& s) { return s->instance.threads() == threads; });
+    if (found != idle_.end()) {
+      std::unique_ptr<Seat> seat = std::move(*found);
+      idle_.erase(found);
+      return seat;
+    }
+  }
+  auto seat = std::make_unique<Seat>(plan_, threads);
+  if (!plan_->pipelines().empty()) seat->instance.set_pipelines(pipelines_);
+  seat->memory.resize(plan_->tensors().size());
+  return seat;
+}
+
+void Callee::give(std::unique_ptr<Seat> seat) {
   const std::lock_guard lock(mutex_);
-  if (idle_.size() < most_idle) idle_.push_back(std::move(instance));
+  if (idle_.size() < most_idle) idle_.push_back(std::move(seat));
 }
 
 }  // namespace pto_wsp

@@ -1,5 +1,6 @@
 // The handler of XLA's custom calls on CPUs: one stateless function, whose inputs say which program of ours to run. It knows the core by a
 // table of C functions alone, and is compiled with the oldest headers of XLA that are supported, which newer ones accept.
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -48,26 +49,29 @@ ffi::Error run(ffi::RemainingArgs args, ffi::RemainingRets results, std::int64_t
   if (the_core == nullptr) return ffi::Error(ffi::ErrorCode::kFailedPrecondition, "pto_wsp: import pto_wsp_jax before running its programs");
   if (version != pto_wsp_call_table_version)
     return ffi::Error(ffi::ErrorCode::kFailedPrecondition, "pto_wsp: this program was made by another version of pto_wsp; make it again");
-  std::vector<PtoWspBuffer> buffers;
-  buffers.reserve(args.size() + results.size());
+  std::array<PtoWspBuffer, 16> few;
+  std::vector<PtoWspBuffer> many;
+  const std::size_t n = args.size() + results.size();
+  if (n > few.size()) many.resize(n);
+  PtoWspBuffer* const buffers = n > few.size() ? many.data() : few.data();
   for (std::size_t i = 0; i < args.size(); ++i) {
     const auto b = args.get<ffi::AnyBuffer>(i);
     if (!b) return b.error();
-    buffers.push_back(buffer_of(*b));
+    buffers[i] = buffer_of(*b);
   }
   for (std::size_t i = 0; i < results.size(); ++i) {
     auto b = results.get<ffi::AnyBuffer>(i);
     if (!b) return b.error();
-    buffers.push_back(buffer_of(**b));
+    buffers[args.size() + i] = buffer_of(**b);
   }
   for (const std::int64_t i : wide) {  // integers of 64 bits, in pairs of 32
-    if (i < 0 || static_cast<std::size_t>(i) >= buffers.size() || buffers[static_cast<std::size_t>(i)].rank == 0)
+    if (i < 0 || static_cast<std::size_t>(i) >= n || buffers[static_cast<std::size_t>(i)].rank == 0)
       return ffi::Error(ffi::ErrorCode::kInvalidArgument, "pto_wsp: the call names a buffer that it has not");
     PtoWspBuffer& b = buffers[static_cast<std::size_t>(i)];
     b.dtype = code_of(ffi::DataType::S64);
     --b.rank;
   }
-  const PtoWspCall call{key.data(),      key.size(),       artifact.data(), artifact.size(), buffers.data(), buffers.size(), sources.begin(),
+  const PtoWspCall call{key.data(),      key.size(),       artifact.data(), artifact.size(), buffers,        n, sources.begin(),
                         sources.size(), zeroed.begin(), zeroed.size(),   sizes.begin(),  sizes.size(),  threads};
   int invalid = 0;
   char* const message = the_core->call(&call, &invalid);

@@ -8,14 +8,13 @@
 #include "run_helpers.hpp"
 
 using namespace helpers;
-using pto_wsp::CallBuffer;
 
 namespace {
 
 constexpr std::int64_t n = 50;
 constexpr std::int64_t dims[] = {n, 8};
 
-CallBuffer buffer(Array& a) { return {reinterpret_cast<std::byte*>(a.data.data()), dims, 0}; }
+PtoWspBuffer buffer(Array& a) { return {a.data.data(), dims, 2, 0}; }
 
 // Two loops, t2 = 2 * t1, t1 = 2 * t0: operand t0, results t1 and t2.
 void many_calls_at_once() {
@@ -27,7 +26,7 @@ void many_calls_at_once() {
         for (int again = 0; again < 40; ++again) {
           const auto value = static_cast<float>(who * 100 + again);
           Array a({n, 8}, value), b({n, 8}, -1), c({n, 8}, -1);
-          const CallBuffer buffers[] = {buffer(a), buffer(b), buffer(c)};
+          const PtoWspBuffer buffers[] = {buffer(a), buffer(b), buffer(c)};
           const std::int64_t sources[] = {0, 1, 2}, zeroed[] = {1, 2};
           CHECK(!callee.call({.buffers = buffers, .sources = sources, .zeroed = zeroed, .sizes = {}, .threads = threads}));
           for (const float x : c.data) CHECK_EQ(x, 4 * value);
@@ -42,7 +41,7 @@ void what_nobody_writes_is_zero() {
   p.tensors = {{{Affine(n), Affine(8)}}, {{Affine(n), Affine(8)}}};  // one row more than is written
   pto_wsp::Callee callee(decode(p.bytes()));
   Array a({n, 8}, 3), b({n, 8}, 7);
-  const CallBuffer buffers[] = {buffer(a), buffer(b)};
+  const PtoWspBuffer buffers[] = {buffer(a), buffer(b)};
   const std::int64_t sources[] = {0, 1}, zeroed[] = {1};
   CHECK(!callee.call({.buffers = buffers, .sources = sources, .zeroed = zeroed, .sizes = {}, .threads = 2}));
   CHECK_EQ(b.data[0], 6.0f);
@@ -52,7 +51,7 @@ void what_nobody_writes_is_zero() {
 void other_buffers_are_refused() {
   pto_wsp::Callee callee(decode(one_loop(n).bytes()));
   Array a({n, 8}), b({n, 8});
-  const CallBuffer buffers[] = {buffer(a), buffer(b)};
+  const PtoWspBuffer buffers[] = {buffer(a), buffer(b)};
   const auto refused = [&](std::vector<std::int64_t> sources, std::vector<std::int64_t> zeroed, std::vector<std::int64_t> sizes) {
     try {
       (void)callee.call({.buffers = buffers, .sources = sources, .zeroed = zeroed, .sizes = sizes, .threads = 1});
@@ -68,9 +67,79 @@ void other_buffers_are_refused() {
   CHECK(refused({0, 1}, {2}, {}));
   CHECK(refused({0, 1}, {}, {5}));
   const std::int64_t few[] = {n - 1, 8};
-  const CallBuffer short_ones[] = {{reinterpret_cast<std::byte*>(a.data.data()), few, 0}, buffer(b)};
+  const PtoWspBuffer short_ones[] = {{a.data.data(), few, 2, 0}, buffer(b)};
   const std::int64_t sources[] = {0, 1};
   CHECK(callee.call({.buffers = short_ones, .sources = sources, .zeroed = {}, .sizes = {}, .threads = 1}).has_value());
+}
+
+// A temporary begins as zeros each time, wherever the others are: t1 = 2 * zeros, t3 = 4 * t0.
+void temporaries_of_calls_that_come_again() {
+  Plan p;
+  p.tensors.assign(4, {{Affine(1), Affine(8)}});
+  p.tensors[2].flags = 7;
+  p.kernels = {kernel(add, 1, 8, 10)};
+  const auto doubled = [](std::uint64_t site, std::uint64_t from, std::uint64_t to) {
+    Task t;
+    t.site = site;
+    t.args = {view(from, true, {slice(0), slice(0)}), view(to, true, {slice(0), slice(0)})};
+    return task(t);
+  };
+  p.root = block({acquire(2, true), doubled(0, 2, 1), doubled(1, 0, 2), doubled(2, 2, 3), release(2)});
+  for (const std::uint32_t threads : {1u, 2u}) {
+    pto_wsp::Callee callee(decode(p.bytes()));
+    std::vector<std::vector<Array>> kept;
+    for (int again = 1; again < 8; ++again) {
+      std::vector<Array>& arrays = kept.emplace_back(3, Array({1, 8}, static_cast<float>(again)));
+      constexpr std::int64_t one_row[] = {1, 8}, sources[] = {0, 1, -1, 2};
+      std::vector<PtoWspBuffer> buffers;
+      for (Array& a : arrays) buffers.push_back({a.data.data(), one_row, 2, 0});
+      CHECK(!callee.call({.buffers = buffers, .sources = sources, .zeroed = {}, .sizes = {}, .threads = threads}));
+      CHECK_EQ(arrays[1].data[7], 0.0f);
+      CHECK_EQ(arrays[2].data[7], 4 * static_cast<float>(again));
+    }
+  }
+}
+
+// Sizes, dimensions and what is filled may change from call to call, and what is wrong is told then too.
+void calls_that_differ() {
+  Plan p = one_loop(1);
+  p.symbols = {"rows"};
+  p.regs = 2;
+  p.tensors = {{{reg(0), Affine(8)}}, {{reg(0), Affine(8)}}};
+  Task t;
+  t.coords = {reg(1)};
+  t.args = {view(0, false, {slice(reg(1)), slice(0)}), view(1, false, {slice(reg(1)), slice(0)})};
+  p.root = loop(1, reg(0), task(t));
+  pto_wsp::Callee callee(decode(p.bytes()));
+  constexpr std::int64_t sources[] = {0, 1};
+  for (const std::int64_t size : {3, 3, 3, 7, 7, 7, 3, 7, 3, 3, 3}) {
+    Array a({size, 8}, 2), b({size, 8}, -1);
+    const std::int64_t given[] = {size, 8}, more[] = {size + 1, 8};
+    const auto call = [&](const std::int64_t* of_a, std::span<const std::int64_t> zeroed) {
+      const PtoWspBuffer buffers[] = {{a.data.data(), of_a, 2, 0}, {b.data.data(), given, 2, 0}};
+      return callee.call({.buffers = buffers, .sources = sources, .zeroed = zeroed, .sizes = {&size, 1}, .threads = 1});
+    };
+    for (int again = 0; again < 4; ++again) {
+      b.data.assign(b.data.size(), -1);
+      CHECK(!call(given, {}));
+      for (const float x : b.data) CHECK_EQ(x, 4.0f);
+    }
+    const std::int64_t input[] = {0};
+    CHECK(!call(given, input));
+    for (const float x : b.data) CHECK_EQ(x, 0.0f);
+    const auto failure = call(more, {});
+    CHECK(failure && failure->kind == pto_wsp::ErrorKind::dim);
+  }
+}
+
+void reruns_are_of_plans_that_no_data_decides() {
+  CHECK(pto_wsp::Rerun::suits(*decode(one_loop(n).bytes())));
+  CHECK(pto_wsp::Rerun::suits(*decode(two_loops(n).bytes())));
+  Plan p = one_loop(n);
+  p.regs = 2;
+  p.tensors.push_back({{Affine(1)}, 1, i32});
+  p.root = block({item(1, 2, {at(0)}), p.root});
+  CHECK(!pto_wsp::Rerun::suits(*decode(p.bytes())));
 }
 
 }  // namespace
@@ -79,5 +148,8 @@ int main() {
   many_calls_at_once();
   what_nobody_writes_is_zero();
   other_buffers_are_refused();
+  temporaries_of_calls_that_come_again();
+  calls_that_differ();
+  reruns_are_of_plans_that_no_data_decides();
   return check::result();
 }

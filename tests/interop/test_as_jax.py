@@ -23,7 +23,9 @@ from pto_wsp import (
     Ragged,
     Scalar,
     Tensor,
+    Tile,
     consume,
+    empty,
     empty_like,
     item,
     kernel,
@@ -296,6 +298,43 @@ def test_errors_of_a_run() -> None:
         g(X, np.array([5]), np.zeros_like(X)).block_until_ready()
     assert "in picks" in str(e.value)
     equal(g(X, np.array([4]), np.zeros_like(X))[0], 2 * X[4])  # the process goes on
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_calls_that_come_again(threads: int) -> None:
+    """What the first call of a short program has shown is not looked at again: only memory, and what it holds, are another's."""
+
+    @kernel
+    def picked(x: In[Tensor[None, 8, DType.F32]], at: In[Tensor[None, DType.I32]], out: Out[Tile[1, 8, DType.F32]]):
+        pto.store(out, pto.load(x, (pto.item(at, (0,)), 0), (1, 8)))
+
+    @workload
+    def pick(x, at):
+        out, twice = (empty((2, 1, 8), DType.F32) for _ in "ab")
+        for i in P(2):
+            picked[i](x=x, at=at[i], out=out[i])
+        for i in P(2):
+            doubled[i](x=out[i], out=twice[i])
+        return twice
+
+    g = jax.jit(as_jax(pick, threads=threads))
+    kept = []  # so that memory is not used again
+    for k in range(6):
+        x = jnp.asarray(X[0] + k)
+        kept.append((x, g(x, np.array([[k % 3], [1]], np.int32))))
+        equal(kept[-1][1][:, 0], 2 * x[np.array([k % 3, 1])])
+    fresh = jax.jit(as_jax(pick, threads=threads + 2))
+    for wrong in (3, -1):
+        messages = []
+        for call in (g, fresh):
+            with pytest.raises((ValueError, RuntimeError), match=r"INVALID_ARGUMENT: \[PTO732\]") as e:
+                call(kept[0][0], np.array([[0], [wrong]], np.int32)).block_until_ready()
+            messages.append(str(e.value))
+        assert messages[0] == messages[1]
+        equal(g(kept[0][0], np.array([[0], [2]], np.int32))[:, 0], 2 * kept[0][0][np.array([0, 2])])
+    first, after = np.array([[2], [0]], np.int32), np.array([[0], [1]], np.int32)
+    many = lax.fori_loop(0, 50, lambda i, y: g(y[:, 0] * 0.5, after), g(X[1], first))
+    equal(many[:, 0], 2 * X[1][np.array([2, 0])])
 
 
 def test_many_threads_call_one_function() -> None:

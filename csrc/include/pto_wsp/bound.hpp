@@ -94,6 +94,7 @@ struct BoundArg {
   bool constant = true;        // scalar: `value`, 64 bits of scalar_of(dtype)
   std::uint64_t value = 0;
   DType dtype = DType::f32;
+  std::uint32_t tensor = none; // none: a scalar
   Linear at;                   // tile: its address
   std::int64_t row_stride = 0, col_stride = 0;
   Extent rows, cols;
@@ -211,6 +212,8 @@ class BoundPlan {
 
   /// Everything is proved of all tasks: no bound, index, range or extent is looked at when they come.
   bool proved() const { return !unproved_; }
+  /// Tensors are elsewhere now, each by so many bytes, modulo 2^64: all that changes where no data is read. No run may use the plan meanwhile.
+  void move(std::span<const std::uint64_t> tensors);
   /// Leaves out what computes a register that decides nothing.
   void leave_out(const Node& n);
   /// Something that data decide could not be proved: a bound, an extent, an index, a range.

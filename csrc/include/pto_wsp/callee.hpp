@@ -9,26 +9,22 @@
 #include <span>
 #include <vector>
 
+#include "pto_wsp/call_table.h"
 #include "pto_wsp/instance.hpp"
+#include "pto_wsp/rerun.hpp"
 
 namespace pto_wsp {
 
-/// Dense and row-major.
-struct CallBuffer {
-  std::byte* data = nullptr;
-  std::span<const std::int64_t> dims;
-  std::uint32_t dtype = 0;
-};
-
 struct CallInputs {
-  std::span<const CallBuffer> buffers;
+  std::span<const PtoWspBuffer> buffers;
   std::span<const std::int64_t> sources;  // of each tensor, which buffer it is; -1: a temporary
   std::span<const std::int64_t> zeroed;   // buffers that are zeros first
   std::span<const std::int64_t> sizes;    // of each symbol
   std::uint32_t threads = 1;
 };
 
-/// Each call is a run of its own, with an instance that no other call has meanwhile.
+/// Each call is a run of its own, with an instance that no other call has meanwhile. Short calls that differ in nothing but memory from
+/// others before them are made by the calling thread alone, see Rerun.
 class Callee {
  public:
   explicit Callee(std::shared_ptr<const Plan> plan, PipelineOptions pipelines = {}) : plan_(std::move(plan)), pipelines_(std::move(pipelines)) {}
@@ -41,14 +37,30 @@ class Callee {
  private:
   static constexpr std::size_t most_idle = 16;
 
+  // What one call at a time has.
+  struct Seat {
+    Seat(std::shared_ptr<const Plan> plan, std::uint32_t threads) : instance(std::move(plan), threads) {}
+    Instance instance;
+    std::vector<std::int64_t> shape;  // all of the last call's inputs but memory
+    bool went_well = false;           // the last run
+    bool looked_at = false;           // whether calls of this shape may be made by their thread alone
+    std::unique_ptr<Rerun> rerun;     // if so
+    bool short_enough = false;        // for one thread; false: to be measured
+    int longer = 0;                   // times in a row that it was not
+    std::vector<std::byte*> memory;   // of each tensor, for the rerun
+  };
+
   void check(const CallInputs& inputs) const;
-  std::unique_ptr<Instance> take(std::uint32_t threads);
-  void give(std::unique_ptr<Instance> instance);
+  std::optional<Failure> run(Seat& seat, const CallInputs& inputs) const;
+  std::optional<Failure> run_again(Seat& seat, const CallInputs& inputs) const;
+  void look_at(Seat& seat, const CallInputs& inputs) const;
+  std::unique_ptr<Seat> take(std::uint32_t threads);
+  void give(std::unique_ptr<Seat> seat);
 
   std::shared_ptr<const Plan> plan_;
   PipelineOptions pipelines_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Instance>> idle_;  // between calls
+  std::vector<std::unique_ptr<Seat>> idle_;  // between calls
 };
 
 }  // namespace pto_wsp
