@@ -43,6 +43,9 @@ SPECIAL = {
     "simulate_processes",
     "tokens",
     "pipeline_20us",
+    "jax_call",
+    "jax_loop",
+    "jax_vmap",
     "compile",
 }
 
@@ -178,9 +181,10 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
         figures("rmsnorm_odd", 1, 4.0, 1.0),
         figures("rmsnorm", 2, 5.0, 4.0),
         {"name": "tasks_chain", "threads": 1, "ns_per_task": 20.5, "us_fixed": 3.0, "quoted": ["another 60 ns"]},
+        {"name": "jax_call", "threads": 1, "us": 4.0, "peers": {"jax.jit": 3.0}, "missing": ["empty"]},
     ]
     table.show({"machine": {"processors": 2}, "rows": rows})
-    head, _, one, odd, two, chain, quoted = capsys.readouterr().out.splitlines()
+    head, _, one, odd, two, chain, quoted, call, peer, missing = capsys.readouterr().out.splitlines()
     assert head == "processors: 2"
     assert one.split()[:7] == ["rmsnorm", "1", "8.000", "4.000", "2.00", "0.25", "ulp"]
     assert "numpy in place 12 (1.50); jax.jit: not installed" in one
@@ -188,6 +192,8 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1.60 x one thread" in two
     assert "ns_per_task 20.5, us_fixed 3" in chain
     assert quoted.strip() == "for comparison, not run here: another 60 ns"
+    assert call.split() == ["jax_call", "1", "us", "4"]
+    assert (peer.strip(), missing.strip()) == ("jax.jit: 3 us (0.75 x ours)", "empty: not installed")
 
 
 @pytest.mark.parametrize(
@@ -238,6 +244,16 @@ def test_rows_of_the_scheduler() -> None:
     (row,) = run.run_row(given, threads=1, repeats=1)
     assert set(row) == {"name", "threads", "depth_0_s", "depth_1_s", "depth_8_s", "ring_10_s"}
     assert run.run_row(given, threads=2, repeats=1) == []
+
+
+@pytest.mark.usefixtures("no_jax")
+def test_rows_that_need_jax_say_that_it_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """What they give with it is tested beside the rest of what needs jax."""
+    for name in ("jax_call", "jax_loop", "jax_vmap"):
+        (row,) = run.run_row({"name": name, "shape": {}}, threads=2, repeats=1)
+        assert row == {"name": name, "threads": 2, "peers": {}, "missing": ["jax"]}
+        table.show({"machine": {}, "rows": [row]})
+        assert capsys.readouterr().out.splitlines()[-1].strip() == "jax: not installed"
 
 
 def test_rows_of_pipelines() -> None:

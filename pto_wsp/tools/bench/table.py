@@ -21,6 +21,10 @@ def show(whole: Mapping[str, Any]) -> None:
         else:
             figures = {k: v for k, v in r.items() if isinstance(v, float)}
             print(f"{r['name']:22} {r['threads']:>3} " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+            for peer, us in r.get("peers", {}).items():
+                print(f"{'':27}{peer}: {us:.4g} us ({us / r['us']:.2f} x ours)")
+            for name in r.get("missing", ()):
+                print(f"{'':27}{name}: not installed")
             for quoted in r.get("quoted", ()):
                 print(f"{'':27}for comparison, not run here: {quoted}")
 
