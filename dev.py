@@ -1,10 +1,10 @@
 """Set up, run and check the project. It needs Python 3.11 with venv, Python's headers and a C++20 compiler.
 
     python3 dev.py demo              set up what is missing, then run the main job
-    python3 dev.py check [--full]    set up what is missing, then run the whole gate (--full: more seeds)
+    python3 dev.py check [--full]    set up what is missing, then run the whole gate (--full: more seeds, and the oldest jax too)
     python3 dev.py wheel             build the wheel, if anything changed, and print its path
 
-Everything lands in .venv and build/, and what did not change is not built again.
+Everything lands in .venv, .venv-oldest-jax (--full) and build/, and what did not change is not built again.
 """
 
 import argparse
@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build"
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+VENV_OF_OLDEST_JAX = ROOT / ".venv-oldest-jax"
 JOBS = str(len(os.sched_getaffinity(0)))
 CMAKE_AT_LEAST = (3, 25)
 
@@ -89,23 +90,27 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def make_venv() -> None:
-    stamp = VENV / "venv.stamp"
-    if not PYTHON.exists():
+def python_of(venv: Path) -> Path:
+    return venv / "bin" / "python"
+
+
+def make_venv(venv: Path = VENV) -> None:
+    stamp = venv / "venv.stamp"
+    if not python_of(venv).exists():
         stamp.unlink(missing_ok=True)
 
     def make() -> None:
         if importlib.util.find_spec("ensurepip") is None:
             fail("this Python cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv")
-        print("setting up .venv", file=sys.stderr, flush=True)
-        run(sys.executable, "-m", "venv", "--clear", VENV)
+        print(f"setting up {venv.name}", file=sys.stderr, flush=True)
+        run(sys.executable, "-m", "venv", "--clear", venv)
 
     once(stamp, sys.version, make)
 
 
-def pip_install(group: str, requirements: list[str]) -> None:
-    command = (PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
-    once(VENV / f"{group}.stamp", "\n".join(requirements), partial(run, *command))
+def pip_install(group: str, requirements: list[str], venv: Path = VENV) -> None:
+    command = (python_of(venv), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
+    once(venv / f"{group}.stamp", "\n".join(requirements), partial(run, *command))
 
 
 def cmake_is_new_enough() -> bool:
@@ -187,11 +192,12 @@ def build_wheel() -> Path:
     return wheel
 
 
-def install_package() -> None:
+def install_package(venv: Path = VENV) -> None:
     wheel = build_wheel()
-    pip_install("run", list(pyproject()["project"]["dependencies"]))
+    make_venv(venv)
+    pip_install("run", list(pyproject()["project"]["dependencies"]), venv)
     replace = (
-        PYTHON,
+        python_of(venv),
         "-m",
         "pip",
         "install",
@@ -200,7 +206,16 @@ def install_package() -> None:
         "--no-deps",
         "--force-reinstall",
     )
-    once(VENV / "package.stamp", hashlib.sha256(wheel.read_bytes()).hexdigest(), partial(run, *replace, wheel))
+    once(venv / "package.stamp", hashlib.sha256(wheel.read_bytes()).hexdigest(), partial(run, *replace, wheel))
+
+
+def install_beside_oldest_jax() -> None:
+    """The same wheel, with the oldest jax that is supported."""
+    install_package(VENV_OF_OLDEST_JAX)
+    extras = pyproject()["project"]["optional-dependencies"]
+    (oldest,) = (requirement.replace(">=", "==") for requirement in extras["jax"])
+    tools = [r for r in extras["dev"] if r.startswith(("pytest", "hypothesis", "flatbuffers"))]
+    pip_install("dev", [oldest, oldest.replace("jax", "jaxlib"), *tools], VENV_OF_OLDEST_JAX)
 
 
 # ---- the gate ------------------------------------------------------------------------------------------------------
@@ -282,13 +297,13 @@ def passes(step: Step) -> bool:
     return True
 
 
-def pytest(*options: str) -> tuple[int, int]:
+def pytest(*options: str, venv: Path = VENV) -> tuple[int, int]:
     """Run the Python tests, showing their output; the numbers that passed and failed."""
     report = BUILD / "pytest.xml"
     report.unlink(missing_ok=True)
     # Each process runs a part of the files in a row, whose tests share what they set up.
     at_once = ("-n", JOBS, "--dist", "worksteal")
-    command = (PYTHON, "-P", "-m", "pytest", "-q", *at_once, f"--junitxml={report}", *options)
+    command = (python_of(venv), "-P", "-m", "pytest", "-q", *at_once, f"--junitxml={report}", *options)
     status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
     if not report.exists():
         return 0, 1
@@ -296,6 +311,13 @@ def pytest(*options: str) -> tuple[int, int]:
     total, skipped, failures, errors = (int(suite.get(key, 0)) for key in ("tests", "skipped", "failures", "errors"))
     failed = failures + errors
     return total - skipped - failed, max(failed, int(status != 0))
+
+
+def pytest_with_oldest_jax() -> tuple[int, int]:
+    """Run once more what is about JAX programs, of the same wheel."""
+    print("pytest with the oldest jax", flush=True)
+    document = "tests/docs/test_documents_run.py::test_the_code_of_a_document_runs[docs/jax.md]"
+    return pytest("tests/interop", document, venv=VENV_OF_OLDEST_JAX)
 
 
 # ---- the commands --------------------------------------------------------------------------------------------------
@@ -310,9 +332,14 @@ def demo() -> int:
 def check(full: bool) -> int:
     install_package()
     pip_install("dev", list(pyproject()["project"]["optional-dependencies"]["dev"]))
+    if full:
+        install_beside_oldest_jax()
     failed_steps = [step.name for step in steps(full) if not passes(step)]
     print("pytest", flush=True)
     passed, failed = pytest(*(["--full", "-o", "faulthandler_timeout=3600"] if full else []))
+    if full:
+        again = pytest_with_oldest_jax()
+        passed, failed = passed + again[0], failed + again[1]
     if failed_steps:
         print("failed before pytest:", ", ".join(failed_steps))
     print(f"{passed} passed, {failed} failed")
@@ -324,7 +351,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("demo", help="set up, then run the main job")
     gate = commands.add_parser("check", help="set up, then run the whole gate")
-    gate.add_argument("--full", action="store_true", help="more seeds in the property tests")
+    gate.add_argument("--full", action="store_true", help="more seeds in the property tests, and the oldest jax too")
     commands.add_parser("wheel", help="build the wheel and print its path")
     arguments = parser.parse_args()
     try:
