@@ -15,7 +15,7 @@ from pto_wsp.tools.bench import jax_calls, run
 TINY: dict[str, dict[str, Any]] = {
     "jax_call": {"tile": [1, 8], "calls": 40},
     "jax_loop": {"tile": [1, 8], "iterations": 40},
-    "jax_vmap": {"examples": 3, "rmsnorm": [2, 8, 16], "attention": [[64, 16], [48, 16]]},
+    "jax_vmap": {"examples": 3, "calls": 2, "rmsnorm": [2, 8, 16], "attention": [[64, 16], [48, 16]]},
 }
 
 
