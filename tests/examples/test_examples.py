@@ -65,14 +65,67 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
         "megakernel",
         {"layers": 2, "heads": 4, "kv_heads": 2, "dim": 8, "ffn": 48, "length": 32, "vocabulary": 32},
     ),
+    (
+        "decoder",
+        {
+            "layers": 2,
+            "hidden": 24,
+            "heads": 3,
+            "ffn": 10,
+            "vocabulary": 50,
+            "page": 4,
+            "lengths": (0, 9, 4),
+            "prompts": (3, 1, 9, 8),
+            "new": 4,
+            "slots": 3,
+            "rows": 5,
+            "pages": 4,
+            "moe": True,
+        },
+    ),
+    (
+        "decoder",
+        {
+            "layers": 1,
+            "hidden": 2,
+            "heads": 1,
+            "ffn": 1,
+            "vocabulary": 2,
+            "page": 1,
+            "lengths": (1,),
+            "prompts": (1,),
+            "new": 1,
+            "slots": 1,
+            "rows": 1,
+            "pages": 1,
+        },
+    ),
+    (
+        "decoder",
+        {
+            "layers": 2,
+            "hidden": 32,
+            "heads": 2,
+            "ffn": 48,
+            "vocabulary": 97,
+            "page": 4,
+            "lengths": (5, 0, 33, 20),
+            "prompts": (3, 1, 30, 9, 9),
+            "new": 6,
+            "slots": 3,
+            "rows": 5,
+            "pages": 10,
+        },
+    ),
     ("llama_block", {"seq": 1, "hidden": 8, "heads": 1, "kv_heads": 1, "dim": 2, "ffn": 1}),
     ("llama_block", {"layers": 3, "seq": 129, "hidden": 130, "heads": 6, "kv_heads": 3, "dim": 10, "ffn": 257}),
 ]
 DEFAULTS: list[tuple[str, dict[str, Any]]] = [
-    (name, {}) for name in EXAMPLES if name not in ("deepseek_v3", "llama_block", "megakernel", "moe")
+    (name, {}) for name in EXAMPLES if name not in ("decoder", "deepseek_v3", "llama_block", "megakernel", "moe")
 ]
 # whose float64 golden takes long: with --full
 LONG: list[tuple[str, dict[str, Any]]] = [
+    ("decoder", {}),  # in 9 GB of memory
     ("deepseek_v3", {}),
     ("llama_block", {}),
     ("moe", {}),
@@ -83,13 +136,19 @@ LONG: list[tuple[str, dict[str, Any]]] = [
     ("decode_attention", {"many": True}),
 ]
 
-PIPELINES = ("csp_pipeline", "megakernel", "work_queue")  # programs with pipelines have no check=
+UNCHECKED = (
+    "csp_pipeline",
+    "decoder",
+    "megakernel",
+    "work_queue",
+)  # programs with pipelines, and in JAX, have no check=
 
 each_small = pytest.mark.parametrize(("name", "sizes"), SMALL)
 
 
 @cache
 def example(name: str) -> ModuleType:
+    sys.path.insert(0, str(EXAMPLES[name].parent))  # as for a script
     spec = importlib.util.spec_from_file_location(f"{name}_example", EXAMPLES[name])
     assert spec is not None
     assert spec.loader is not None
@@ -125,7 +184,7 @@ def test_the_number_of_threads_changes_no_bit(name: str, sizes: dict[str, Any]) 
         assert (other.tasks, other.cycles) == (one.tasks, one.cycles)
 
 
-@pytest.mark.parametrize(("name", "sizes"), [small for small in SMALL if small[0] not in PIPELINES])
+@pytest.mark.parametrize(("name", "sizes"), [small for small in SMALL if small[0] not in UNCHECKED])
 def test_checks_find_nothing(name: str, sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = Workload.compile
     monkeypatch.setattr(Workload, "compile", lambda w, *args, **options: compiled(w, *args, **options, check="all"))
@@ -271,7 +330,9 @@ def test_placements_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert {p.name for p in tmp_path.iterdir()} == {"placement_rows.svg", "placement_columns.svg"}
 
 
-@pytest.mark.parametrize("name", ["decode_attention", "moe", "lightning_indexer", "deepseek_v3", "llama_block"])
+@pytest.mark.parametrize(
+    "name", ["decode_attention", "decoder", "moe", "lightning_indexer", "deepseek_v3", "llama_block"]
+)
 def test_plans_of_dynamic_work_are_small(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     make = artifact.make
