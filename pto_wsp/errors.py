@@ -594,4 +594,5 @@ PTO880 JAX, or the handler of its calls, that is missing, too old, or of another
 PTO881 a function of JAX arrays that cannot be one, or is called inside of a workload
 PTO882 a function of JAX arrays on a device that runs no workloads
 PTO883 the derivative of a workload that has no rule for it
+PTO884 a function of JAX arrays whose operands are divided between devices as its loops are not
 """)

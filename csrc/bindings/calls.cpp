@@ -126,14 +126,10 @@ char* call(const PtoWspCall* c, int* invalid) noexcept {
   *invalid = 1;
   const std::string_view key(c->key, c->key_size), artifact(c->artifact, c->artifact_size);
   try {
+    const CallNumbers numbers = numbers_of({c->numbers, c->n_numbers});  // of which version it is, before anything else
     Callees& callees = Callees::instance();
     const std::shared_ptr<Callee> callee = recent(key, artifact);
-    if (c->threads < 1 || c->threads > 1024) throw std::invalid_argument("the call has no number of threads");
-    const std::optional<Failure> failure = callee->call({.buffers = {c->buffers, c->n_buffers},
-                                                         .sources = {c->sources, c->n_sources},
-                                                         .zeroed = {c->zeroed, c->n_zeroed},
-                                                         .sizes = {c->sizes, c->n_sizes},
-                                                         .threads = static_cast<std::uint32_t>(c->threads)});
+    const std::optional<Failure> failure = callee->call({c->buffers, c->n_buffers}, numbers);
     if (!failure) return nullptr;
     const auto [is_invalid, text] = callees.explain(key, artifact, failure);
     *invalid = is_invalid ? 1 : 0;

@@ -33,9 +33,84 @@ Buffer row_major(const PtoWspBuffer& b) {
   return out;
 }
 
+// Takes numbers from the front of a list.
+class Taker {
+ public:
+  explicit Taker(std::span<const std::int64_t> numbers) : left_(numbers) {}
+
+  std::int64_t one() { return some(1)[0]; }
+
+  std::span<const std::int64_t> list() {
+    const std::int64_t n = one();
+    if (n < 0) throw damaged();
+    return some(static_cast<std::size_t>(n));
+  }
+
+  bool is_empty() const { return left_.empty(); }
+
+  static std::invalid_argument damaged() { return std::invalid_argument("the numbers of the call are damaged"); }
+
+ private:
+  std::span<const std::int64_t> some(std::size_t n) {
+    if (n > left_.size()) throw damaged();
+    const auto out = left_.first(n);
+    left_ = left_.subspan(n);
+    return out;
+  }
+
+  std::span<const std::int64_t> left_;
+};
+
+template <class T>
+std::int64_t number_at(const std::byte* data) {
+  T x;
+  std::memcpy(&x, data, sizeof x);
+  return static_cast<std::int64_t>(x);  // what is too large for a size is negative then
+}
+
+std::optional<std::int64_t> integer_in(const PtoWspBuffer& b) {
+  if (b.rank != 0) return std::nullopt;
+  const auto* const data = static_cast<const std::byte*>(b.data);
+  switch (static_cast<DType>(b.dtype)) {
+    case DType::i8: return number_at<std::int8_t>(data);
+    case DType::i16: return number_at<std::int16_t>(data);
+    case DType::i32: return number_at<std::int32_t>(data);
+    case DType::i64: return number_at<std::int64_t>(data);
+    case DType::u8: return number_at<std::uint8_t>(data);
+    case DType::u16: return number_at<std::uint16_t>(data);
+    case DType::u32: return number_at<std::uint32_t>(data);
+    case DType::u64: return number_at<std::uint64_t>(data);
+    default: return std::nullopt;
+  }
+}
+
+bool is_among(std::span<const PtoWspBuffer> buffers, std::int64_t b) { return b >= 0 && static_cast<std::size_t>(b) < buffers.size(); }
+
+// Integers of 64 bits that come as pairs of 32.
+void widen(std::span<PtoWspBuffer> buffers, std::span<const std::int64_t> wide) {
+  for (const std::int64_t i : wide) {
+    if (!is_among(buffers, i) || buffers[static_cast<std::size_t>(i)].rank == 0) throw std::invalid_argument("the call names a buffer that it has not");
+    PtoWspBuffer& b = buffers[static_cast<std::size_t>(i)];
+    b.dtype = static_cast<std::uint32_t>(DType::i64);
+    --b.rank;
+  }
+}
+
+}  // namespace
+
+CallNumbers numbers_of(std::span<const std::int64_t> numbers) {
+  Taker take(numbers);
+  if (take.one() != pto_wsp_call_version) throw std::invalid_argument("the call was made by another version of pto_wsp; make it again");
+  const std::int64_t threads = take.one();
+  if (threads < 1 || threads > 1024) throw std::invalid_argument("the call has no number of threads");
+  CallNumbers out{static_cast<std::uint32_t>(threads), take.list(), take.list(), take.list(), take.list(), take.list()};
+  if (!take.is_empty()) throw Taker::damaged();
+  return out;
+}
+
 // Calls say(number) with all that two calls must have in common to differ in memory alone, until it answers false.
 template <class Say>
-bool tell_shape(const CallInputs& inputs, Say say) {
+bool Callee::tell_shape(const CallInputs& inputs, Say say) {
   const auto list = [&](std::span<const std::int64_t> numbers) {
     return say(static_cast<std::int64_t>(numbers.size())) && std::ranges::all_of(numbers, say);
   };
@@ -43,31 +118,46 @@ bool tell_shape(const CallInputs& inputs, Say say) {
          std::ranges::all_of(inputs.buffers, [&](const PtoWspBuffer& b) { return say(b.dtype) && list(dims_of(b)); });
 }
 
-bool has_shape(const CallInputs& inputs, std::span<const std::int64_t> shape) {
+bool Callee::has_shape(const CallInputs& inputs, std::span<const std::int64_t> shape) {
   std::size_t at = 0;
   return tell_shape(inputs, [&](std::int64_t n) { return at < shape.size() && shape[at++] == n; }) && at == shape.size();
 }
 
-}  // namespace
-
 void Callee::check(const CallInputs& inputs) const {
   const auto& tensors = plan_->tensors();
-  if (inputs.sources.size() != tensors.size() || inputs.sizes.size() != plan_->symbols().size())
-    throw std::invalid_argument("the call has other tensors or sizes than the program");
-  const auto is_buffer = [&](std::int64_t b) { return b >= 0 && static_cast<std::size_t>(b) < inputs.buffers.size(); };
   for (std::size_t i = 0; i < tensors.size(); ++i)
-    if (tensors[i].temporary ? inputs.sources[i] != -1 : !is_buffer(inputs.sources[i]))
+    if (tensors[i].temporary ? inputs.sources[i] != -1 : !is_among(inputs.buffers, inputs.sources[i]))
       throw std::invalid_argument("the call has no buffer for tensor " + tensors[i].name);
-  if (!std::ranges::all_of(inputs.zeroed, is_buffer)) throw std::invalid_argument("the call fills a buffer that it has not");
+  if (!std::ranges::all_of(inputs.zeroed, [&](std::int64_t b) { return is_among(inputs.buffers, b); }))
+    throw std::invalid_argument("the call fills a buffer that it has not");
   if (std::ranges::any_of(inputs.buffers, [](const PtoWspBuffer& b) { return b.dtype >= dtype_count; }))
     throw std::invalid_argument("a buffer of the call has an unknown dtype");
 }
 
-std::optional<Failure> Callee::call(const CallInputs& inputs) {
+std::optional<Failure> Callee::call(std::span<PtoWspBuffer> buffers, const CallNumbers& numbers) {
+  const std::size_t symbols = plan_->symbols().size();
+  if (numbers.sources.size() != plan_->tensors().size() || numbers.sizes.size() != symbols || numbers.sized.size() != symbols)
+    throw std::invalid_argument("the call has other tensors or sizes than the program");
+  widen(buffers, numbers.wide);
+  const std::vector<std::int64_t> sizes = this->sizes(buffers, numbers);
+  const CallInputs inputs{buffers, numbers.sources, numbers.zeroed, sizes, numbers.threads};
   std::unique_ptr<Seat> seat = take(inputs.threads);
   std::optional<Failure> failure = run(*seat, inputs);
   give(std::move(seat));
   return failure;
+}
+
+std::vector<std::int64_t> Callee::sizes(std::span<const PtoWspBuffer> buffers, const CallNumbers& numbers) const {
+  std::vector<std::int64_t> out(numbers.sizes.begin(), numbers.sizes.end());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const std::int64_t b = numbers.sized[i];
+    if (b == -1) continue;
+    const auto size = is_among(buffers, b) ? integer_in(buffers[static_cast<std::size_t>(b)]) : std::nullopt;
+    if (!size) throw std::invalid_argument("the call has no integer for the size of " + plan_->symbols()[i]);
+    if (*size < 0) throw std::invalid_argument("the size of " + plan_->symbols()[i] + " is " + std::to_string(*size) + ": sizes are 0 or more");
+    out[i] = *size;
+  }
+  return out;
 }
 
 std::optional<Failure> Callee::run(Seat& seat, const CallInputs& inputs) const {

@@ -44,11 +44,8 @@ PtoWspBuffer buffer_of(const ffi::AnyBuffer& b) {
 }
 
 // Operands come before results; who is both is a result, in whose memory XLA has put the operand.
-ffi::Error run(ffi::RemainingArgs args, ffi::RemainingRets results, std::int64_t version, std::string_view key, std::string_view artifact,
-               ffi::Span<const std::int64_t> sources, ffi::Span<const std::int64_t> zeroed, ffi::Span<const std::int64_t> wide, ffi::Span<const std::int64_t> sizes, std::int64_t threads) {
+ffi::Error run(ffi::RemainingArgs args, ffi::RemainingRets results, std::string_view key, std::string_view artifact, ffi::Span<const std::int64_t> numbers) {
   if (the_core == nullptr) return ffi::Error(ffi::ErrorCode::kFailedPrecondition, "pto_wsp: import pto_wsp_jax before running its programs");
-  if (version != pto_wsp_call_table_version)
-    return ffi::Error(ffi::ErrorCode::kFailedPrecondition, "pto_wsp: this program was made by another version of pto_wsp; make it again");
   std::array<PtoWspBuffer, 16> few;
   std::vector<PtoWspBuffer> many;
   const std::size_t n = args.size() + results.size();
@@ -64,15 +61,7 @@ ffi::Error run(ffi::RemainingArgs args, ffi::RemainingRets results, std::int64_t
     if (!b) return b.error();
     buffers[args.size() + i] = buffer_of(**b);
   }
-  for (const std::int64_t i : wide) {  // integers of 64 bits, in pairs of 32
-    if (i < 0 || static_cast<std::size_t>(i) >= n || buffers[static_cast<std::size_t>(i)].rank == 0)
-      return ffi::Error(ffi::ErrorCode::kInvalidArgument, "pto_wsp: the call names a buffer that it has not");
-    PtoWspBuffer& b = buffers[static_cast<std::size_t>(i)];
-    b.dtype = code_of(ffi::DataType::S64);
-    --b.rank;
-  }
-  const PtoWspCall call{key.data(),      key.size(),       artifact.data(), artifact.size(), buffers,        n, sources.begin(),
-                        sources.size(), zeroed.begin(), zeroed.size(),   sizes.begin(),  sizes.size(),  threads};
+  const PtoWspCall call{key.data(), key.size(), artifact.data(), artifact.size(), buffers, n, numbers.begin(), numbers.size()};
   int invalid = 0;
   char* const message = the_core->call(&call, &invalid);
   if (message == nullptr) return ffi::Error::Success();
@@ -87,14 +76,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(pto_wsp_xla_call, run,
                               ffi::Ffi::Bind()
                                   .RemainingArgs()
                                   .RemainingRets()
-                                  .Attr<std::int64_t>("version")
                                   .Attr<std::string_view>("key")
                                   .Attr<std::string_view>("artifact")
-                                  .Attr<ffi::Span<const std::int64_t>>("sources")
-                                  .Attr<ffi::Span<const std::int64_t>>("zeroed")
-                                  .Attr<ffi::Span<const std::int64_t>>("wide")
-                                  .Attr<ffi::Span<const std::int64_t>>("sizes")
-                                  .Attr<std::int64_t>("threads"));
+                                  .Attr<ffi::Span<const std::int64_t>>("numbers"));
 
 // False: the core has another version of the table.
 extern "C" int pto_wsp_xla_use_core(const PtoWspCallTable* core) {

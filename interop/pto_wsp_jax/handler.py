@@ -12,9 +12,8 @@ import jax
 from pto_wsp.errors import UnsupportedError, here
 from pto_wsp.runtime.calls import serve
 
-VERSION = 1  # of the call's attributes, call_table.h
-TARGET = f"pto_wsp_call_{VERSION}"
-"""What XLA knows the handler by; exporting a function with calls of ours takes
+TARGET = "pto_wsp_call"
+"""What XLA knows the handler by, in every version; exporting a function with calls of ours takes
 `disabled_checks=[jax.export.DisabledSafetyCheck.custom_call(TARGET)]`."""
 OLDEST = (0, 6, 2)
 """The oldest jax that this works with; the newest that was tested is 0.10.2."""

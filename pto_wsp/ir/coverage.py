@@ -79,7 +79,7 @@ def writes_first(wir: Wir, uses: Uses, first: Eqn, tensor: str, fixed: Mapping[i
         return False
     for k, n in enumerate(shape):
         dims = {v.dims[k] for v in views}
-        if k not in fixed and len(dims) == 1 and _iterates(next(iter(dims)), body.params[0].name, axis, n):
+        if k not in fixed and len(dims) == 1 and iterates(next(iter(dims)), body.params[0].name, axis, n):
             return is_written_first(wir, uses, body, tensor, {**fixed, k: next(iter(dims))})
     return axis.size.is_const and axis.size.const > 0 and is_written_first(wir, uses, body, tensor, fixed)
 
@@ -106,7 +106,7 @@ def _is_whole(d: ViewDim, size: Expr) -> bool:
             return False
 
 
-def _iterates(d: ViewDim, loop: str, axis: Axis, size: Expr) -> bool:
+def iterates(d: ViewDim, loop: str, axis: Axis, size: Expr) -> bool:
     """Whether it is all elements of a dimension, some in each iteration of the loop."""
     i = var(loop)
     match d:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,12 @@ class Bindings:
         other.sizes = dict(self.sizes)
         other.slots = dict(self.slots)
         other._changed = set(other.arrays)
+
+    def release(self, tensors: Iterable[str]) -> None:
+        """Forget the arrays of these tensors."""
+        for n in tensors:
+            self.arrays.pop(n, None)
+            self._changed.discard(n)
 
     # taking values
 

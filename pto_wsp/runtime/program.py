@@ -154,6 +154,16 @@ class Program:
         return self._threads
 
     @property
+    def checks(self) -> frozenset[str]:
+        """What runs look for, as `workload.compile(check=...)` said."""
+        return self._check
+
+    @property
+    def resources(self) -> Resources:
+        """The bounds of runs, as `workload.compile(resources=...)` said."""
+        return self._resources
+
+    @property
     def axis_sizes(self) -> dict[str, int | None]:
         """The sizes bound at run time by symbol name; None where unbound."""
         return {n: self._bound.sizes.get(n) for n in self._bound.numbers}

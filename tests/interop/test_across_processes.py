@@ -1,54 +1,10 @@
 """Calls in programs that another process compiled or exported, on several devices, and with what is damaged."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-WORKLOAD = """
-import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-import jax, jax.numpy as jnp, numpy as np
-from jax import lax
-from jax.sharding import Mesh, PartitionSpec as PS
-import pto_wsp_jax
-from pto_wsp import Dense, In, InOut, Out, P, Tensor, empty_like, kernel, pto, workload
-from pto_wsp_jax import as_jax
-
-@kernel
-def doubled(x: In[Tensor], out: Out[Tensor]):
-    pto.store(out, x + x)
-
-@kernel
-def added(x: In[Tensor], to: InOut[Tensor]):
-    pto.store(to, to + x)
-
-@workload
-def double(x):
-    out = empty_like(x)
-    for i in P(Dense[x.shape[0]](name="rows")):
-        doubled[i](x=x[i], out=out[i])
-    return out
-
-@workload
-def add(x, to):
-    for i in P(Dense[x.shape[0]](name="rows")):
-        added[i](x=x[i], to=to[i])
-
-f, plus = as_jax(double), as_jax(add)
-x = np.arange(8 * 3 * 8, dtype=np.float32).reshape(8, 3, 8)
-"""
-
-
-def python(script: str, *args: str | Path) -> str:
-    """What a program prints in a process of its own."""
-    # a folder of its own: sources of the project would hide what is installed
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", script, *map(str, args)], capture_output=True, text=True, check=False, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from interop.processes import WORKLOAD, python
 
 
 def test_shard_map() -> None:
@@ -130,30 +86,38 @@ print(bool((compiled(x) == 2 * x).all()), "pto_call" in str(jax.make_jaxpr(f)(x)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ('{"artifact": site.attributes["artifact"][:-9] + b"123456789"}', "damaged"),
-        ('{"artifact": b""}', "PTO601"),
-        ('{"key": "0" * 64}', "damaged"),
-        ('{"version": np.int64(99)}', "another version"),
-        ('{"threads": np.int64(0)}', "threads"),
-        ('{"sources": np.array([0], np.int64)}', "other tensors"),
-        ('{"sources": np.array([0, 7], np.int64)}', "no buffer for tensor"),
-        ('{"zeroed": np.array([-3], np.int64)}', "a buffer that it has not"),
-        ('{"wide": np.array([9], np.int64)}', "a buffer that it has not"),
+        ('"artifact": carried["artifact"][:-9] + b"123456789"', "damaged"),
+        ('"artifact": b""', "PTO601"),
+        ('"key": "0" * 64', "damaged"),
+        ('"numbers": np.array([99, 7, 7], np.int64)', "another version"),
+        ('"numbers": np.array([], np.int64)', "damaged"),
+        ('"numbers": np.array([1, 0, 2, 0, 1, 0, 0, 0, 0], np.int64)', "threads"),
+        ('"numbers": np.array([1, 1, 1, 0, 0, 0, 0, 0], np.int64)', "other tensors"),
+        ('"numbers": np.array([1, 1, 2, 0, 7, 0, 0, 0, 0], np.int64)', "no buffer for tensor"),
+        ('"numbers": np.array([1, 1, 2, 0, 1, 1, -3, 0, 0, 0], np.int64)', "a buffer that it has not"),
+        ('"numbers": np.array([1, 1, 2, 0, 1, 0, 1, 9, 0, 0], np.int64)', "a buffer that it has not"),
+        ('"numbers": np.array([1, 1, 2, 0, 1, 0, 0, 0, 0, 0], np.int64)', "damaged"),
     ],
 )
 def test_a_damaged_call_is_an_error(damage: str, message: str) -> None:
     out = python(
         WORKLOAD
         + f"""
-from dataclasses import replace
-jax.eval_shape(f, x)
-(site,) = f._sites.values()
-broken = replace(site, attributes={{**site.attributes, **{damage}}})
-from pto_wsp_jax.call import bound
+carried = {{}}
+lowering = jax.ffi.ffi_lowering
+def damaged(target, **options):
+    rule = lowering(target, **options)
+    def lower(ctx, *operands, **attributes):
+        carried.update(attributes)
+        return rule(ctx, *operands, **{{**attributes, {damage}}})
+    return lower
+jax.ffi.ffi_lowering = damaged
 try:
-    jax.jit(lambda x: bound(broken, [x])[0])(x).block_until_ready()
+    jax.jit(lambda x: f(x))(x).block_until_ready()
 except (ValueError, RuntimeError) as e:
     print(e)
+jax.ffi.ffi_lowering = lowering
+jax.clear_caches()
 np.testing.assert_array_equal(f(x), 2 * x)  # the process goes on
 """
     )

@@ -283,6 +283,69 @@ def test_gradients_with_a_rule() -> None:
     np.testing.assert_allclose((jax.grad(loss)(x) * direction).sum(), numeric, rtol=1e-4)
 
 
+@kernel
+def scaled(x: In[Tensor], by: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x * by)
+
+
+@kernel
+def doubly_scaled(x: In[Tensor], by: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x * by * 2.0)
+
+
+@workload
+def square_of_some(x, which):
+    out = empty_like(x)
+    for i in P(5):
+        scaled[i](x=x[item(which[i])], by=x[item(which[i])], out=out[i])
+    return out
+
+
+@workload
+def back(x, which, ct):
+    out = empty_like(x)
+    for i in P(5):
+        doubly_scaled[i](x=x[item(which[i])], by=ct[i], out=out[i])
+    return out
+
+
+def test_a_workload_is_a_rule() -> None:
+    g = as_jax(square_of_some, vjp=back)
+    which = np.arange(5)
+
+    def loss(x: Any) -> Any:
+        return (g(x, which) ** 2).sum()
+
+    x, xs = X / 100, np.stack([X / 100, X / 50 + 1])
+    bound = 2**-20  # six roundings
+    np.testing.assert_allclose(jax.grad(loss)(x), 4 * x**3, rtol=bound)
+    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(loss)))(xs), 4 * xs**3, rtol=bound)
+    np.testing.assert_allclose(jax.grad(lambda xs: jax.vmap(loss)(xs).sum())(xs), 4 * xs**3, rtol=bound)
+    assert "name=square_of_some" in str(jax.make_jaxpr(g)(X, which))
+
+
+def test_one_function_for_one_workload() -> None:
+    """Asked for again in each step, it traces nothing anew."""
+    assert as_jax(double) is f
+    assert as_jax(double, threads=1) is not f
+    assert as_jax(double, threads=1) is not as_jax(double, vjp=rule)
+    g = jax.jit(lambda x: as_jax(double)(as_jax(double)(x)))
+    equal(g(X), 4 * X)
+
+
+def test_scalars_in_arrays_are_read_at_run() -> None:
+    @workload
+    def scaled_some(x, n, by, y):
+        for i in P(n):
+            added[i](x=x[i], scale=by, to=y[i])
+
+    g = jax.jit(lambda n, by: as_jax(scaled_some)(X, n, by, jnp.zeros_like(X)))
+    for n, by in ((5, 2.0), (0, 1.0), (3, -1.0)):
+        equal(g(n, by)[:n], by * X[:n])
+        assert not g(n, by)[n:].any()
+    assert g._cache_size() == 1
+
+
 def test_the_jaxpr_names_the_workload() -> None:
     assert str(jax.make_jaxpr(f)(X)) == "{ lambda ; a:f32[5,3,8]. let b:f32[5,3,8] = pto_call[site=double] a in (b,) }"
 

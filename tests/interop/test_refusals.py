@@ -44,6 +44,19 @@ def double(x):
     return out
 
 
+@workload
+def two(x, ct):
+    return double(x), double(ct)
+
+
+@workload
+def read(x, y):
+    out = empty_like(x)
+    for i in P(rows):
+        doubled[i](x=y[i], out=out[i])
+    return out
+
+
 f = as_jax(double)
 
 
@@ -73,6 +86,14 @@ def inside_of_a_workload() -> None:
         (lambda: f(X, X), TypeCheckError, "PTO155", "too many"),
         (lambda: f({"a": {1, 2}}), TypeCheckError, "PTO155", "hashed"),
         (lambda: f(X.astype(np.complex64)), TypeCheckError, "PTO502", "complex64"),
+        (lambda: as_jax(double, vjp=3), TraceError, "PTO155", "vjp="),
+        (
+            lambda: jax.grad(lambda x: as_jax(double, vjp=two)(x).sum())(X),
+            TypeCheckError,
+            "PTO883",
+            "2 cotangents for 1",
+        ),
+        (lambda: as_jax(read)(X, jax.ShapeDtypeStruct(X.shape, X.dtype)), UnsupportedError, "PTO881", "new memory"),
         (lambda: as_jax(double, check="all"), UnsupportedError, "PTO881", "check="),
         (lambda: as_jax(double, resources=Resources(task_window=1)), UnsupportedError, "PTO881", "resources="),
         (writes_elsewhere, UnsupportedError, "PTO881", "none of its arguments"),

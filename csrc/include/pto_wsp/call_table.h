@@ -11,7 +11,17 @@ extern "C" {
 #endif
 
 /* Of this file: the two sides must have the same. */
-enum { pto_wsp_call_table_version = 1 };
+enum { pto_wsp_call_table_version = 2 };
+
+/* Of what the numbers of a call mean, which come first in them: who made the call may have had another.
+
+     version, threads, and five lists, each a count and its members:
+       sources   of each tensor of the plan, which buffer it is; -1: a temporary
+       zeroed    buffers that are zeros first
+       wide      buffers of integers of 64 bits, which come as pairs of 32
+       sizes     of each symbol of the plan
+       sized     of each symbol, which buffer holds its size: an integer; -1: `sizes` says it */
+enum { pto_wsp_call_version = 1 };
 
 /* Dense and row-major. `dtype`: a code of the plan format. */
 typedef struct {
@@ -26,15 +36,10 @@ typedef struct {
   size_t key_size;
   const char* artifact;
   size_t artifact_size;
-  const PtoWspBuffer* buffers;
+  PtoWspBuffer* buffers; /* of the call: it may change the list */
   size_t n_buffers;
-  const int64_t* sources; /* of each tensor of the plan, which buffer it is; -1: a temporary */
-  size_t n_sources;
-  const int64_t* zeroed; /* buffers that are zeros first */
-  size_t n_zeroed;
-  const int64_t* sizes; /* of each symbol of the plan */
-  size_t n_sizes;
-  int64_t threads;
+  const int64_t* numbers;
+  size_t n_numbers;
 } PtoWspCall;
 
 typedef struct {

@@ -1,0 +1,63 @@
+"""The arguments of one call: what stands for them while a workload is traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pto_wsp.api.jit import Signature
+from pto_wsp.errors import TypeCheckError, here
+from pto_wsp.ir.core import DType
+from pto_wsp.trace.tensor import TensorSpec
+
+
+class Operand(TensorSpec):
+    """What stands for one array while a workload is traced."""
+
+
+class JaxSignature(Signature):
+    """The arguments of one call, by path: arrays are operands, a jax.ShapeDtypeStruct is new memory, the rest steers tracing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operands: dict[str, jax.Array] = {}
+        self.fresh: dict[str, jax.ShapeDtypeStruct] = {}
+
+    @property
+    def values(self) -> object:
+        """Those of axes: here they are of the signature."""
+        return tuple((p, _hashable(v)) for p, v in sorted(self.sizes.items()))
+
+    def leaf(self, x: Any, path: str) -> Any:
+        """What the workload is traced with in the place of argument `x`."""
+        if isinstance(x, jax.ShapeDtypeStruct):
+            self.fresh[path] = x
+        elif isinstance(x, (jax.Array, np.ndarray)):
+            self.operands[path] = x = jnp.asarray(x)
+        else:
+            return super().leaf(x, path)
+        spec = Operand(x.shape, dtype_of(x, path))
+        self.tensors[path] = spec
+        self.note((path, "memory" if path in self.fresh else "array", x.shape, spec.dtype))
+        return spec
+
+
+def dtype_of(x: Any, path: str) -> DType:
+    """Ours of an array. Raises TypeCheckError where there is none."""
+    dtype = next((d for d in DType if d.numpy == x.dtype), None)
+    if dtype is None:
+        raise TypeCheckError(
+            *("PTO502", f"argument {path} holds {x.dtype}"),
+            loc=here(),
+            fix=f"convert it: one of {', '.join(map(str, DType))}",
+        )
+    return dtype
+
+
+def _hashable(x: Any) -> object:
+    if isinstance(x, tuple):
+        return tuple(map(_hashable, x))
+    return (x.shape, x.dtype.str, x.tobytes()) if isinstance(x, np.ndarray) else x
