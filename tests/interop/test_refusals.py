@@ -12,6 +12,7 @@ import pytest
 from pto_wsp import (
     Dense,
     In,
+    InOut,
     Out,
     P,
     PtoError,
@@ -34,6 +35,11 @@ X = np.arange(5 * 3 * 8, dtype=np.float32).reshape(5, 3, 8)
 @kernel
 def doubled(x: In[Tensor], out: Out[Tensor]):
     pto.store(out, x + x)
+
+
+@kernel
+def changed(x: InOut[Tensor]):
+    pto.store(x, x + x)
 
 
 @workload
@@ -129,3 +135,16 @@ def test_a_jax_that_is_too_old_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "__version__", "0.4.30")
     with pytest.raises(UnsupportedError, match=r"PTO880.*too old"):
         as_jax(double)(jnp.ones((5, 1, 8)))
+
+
+def test_a_donated_array_is_gone() -> None:
+    @workload
+    def again(x):
+        for i in P(rows):
+            changed[i](x=x[i])
+
+    step, x = jax.jit(as_jax(again), donate_argnums=0), jnp.array(X)
+    y = step(x)
+    with pytest.raises((RuntimeError, ValueError), match="deleted|donated"):
+        step(x)
+    np.testing.assert_array_equal(step(y), 4 * X)
