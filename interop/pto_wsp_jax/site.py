@@ -13,6 +13,7 @@ from pto_wsp.api.workload import Workload
 from pto_wsp.errors import UnsupportedError, here
 from pto_wsp.ir.core import Role, Wir
 from pto_wsp.ir.coverage import Uses, is_written_first
+from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.passes.batch import batch
 from pto_wsp.passes.partition import Level, levels, share, with_sizes
 from pto_wsp.runtime.program import Program
@@ -154,6 +155,7 @@ class Site:
             bound = self.program.bindings
             tensors: dict[str, TensorSpec] = {n: Tensor(bound.arrays[n], name=n) for n in self.constants}
             wir = batch(self.wir, {**dims, **dict.fromkeys(self.fresh, 0)}, size)
+            refuse_races(wir)  # of slots, which examples share
             program = Workload(wir, tensors, dict(bound.sizes)).compile(**self.options)
             self._made[key] = Site(program, self.arguments, self.fresh, self.sized, self.options)
         return self._made[key]

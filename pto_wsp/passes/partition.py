@@ -32,7 +32,7 @@ from pto_wsp.ir.coverage import Uses, iterates
 from pto_wsp.ir.expr import Expr, const, var
 from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.scopes import SCOPES
-from pto_wsp.ir.tasks import LOOPS, PARTS, READS
+from pto_wsp.ir.tasks import LOOPS, PARTS, READS, SLOTS
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Level:
 
 def levels(wir: Wir) -> tuple[Level, ...]:
     """What can be divided, from the outermost loops inwards. Sizes must be numbers: see `with_sizes`."""
+    if any(e.prim in SLOTS for top in wir.body.eqns for e in top.walk()):
+        return ()  # whose values one iteration hands on to another
     look = _Levels(wir)
     eqns: Sequence[Eqn] = wir.body.eqns
     while (level := look.level(roots := list(_flat(eqns)))) is not None:

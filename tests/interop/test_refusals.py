@@ -11,12 +11,15 @@ import pytest
 
 from pto_wsp import (
     Dense,
+    DType,
     In,
     InOut,
     Out,
     P,
     PtoError,
+    RaceError,
     Resources,
+    Scalar,
     Tensor,
     TraceError,
     TypeCheckError,
@@ -24,6 +27,8 @@ from pto_wsp import (
     empty_like,
     kernel,
     pto,
+    slot_f64,
+    slot_set_f64,
     workload,
 )
 from pto_wsp_jax import as_jax, handler
@@ -47,6 +52,20 @@ def double(x):
     out = empty_like(x)
     for i in P(rows):
         doubled[i](x=x[i], out=out[i])
+    return out
+
+
+@kernel
+def times(x: In[Tensor], s: Scalar[DType.F32], out: Out[Tensor]):
+    pto.store(out, x * s)
+
+
+@workload
+def numbered(x):
+    out = empty_like(x)
+    for i in P.seq(5):
+        slot_set_f64(0, slot_f64(0) + 1.0)
+        times[i](x=x[i], s=slot_f64(0), out=out[i])
     return out
 
 
@@ -100,6 +119,7 @@ def inside_of_a_workload() -> None:
             "2 cotangents for 1",
         ),
         (lambda: as_jax(read)(X, jax.ShapeDtypeStruct(X.shape, X.dtype)), UnsupportedError, "PTO881", "new memory"),
+        (lambda: jax.vmap(as_jax(numbered))(np.stack([X, X])), RaceError, "PTO2", "slot"),
         (lambda: as_jax(double, check="all"), UnsupportedError, "PTO881", "check="),
         (lambda: as_jax(double, resources=Resources(task_window=1)), UnsupportedError, "PTO881", "resources="),
         (writes_elsewhere, UnsupportedError, "PTO881", "none of its arguments"),
@@ -145,6 +165,6 @@ def test_a_donated_array_is_gone() -> None:
 
     step, x = jax.jit(as_jax(again), donate_argnums=0), jnp.array(X)
     y = step(x)
-    with pytest.raises((RuntimeError, ValueError), match="deleted|donated"):
+    with pytest.raises((RuntimeError, ValueError), match=r"deleted|donated"):
         step(x)
     np.testing.assert_array_equal(step(y), 4 * X)

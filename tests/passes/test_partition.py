@@ -21,6 +21,8 @@ from pto_wsp import (
     item,
     kernel,
     pto,
+    slot_f64,
+    slot_set_f64,
     vmap,
     workload,
 )
@@ -110,6 +112,21 @@ def test_a_number_of_an_iteration_that_is_read_is_no_level() -> None:
             scaled[i](x=x[i], s=i, out=out[i])
 
     wir = positions.trace((TensorSpec((8, 2, 8), F32), TensorSpec((8, 2, 8), F32)), {}).wir
+    assert levels(wir) == ()
+
+
+def test_slots_hand_on_values_from_iteration_to_iteration() -> None:
+    @kernel
+    def numbered(x: In[Tensor], s: Scalar[F32], out: Out[Tensor]):
+        pto.store(out, x * s)
+
+    @workload
+    def numbers(x, out):
+        for i in P.seq(8):
+            slot_set_f64(0, slot_f64(0) + 1.0)
+            numbered[i](x=x[i], s=slot_f64(0), out=out[i])
+
+    wir = numbers.trace((TensorSpec((8, 2, 8), F32), TensorSpec((8, 2, 8), F32)), {}).wir
     assert levels(wir) == ()
 
 
