@@ -595,4 +595,7 @@ PTO881 a function of JAX arrays that cannot be one, or is called inside of a wor
 PTO882 a function of JAX arrays on a device that runs no workloads
 PTO883 the derivative of a workload that has no rule for it
 PTO884 a function of JAX arrays whose operands are divided between devices as its loops are not
+PTO885 what has no form in operations of JAX
+PTO886 tiles of 64 bits in operations of JAX, without jax_enable_x64
+PTO887 a bound of loops that is no number of iterations
 """)

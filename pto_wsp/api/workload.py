@@ -70,7 +70,7 @@ class Workload(Traced, Schedules):
     ) -> Program:
         """The program of this workload, bound to the arrays it was traced with.
 
-        target: "cpu_sim". arch: the name of an architecture model, a path to one, or None for the default ("ascend_a2a3").
+        target: "cpu_sim", or "jax", whose programs compute with operations of JAX (docs/jax.md). arch: the name of an architecture model, a path to one, or None for the default ("ascend_a2a3").
         threads: most threads that work on a run, the one that waits for it among them, unless lanes are pinned to threads: it is then
         one more. None means PTO_WSP_NUM_THREADS, else the processors there are.
         check: "races", "bounds", "numerics" or "all": runs go task by task in program order, and the first iterations of one P loop
@@ -102,7 +102,11 @@ class Workload(Traced, Schedules):
             unproved = artifact.manifest["unproved"]
         artifact = replace(artifact, manifest={**artifact.manifest, "native": tier, "unproved": unproved})
         try:
-            program = Program(artifact, count, check=modes, scratch=scratch, native=tier, resources=limits)
+            program = (
+                Program(artifact, count, check=modes, scratch=scratch, native=tier, resources=limits)
+                if of.program is None
+                else of.program(artifact)
+            )
         except ArtifactError as e:  # what the runtime refuses of a plan just made is a limit of the runtime
             raise CompileError(
                 "PTO405",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pto_wsp.arch import Arch
 from pto_wsp.artifact.artifact import Artifact
@@ -19,10 +20,14 @@ Pass = Callable[[Wir], Wir]
 
 
 class Target(Protocol):
-    """Turns workloads into artifacts. `capabilities` says what it does of each directive and feature there is."""
+    """Turns workloads into artifacts. `capabilities` says what it does of each directive and feature there is; `program` is what makes programs
+    of artifacts, None where the runtime does."""
 
     name: str
     capabilities: Capabilities
+
+    @property
+    def program(self) -> Callable[[Artifact], Any] | None: ...
 
     def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact: ...
 
@@ -35,17 +40,37 @@ def register(target: Target) -> None:
     TARGETS[target.name] = target
 
 
+ELSEWHERE = {"jax": ("pto_wsp_jax.target", "pip install 'pto_wsp[jax]'")}
+"""Targets of packages that need more than this one: the module whose TARGET it is, and how to install what that needs. They are loaded when
+they are asked for."""
+
+
 def get(name: object) -> Target:
-    """The target called `name`. Raises CompileError for an unknown one."""
+    """The target called `name`. Raises CompileError for an unknown one, UnsupportedError for one whose package is not installed."""
+    if isinstance(name, str) and name in ELSEWHERE:
+        return _load(name)
     if not isinstance(name, str) or name not in TARGETS:
         raise CompileError(
             "PTO401",
             f"there is no target {name!r}",
-            values={"there is": ", ".join(sorted(TARGETS))},
+            values={"there is": ", ".join(sorted((*TARGETS, *ELSEWHERE)))},
             loc=here(),
             fix="use one of these",
         )
     return TARGETS[name]
+
+
+def _load(name: str) -> Target:
+    module, install = ELSEWHERE[name]
+    try:
+        return importlib.import_module(module).TARGET
+    except ImportError as e:
+        raise UnsupportedError(
+            *("PTO880", f"the target {name} needs a package that is not installed"),
+            values={"because": e},
+            loc=here(),
+            fix=install,
+        ) from e
 
 
 def capabilities(target: str = "cpu_sim") -> Capabilities:

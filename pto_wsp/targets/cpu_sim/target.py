@@ -41,6 +41,7 @@ class CpuSim:
 
     name = CAPABILITIES.target
     capabilities = CAPABILITIES
+    program = None
 
     def compile(self, wir: Wir, arch: Arch, sizes: Mapping[str, int]) -> Artifact:
         """The artifact of a traced and scheduled workload. Nothing here depends on the sizes of axes."""

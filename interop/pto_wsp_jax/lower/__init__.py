@@ -1,0 +1,1 @@
+"""Workloads as plain operations of JAX."""
