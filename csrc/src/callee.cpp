@@ -154,7 +154,7 @@ std::vector<std::int64_t> Callee::sizes(std::span<const PtoWspBuffer> buffers, c
     if (b == -1) continue;
     const auto size = is_among(buffers, b) ? integer_in(buffers[static_cast<std::size_t>(b)]) : std::nullopt;
     if (!size) throw std::invalid_argument("the call has no integer for the size of " + plan_->symbols()[i]);
-    if (*size < 0) throw std::invalid_argument("the size of " + plan_->symbols()[i] + " is " + std::to_string(*size) + ": sizes are 0 or more");
+    if (*size < 0) throw std::invalid_argument("[PTO511] the size of " + plan_->symbols()[i] + " is " + std::to_string(*size) + ": sizes are 0 or more");
     out[i] = *size;
   }
   return out;

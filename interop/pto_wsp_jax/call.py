@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +23,7 @@ from pto_wsp_jax.primitive import bind
 from pto_wsp_jax.site import Site
 from pto_wsp_jax.sources import Given, OfFunction, OfProgram
 
-Vjp = Callable[..., Any] | WorkloadFunction | Workload | Program
+Vjp = Callable[..., Any] | WorkloadFunction
 
 
 def as_jax(f: WorkloadFunction | Workload | Program, *, vjp: Vjp | None = None, **options: Any) -> JaxFunction:
@@ -33,13 +34,13 @@ def as_jax(f: WorkloadFunction | Workload | Program, *, vjp: Vjp | None = None, 
     f: a workload function, which is traced and compiled once for each signature; or a traced `Workload` or compiled `Program`.
     Arguments of a function are its own: arrays, in tuples, lists and dicts where it takes such, and what steers tracing (numbers, strings, axes), which
     must be hashable and no traced value; an array of rank 0 is a scalar that the run reads, as an extent too. Those of a workload or program are
-    its tensors, by name or in order, and by name the sizes of its axes and symbols: numbers, or integer arrays of rank 0, which the run reads.
+    its tensors, by name (one alone also without), and the sizes of its axes and symbols: numbers, or integer arrays of rank 0, which the run reads.
     Tensors that are left out have the values that they are bound to when JAX traces, or are new memory if they are only written.
     A jax.ShapeDtypeStruct in the place of an array is new memory, zeros at first, that `f` writes.
     Nothing is changed in place: what `f` writes comes back as a new array. It gives
 
         what `f` returns                                 where `f` writes no argument,
-        the arguments that `f` writes, in order          where it returns nothing: one, or a tuple of them,
+        the arguments that `f` writes, in order          where it returns nothing: one, or a tuple of them, of a workload or program a dict,
         both, as a pair                                  else.
 
     Arrays keep their dtype: f32, bf16, f16, 8-bit floats, integers and bool, and with x64 those of 64 bits. At run one custom call without the
@@ -48,18 +49,24 @@ def as_jax(f: WorkloadFunction | Workload | Program, *, vjp: Vjp | None = None, 
     device runs its share; along others it is an error.
 
     vjp: what `jax.grad` uses. A function: vjp(arguments, cotangents) gives the cotangents of the array arguments, all that are in `arguments`, a
-    tuple in their order, with None for those that have none; `cotangents` is like what the function gives. Or a workload: its arguments
+    tuple in their order, with None for those that have none; `cotangents` is like what the function gives. Or a workload function: its arguments
     are those arrays and then the cotangents of the results, one by one; its results are the cotangents of the arrays of floats, in order.
     options: those of `Workload.compile`, but for `check` and `resources`, which calls do not carry (UnsupportedError); none for a program.
     Raises what tracing and compiling raise when it is called; what goes wrong in a run is an error of XLA's with our message.
     """
     key = (id(f), id(vjp), *((n, v if isinstance(v, (str, int)) else id(v)) for n, v in sorted(options.items())))
     known = _functions.get(key)
-    return known if known is not None else _functions.setdefault(key, JaxFunction(f, vjp, options))
+    if known is None:
+        known = _functions.setdefault(key, JaxFunction(f, vjp, options))
+        if isinstance(f, WorkloadFunction):
+            _recent.append(known)
+    return known
 
 
 _functions: weakref.WeakValueDictionary[object, JaxFunction] = weakref.WeakValueDictionary()
 """Those alive, each of which keeps what its key names: calling `as_jax` again in each step traces nothing anew."""
+_recent: deque[JaxFunction] = deque(maxlen=16)
+"""They stay alive between calls such as `as_jax(f)(x)`. Not those of workloads and programs, which have arrays."""
 
 
 class JaxFunction:
@@ -108,6 +115,7 @@ class Entry:
     site: Site
     paths: tuple[str, ...]
     returns: Any
+    by_name: bool  # arguments that are written are given back in a dict
     rule: Rule | None
 
     def pack(self, outs: Sequence[Any]) -> Any:
@@ -116,7 +124,9 @@ class Entry:
         arrays = dict(zip(names, outs, strict=False))
         returned = tree_map(lambda n, _: None if n is None else arrays[n], self.returns, "")
         rest = tuple(outs[len(names) :])
-        changed = rest[0] if len(rest) == 1 else rest
+        changed = (
+            rest[0] if len(rest) == 1 else dict(zip(self.site.written, rest, strict=True)) if self.by_name else rest
+        )
         if not self.site.written:
             return returned
         return changed if not names else (returned, changed)
@@ -132,10 +142,10 @@ class Entry:
             return bind(self.site, list(operands))
 
         def forward(*operands: Any) -> Any:
-            return bind(self.site, list(operands)), operands
+            return run(*operands), operands  # which has a derivative again
 
         def backward(operands: tuple[Any, ...], cotangents: list[Any]) -> Any:
-            found = tuple(rule(operands[:n_arrays], self.pack(cotangents)))
+            found = _checked(self.site, rule(operands[:n_arrays], self.pack(cotangents)), operands[:n_arrays])
             return (*found, *(None for _ in self.site.sized))
 
         call.__name__ = repr(self.site)  # as it stands in a jaxpr
@@ -147,19 +157,42 @@ class Entry:
 Rule = Callable[[tuple[Any, ...], Any], Any]
 
 
+def _checked(site: Site, found: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a rule gives, if that is cotangents of its arguments. Raises TypeCheckError."""
+    like = [(x.shape, x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else None for x in arguments]
+    wrong = f"{type(found).__name__}" if not isinstance(found, (tuple, list)) else None
+    if isinstance(found, (tuple, list)):
+        got = [
+            None if c is None or t is None else (jnp.shape(c), jnp.result_type(c))
+            for c, t in zip(found, like, strict=False)
+        ]
+        want = [t if c is not None else None for c, t in zip(found, like, strict=False)]
+        if len(found) != len(like) or got != want:
+            shown = ("None" if c is None else f"{jnp.result_type(c)}{list(jnp.shape(c))}" for c in found)
+            wrong = f"({', '.join(shown)})"
+    if wrong is not None:
+        raise TypeCheckError(
+            *("PTO883", f"vjp= of workload {site} gives {wrong}"),
+            values={"arguments": ", ".join(f"{x.dtype}{list(x.shape)}" for x in arguments)},
+            loc=here(),
+            fix="return a tuple with the cotangent of each argument, of its shape and dtype; None for integers and for zeros",
+        )
+    return tuple(found)
+
+
 def _rule(label: str, vjp: object, options: dict[str, Any]) -> Rule | None:
-    if not isinstance(vjp, (WorkloadFunction, Workload, Program)):
+    if not isinstance(vjp, WorkloadFunction):
         if vjp is not None and not callable(vjp):
             raise TraceError(
-                *("PTO155", "vjp= is neither a function nor a workload"),
+                *("PTO155", "vjp= is neither a function nor a workload function"),
                 values={"got": repr(vjp)[:80]},
                 loc=here(),
-                fix="give a function of (arguments, cotangents), or a workload",
+                fix="give a function of (arguments, cotangents), or a workload function",
             )
         return vjp
-    of_vjp = as_jax(vjp, **({} if isinstance(vjp, Program) else options))
+    of_vjp = as_jax(vjp, **options)
 
-    def rule(arguments: tuple[Any, ...], cotangents: Any) -> Iterator[Any]:
+    def rule(arguments: tuple[Any, ...], cotangents: Any) -> tuple[Any, ...]:
         found = jax.tree.leaves(
             of_vjp(*arguments, *(c for c in jax.tree.leaves(cotangents) if c.dtype != jax.dtypes.float0))
         )
@@ -174,7 +207,7 @@ def _rule(label: str, vjp: object, options: dict[str, Any]) -> Rule | None:
                 fix="return one for each of them, in order",
             )
         each = iter(found)
-        return (next(each) if is_float else None for is_float in floats)
+        return tuple(next(each) if is_float else None for is_float in floats)
 
     return rule
 

@@ -39,7 +39,8 @@ def _jitted() -> Any:
 
 @call_p.def_impl
 def _run(*operands: Any, site: Site) -> Any:
-    return _jitted()(*operands, site=site)
+    with jax.disable_jit(False):  # under disable_jit this is what is called at last
+        return _jitted()(*operands, site=site)
 
 
 call_p.def_abstract_eval(abstract_results)
@@ -99,7 +100,8 @@ def _no_derivative(primals: Any, tangents: Any, *, site: Site) -> Any:
     raise TypeCheckError(
         *("PTO883", f"workload {site} has no derivative: kernels are not differentiated"),
         loc=here(),
-        fix="as_jax(..., vjp=rule) with a function or a workload of your own, or jax.lax.stop_gradient around its arguments",
+        fix="as_jax(..., vjp=rule) with a function or a workload of your own, lower_to_jax, which JAX differentiates, or jax.lax.stop_gradient "
+        "around its arguments",
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -13,11 +13,12 @@ import numpy as np
 from pto_wsp.api.jit import name_in
 from pto_wsp.api.workload import Workload, WorkloadFunction
 from pto_wsp.errors import BindError, TypeCheckError, UnsupportedError, here, no_options
-from pto_wsp.ir.core import Role
+from pto_wsp.ir.core import Role, Wir
 from pto_wsp.ir.coverage import Uses, is_written_first
 from pto_wsp.runtime.program import Program
 from pto_wsp.trace.builder import WorkloadBuilder
 from pto_wsp.trace.functional import tree_map
+from pto_wsp.trace.tensor import Tensor, TensorSpec
 from pto_wsp_jax.signature import JaxSignature
 from pto_wsp_jax.site import Site
 
@@ -32,8 +33,17 @@ class Given:
     tree: Mapping[str, Any]
 
 
-Made = tuple[Site, tuple[str, ...], Any]
-"""A site, the paths of its operands, and the names of its results in the tuples in which calls give them."""
+Made = tuple[Site, tuple[str, ...], Any, bool]
+"""A site, the paths of its operands, the names of its results in the tuples in which calls give them, and whether arguments that are written are
+given back by name."""
+
+
+def with_lengths_checked(wir: Wir, operands: Iterable[str]) -> Wir:
+    """The wir without the axes whose lengths, pointers or indices are operands: values of an axis are checked when they are bound, which those
+    of a call never are; what no axis has is checked where it is read."""
+    known = frozenset(operands)
+    axes = tuple(a for a in wir.axes if known.isdisjoint(a.tensors))
+    return wir if axes == wir.axes else replace(wir, axes=axes)
 
 
 class OfFunction:
@@ -56,12 +66,13 @@ class OfFunction:
         names = {p: n for p, x in signature.tensors.items() for n, t in traced.tensors.items() if t is x}
         axes = {p: n for p, x in signature.axes.items() if (n := name_in(builder, x)) is not None}
         others = {n: t for n, t in traced.tensors.items() if n not in names.values()}
-        program = Workload(traced.wir, others, traced.sizes, traced.returns).compile(**self._options)
+        wir = with_lengths_checked(traced.wir, names.values())
+        program = Workload(wir, others, traced.sizes, traced.returns).compile(**self._options)
         program.set_axis_sizes({axes[p]: size for p, size in signature.sizes.items() if p in axes})
         program.bindings.check_control(set())
         fresh = frozenset(names[p] for p in signature.fresh if p in names)
         site = Site(program, tuple(names[p] for p in signature.tensors if p in names), fresh, (), self._options)
-        return site, tuple(p for p in signature.operands if p in names), traced.returns
+        return site, tuple(p for p in signature.operands if p in names), traced.returns, False
 
 
 class OfProgram:
@@ -101,9 +112,10 @@ class OfProgram:
         known = {*self._tensors, *self._symbols, *(a.name for a in self._program.bindings.wir.axes)}
         named = dict(zip(self._tensors, args, strict=False))
         unknown = [n for n in kwargs if n not in known or n in named]
-        if len(args) > len(self._tensors) or unknown:
-            what = f"no argument {unknown[0]}" if unknown else f"{len(self._tensors)} tensors, not {len(args)}"
-            raise self._wrong(f"takes {what}")
+        if unknown:
+            raise self._wrong(f"takes no argument {unknown[0]}")
+        if len(args) > 1 or (args and len(self._tensors) > 1):  # the order that it has them in is not the user's
+            raise self._wrong(f"has {len(self._tensors)} tensors, which are given by name")
         named |= kwargs
         signature, tree = JaxSignature(), {}
         for n, x in sorted(named.items()):
@@ -136,7 +148,7 @@ class OfProgram:
         tensors = {n: s for n, s in given.signature.tensors.items() if n in self._tensors}
         sized = tuple(n for n in given.signature.operands if n not in tensors)
         symbols = tuple(self._symbols[n] for n in sized)
-        program = self._program.copy()
+        program = self._with_lengths_checked(tensors)
         sizes = given.signature.sizes
         program.set_axis_sizes(
             {n: x.item() if isinstance(x, np.ndarray) and not x.ndim else x for n, x in sizes.items()}
@@ -145,13 +157,21 @@ class OfProgram:
         fresh = self._fresh(program, given) | {n for n in given.signature.fresh if n in bound.types}
         arguments = tuple(n for n in self._tensors if n in tensors or n in fresh)
         bound.release(arguments)
-        if symbols:
-            self._check_late(program, symbols)
-        else:
+        self._check_sizes(program, symbols)
+        if not symbols:
             bound.check_control({n for n in self._tensors if n not in arguments})
         self._check_shapes(program, given, symbols)
         site = Site(program, arguments, frozenset(fresh), symbols, self._options)
-        return site, (*site.operands, *sized), self._returns
+        return site, (*site.operands, *sized), self._returns, True
+
+    def _with_lengths_checked(self, operands: Iterable[str]) -> Program:
+        """The program, in which lengths that are operands are checked where they are read."""
+        bound = self._program.bindings
+        wir = with_lengths_checked(bound.wir, operands)
+        if wir is bound.wir:
+            return self._program.copy()
+        tensors: dict[str, TensorSpec] = {n: Tensor(a, name=n) for n, a in bound.arrays.items() if n not in operands}
+        return Workload(wir, tensors, dict(bound.sizes)).compile(**self._options)
 
     def _fresh(self, program: Program, given: Given) -> set[str]:
         """The tensors that are left out and only written. Raises BindError for those of which a task reads something first."""
@@ -169,8 +189,8 @@ class OfProgram:
                 )
         return out
 
-    def _check_late(self, program: Program, sized: tuple[str, ...]) -> None:
-        """What can be checked before some sizes are known."""
+    def _check_sizes(self, program: Program, sized: tuple[str, ...]) -> None:
+        """What can be checked of sizes before those in `sized` are known."""
         bound = program.bindings
         missing = [n for n in bound.wir.symbols if n not in bound.sizes and n not in sized]
         if missing:
@@ -180,7 +200,7 @@ class OfProgram:
                 loc=here(),
                 fix=f"{missing[0]}=...: a number, or an integer array of rank 0",
             )
-        if bound.manifest["race_checks"] or bound.unproved:
+        if sized and (bound.manifest["race_checks"] or bound.unproved):
             raise UnsupportedError(
                 *(
                     "PTO881",

@@ -249,7 +249,14 @@ class Scalar64(ABC):
     def __int__(self) -> int:
         raise self._flow("the number of")
 
-    __index__ = __int__
+    def __index__(self) -> int:
+        raise TraceError(
+            "PTO128",
+            "the number of a traced scalar",
+            values={"scalar": self},
+            loc=here(),
+            fix=f"of an array that is no argument, make it one or a Tensor(array) before it is indexed. {_CONTROL}",
+        )
 
     def __float__(self) -> float:
         raise self._flow("the number of")

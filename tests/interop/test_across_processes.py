@@ -139,5 +139,20 @@ print(float(jax.jit(jnp.sum)(x)))
     assert out.split()[:2] == ["UnsupportedError", "True"]
 
 
+def test_without_jax_the_import_says_what_to_install() -> None:
+    out = python(
+        """
+import sys
+sys.modules["jax"] = None  # as if it were not there
+try:
+    from pto_wsp_jax import as_jax
+except ImportError as e:
+    print(e)
+"""
+    )
+    assert "PTO880" in out
+    assert "pip install 'pto_wsp[jax]'" in out
+
+
 def test_pto_wsp_does_not_import_jax() -> None:
     assert python("import sys, pto_wsp, pto_wsp.tools.demo; print('jax' in sys.modules)").strip() == "False"

@@ -324,6 +324,71 @@ def test_a_workload_is_a_rule() -> None:
     assert "name=square_of_some" in str(jax.make_jaxpr(g)(X, which))
 
 
+def test_rules_are_differentiated_in_their_turn() -> None:
+    @kernel
+    def cubed(x: In[Tensor], out: Out[Tensor]):
+        pto.store(out, x * x * x)
+
+    @workload
+    def cube(x):
+        out = empty_like(x)
+        for i in P(5):
+            cubed[i](x=x[i], out=out[i])
+        return out
+
+    g = as_jax(cube, vjp=lambda arguments, ct: (3 * arguments[0] ** 2 * ct,))
+    x = X / 100
+    twice = jax.grad(lambda x: jax.grad(lambda x: g(x).sum())(x).sum())
+    np.testing.assert_allclose(twice(x), 6 * x, rtol=2**-20)
+    np.testing.assert_allclose(jax.vmap(jax.jit(twice))(np.stack([x, x])), np.stack([6 * x] * 2), rtol=2**-20)
+
+
+def test_without_jit() -> None:
+    with jax.disable_jit():
+        equal(f(X), 2 * X)
+        equal(jax.vmap(f)(np.stack([X, X])), 2 * np.stack([X, X]))
+        equal(lax.scan(lambda c, _: (f(c), None), X, None, length=2)[0], 4 * X)
+
+
+def test_a_function_made_again_is_not_traced_again() -> None:
+    x, traced = X + 3, []
+
+    @workload
+    def noting(x):
+        traced.append(1)
+        out = empty_like(x)
+        for i in P(rows):
+            doubled[i](x=x[i], out=out[i])
+        return out
+
+    for _ in range(3):
+        equal(as_jax(noting)(x), 2 * x)
+    assert len(traced) == 1
+
+
+def test_a_negative_length_is_an_error() -> None:
+    """Also where a tile would hide it: -1 elements are 0 tiles of 8."""
+
+    @workload
+    def sums(x, lengths, out):
+        n = Ragged(Dense[4](name="batch"), lengths, name="n")
+        for b in P(4):
+            for k in P.seq(n[b].tiles(2)):
+                halved[b, k](x=x[b, k])
+                added[b, k](x=x[b, 0:1], scale=1.0, to=out[b : b + 1])
+
+    x, lengths = np.ones((4, 6, 8), np.float32), np.array([0, -1, 0, 0], np.int32)
+    g = jax.jit(lambda n: as_jax(sums)(x, n, jnp.zeros((4, 8)))[1])
+    equal(g(-lengths)[:, 0], [0, 0.5, 0, 0])
+    with pytest.raises((ValueError, RuntimeError), match="PTO51"):
+        g(lengths).block_until_ready()
+    w = sums(x.copy(), -lengths, np.zeros((4, 8), np.float32))
+    h = jax.jit(lambda n: as_jax(w)(x=x, lengths=n, out=jnp.zeros((4, 8)))["out"])
+    equal(h(-lengths)[:, 0], [0, 0.5, 0, 0])
+    with pytest.raises((ValueError, RuntimeError), match="PTO51"):
+        h(lengths).block_until_ready()
+
+
 def test_one_function_for_one_workload() -> None:
     """Asked for again in each step, it traces nothing anew."""
     assert as_jax(double) is f

@@ -82,6 +82,35 @@ def read(x, y):
     return out
 
 
+@workload
+def closing(x):
+    out = empty_like(x)
+    for i in P(rows):
+        doubled[i](x=X[i : i + 1], out=out[i])
+    return out
+
+
+def bare(arguments: Any, ct: Any) -> Any:
+    return 2 * ct
+
+
+def nothing(arguments: Any, ct: Any) -> Any:
+    return None
+
+
+def too_many(arguments: Any, ct: Any) -> Any:
+    return 2 * ct, None
+
+
+def of_halves(arguments: Any, ct: Any) -> Any:
+    return (ct.astype(jnp.bfloat16),)
+
+
+def of_rows(arguments: Any, ct: Any) -> Any:
+    return (ct[0],)
+
+
+TRACED = double(X)
 f = as_jax(double)
 
 
@@ -111,7 +140,7 @@ def inside_of_a_workload() -> None:
         (lambda: f(X, X), TypeCheckError, "PTO155", "too many"),
         (lambda: f({"a": {1, 2}}), TypeCheckError, "PTO155", "hashed"),
         (lambda: f(X.astype(np.complex64)), TypeCheckError, "PTO502", "complex64"),
-        (lambda: as_jax(double, vjp=3), TraceError, "PTO155", "vjp="),
+        (lambda: as_jax(double, vjp=TRACED), TraceError, "PTO155", "vjp="),
         (
             lambda: jax.grad(lambda x: as_jax(double, vjp=two)(x).sum())(X),
             TypeCheckError,
@@ -120,11 +149,22 @@ def inside_of_a_workload() -> None:
         ),
         (lambda: as_jax(read)(X, jax.ShapeDtypeStruct(X.shape, X.dtype)), UnsupportedError, "PTO881", "new memory"),
         (lambda: jax.vmap(as_jax(numbered))(np.stack([X, X])), RaceError, "PTO2", "slot"),
+        (lambda: jax.grad(lambda x: as_jax(double, vjp=bare)(x).sum())(X), TypeCheckError, "PTO883", "Array"),
+        (lambda: jax.grad(lambda x: as_jax(double, vjp=nothing)(x).sum())(X), TypeCheckError, "PTO883", "NoneType"),
+        (
+            lambda: jax.grad(lambda x: as_jax(double, vjp=too_many)(x).sum())(X),
+            TypeCheckError,
+            "PTO883",
+            "float32[5, 3, 8], None",
+        ),
+        (lambda: jax.grad(lambda x: as_jax(double, vjp=of_halves)(x).sum())(X), TypeCheckError, "PTO883", "bfloat16"),
+        (lambda: jax.grad(lambda x: as_jax(double, vjp=of_rows)(x).sum())(X), TypeCheckError, "PTO883", "[3, 8]"),
+        (lambda: as_jax(closing)(X), TraceError, "PTO128", "Tensor(array)"),
         (lambda: as_jax(double, check="all"), UnsupportedError, "PTO881", "check="),
         (lambda: as_jax(double, resources=Resources(task_window=1)), UnsupportedError, "PTO881", "resources="),
         (writes_elsewhere, UnsupportedError, "PTO881", "none of its arguments"),
         (inside_of_a_workload, UnsupportedError, "PTO881", "double itself"),
-        (lambda: jax.grad(lambda x: f(x).sum())(X), TypeCheckError, "PTO883", "vjp="),
+        (lambda: jax.grad(lambda x: f(x).sum())(X), TypeCheckError, "PTO883", "lower_to_jax"),
         (lambda: jax.jacfwd(f)(X), TypeCheckError, "PTO883", "workload double"),
         (lambda: jax.hessian(lambda x: f(x).sum())(X), TypeCheckError, "PTO883", "workload double"),
         (lambda: jax.jit(f).trace(X).lower(lowering_platforms=("cuda",)), UnsupportedError, "PTO882", "CPUs"),

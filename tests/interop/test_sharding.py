@@ -149,6 +149,13 @@ with (getattr(jax, "set_mesh", None) or jax.sharding.use_mesh)(mesh):
         jax.jit(f)(put(x, PS(None, None, "i"), mesh))
     except pto_wsp_jax.call.UnsupportedError as e:
         print(e.code)
+mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+with (getattr(jax, "set_mesh", None) or jax.sharding.use_mesh)(mesh):
+    for spec in ("a", "b"):
+        try:
+            print(jax.typeof(jax.jit(plus)(put(x, PS("a"), mesh), put(x, PS(spec), mesh))))
+        except pto_wsp_jax.call.UnsupportedError as e:
+            print("where others are divided over a" in str(e))
 """
     )
-    assert out.split() == ["float32[8@i,3,8]", "PTO884"]
+    assert out.split() == ["float32[8@i,3,8]", "PTO884", "float32[8@a,3,8]", "True"]
