@@ -340,7 +340,7 @@ void called(std::uint64_t seed, std::uint32_t threads) {
     constexpr std::int64_t dims[] = {rows, cols}, sources[] = {0, 1, 2};
     std::vector<PtoWspBuffer> buffers;
     for (Array& a : arrays) buffers.push_back({a.data.data(), dims, 2, 0});
-    CHECK(!callee.call({.buffers = buffers, .sources = sources, .zeroed = {}, .sizes = {}, .threads = threads}));
+    CHECK(!callee.call(buffers, {.threads = threads, .sources = sources}));
     for (std::size_t t = 0; t < 3; ++t)
       CHECK(std::memcmp(want[t].data.data(), arrays[t].data.data(), want[t].data.size() * sizeof(float)) == 0);
   }
