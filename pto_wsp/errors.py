@@ -19,7 +19,9 @@ from __future__ import annotations
 import dis
 import linecache
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType, MappingProxyType
@@ -48,8 +50,13 @@ class Location:
     @staticmethod
     def of_frame(frame: FrameType) -> Location:
         """The instruction that `frame` is executing."""
-        loc = Location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-        loc._code, loc._lasti = frame.f_code, frame.f_lasti
+        return Location.of_code(frame.f_code, frame.f_lasti, frame.f_lineno)
+
+    @staticmethod
+    def of_code(code: CodeType, lasti: int, line: int) -> Location:
+        """The instruction at offset `lasti`, which is of that line."""
+        loc = Location(code.co_filename, line, code.co_name)
+        loc._code, loc._lasti = code, lasti
         return loc
 
     @property
@@ -103,9 +110,27 @@ def user_frame() -> FrameType:
     return frame
 
 
+class _Placed(threading.local):
+    loc: Location | None = None
+
+
+_placed = _Placed()
+
+
 def here() -> Location:
     """Where the user's program is now."""
-    return Location.of_frame(user_frame())
+    return _placed.loc or Location.of_frame(user_frame())
+
+
+@contextmanager
+def at(loc: Location | None) -> Generator[None]:
+    """Inside, `here` is `loc`, a line that ran before and of which something is made now. None: as outside."""
+    before = _placed.loc
+    _placed.loc = loc or before
+    try:
+        yield
+    finally:
+        _placed.loc = before
 
 
 def check_name(name: object, what: str, code: str) -> str | None:
@@ -598,4 +623,6 @@ PTO884 a function of JAX arrays whose operands are divided between devices as it
 PTO885 what has no form in operations of JAX
 PTO886 tiles of 64 bits in operations of JAX, without jax_enable_x64
 PTO887 a bound of loops that is no number of iterations
+PTO888 a primitive of JAX that a kernel has no operation for
+PTO889 a function of jnp that cannot be a kernel: its arguments, results or constants
 """)

@@ -4034,7 +4034,7 @@ def test_a_mistake_is_a_clear_error(code: str, cls: type[PtoError], make: Mistak
 
 def test_every_code_has_a_test() -> None:
     tested = {code for code, _, _ in MISTAKES} | {"PTO714", "PTO715", "PTO731", "PTO414"}
-    of_jax = {code for code in CODES if "PTO880" <= code <= "PTO887"}  # tests/interop
+    of_jax = {code for code in CODES if code.startswith("PTO88")}  # tests/interop
     assert tested == set(CODES) - of_jax
 
 

@@ -1,4 +1,4 @@
-"""Workloads inside of JAX programs."""
+"""Workloads inside of JAX programs, and kernels of JAX functions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pto_wsp.errors import UnsupportedImportError, here
 try:
     from pto_wsp_jax.call import as_jax
     from pto_wsp_jax.handler import TARGET, register
+    from pto_wsp_jax.kernels import kernel_from_jax
     from pto_wsp_jax.lower.function import lower_to_jax
 except ModuleNotFoundError as e:
     if e.name not in ("jax", "jaxlib"):
@@ -17,4 +18,4 @@ except ModuleNotFoundError as e:
         fix="pip install 'pto_wsp[jax]', or in a checkout pip install '.[jax]'",
     ) from e
 
-__all__ = ["TARGET", "as_jax", "lower_to_jax", "register"]
+__all__ = ["TARGET", "as_jax", "kernel_from_jax", "lower_to_jax", "register"]

@@ -32,7 +32,7 @@ from pto_wsp.ir.core import (
     Var,
     operand_type,
 )
-from pto_wsp.ir.requirements import unfit
+from pto_wsp.ir.requirements import unfit, unfit_restrict
 from pto_wsp.ir.rounding import Array, round_to
 from pto_wsp.ir.scalars import SCALAR_DTYPES, compute
 
@@ -199,10 +199,7 @@ class Numbers:
             a, b = self.dim(c.a), self.dim(c.b)
             if not (a == b if c.rel == "eq" else a >= b):
                 values = {str(d): n for d, n in ((c.a, a), (c.b, b)) if isinstance(d, str)}
-                if eqn.prim == "restrict":
-                    what, fix = "restrict to a shape that is not there", "give extents of 1 up to what is valid"
-                else:
-                    what, fix = unfit(eqn, c, a, b)
+                what, fix = unfit_restrict(eqn, b, a) if eqn.prim == "restrict" else unfit(eqn, c, a, b)
                 raise KernelError("PTO710", what, values=values, fix=fix)
 
     def _tile(self, eqn: Eqn, out: TileType, ins: list[Array]) -> list[Array]:

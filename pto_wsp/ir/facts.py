@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pto_wsp.ir.core import DType, In, Literal, Param, Var
+from pto_wsp.ir.core import DType, In, Literal, Param, ScalarType, Var
 from pto_wsp.ir.scalars import RANGES
 
 LOW, HIGH = RANGES[DType.I64]
@@ -95,5 +95,7 @@ def derive(prim: str, ins: tuple[In, ...], params: dict[str, Param], known: dict
     if prim == "s.where":
         a, b = operands[1:]
         return Facts(min(a.low, b.low), max(a.high, b.high), math.gcd(a.divisor, b.divisor))
+    if prim == "widen" and isinstance(ins[0], Var) and isinstance(ins[0].type, ScalarType):
+        return Facts(*RANGES[ins[0].type.dtype])
     rule = _RULES.get(prim)
     return Facts() if rule is None or len(operands) != 2 else rule(*operands).within()

@@ -32,6 +32,15 @@ def unfit(eqn: Eqn, check: Check, a: int, b: int) -> tuple[str, str]:
     return f"{eqn.prim} of tiles of different valid shapes, {a} and {b}", "give tiles of equal valid shape"
 
 
+def unfit_restrict(eqn: Eqn, wanted: int, valid: int) -> tuple[str, str]:
+    """As `unfit`, of a restriction to more than there is. To the whole static size it says that all of it is needed."""
+    t = eqn.outs[0].type
+    assert isinstance(t, TileType)
+    if wanted > valid and any(isinstance(d, int) and d == wanted for d in (t.vrows, t.vcols)):
+        return f"all {wanted} rows or columns of a tile are needed, and {valid} are valid", ENOUGH
+    return f"restrict to {wanted} rows or columns, of 1 .. {valid}", "give extents of 1 up to what is valid"
+
+
 ENOUGH = "take no more than is valid, or make the rest valid: pto.fill_pad"
 
 

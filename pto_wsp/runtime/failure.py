@@ -20,7 +20,7 @@ from pto_wsp.errors import (
 )
 from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, Span, TileAt, Var, View, ViewDim, Wir, written_tensors
 from pto_wsp.ir.processes import deepest_of_views
-from pto_wsp.ir.requirements import ENOUGH, failed, requirements, unfit
+from pto_wsp.ir.requirements import ENOUGH, failed, requirements, unfit, unfit_restrict
 from pto_wsp.ir.text import show_view
 from pto_wsp.passes.canonicalize_kernel import canonicalize_kernel
 from pto_wsp.passes.expand import expand_kernel
@@ -210,8 +210,8 @@ def _kernel_fault(f: _Failure) -> PtoError:
                 "PTO732", BoundsError, what, "begin inside of it: loop up to its length, restrict what is stored"
             )
         case "shape" if inside.prim == "restrict":
-            what = f"{label}: restrict to {a} rows or columns, of 1 .. {b}"
-            return f.error("PTO710", KernelError, what, "give extents of 1 up to what is valid")
+            what, fix = unfit_restrict(inside, a, b)
+            return f.error("PTO710", KernelError, f"{label}: {what}", fix)
         case "shape" if inside.prim == "load_part":
             what = f"{label}: {inside.prim} of {_first_operand(f, inside)} with {a} valid rows or columns, of 1 .. {b}"
             return f.error("PTO732", BoundsError, what, "begin inside of it: loop up to its length")
@@ -439,5 +439,8 @@ def _valid_shape(f: _Failure) -> PtoError:
         if check.rel == "eq"
         else ("are fewer than", ENOUGH)
     )
-    what = f"kernel {kernel.label}: {eqn.prim} gets tiles whose valid extents do not fit: {check.a} {word} {check.b}"
+    unfit = "gets tiles whose valid extents do not fit"
+    if eqn.prim == "restrict" and isinstance(check.b, int):
+        unfit = "to all of a tile, which is valid in part"
+    what = f"kernel {kernel.label}: {eqn.prim} {unfit}: {check.a} {word} {check.b}"
     return f.error("PTO710", KernelError, what, fix)

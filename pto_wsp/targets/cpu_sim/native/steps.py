@@ -89,8 +89,8 @@ def _group(g: Mapping[str, Any]) -> Group:
         extents = list(s.extents)
         for which, size in ((0, ("rows", 0)), (1, ("cols", s.result.cols)), (2, ("cols", _inner(s)))):
             e = extents[which]
-            if e[0] == "c":
-                continue
+            if e[0] == "c" and e[1] != size[1]:
+                continue  # no whole static size, which others may have by chance
             same, place = first.setdefault(size, (e, (s.number, which)))
             extents[which] = same
             if e != same:
