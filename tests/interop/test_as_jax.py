@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from interop.workloads import X, added, both, double, doubled, halved, rows
 from pto_wsp import (
     Channel,
     Dense,
@@ -17,11 +18,9 @@ from pto_wsp import (
     DispatchPolicy,
     DType,
     In,
-    InOut,
     Out,
     P,
     Ragged,
-    Scalar,
     Tensor,
     Tile,
     consume,
@@ -36,31 +35,6 @@ from pto_wsp import (
 )
 from pto_wsp_jax import TARGET, as_jax
 
-rows = Dense[5](name="rows")
-
-
-@kernel
-def doubled(x: In[Tensor], out: Out[Tensor]):
-    pto.store(out, x + x)
-
-
-@kernel
-def added(x: In[Tensor], scale: Scalar[DType.F32], to: InOut[Tensor]):
-    pto.store(to, to + x * scale)
-
-
-@kernel
-def halved(x: InOut[Tensor]):
-    pto.store(x, x * 0.5)
-
-
-@workload
-def double(x):
-    out = empty_like(x)
-    for i in P(rows):
-        doubled[i](x=x[i], out=out[i])
-    return out
-
 
 @workload
 def double_into(x, y):
@@ -74,18 +48,7 @@ def add_to(x, total, scale):
         added[i](x=x[i], scale=scale, to=total[i])
 
 
-@workload
-def both(x, total):
-    out = empty_like(x)
-    for i in P(rows):
-        added[i](x=x[i], scale=1.0, to=total[i])
-    for i in P(rows):
-        doubled[i](x=total[i], out=out[i])
-    return out
-
-
 f, into, accumulate = as_jax(double), as_jax(double_into), as_jax(add_to)
-X = np.arange(5 * 3 * 8, dtype=np.float32).reshape(5, 3, 8)
 
 
 x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64

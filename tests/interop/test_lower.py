@@ -13,13 +13,13 @@ import pytest
 from jax import lax
 
 from examples.test_examples import example
+from interop.workloads import X, added, both, double, doubled
 from pto_wsp import (
     Channel,
     Dense,
     DispatchPolicy,
     DType,
     In,
-    InOut,
     Out,
     P,
     PtoError,
@@ -50,41 +50,11 @@ from pto_wsp_jax.target import x64
 ROWS, COLS = 13, 6
 QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Options of XLA's compiler: most of the time of these tests is its own."""
-rows = Dense[5](name="rows")
-X = np.arange(5 * 3 * 8, dtype=np.float32).reshape(5, 3, 8)
-
-
-@kernel
-def doubled(x: In[Tensor], out: Out[Tensor]):
-    pto.store(out, x + x)
-
-
-@kernel
-def added(x: In[Tensor], scale: Scalar[DType.F32], to: InOut[Tensor]):
-    pto.store(to, to + x * scale)
 
 
 @kernel
 def normalised(x: In[Tensor], weight: In[Tensor], out: Out[Tensor]):
     pto.store(out, x * pto.rsqrt(pto.rowmean(x * x) + 1e-6) * weight)
-
-
-@workload
-def double(x):
-    out = empty_like(x)
-    for i in P(rows):
-        doubled[i](x=x[i], out=out[i])
-    return out
-
-
-@workload
-def both(x, total):
-    out = empty_like(x)
-    for i in P(rows):
-        added[i](x=x[i], scale=1.0, to=total[i])
-    for i in P(rows):
-        doubled[i](x=total[i], out=out[i])
-    return out
 
 
 @workload

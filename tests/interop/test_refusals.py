@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interop.workloads import X, double, doubled, rows
 from pto_wsp import (
-    Dense,
     DType,
     In,
     InOut,
@@ -33,26 +33,10 @@ from pto_wsp import (
 )
 from pto_wsp_jax import as_jax, handler
 
-rows = Dense[5](name="rows")
-X = np.arange(5 * 3 * 8, dtype=np.float32).reshape(5, 3, 8)
-
-
-@kernel
-def doubled(x: In[Tensor], out: Out[Tensor]):
-    pto.store(out, x + x)
-
 
 @kernel
 def changed(x: InOut[Tensor]):
     pto.store(x, x + x)
-
-
-@workload
-def double(x):
-    out = empty_like(x)
-    for i in P(rows):
-        doubled[i](x=x[i], out=out[i])
-    return out
 
 
 @kernel

@@ -4,15 +4,13 @@ from typing import Any
 
 import pytest
 
+from interop.workloads import doubled, halved
 from passes.check import check_pass
 from pto_wsp import (
     Channel,
     Deps,
     DispatchPolicy,
     DType,
-    In,
-    InOut,
-    Out,
     P,
     Ragged,
     Tensor,
@@ -20,8 +18,6 @@ from pto_wsp import (
     consume,
     empty_like,
     item,
-    kernel,
-    pto,
     send,
     vmap,
     workload,
@@ -31,16 +27,6 @@ from pto_wsp.ir.verify import verify
 from pto_wsp.passes.batch import batch
 
 F32, I32 = DType.F32, DType.I32
-
-
-@kernel
-def doubled(x: In[Tensor], out: Out[Tensor]):
-    pto.store(out, x + x)
-
-
-@kernel
-def halved(x: InOut[Tensor]):
-    pto.store(x, x * 0.5)
 
 
 @workload
