@@ -137,6 +137,11 @@ def test_lengths_are_operands() -> None:
             np.testing.assert_allclose(got[b, :n], plain_norm(x[b, :n], weight), rtol=1e-5)
             equal(got[b, n:], 0 * x[b, n:])
     assert g._cache_size() == 1
+    many = jax.jit(jax.vmap(g.__wrapped__))
+    for of in ([[ROWS, 0, 5], [1, 2, 3]], [[0, 0, 0], [4, ROWS, 1]]):
+        xs, ns = np.stack([x, x + 1]), np.array(of, np.int32)
+        np.testing.assert_allclose(many(xs, ns), [g(x, n) for x, n in zip(xs, ns, strict=True)], rtol=1e-5)
+    assert many._cache_size() == 1
 
 
 def test_what_does_not_count_has_no_derivative() -> None:
@@ -254,7 +259,8 @@ def attention_of_jax(q: Any, k: Any, v: Any, lengths: Any, causal: bool) -> Any:
     return jnp.where((np.arange(n) < lengths[:, None])[:, None, :, None], y, 0)
 
 
-def attention(causal: bool) -> None:
+def attention(causal: bool, heads: int = 4, n: int = 100, dim: int = 8) -> None:
+    """Of two queries' heads for one of keys, over sequences of n and of fewer positions."""
     e = example("attention")
 
     @workload
@@ -263,8 +269,10 @@ def attention(causal: bool) -> None:
         e.attention(q, k, v, keys, queries, out, causal)
 
     rng = np.random.default_rng(0)
-    q, k, v, ct = (rng.standard_normal((2, h, 100, 8), dtype=np.float32) for h in (4, 2, 2, 4))
-    lengths = np.array([100, 37], np.int32)
+    q, k, v, ct = (
+        rng.standard_normal((2, h, n, dim), dtype=np.float32) for h in (heads, heads // 2, heads // 2, heads)
+    )
+    lengths = np.array([n, n // 3 + 4], np.int32)
     run = lower_to_jax(attended)
 
     def loss(q: Any, k: Any, v: Any) -> Any:
@@ -276,8 +284,8 @@ def attention(causal: bool) -> None:
     close(*(gradient(g, (0, 1, 2))(q, k, v) for g in (loss, plain)))
 
 
-def mixture_of_experts() -> None:
-    e, (tokens, hidden, ffn, experts, top) = example("moe"), (97, 12, 10, 4, 2)
+def mixture_of_experts(tokens: int = 97, hidden: int = 12, ffn: int = 10, experts: int = 4, top: int = 2) -> None:
+    e = example("moe")
     rng = np.random.default_rng(0)
     x, w_gate, w1, w3, w2, ct = (
         rng.standard_normal(s, dtype=np.float32) / 3
@@ -301,12 +309,14 @@ def mixture_of_experts() -> None:
     close(*(gradient(g, tuple(range(5)))(*w) for g in (loss, plain)))
 
 
-def llama_block() -> None:
-    e, (seq, hidden, heads, kv_heads, dim, ffn) = example("llama_block"), (70, 24, 4, 2, 8, 40)
+def llama_block(
+    layers: int = 1, seq: int = 70, hidden: int = 24, heads: int = 4, kv_heads: int = 2, dim: int = 8, ffn: int = 40
+) -> None:
+    e = example("llama_block")
     rng = np.random.default_rng(0)
     shapes = (1, hidden), (hidden, heads * dim), *[(hidden, kv_heads * dim)] * 2, (heads * dim, hidden)
     shapes += (1, hidden), *[(hidden, ffn)] * 2, (ffn, hidden)
-    weights = [rng.standard_normal((1, *s), dtype=np.float32) / np.float32(math.sqrt(s[0])) for s in shapes]
+    weights = [rng.standard_normal((layers, *s), dtype=np.float32) / np.float32(math.sqrt(s[0])) for s in shapes]
     x, ct = (rng.standard_normal((seq, hidden), dtype=np.float32) for _ in range(2))
     cos, sin = e.angles(seq, dim)
 
@@ -321,19 +331,25 @@ def llama_block() -> None:
 
 GRADIENTS: dict[str, Callable[[], None]] = {
     "causal attention": lambda: attention(True),
-    "attention": lambda: attention(False),
     "mixture of experts": mixture_of_experts,
     "llama block": llama_block,
+}
+LARGER: dict[str, Callable[[], None]] = {
+    "attention": lambda: attention(False),
+    "larger causal attention": lambda: attention(True, 8, 300, 64),
+    "larger attention": lambda: attention(False, 8, 300, 64),
+    "larger mixture of experts": lambda: mixture_of_experts(300, 128, 96, 8, 3),
+    "larger llama blocks": lambda: llama_block(2, 200, 256, 8, 4, 32, 300),
 }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "of" in metafunc.fixturenames:  # XLA takes seconds to compile each
-        metafunc.parametrize("of", GRADIENTS if metafunc.config.getoption("--full") else ["causal attention"])
+        metafunc.parametrize("of", GRADIENTS | LARGER if metafunc.config.getoption("--full") else GRADIENTS)
 
 
 def test_gradients_are_those_of_plain_jax(of: str) -> None:
-    GRADIENTS[of]()
+    (GRADIENTS | LARGER)[of]()
 
 
 def test_the_target() -> None:

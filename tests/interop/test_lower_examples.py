@@ -10,6 +10,7 @@ from examples.test_examples import SMALL, example, results
 from pto_wsp import Workload
 from pto_wsp.arch import get as arch_of
 from pto_wsp.tools import report
+from pto_wsp_jax import lower_to_jax
 from pto_wsp_jax.target import TARGET, JaxProgram
 
 GATE = {"bgemm", "csp_pipeline", "moe"}
@@ -45,6 +46,10 @@ def test_an_example_agrees_with_its_golden_reference(
     monkeypatch.setattr(report, "timed", lambda run: [run(), 0.0][1])
     if name == "placement":  # whose runs are traced, too
         monkeypatch.setattr(example(name), "timeline", lambda program: [])
+    if name == "decoder":  # whose workloads are inside of a jitted step
+        step = example(name).paged_step.__wrapped__  # as no other test has it
+        monkeypatch.setattr(example(name), "paged_step", step)
+        monkeypatch.setitem(step.__globals__, "as_jax", lambda f, threads: lower_to_jax(f))
     for result in results(name, **sizes):
-        assert result.of_bound <= 1, result.name
+        assert result.of_bound <= 1, (result.name, result.notes)
     jax.clear_caches()

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from pto_wsp_jax.lower import numbers
+from pto_wsp_jax.lower.most import most_of_batch
 from pto_wsp_jax.lower.numbers import Int
 
 Arrays = list[Any]
@@ -72,13 +73,16 @@ def known_times(body: Turn, init: Arrays, first: int | Int, count: int, active: 
     return list(lax.scan(turn, init, jnp.arange(count))[0])
 
 
-def as_long_as(body: Turn, init: Arrays, first: int | Int, trips: Int, most: float, active: Any) -> Arrays:
-    """As often as it is."""
+def as_long_as(
+    body: Turn, init: Arrays, first: int | Int, trips: Int, most: float, active: Any, *, batched: bool
+) -> Arrays:
+    """As often as it is; inside of a `vmap` as often as the most of the batch, with one index for all of it: what each loads there is one slice."""
 
     def turn(t: Any, c: Arrays) -> Arrays:
-        return alike(body(index_of(first, t, most), c, active), c)
+        new = alike(body(index_of(first, t, most), c, active), c)
+        return chosen(t < trips.value, new, c) if batched else new
 
-    return list(lax.fori_loop(0, trips.value, turn, init))
+    return list(lax.fori_loop(0, most_of_batch(trips.value) if batched else trips.value, turn, init))
 
 
 def at_most(body: Turn, init: Arrays, first: int | Int, trips: Int, most: int, active: Any, *, batched: bool) -> Arrays:

@@ -178,7 +178,9 @@ class KernelLowering:
         elif isinstance(trips, int):
             out = control.known_times(self._turn(eqn, names), init, first, trips, self.active)
         elif most == numbers.INF:
-            out = control.as_long_as(self._turn(eqn, names), init, first, trips, most, self.active)
+            out = control.as_long_as(
+                self._turn(eqn, names), init, first, trips, most, self.active, batched=self.batched
+            )
         elif names and self.batched:  # as often as it is would mean to choose between whole regions each time
             turn = self._turn(eqn, names)
             out = control.at_most(turn, init, first, trips, int(most), self.active, batched=True)
@@ -217,7 +219,7 @@ class KernelLowering:
         @jax.custom_jvp
         def run(*traced: Any) -> list[Any]:
             given = loop_of(traced)
-            return [control.settled(x, given[3]) for x in control.as_long_as(*given)]
+            return [control.settled(x, given[3]) for x in control.as_long_as(*given, batched=self.batched)]
 
         def bounded(*traced: Any) -> list[Any]:
             given = loop_of(traced)
