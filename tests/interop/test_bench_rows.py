@@ -10,13 +10,27 @@ import pytest
 from pto_wsp import UnsupportedError
 from pto_wsp.cxx.compiler import NoCompiler
 from pto_wsp.tools.bench import __main__ as command
-from pto_wsp.tools.bench import jax_calls, run
+from pto_wsp.tools.bench import jax_calls, lowered, run
 
 TINY: dict[str, dict[str, Any]] = {
     "jax_call": {"tile": [1, 8], "calls": 40},
     "jax_loop": {"tile": [1, 8], "iterations": 40},
     "jax_vmap": {"examples": 3, "calls": 2, "rmsnorm": [2, 8, 16], "attention": [[64, 16], [48, 16]]},
+    "lowered_rmsnorm": {"rows": 9, "cols": 40},
+    "lowered_softmax": {"rows": 9, "cols": 40},
+    "lowered_attention": {"heads": 1, "s": 128, "causal": False},
+    "lowered_prefill": {"heads": 1, "s": 256, "causal": True},
+    "lowered_llama_block": {"layers": 1, "hidden": 16, "q_heads": 2, "kv_heads": 1, "head": 8, "ffn": 24, "s": 20},
+    "lowered_decode": {"kv_lens": [5, 1100, 16], "heads": 2},
 }
+FULL = ("lowered_softmax", "lowered_attention", "lowered_llama_block", "lowered_decode")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "of_lowering" in metafunc.fixturenames:
+        full = metafunc.config.getoption("--full")
+        names = [name for name in lowered.PAIRS if name in TINY]
+        metafunc.parametrize("of_lowering", [name for name in names if full or name not in FULL])
 
 
 def peers(name: str) -> list[str]:
@@ -52,6 +66,22 @@ def test_both_ways_of_an_axis_compute_the_same() -> None:
         got = by_vmap(*given)
         np.testing.assert_array_equal(got, by_hand(*given))
         np.testing.assert_allclose(got, f(*given), rtol=1e-4, atol=1e-5)
+
+
+def test_a_workload_in_operations_of_jax_beside_the_same_by_hand(of_lowering: str) -> None:
+    (row,) = run.run_row({"name": of_lowering, "shape": TINY[of_lowering]}, threads=1, repeats=1)
+    assert set(row) == {"name", "threads", "ms", "by_hand_ms", "over_by_hand", "of_tolerance", "peers", "missing"}
+    assert row["over_by_hand"] == row["ms"] / row["by_hand_ms"] > 0
+    assert 0 < row["of_tolerance"] <= 1
+
+
+def test_a_wrong_number_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(x: Any) -> Any:
+        return 1.001 * lowered.rows.rmsnorm_of_jax(np, x)
+
+    monkeypatch.setattr(lowered.rows, "exact_rmsnorm", wrong)
+    with pytest.raises(SystemExit, match=r"lowered_rmsnorm, ours: the error is .* times what it may be"):
+        lowered.lowered_row("lowered_rmsnorm", TINY["lowered_rmsnorm"], repeats=1)
 
 
 def test_arms_compute_the_same_but_for_the_empty_one() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pto_wsp import DType
 from pto_wsp.tools.bench import __main__ as command
-from pto_wsp.tools.bench import arms, attention, pipelines, run, scheduling, table, tasks
+from pto_wsp.tools.bench import arms, attention, lowered, pipelines, run, scheduling, table, tasks
 from pto_wsp.tools.bench.arms import Arms
 
 ULP = {"rmsnorm": 4, "rmsnorm_odd": 4, "softmax": 12, "softmax_odd": 12}  # other rows: units of n * eps, at most 1
@@ -66,7 +66,7 @@ def allowed(row: dict[str, Any]) -> float:
 def test_cases_are_complete() -> None:
     assert "medians" in command.CASES["rules"]
     assert set(TINY) == set(run.ARMS)
-    assert set(command.NAMES) == set(run.ARMS) | set(tasks.MAKERS) | SPECIAL
+    assert set(command.NAMES) == set(run.ARMS) | set(tasks.MAKERS) | set(lowered.PAIRS) | SPECIAL
 
 
 @pytest.mark.usefixtures("no_jax")
@@ -249,7 +249,7 @@ def test_rows_of_the_scheduler() -> None:
 @pytest.mark.usefixtures("no_jax")
 def test_rows_that_need_jax_say_that_it_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     """What they give with it is tested beside the rest of what needs jax."""
-    for name in ("jax_call", "jax_loop", "jax_vmap"):
+    for name in ("jax_call", "jax_loop", "jax_vmap", *lowered.PAIRS):
         (row,) = run.run_row({"name": name, "shape": {}}, threads=2, repeats=1)
         assert row == {"name": name, "threads": 2, "peers": {}, "missing": ["jax"]}
         table.show({"machine": {}, "rows": [row]})

@@ -6,14 +6,17 @@ Both are one kernel for each tile of queries, which loops over the keys with a r
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pto_wsp import (
+    Constexpr,
     DenseDyn,
     DType,
     In,
@@ -60,6 +63,25 @@ def nothing_yet(rows: int) -> Any:
     return pto.full((rows, 1), -math.inf), pto.full((rows, 1), 0.0), pto.full((rows, DIM), 0.0)
 
 
+def over_pages(q: Any, k: Any, v: Any, page_of: Callable[[Any], Any], length: Any) -> Any:
+    """Maximum, sum and weighted sum over `length` positions: position p is in page page_of(p // PAGE) of k and v."""
+    query = q * (1 / math.sqrt(DIM))
+
+    def whole(j: Any, carry: Any) -> Any:
+        at = [(page_of(j * GROUP + g), 0, 0) for g in range(GROUP)]
+        keys, values = ([pto.load(x, place, (PAGE, DIM)) for place in at] for x in (k, v))
+        return attend(carry, [pto.matmul(query, tile, transpose_b=True) for tile in keys], values)
+
+    def page(j: Any, carry: Any) -> Any:
+        at, rows = (page_of(j), 0, 0), pto.minimum(length - j * PAGE, PAGE)
+        keys, values = (pto.restrict(pto.load(x, at, (PAGE, DIM)), rows, DIM) for x in (k, v))
+        return attend(carry, [pto.matmul(query, keys, transpose_b=True)], [values])
+
+    groups = length // (GROUP * PAGE)
+    carry = pto.fori_loop(0, groups, whole, nothing_yet(1))
+    return pto.fori_loop(groups * GROUP, (length + (PAGE - 1)) // PAGE, page, carry)
+
+
 @kernel
 def decode_head(
     q: In[Tile[1, DIM, DType.F32]],
@@ -70,21 +92,44 @@ def decode_head(
     out: Out[Tile[1, DIM, DType.F32]],
 ) -> None:
     """One head of one sequence: position p lies in page table[p // PAGE] of k and v."""
-    query = q * (1 / math.sqrt(DIM))
+    _, total, acc = over_pages(q, k, v, lambda j: pto.item(table, (j,)), length)
+    pto.store(out, acc / total)
 
-    def whole(j: Any, carry: Any) -> Any:
-        at = [(pto.item(table, (j * GROUP + g,)), 0, 0) for g in range(GROUP)]
-        keys, values = ([pto.load(x, place, (PAGE, DIM)) for place in at] for x in (k, v))
-        return attend(carry, [pto.matmul(query, tile, transpose_b=True) for tile in keys], values)
 
-    def page(j: Any, carry: Any) -> Any:
-        at, rows = (pto.item(table, (j,)), 0, 0), pto.minimum(length - j * PAGE, PAGE)
-        keys, values = (pto.restrict(pto.load(x, at, (PAGE, DIM)), rows, DIM) for x in (k, v))
-        return attend(carry, [pto.matmul(query, keys, transpose_b=True)], [values])
+@kernel
+def decode_piece(
+    q: In[Tile[1, DIM, DType.F32]],
+    k: In[Tensor[None, PAGE, DIM, DType.F32]],
+    v: In[Tensor[None, PAGE, DIM, DType.F32]],
+    table: In[Tensor[None, DType.I32]],
+    start: Scalar[DType.I32],
+    length: Scalar[DType.I32],
+    peak: Out[Tile[1, 1, DType.F32]],
+    total: Out[Tile[1, 1, DType.F32]],
+    out: Out[Tile[1, DIM, DType.F32]],
+) -> None:
+    """The same of `length` positions from `start` on, a multiple of PAGE, and what it takes to bring pieces together."""
+    first = start // PAGE
+    carry = over_pages(q, k, v, lambda j: pto.item(table, (first + j,)), length)
+    for to, x in zip((peak, total, out), carry, strict=True):
+        pto.store(to, x)
 
-    groups = length // (GROUP * PAGE)
-    carry = pto.fori_loop(0, groups, whole, nothing_yet(1))
-    _, total, acc = pto.fori_loop(groups * GROUP, (length + (PAGE - 1)) // PAGE, page, carry)
+
+@kernel
+def merge_pieces(
+    peaks: In[Tensor[None, 1, 1, DType.F32]],
+    totals: In[Tensor[None, 1, 1, DType.F32]],
+    parts: In[Tensor[None, 1, DIM, DType.F32]],
+    out: Out[Tile[1, DIM, DType.F32]],
+) -> None:
+    def piece(i: Any, carry: Any) -> Any:
+        peak, total, acc = carry
+        of_peak, of_total = (pto.load(x, (i, 0, 0), (1, 1)) for x in (peaks, totals))
+        new_peak = pto.maximum(peak, of_peak)
+        ours, theirs = pto.exp(peak - new_peak), pto.exp(of_peak - new_peak)
+        return new_peak, total * ours + of_total * theirs, acc * ours + pto.load(parts, (i, 0, 0), (1, DIM)) * theirs
+
+    _, total, acc = pto.fori_loop(0, peaks.shape[0], piece, nothing_yet(1))
     pto.store(out, acc / total)
 
 
@@ -99,9 +144,10 @@ def prefill_tile(
     k: In[Tensor[None, DIM, KEYS, DType.F32]],
     v: In[Tensor[None, DIM, DType.F32]],
     first: Scalar[DType.I32],
+    causal: Constexpr[bool],
     out: Out[Tile[QUERIES, DIM, DType.F32]],
 ) -> None:
-    """QUERIES rows from position `first` on, of one head: each sees the keys up to its own position. k: tiles of keys, turned."""
+    """QUERIES rows from position `first` on, of one head: each sees the keys, causal those up to its own position. k: tiles of keys, turned."""
     query = q * (1 / math.sqrt(DIM))
 
     def scores(j: Any) -> Any:
@@ -118,9 +164,10 @@ def prefill_tile(
         ahead = pto.iota(s.shape, axis=1) - pto.iota(s.shape, axis=0)
         return attend(carry, [pto.where(ahead > first - j * KEYS, -math.inf, s)], [values(j)])
 
-    seen = first // KEYS  # steps all of whose keys all rows see
-    carry = pto.fori_loop(0, seen, step, nothing_yet(QUERIES))
-    _, total, acc = pto.fori_loop(seen, (first + (QUERIES + KEYS - 1)) // KEYS, last, carry)
+    seen = first // KEYS if causal else k.shape[0]  # steps all of whose keys all rows see
+    _, total, acc = carry = pto.fori_loop(0, seen, step, nothing_yet(QUERIES))
+    if causal:
+        _, total, acc = pto.fori_loop(seen, (first + (QUERIES + KEYS - 1)) // KEYS, last, carry)
     pto.store(out, acc / total)
 
 
@@ -136,7 +183,38 @@ def decode(q: Tensor, k: Tensor, v: Tensor, table: Tensor, lengths: Tensor, out:
 
 
 @workload
-def prefill(q: Any, k: Any, v: Any, out: Any) -> None:
+def decode_in_pieces(
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, pieces: Tensor, of_sequence: Tensor, out: Tensor
+) -> None:
+    """The same, in pieces of which none is long: pieces [n, 3] of a sequence, a first position and a length, those of one sequence in a
+    row; of_sequence [batch, 2]: its first piece, and how many it has."""
+    n, heads = pieces.shape[0], q.shape[1]
+    peaks, totals, parts = (empty((n, heads, size), DType.F32) for size in (1, 1, DIM))
+    for r in P(n):
+        for h in P(heads):
+            head, sequence = slice(h, h + 1), item(pieces[r, 0])
+            decode_piece[r, h](
+                q=q[sequence, head],
+                k=k[:, h],
+                v=v[:, h],
+                table=table[sequence],
+                start=item(pieces[r, 1]),
+                length=item(pieces[r, 2]),
+                peak=peaks[r, head],
+                total=totals[r, head],
+                out=parts[r, head],
+            )
+    for b in P(q.shape[0]):
+        for h in P(heads):
+            head, first = slice(h, h + 1), item(of_sequence[b, 0])
+            mine = slice(first, first + item(of_sequence[b, 1]))
+            merge_pieces[b, h](
+                peaks=peaks[mine, head], totals=totals[mine, head], parts=parts[mine, head], out=out[b, head]
+            )
+
+
+@workload
+def prefill(q: Any, k: Any, v: Any, out: Any, causal: bool = True) -> None:
     """q, k, v, out [heads, seq, DIM]; seq is a multiple of KEYS. Tiles of keys are turned once: products then run in order."""
     heads, seq, _ = q.shape
     turned = empty((heads, seq // KEYS, DIM, KEYS), DType.F32)
@@ -145,7 +223,7 @@ def prefill(q: Any, k: Any, v: Any, out: Any) -> None:
             turn[h, j](x=k[h, j * KEYS : (j + 1) * KEYS], out=turned[h, j])
     for h in P(heads):
         for i in P(q[0].tiles(QUERIES)):
-            prefill_tile[h, i](q=q[h, i], k=turned[h], v=v[h], first=i * QUERIES, out=out[h, i])
+            prefill_tile[h, i](q=q[h, i], k=turned[h], v=v[h], first=i * QUERIES, causal=causal, out=out[h, i])
 
 
 def compiled_decode(heads: int, threads: int) -> Program:
@@ -161,50 +239,79 @@ def compiled_prefill(heads: int, seq: int, threads: int) -> Program:
     return prefill(spec, spec, spec, spec).compile(threads=threads)
 
 
-def decode_row(shape: Mapping[str, Any], threads: int, *, unrolled: bool) -> Arms:
-    lengths = shape["kv_lens"]
-    if isinstance(lengths, str):
-        lengths = [int(n) for n in np.random.default_rng(1).integers(1, 4097, 64)]
-    heads, batch = shape["heads"], len(lengths)
-    random = np.random.default_rng(2)
-    blocks = [-(-n // PAGE) for n in lengths]
-    order = random.permutation(sum(blocks))
-    table = np.zeros((batch, max(blocks)), np.int32)
-    for b, n in enumerate(blocks):
-        table[b, :n] = order[sum(blocks[:b]) :][:n]
-    q = random.standard_normal((batch, heads, DIM), dtype=np.float32)
-    k, v = (random.standard_normal((sum(blocks), heads, PAGE, DIM), dtype=np.float32) for _ in range(2))
-    out = np.zeros_like(q)
-    program = compiled_decode(heads, threads)
-    program.set_axis_sizes({"batch": batch, "pages": len(k), "blocks": table.shape[1]})
-    program.bind({"q": q, "k": k, "v": v, "table": table, "lengths": np.array(lengths, np.int64), "out": out})
-    caches = [_contiguous(c, table, lengths) for c in (k, v)]
+@dataclass(frozen=True)
+class Batch:
+    """Queries, a cache in pages in random order, and the same contiguous: keys and values of each sequence, [heads, length, DIM]."""
 
-    def error() -> tuple[float, str]:
-        exact, size = np.zeros(q.shape), np.zeros(q.shape)
-        for b in range(batch):
-            keys, values = (c[b].astype(np.float64) for c in caches)
-            s = np.einsum("hkd,hd->hk", keys, q[b].astype(np.float64)) / math.sqrt(DIM)
+    lengths: list[int]
+    q: Array
+    k: Array
+    v: Array
+    table: Array
+    caches: list[list[Array]]
+
+    @staticmethod
+    def of(shape: Mapping[str, Any]) -> Batch:
+        lengths = shape["kv_lens"]
+        if isinstance(lengths, str):
+            lengths = [int(n) for n in np.random.default_rng(1).integers(1, 4097, 64)]
+        heads, batch = shape["heads"], len(lengths)
+        random = np.random.default_rng(2)
+        blocks = [-(-n // PAGE) for n in lengths]
+        order = random.permutation(sum(blocks))
+        table = np.zeros((batch, max(blocks)), np.int32)
+        for b, n in enumerate(blocks):
+            table[b, :n] = order[sum(blocks[:b]) :][:n]
+        q = random.standard_normal((batch, heads, DIM), dtype=np.float32)
+        k, v = (random.standard_normal((sum(blocks), heads, PAGE, DIM), dtype=np.float32) for _ in range(2))
+        return Batch(lengths, q, k, v, table, [_contiguous(c, table, lengths) for c in (k, v)])
+
+    def padded(self, longest: int) -> list[Array]:
+        """Keys and values, [batch, heads, longest, DIM]."""
+        out = [np.zeros((*self.q.shape[:2], longest, DIM), np.float32) for _ in self.caches]
+        for array, cache in zip(out, self.caches, strict=True):
+            for b, n in enumerate(self.lengths):
+                array[b, :, :n] = cache[b]
+        return out
+
+    def pieces(self, most: int) -> tuple[Array, Array]:
+        """As `decode_in_pieces` takes them, of so many positions at most."""
+        counts = [-(-n // most) for n in self.lengths]
+        pieces = [(b, i * most, min(most, n - i * most)) for b, n in enumerate(self.lengths) for i in range(counts[b])]
+        first = np.cumsum([0, *counts[:-1]])
+        return np.array(pieces, np.int32), np.stack([first, counts], axis=1).astype(np.int32)
+
+    def error(self, out: Array) -> tuple[float, str]:
+        exact, size = np.zeros(self.q.shape), np.zeros(self.q.shape)
+        for b in range(len(self.lengths)):
+            keys, values = (c[b].astype(np.float64) for c in self.caches)
+            s = np.einsum("hkd,hd->hk", keys, self.q[b].astype(np.float64)) / math.sqrt(DIM)
             p = np.exp(s - s.max(axis=1, keepdims=True))
             p /= p.sum(axis=1, keepdims=True)
             exact[b], size[b] = np.einsum("hk,hkd->hd", p, values), np.einsum("hk,hkd->hd", p, np.abs(values))
-        return in_n_eps(out, exact, max(lengths), size)
+        return in_n_eps(out, exact, max(self.lengths), size)
 
-    peers: dict[str, Call] = {NUMPY: lambda: by_numpy(q, caches)}
-    padded = PADDED.format(32768 if unrolled else 4096)
+
+def decode_row(shape: Mapping[str, Any], threads: int, *, unrolled: bool) -> Arms:
+    given = Batch.of(shape)
+    q, heads = given.q, shape["heads"]
+    out = np.zeros_like(q)
+    program = compiled_decode(heads, threads)
+    program.set_axis_sizes({"batch": len(q), "pages": len(given.k), "blocks": given.table.shape[1]})
+    lengths = np.array(given.lengths, np.int64)
+    program.bind({"q": q, "k": given.k, "v": given.v, "table": given.table, "lengths": lengths, "out": out})
+    peers: dict[str, Call] = {NUMPY: lambda: by_numpy(q, given.caches)}
+    longest = 32768 if unrolled else 4096
+    padded = PADDED.format(longest)
     missing: tuple[str, ...] = ()
     if has_jax():
-        longest = 32768 if unrolled else 4096
-        wide = [np.zeros((batch, heads, longest, DIM), np.float32) for _ in caches]
-        for array, cache in zip(wide, caches, strict=True):
-            for b, n in enumerate(lengths):
-                array[b, :, :n] = cache[b]
-        peers[padded] = jitted(masked, q, *wide, np.array(lengths, np.int32))
+        peers[padded] = jitted(masked, q, *given.padded(longest), np.array(given.lengths, np.int32))
         if unrolled:
-            peers[UNROLLED] = jitted(by_length, q, *caches[0], *caches[1])
+            peers[UNROLLED] = jitted(by_length, q, *given.caches[0], *given.caches[1])
     else:
         missing = (padded, UNROLLED) if unrolled else (padded,)
-    return Arms(program.run, error, bytes=2 * sum(lengths) * heads * DIM * 4, reads=True, peers=peers, missing=missing)
+    moved = 2 * sum(given.lengths) * heads * DIM * 4
+    return Arms(program.run, lambda: given.error(out), bytes=moved, reads=True, peers=peers, missing=missing)
 
 
 def _contiguous(cache: Array, table: Array, lengths: Sequence[int]) -> list[Array]:
@@ -242,31 +349,44 @@ def by_length(jnp: Any, q: Any, *caches: Any) -> Any:
     return jnp.stack(out)
 
 
-def prefill_row(shape: Mapping[str, Any], flops: int, threads: int) -> Arms:
-    heads, seq = shape["heads"], shape["s"]
+def heads_of_sequence(shape: Mapping[str, Any]) -> tuple[Array, Array, Array]:
+    """q, k, v [heads, seq, DIM]."""
     random = np.random.default_rng(0)
-    q, k, v = (random.standard_normal((heads, seq, DIM), dtype=np.float32) for _ in range(3))
+    size = (shape["heads"], shape["s"], DIM)
+    q, k, v = (random.standard_normal(size, dtype=np.float32) for _ in range(3))
+    return q, k, v
+
+
+def sequence_error(q: Array, k: Array, v: Array, out: Array, *, causal: bool) -> tuple[float, str]:
+    worst, seq = 0.0, q.shape[1]
+    for h in range(len(q)):
+        s = q[h].astype(np.float64) @ k[h].astype(np.float64).T / math.sqrt(DIM)
+        s = np.where(np.tri(seq, dtype=bool), s, -np.inf) if causal else s
+        p = np.exp(s - s.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        worst = max(worst, in_n_eps(out[h], p @ v[h].astype(np.float64), seq, p @ np.abs(v[h]))[0])
+    return worst, "n*eps"
+
+
+def dense(jnp: Any, q: Any, k: Any, v: Any, *, causal: bool) -> Any:
+    s = jnp.einsum("hqd,hkd->hqk", q, k) / math.sqrt(DIM)
+    s = jnp.where(np.tri(q.shape[1], dtype=bool), s, -jnp.inf) if causal else s
+    p = jnp.exp(s - s.max(axis=-1, keepdims=True))
+    return jnp.einsum("hqk,hkd->hqd", p / p.sum(axis=-1, keepdims=True), v)
+
+
+def prefill_row(shape: Mapping[str, Any], flops: int, threads: int) -> Arms:
+    q, k, v = heads_of_sequence(shape)
     out = np.zeros_like(q)
-    program = compiled_prefill(heads, seq, threads).bind({"q": q, "k": k, "v": v, "out": out})
+    program = compiled_prefill(shape["heads"], shape["s"], threads).bind({"q": q, "k": k, "v": v, "out": out})
 
     def error() -> tuple[float, str]:
-        worst = 0.0
-        for h in range(heads):
-            s = q[h].astype(np.float64) @ k[h].astype(np.float64).T / math.sqrt(DIM)
-            s = np.where(np.tri(seq, dtype=bool), s, -np.inf)
-            p = np.exp(s - s.max(axis=1, keepdims=True))
-            p /= p.sum(axis=1, keepdims=True)
-            worst = max(worst, in_n_eps(out[h], p @ v[h].astype(np.float64), seq, p @ np.abs(v[h]))[0])
-        return worst, "n*eps"
-
-    def dense(jnp: Any, a: Any, b: Any, c: Any) -> Any:
-        s = jnp.where(np.tri(seq, dtype=bool), jnp.einsum("hqd,hkd->hqk", a, b) / math.sqrt(DIM), -jnp.inf)
-        p = jnp.exp(s - s.max(axis=-1, keepdims=True))
-        return jnp.einsum("hqk,hkd->hqd", p / p.sum(axis=-1, keepdims=True), c)
+        return sequence_error(q, k, v, out, causal=True)
 
     def fused(jnp: Any, a: Any, b: Any, c: Any) -> Any:
         attention = importlib.import_module("jax").nn.dot_product_attention
         return attention(*(x.swapaxes(0, 1) for x in (a, b, c)), is_causal=True)
 
-    peers = {DENSE: jitted(dense, q, k, v), FUSED: jitted(fused, q, k, v)} if has_jax() else {}
+    of_dense = functools.partial(dense, causal=True)
+    peers = {DENSE: jitted(of_dense, q, k, v), FUSED: jitted(fused, q, k, v)} if has_jax() else {}
     return Arms(program.run, error, flops=flops, peers=peers, missing=() if has_jax() else (DENSE, FUSED))

@@ -173,7 +173,8 @@ def operations(shape: Mapping[str, int]) -> int:
     return shape["layers"] * (projections + 2 * wide * s * (s + 1))
 
 
-def llama_row(shape: Mapping[str, int], threads: int) -> Arms:
+def arrays(shape: Mapping[str, int]) -> tuple[Array, ...]:
+    """x, cos, sin and the weights of all layers."""
     random = np.random.default_rng(0)
     layers, hidden, seq = shape["layers"], shape["hidden"], shape["s"]
     wide, narrow, ffn = shape["q_heads"] * shape["head"], shape["kv_heads"] * shape["head"], shape["ffn"]
@@ -191,16 +192,20 @@ def llama_row(shape: Mapping[str, int], threads: int) -> Arms:
         *(scales(), weight(hidden, wide), weight(hidden, narrow), weight(hidden, narrow), weight(wide, hidden)),
         *(scales(), weight(hidden, ffn), weight(hidden, ffn), weight(ffn, hidden)),
     )
-    x = random.standard_normal((seq, hidden), dtype=np.float32)
+    return random.standard_normal((seq, hidden), dtype=np.float32), cos, sin, *weights
+
+
+def error_of(given: Sequence[Array], out: Array) -> tuple[float, str]:
+    exact = by_arrays(np, *(a.astype(np.float64) for a in given))
+    return in_n_eps(out, exact, given[-1].shape[1], float(np.abs(exact).max()))
+
+
+def llama_row(shape: Mapping[str, int], threads: int) -> Arms:
+    given = x, cos, sin, *weights = arrays(shape)
     out = np.zeros_like(x)
     program = blocks(x, cos, sin, [Tensor(w) for w in weights], out).compile(threads=threads)
-
-    def error() -> tuple[float, str]:
-        exact = by_arrays(np, *(a.astype(np.float64) for a in (x, cos, sin, *weights)))
-        return in_n_eps(out, exact, ffn, float(np.abs(exact).max()))
-
     peers: dict[str, Call] = {}
     if has_jax():
-        peers["jax.jit"] = jitted(by_arrays, x, cos, sin, *weights)
+        peers["jax.jit"] = jitted(by_arrays, *given)
     missing = () if has_jax() else ("jax.jit",)
-    return Arms(program.run, error, flops=operations(shape), peers=peers, missing=missing)
+    return Arms(program.run, lambda: error_of(given, out), flops=operations(shape), peers=peers, missing=missing)

@@ -37,54 +37,65 @@ def softmax(x: Tensor, out: Tensor, rows: int) -> None:
         softmax_tile[i](x=x[i], out=out[i])
 
 
-def _arrays(shape: Mapping[str, int]) -> tuple[Array, Array, int]:
+def exact_rmsnorm(x: Array) -> Array:
+    wide = x.astype(np.float64)
+    return wide / np.sqrt((wide * wide).mean(axis=1, keepdims=True) + EPS)
+
+
+def exact_softmax(x: Array) -> Array:
+    wide = x.astype(np.float64)
+    e = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def rmsnorm_of_jax(jnp: Any, x: Any) -> Any:
+    return x / jnp.sqrt((x * x).mean(axis=1, keepdims=True) + EPS)
+
+
+def softmax_of_jax(jnp: Any, x: Any) -> Any:
+    return importlib.import_module("jax").nn.softmax(x, axis=1)
+
+
+def arrays(shape: Mapping[str, int]) -> tuple[Array, Array, int]:
+    """x, memory for the result, and the rows of a task."""
     x = np.random.default_rng(0).standard_normal((shape["rows"], shape["cols"]), dtype=np.float32)
     return x, np.zeros_like(x), max(1, TILE_BYTES // (4 * shape["cols"]))
 
 
 def rmsnorm_row(shape: Mapping[str, int], count: int, threads: int, *, numpy_too: bool) -> Arms:
-    x, out, rows = _arrays(shape)
+    x, out, rows = arrays(shape)
     program = rmsnorm(x, out, rows).compile(threads=threads)
     spare, square = np.empty_like(x), np.empty_like(x)
 
     def error() -> tuple[float, str]:
-        wide = x.astype(np.float64)
-        return in_ulp(out, wide / np.sqrt((wide * wide).mean(axis=1, keepdims=True) + EPS))
+        return in_ulp(out, exact_rmsnorm(x))
 
     def by_numpy() -> None:
         np.multiply(x, x, out=square)
         scale = 1 / np.sqrt(square.mean(axis=1, keepdims=True) + np.float32(EPS))
         np.multiply(x, scale, out=spare)
 
-    def of_jax(jnp: Any, a: Any) -> Any:
-        return a / jnp.sqrt((a * a).mean(axis=1, keepdims=True) + EPS)
-
     peers: dict[str, Call] = {"numpy in place": by_numpy} if numpy_too else {}
     if has_jax():
-        peers["jax.jit"] = jitted(of_jax, x)
+        peers["jax.jit"] = jitted(rmsnorm_of_jax, x)
     return Arms(program.run, error, bytes=count, peers=peers, missing=() if has_jax() else ("jax.jit",))
 
 
 def softmax_row(shape: Mapping[str, int], count: int, threads: int, *, numpy_too: bool) -> Arms:
-    x, out, rows = _arrays(shape)
+    x, out, rows = arrays(shape)
     program = softmax(x, out, rows).compile(threads=threads)
     spare = np.empty_like(x)
 
     def error() -> tuple[float, str]:
-        wide = x.astype(np.float64)
-        e = np.exp(wide - wide.max(axis=1, keepdims=True))
-        return in_ulp(out, e / e.sum(axis=1, keepdims=True))
+        return in_ulp(out, exact_softmax(x))
 
     def by_numpy() -> None:
         np.subtract(x, x.max(axis=1, keepdims=True), out=spare)
         np.exp(spare, out=spare)
         np.divide(spare, spare.sum(axis=1, keepdims=True), out=spare)
 
-    def of_jax(jnp: Any, a: Any) -> Any:
-        return importlib.import_module("jax").nn.softmax(a, axis=1)
-
     name = "jax.nn.softmax under jit"
     peers: dict[str, Call] = {"numpy in place": by_numpy} if numpy_too else {}
     if has_jax():
-        peers[name] = jitted(of_jax, x)
+        peers[name] = jitted(softmax_of_jax, x)
     return Arms(program.run, error, bytes=count, peers=peers, missing=() if has_jax() else (name,))

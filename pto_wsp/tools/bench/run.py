@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pto_wsp import DType
-from pto_wsp.tools.bench import attention, jax_calls, llama, moe, pipelines, products, rows, scheduling, tasks
+from pto_wsp.tools.bench import attention, jax_calls, llama, lowered, moe, pipelines, products, rows, scheduling, tasks
 from pto_wsp.tools.bench.arms import Arms, time_arms
 from pto_wsp.tools.bench.compiling import compile_row
 
@@ -76,6 +76,8 @@ def run_row(case: Case, threads: int, repeats: int) -> list[dict[str, Any]]:
         return [{"name": name, "threads": threads} | scheduling.short_run_row(case["shape"]["n"], threads, repeats)]
     if name in jax_calls.ROWS:
         return [{"name": name, "threads": threads} | jax_calls.jax_row(name, case, threads, repeats)]
+    if name in lowered.PAIRS:
+        return [{"name": name, "threads": threads} | lowered.lowered_row(name, case["shape"], repeats)]
     if name in tasks.MAKERS:
         figures = tasks.task_row(name, case["shape"]["n"], threads, repeats)
         return [{"name": name, "threads": threads} | figures | {"peers": {}, "quoted": case["peers"]}]
