@@ -7,14 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from pto_wsp.ir.core import At, Eqn, Region, Role, Slice, TensorType, TileAt, Var, View, ViewDim, Wir
 from pto_wsp.ir.coverage import Uses, every_view, is_written_first
-from pto_wsp.ir.expr import const, minimum, var
+from pto_wsp.ir.expr import Expr, const, minimum, var
 from pto_wsp.transforms.loops import Substitution, axis, bound_names, variable
 
 
 @dataclass(frozen=True)
 class Handed:
     """A temporary that stage `first` writes anew in each iteration, and stage `last` is the last to use. `dim`: its dimension of which
-    an iteration uses one part alone, None where each uses all of it; `part`: that part, `whole` where it is never a shorter one."""
+    an iteration uses one part alone, None where each uses all of it; `part`: that part, `whole` where it is never a shorter one.
+    `beside`: variables of parallel loops around, with their extents, that say the part too: their iterations stay independent, as each
+    has buffers of its own."""
 
     tensor: str
     first: int
@@ -22,13 +24,14 @@ class Handed:
     dim: int | None = None
     part: ViewDim | None = None
     whole: bool = True
+    beside: tuple[tuple[str, Expr], ...] = ()
 
     def buffers(self, t: TensorType, count: int) -> TensorType:
         """Its type as `count` buffers, of which each holds what one iteration uses."""
         shape = list(t.shape)
         if self.dim is not None:
             shape[self.dim : self.dim + 1] = [] if isinstance(self.part, At) else [const(_length(self.part))]
-        return replace(t, shape=(const(count), *shape))
+        return replace(t, shape=(const(count), *(extent for _, extent in self.beside), *shape))
 
     def moved(self, dims: Sequence[ViewDim], number: str) -> tuple[ViewDim, ...]:
         """The dimensions of a view of it, in the buffer of that number."""
@@ -36,7 +39,7 @@ class Handed:
         if self.dim is not None:
             part = out[self.dim]
             out[self.dim : self.dim + 1] = [] if isinstance(part, At) else [self._alone(part)]
-        return (At(var(number)), *out)
+        return (At(var(number)), *(At(var(name)) for name, _ in self.beside), *out)
 
     def _alone(self, part: ViewDim) -> ViewDim:
         """All of a part, in memory that holds nothing else."""
@@ -64,8 +67,9 @@ class StageRenaming(Substitution):
         return View(new.tensor, self.handed[view.tensor].moved(new.dims, self.numbers[view.tensor]))
 
 
-def handed_on(wir: Wir, loop: Eqn, stages: Sequence[Sequence[Eqn]]) -> dict[str, Handed]:
-    """The temporaries, by name, that one stage writes and later ones use, in the same iteration and nowhere else."""
+def handed_on(wir: Wir, around: Sequence[Eqn], loop: Eqn, stages: Sequence[Sequence[Eqn]]) -> dict[str, Handed]:
+    """The temporaries, by name, that one stage writes and later ones use, in the same iteration and nowhere else. `around`: the loops
+    around `loop`, from outside in."""
     used: dict[str, list[tuple[int, View]]] = {}
     for k, eqns in enumerate(stages):
         for v in every_view(eqns):
@@ -87,8 +91,16 @@ def handed_on(wir: Wir, loop: Eqn, stages: Sequence[Sequence[Eqn]]) -> dict[str,
             continue
         parts = ((k, d) for k, d in same.items() if isinstance(d, (At, Slice, TileAt)) and _names(d) & changing)
         dim, part = next(parts, (None, None))
-        out[tensor] = Handed(tensor, min(stages_of), max(stages_of), dim, part, _is_whole(part, loop))
+        beside = _beside(around, part)
+        out[tensor] = Handed(tensor, min(stages_of), max(stages_of), dim, part, _is_whole(part, loop), beside)
     return out
+
+
+def _beside(around: Sequence[Eqn], part: ViewDim | None) -> tuple[tuple[str, Expr], ...]:
+    """The parallel loops that say which part it is, beside the loop of the stages, where their extents are known before the run."""
+    named = frozenset[str]() if part is None else _names(part)
+    loops = [(variable(e), axis(e).extent) for e in around if e.prim == "parallel_for"]
+    return tuple((n, extent) for n, extent in loops if n in named and all(x.startswith("$") for x in extent.names()))
 
 
 def _same_dims(views: Sequence[View], inner: set[str]) -> dict[int, ViewDim]:

@@ -63,7 +63,7 @@ def staged(what: str, wir: Wir, place: Place, stages: Sequence[Stage], depths: S
     wir = replaced(wir, place, (loop,))
     stages = _named(stages, wir)
     _refuse_bound(what, wir, loop, stages)
-    handed = handed_on(wir, loop, [s.eqns for s in stages])
+    handed = handed_on(wir, place.around[:-1], loop, [s.eqns for s in stages])
     _refuse_backward(what, wir, loop, stages, handed)
     made = _Pipeline(wir, loop, stages, depths, handed)
     place = replace(place, around=(*place.around[:-1], loop))

@@ -294,6 +294,46 @@ def test_functions_are_piped_as_workloads_are() -> None:
     assert rows(pipeline_loop(loop="i")(two)(x, y)) == rows(pipeline_loop(loop="i")(two(x, y)))
 
 
+@workload
+def _blocks(x: Tensor, y: Tensor, beside: bool):
+    """Rows in blocks of two; t has a part for each row."""
+    t = empty_like(x)
+    for o in P(x.shape[0] // 2) if beside else P.seq(x.shape[0] // 2):
+        for i in P(2):
+            double[o, i](x=x[2 * o + i], y=t[2 * o + i])
+            shift[o, i](x=t[2 * o + i], y=y[2 * o + i])
+
+
+@pytest.mark.parametrize(("beside", "shape"), [(True, "2,3,4,4"), (False, "2,4,4")])
+def test_iterations_around_that_are_independent_have_buffers_of_their_own(beside: bool, shape: str) -> None:
+    """Pipelines of one after another share them."""
+
+    def made(rows: int) -> Workload:
+        x = np.random.default_rng(0).random((rows, 4, 4), np.float32)
+        return piped(_blocks(x, np.zeros_like(x), beside))
+
+    of_six, of_two = made(6), made(2)
+    assert f"temporary t: f32[{shape}]" in str(of_six)
+    one, all_ = (w.compile().simulate().total_cycles for w in (of_two, of_six))
+    assert all_ == (one if beside else 3 * one)
+
+
+def test_blocks_of_a_split_loop_are_pipelines_beside_each_other() -> None:
+    x = np.random.default_rng(0).random((7, 4, 4), np.float32)
+
+    @workload
+    def rows(x: Tensor, y: Tensor):
+        t = empty_like(x)
+        for i in P(x.shape[0]):
+            double[i](x=x[i], y=t[i])
+            shift[i](x=t[i], y=y[i])
+
+    w = piped(rows(x, np.zeros_like(x)).split(loop="i", size=2), loop="i_i")
+    assert "temporary t: f32[2,4,4,4]" in str(w)  # two buffers for each of four blocks
+    block = piped(rows(x[:2], np.zeros_like(x[:2])))
+    assert w.compile().simulate().total_cycles == block.compile().simulate().total_cycles
+
+
 def test_a_pipeline_is_one_task_of_what_is_around() -> None:
     x = ones(6, 4, 4)
     plain = pipeline(doubled, shifted)(x).compile().run()
