@@ -36,6 +36,7 @@ from pto_wsp.ir.core import (
 from pto_wsp.ir.expr import Expr, const, minimum, var
 from pto_wsp.ir.rebuild import Rebuild
 from pto_wsp.ir.rename import unique_name
+from pto_wsp.ir.text import show_view
 from pto_wsp.ops.cpp import is_cpp
 from pto_wsp.ops.scalars import constant, extent
 from pto_wsp.transforms.loops import refuse
@@ -112,10 +113,10 @@ class _Work:
         key = (arg.key if isinstance(arg, Literal) else arg, p.type.dtype, type(p.type))
         if key in self._memory:
             return self._memory[key]
-        if any(isinstance(arg, View) and m.arg == arg and type(m.var.type) is not type(p.type) for m in self.memories):
+        if isinstance(arg, View) and any(m.arg == arg and type(m.var.type) is not type(p.type) for m in self.memories):
             raise refuse(
                 _WHAT,
-                f"{arg} is a tile of one kernel and a region of another",
+                f"{show_view(arg)} is a tile of one kernel and a region of another",
                 task,
                 "fuse kernels that take the view in the same way",
             )
@@ -259,11 +260,13 @@ class _Part(Rebuild):
     def _own(self, m: _Memory) -> None:
         """Refuse to read memory that another task stored a value of another valid shape to."""
         if m.value is not None and m.owner not in (-1, self._number):
+            assert isinstance(m.arg, View)
             raise refuse(
                 _WHAT,
-                f"{m.arg} is loaded with its own valid shape, which is not proved to be that of the value stored to it",
+                f"{show_view(m.arg)} is loaded with its own valid shape, which is not proved to be that of the value stored to it",
                 self._task,
-                "store values of the view's valid shape: combine constants with a tile of it first",
+                "store values of the view's valid shape: combine constants with a tile x of it, or "
+                "pto.store(out, pto.restrict(y, *pto.valid_shape(x)))",
             )
 
     def _load(self, m: _Memory, eqn: Eqn) -> Var:

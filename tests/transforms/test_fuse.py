@@ -285,7 +285,7 @@ def test_the_task_stands_where_what_is_between_allows_it() -> None:
             "parallel_for i in i: Tiles($n, 4) { task one[](y=T[TAIL]) task scale[](x=T[TAIL], s=3.0:f32, y=Y[TAIL]) }".replace(
                 "TAIL", "tile(i, 4, $n), 0 :+ 8"
             ),
-            "loaded with its own valid shape",
+            r"T\[tile\(i, 4, \$n\), 0 :\+ 8\] is loaded with its own valid shape",
         ),
     ],
 )
