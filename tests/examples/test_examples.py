@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from project import ROOT
-from pto_wsp import DType, Workload
+from pto_wsp import DType, Tile, Workload, jit
 from pto_wsp.artifact import artifact
 from pto_wsp.targets.cpu_sim import target as cpu_sim
 from pto_wsp.tools import report
@@ -117,6 +117,14 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
             "pages": 10,
         },
     ),
+    (
+        "transformations",
+        {"items": 1, "seq": 1, "hidden": 1, "ffn": 1, "lengths": (1,), "dim": 1},
+    ),
+    (
+        "transformations",
+        {"items": 3, "seq": 200, "hidden": 24, "ffn": 130, "lengths": (65, 0, 130, 1), "dim": 20},
+    ),
     ("llama_block", {"seq": 1, "hidden": 8, "heads": 1, "kv_heads": 1, "dim": 2, "ffn": 1}),
     ("llama_block", {"layers": 3, "seq": 129, "hidden": 130, "heads": 6, "kv_heads": 3, "dim": 10, "ffn": 257}),
 ]
@@ -140,6 +148,7 @@ UNCHECKED = (
     "csp_pipeline",
     "decoder",
     "megakernel",
+    "transformations",
     "work_queue",
 )  # programs with pipelines, and in JAX, have no check=
 
@@ -321,6 +330,47 @@ def test_placements_take_the_cycles_that_the_readme_derives(monkeypatch: pytest.
     assert "\n".join(columns.notes[1:]) in readme
     few = placement.run(batch=4, stages=4)
     assert [r.cycles for r in few] == [4 * (cold + warm), cold + 7 * warm]
+
+
+def test_transformations_change_cycles_as_the_readme_derives(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("transformations")
+    monkeypatch.setattr(report, "timed", lambda run: [run(), 0.0][1])
+
+    def wide(rows: int, cols: int) -> Any:
+        return Tile[rows, cols, DType.F32]
+
+    x, y = wide(64, 512), wide(64, 128)
+    norm = module.norm.cost(module.ARCH, x=x, weight=wide(1, 512), out=x)
+    project = module.project.cost(module.ARCH, x=x, w=wide(512, 128), out=y)
+    swish = module.swish.cost(module.ARCH, gate=y, up=y, out=y)
+    runs = module.run()
+    swiglu, attention = ({r.name.split()[-1]: r for r in runs[k : k + 7]} for k in (0, 7))
+    fused = (swiglu["fuse"].cycles - 4 * norm) // 44
+    assert {n: r.cycles for n, r in swiglu.items()} == {
+        "given": 4 * (norm + 11 * (2 * project + swish)),  # 4 tiles of rows, 11 of columns
+        "fuse": 4 * (norm + 11 * fused),
+        "vmap": 16 * (norm + 11 * fused),  # 4 items
+        "tile": 16 * (norm + 11 * fused),
+        "dispatch": 4 * (norm + 11 * fused),  # 4 lanes
+        "auto": 4 * (norm + 11 * fused),
+        "pipeline": norm + 2 * 11 * fused,  # the first of two tiles of rows alone is not beside a product
+    }
+    assert attention["auto"].cycles < attention["dispatch"].cycles < attention["tile"].cycles
+    readme = (ROOT / "examples" / "transformations" / "README.md").read_text()
+    assert all(f"{n:,}" in readme for n in (norm, project, swish, fused))
+    tables = [runs[k].notes[-7 - 4 * (k == 13) :][:7] for k in (6, 13)]
+    assert all("\n".join(table) in readme for table in tables)
+    refused = runs[13].notes[-4:]
+    assert refused[0] == "refused:"
+    assert [note.partition("[")[2][:6] for note in refused[1:]] == ["PTO408", "PTO409", "PTO404"]
+    assert "\n".join(refused) in readme
+
+
+def test_a_step_that_changed_a_bit_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("transformations")
+    monkeypatch.setattr(module, "jit", lambda f: lambda **given: np.nextafter(jit(f)(**given), np.float32(9)))
+    with pytest.raises(AssertionError, match="given changed results of swiglu"):
+        module.run(items=1, seq=1, hidden=1, ffn=1, lengths=(1,), dim=1)
 
 
 def test_placements_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
