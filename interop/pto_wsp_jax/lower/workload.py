@@ -6,6 +6,7 @@ other loop a `scan`, or a `fori_loop` where nobody knows how often it runs at mo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,7 +38,7 @@ from pto_wsp.ir.core import (
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import LOOPS, PARTS, READS, SLOTS, slot_types, value_type, written_by
-from pto_wsp_jax.lower import batching, control, numbers, views
+from pto_wsp_jax.lower import batching, control, numbers, turns, views
 from pto_wsp_jax.lower.batching import Block, Ranges
 from pto_wsp_jax.lower.kernel import KernelLowering, Memory
 from pto_wsp_jax.lower.numbers import INF, Int, Number, high, raw
@@ -419,25 +420,36 @@ def _by_groups(of: Loop, group: int, frame: Frame) -> None:
 
 
 def _batched(of: Loop, blocks: Mapping[str, Block], changes: Changes, frame: Frame) -> None:
-    """All iterations at once."""
+    """All iterations at once, or as many as are worth it."""
     count = int(of.count)
     names = list(blocks)
     split = [blocks[t].split(frame.parts[t].array, count) for t in names]
+    ranges = Ranges(frame.numbers, of.body, frame.norm, {of.name: (0, count - 1)})
+    size = turns.at_once(of.body, of.name, count, frame.wir, ranges, math.prod(frame.lanes.values()))
 
     def one(i: Any, *arrays: Any) -> list[Any]:
         active = frame.active
         if isinstance(of.trips, Int):
             active = control.both(active, i < of.trips.value)
         inner = frame.inner(active)
-        inner.batched, inner.lanes = True, {**frame.lanes, of.name: count}
+        if size > 1:
+            inner.batched = True
+        if size == count:
+            inner.lanes = {**frame.lanes, of.name: count}
         _enter(of, i, names, arrays, blocks, frame, inner)
         run(of.body, inner)
         return [inner.parts[t].array for t in changes.tensors]
 
-    axes = [blocks[t].dim for t in names]
-    outs = jax.vmap(one, in_axes=(0, *axes), out_axes=[blocks[t].dim for t in changes.tensors])(
-        jnp.arange(count), *split
-    )
+    def turn(x: tuple[Any, ...]) -> list[Any]:
+        return one(*x)
+
+    dims, to = [blocks[t].dim for t in names], [blocks[t].dim for t in changes.tensors]
+    if size == count:
+        outs = jax.vmap(one, in_axes=(0, *dims), out_axes=to)(jnp.arange(count), *split)
+    else:
+        each = [jnp.moveaxis(x, k, 0) for x, k in zip(split, dims, strict=True)]
+        ys = jax.lax.map(turn, (jnp.arange(count), *each), batch_size=size if size > 1 else None)
+        outs = [jnp.moveaxis(y, 0, k) for y, k in zip(ys, to, strict=True)]
     for t, x in zip(changes.tensors, outs, strict=True):
         frame.parts[t] = frame.parts[t].holding(blocks[t].joined(x, frame.parts[t].array))
 
