@@ -19,6 +19,7 @@ from pto_wsp.errors import (
     ExecutionError,
     IRConversionError,
     KernelError,
+    LayoutIncompatibleError,
     LimitError,
     PtoError,
     RaceError,
@@ -30,6 +31,7 @@ from pto_wsp.errors import (
     WindowError,
 )
 from pto_wsp.ir.core import DType
+from pto_wsp.ir.layout import Mesh, TensorLayout, TensorReplicate, TensorShard, tensor_layout_join
 from pto_wsp.ops.value import Value
 from pto_wsp.runtime.program import Program
 from pto_wsp.runtime.resources import Resources
@@ -45,6 +47,7 @@ from pto_wsp.trace import ptoisa
 from pto_wsp.trace.annotations import Constexpr, In, InOut, Out, Scalar, Tile
 from pto_wsp.trace.axes import Dense, DenseDyn
 from pto_wsp.trace.builder import Task
+from pto_wsp.trace.collectives import allgather, allreduce, reduce_scatter, relayout
 from pto_wsp.trace.data_axes import Ragged, Sparse
 from pto_wsp.trace.functional import empty, empty_like
 from pto_wsp.trace.index import Symbol
@@ -102,6 +105,7 @@ from pto_wsp.transforms.vmap import vmap
 from pto_wsp.transforms.window import window
 
 jit_kernel = kernel
+Shard, Replicate = TensorShard, TensorReplicate
 
 __all__ = [
     "ArtifactError",
@@ -129,7 +133,9 @@ __all__ = [
     "In",
     "InOut",
     "KernelError",
+    "LayoutIncompatibleError",
     "LimitError",
+    "Mesh",
     "Out",
     "P",
     "Pools",
@@ -139,6 +145,7 @@ __all__ = [
     "RaceError",
     "Ragged",
     "ReadyPolicy",
+    "Replicate",
     "Resources",
     "RunSchedule",
     "Scalar",
@@ -146,6 +153,7 @@ __all__ = [
     "ScheduleError",
     "ScheduleWarning",
     "SearchSpace",
+    "Shard",
     "Sparse",
     "StartPolicy",
     "Symbol",
@@ -153,6 +161,9 @@ __all__ = [
     "TaskGraphConfig",
     "TaskWindow",
     "Tensor",
+    "TensorLayout",
+    "TensorReplicate",
+    "TensorShard",
     "TensorSpec",
     "Tile",
     "TimingPolicy",
@@ -166,6 +177,8 @@ __all__ = [
     "WindowError",
     "WindowMode",
     "Workload",
+    "allgather",
+    "allreduce",
     "auto_schedule",
     "capabilities",
     "cast",
@@ -198,8 +211,10 @@ __all__ = [
     "reduce_any",
     "reduce_max",
     "reduce_min",
+    "reduce_scatter",
     "reduce_sum",
     "register_policy",
+    "relayout",
     "replicate",
     "scan",
     "send",
@@ -221,6 +236,7 @@ __all__ = [
     "streams",
     "synchronize",
     "task_graph",
+    "tensor_layout_join",
     "tile",
     "timing",
     "try_send",

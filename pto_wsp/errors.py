@@ -234,6 +234,10 @@ class TypeCheckError(TraceError):
     """Types, shapes or names do not fit together."""
 
 
+class LayoutIncompatibleError(TypeCheckError):
+    """Layouts of tensors on a mesh of devices do not fit together."""
+
+
 class RaceError(PtoError):
     """Two iterations that are meant to be independent touch one element, and one of them writes it."""
 

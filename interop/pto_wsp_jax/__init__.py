@@ -9,6 +9,7 @@ try:
     from pto_wsp_jax.handler import TARGET, register
     from pto_wsp_jax.kernels import kernel_from_jax
     from pto_wsp_jax.lower.function import lower_to_jax
+    from pto_wsp_jax.meshes import named_sharding, tensor_layout
 except ModuleNotFoundError as e:
     if e.name not in ("jax", "jaxlib"):
         raise
@@ -18,4 +19,4 @@ except ModuleNotFoundError as e:
         fix="pip install 'pto_wsp[jax]', or in a checkout pip install '.[jax]'",
     ) from e
 
-__all__ = ["TARGET", "as_jax", "kernel_from_jax", "lower_to_jax", "register"]
+__all__ = ["TARGET", "as_jax", "kernel_from_jax", "lower_to_jax", "named_sharding", "register", "tensor_layout"]

@@ -17,16 +17,23 @@ from pto_wsp.api.workload import Workload, WorkloadFunction
 from pto_wsp.errors import TraceError, TypeCheckError, UnsupportedError, here
 from pto_wsp.runtime.program import Program
 from pto_wsp.trace.builder import innermost_workload
-from pto_wsp.trace.functional import tree_map
 from pto_wsp_jax.handler import register
+from pto_wsp_jax.meshes import is_on_mesh, on_devices
 from pto_wsp_jax.primitive import bind
+from pto_wsp_jax.signature import pack
 from pto_wsp_jax.site import Site
 from pto_wsp_jax.sources import Given, OfFunction, OfProgram
 
 Vjp = Callable[..., Any] | WorkloadFunction
 
 
-def as_jax(f: WorkloadFunction | Workload | Program, *, vjp: Vjp | None = None, **options: Any) -> JaxFunction:
+def as_jax(
+    f: WorkloadFunction | Workload | Program,
+    *,
+    vjp: Vjp | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    **options: Any,
+) -> Callable[..., Any]:
     """A function of JAX arrays that runs workload `f`, for use under `jax.jit`, `vmap`, `lax.scan`, `cond`, `shard_map` and so on.
 
         y = jax.jit(lambda x: as_jax(rmsnorm)(x) + 1)(x)
@@ -48,12 +55,23 @@ def as_jax(f: WorkloadFunction | Workload | Program, *, vjp: Vjp | None = None, 
     the workload: one call, with one more parallel axis. Where operands are divided between devices along axes of its outermost loops, each
     device runs its share; along others it is an error.
 
+    A traced workload with layouts gives a function of what a device has, for use inside of shard_map over axes as its mesh has; with mesh= a function
+    of whole arrays, which is that shard_map. It meets the other devices in collectives of JAX.
+
     vjp: what `jax.grad` uses. A function: vjp(arguments, cotangents) gives the cotangents of the array arguments, all that are in `arguments`, a
     tuple in their order, with None for those that have none; `cotangents` is like what the function gives. Or a workload function: its arguments
     are those arrays and then the cotangents of the results, one by one; its results are the cotangents of the arrays of floats, in order.
     options: those of `Workload.compile`, but for `check` and `resources`, which calls do not carry (UnsupportedError); none for a program.
     Raises what tracing and compiling raise when it is called; what goes wrong in a run is an error of XLA's with our message.
     """
+    if is_on_mesh(f, mesh):
+        if vjp is not None:
+            raise UnsupportedError(
+                *("PTO881", "vjp= of a workload with layouts"),
+                loc=here(),
+                fix="lower_to_jax has derivatives; or give rules to the workloads between collectives, inside of your own shard_map",
+            )
+        return on_devices(f, mesh, ("as_jax", *sorted(options.items())), lambda w: as_jax(w, **options))
     key = (id(f), id(vjp), *((n, v if isinstance(v, (str, int)) else id(v)) for n, v in sorted(options.items())))
     known = _functions.get(key)
     if known is None:
@@ -120,16 +138,8 @@ class Entry:
 
     def pack(self, outs: Sequence[Any]) -> Any:
         """What the function gives, of the results of the call."""
-        names = self.site.returned
-        arrays = dict(zip(names, outs, strict=False))
-        returned = tree_map(lambda n, _: None if n is None else arrays[n], self.returns, "")
-        rest = tuple(outs[len(names) :])
-        changed = (
-            rest[0] if len(rest) == 1 else dict(zip(self.site.written, rest, strict=True)) if self.by_name else rest
-        )
-        if not self.site.written:
-            return returned
-        return changed if not names else (returned, changed)
+        names = (*self.site.returned, *self.site.written)
+        return pack(dict(zip(names, outs, strict=True)), self.returns, self.site.written, by_name=self.by_name)
 
     @cached_property
     def with_rule(self) -> Any:

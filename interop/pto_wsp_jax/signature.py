@@ -1,7 +1,8 @@
-"""The arguments of one call: what stands for them while a workload is traced."""
+"""The arguments of one call: what stands for them while a workload is traced; and in which form a call gives what it gives."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 from pto_wsp.api.jit import Signature
 from pto_wsp.errors import TypeCheckError, here
 from pto_wsp.ir.core import DType
+from pto_wsp.trace.functional import leaves, tree_map
 from pto_wsp.trace.tensor import TensorSpec
 
 
@@ -61,3 +63,13 @@ def _hashable(x: Any) -> object:
     if isinstance(x, tuple):
         return tuple(map(_hashable, x))
     return (x.shape, x.dtype.str, x.tobytes()) if isinstance(x, np.ndarray) else x
+
+
+def pack(arrays: Mapping[str, Any], returns: Any, written: Sequence[str], *, by_name: bool) -> Any:
+    """What a function of arrays gives: what it returns, those of its arguments that it writes, or both."""
+    returned = tree_map(lambda n, _: None if n is None else arrays[n], returns, "")
+    changed = {n: arrays[n] for n in written}
+    if not changed:
+        return returned
+    given = next(iter(changed.values())) if len(changed) == 1 else changed if by_name else tuple(changed.values())
+    return given if not any(n is not None for n in leaves(returns)) else (returned, given)

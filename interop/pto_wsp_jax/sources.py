@@ -63,6 +63,12 @@ class OfFunction:
         """The site of its signature."""
         signature, builder = given.signature, WorkloadBuilder(self.label)
         traced = self._f.trace((), dict(given.tree), builder)
+        if traced.wir.mesh is not None:
+            raise UnsupportedError(
+                *("PTO881", f"workload function {self.label} has tensors with layouts, but arguments of JAX have none"),
+                loc=here(),
+                fix="call it with TensorSpec(shape, dtype, layout=TensorLayout(...)), and as_jax of what that gives",
+            )
         names = {p: n for p, x in signature.tensors.items() for n, t in traced.tensors.items() if t is x}
         axes = {p: n for p, x in signature.axes.items() if (n := name_in(builder, x)) is not None}
         others = {n: t for n, t in traced.tensors.items() if n not in names.values()}

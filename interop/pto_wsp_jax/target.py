@@ -55,7 +55,7 @@ CAPABILITIES = Capabilities(
         **declared("unsupported", "on_error", "continue"),
         **declared("enforced", "csp", "processes channels"),
         **declared("unsupported", "csp", "timed"),
-        **declared("unsupported", "layouts"),
+        **declared("enforced", "layouts"),
     },
 )
 

@@ -30,6 +30,7 @@ from pto_wsp.ir.declarable import declarables
 from pto_wsp.ir.processes import pipelines
 from pto_wsp.ir.verify import verify
 from pto_wsp.passes.discharge import discharge as to_pure_form
+from pto_wsp.passes.on_one_machine import on_one_machine
 from pto_wsp.proofs.cycles import cycles_on
 from pto_wsp.proofs.verdict import refuse_networks
 from pto_wsp.runtime.check import check_modes, keep_temporaries
@@ -79,6 +80,7 @@ class Workload(Traced, Schedules):
         native: True compiles C++ for each kernel, with the system's compiler, that computes the same bits, before this returns;
         "auto" meanwhile, and runs use what is ready. stats.tiers says which kernels run it. False: none.
         resources: most that runs use of what they are bounded by, see `Resources`; None or "auto": what the plan suggests.
+        Of a workload on a mesh the program does the work of all devices, on whole arrays.
         Raises CompileError (unknown target or arch, schedules that have no meaning), UnsupportedError for what the target does not
         have (see `capabilities`), ScheduleError for a schedule under which every run would deadlock, and BindError (arrays that do not
         fit). Of pipelines TypeCheckError where numbers would depend on time and timed=True is not said, RaceError for processes that
@@ -91,6 +93,10 @@ class Workload(Traced, Schedules):
         modes = check_modes(check)
         tier = native_mode(native)
         of = base.get(target)
+        if self.wir.mesh is not None:
+            base.refuse_unsupported(of, {"layouts": None})
+            alone = replace(self, wir=on_one_machine(self.wir))
+            return alone.compile(target, arch, threads, check, native, resources)
         unproved = refuse_networks(self.wir, cycles=cycles_on(archs.get(arch)))
         base.refuse_unsupported(of, {**declarables(self.wir), **_of_options(modes, tier, limits)})
         begin = time.perf_counter()

@@ -22,6 +22,7 @@ import numpy as np
 
 from pto_wsp.errors import InternalError, Location, UnsupportedNameError, here
 from pto_wsp.ir.expr import Expr, ceildiv, const, escape, show_name
+from pto_wsp.ir.layout import Mesh, TensorLayout
 
 
 class _NamedChoices(EnumMeta):
@@ -205,14 +206,16 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """A tensor in memory; dims are numbers or expressions over symbols."""
+    """A tensor in memory; dims are numbers or expressions over symbols. With a layout they are those of the part that a device has."""
 
     dtype: DType
     shape: tuple[Expr, ...]
     role: Role = Role.GIVEN
+    layout: TensorLayout | None = None
 
     def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+        layout = "" if self.layout is None else f" @ {self.layout}"
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]{layout}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,6 +506,12 @@ class Wir:
         if not isinstance(t, TensorType):
             raise InternalError(f"{name} is not a tensor")
         return t
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices that its tensors lie on: each of them runs it. None for a workload of one device."""
+        layouts = (v.type.layout for v in self.tensors if isinstance(v.type, TensorType))
+        return next((x.mesh for x in layouts if x is not None), None)
 
     def tasks(self) -> Iterator[Eqn]:
         """Every task equation in program order: the sites of the workload."""

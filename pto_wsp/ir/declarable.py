@@ -130,6 +130,8 @@ def declarables(wir: Wir) -> dict[str, Location | None]:
 
 
 def _all(wir: Wir) -> Iterator[tuple[str, Location | None]]:
+    if wir.mesh is not None:
+        yield "layouts", None
     for v in wir.tensors:
         role = wir.tensor_type(v.name).role
         if role is not Role.GIVEN:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pto_wsp.errors import LayoutIncompatibleError
+from pto_wsp.ir.collectives import COLLECTIVES
 from pto_wsp.ir.core import (
     MOST_REGION_DIMS,
     PRIMITIVES,
@@ -28,6 +32,7 @@ from pto_wsp.ir.core import (
     Wir,
 )
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.layout import Mesh, TensorLayout, TensorReplicate, TensorShard
 from pto_wsp.ir.processes import ENDS
 from pto_wsp.ir.reader import Reader
 from pto_wsp.ir.scopes import SCOPES
@@ -36,6 +41,8 @@ from pto_wsp.ir.tasks import BUFFERS, LOOPS, PARTS, READS, value_type
 
 class Parser(Reader):
     """Reads a workload, or a kernel."""
+
+    mesh: Mesh | None = None
 
     # workloads
 
@@ -53,6 +60,9 @@ class Parser(Reader):
             if self.accept("symbol"):
                 self.word("$")
                 symbols.append(self.name())
+            elif self.at("mesh") and not tensors:
+                self.take()
+                self.mesh = self.mesh_axes()
             elif self.kind == "name" and self.token in roles:
                 tensors.append(self.tensor(roles[self.take()]))
             elif self.at("ragged") or self.at("sparse"):
@@ -78,7 +88,53 @@ class Parser(Reader):
     def tensor(self, role: Role) -> Var:
         name = self.name()
         self.word(":")
-        return Var(name, self.tensor_type(self.dtype(), role))
+        t = self.tensor_type(self.dtype(), role)
+        return Var(name, replace(t, layout=self.layout(len(t.shape))) if self.accept("@") else t)
+
+    def mesh_axes(self) -> Mesh:
+        axes: dict[str, int] = {}
+        while True:
+            name = self.name()
+            self.word("=")
+            axes[name] = self.integer()
+            if not self.followed_by("="):
+                break
+        try:
+            return Mesh(**axes)
+        except LayoutIncompatibleError as e:
+            self.fail(e.what)
+
+    def layout(self, rank: int) -> TensorLayout:
+        """Up to the end of the line."""
+        if self.mesh is None:
+            self.fail("a layout without a mesh")
+        self.word("[")
+        dims: list[TensorShard | TensorReplicate] = []
+        while not self.accept("]"):
+            if self.accept("R"):
+                dims.append(TensorReplicate())
+            else:
+                self.word("S")
+                self.word("(")
+                axes = [self.name()]
+                while self.accept(","):
+                    axes.append(self.name())
+                self.word(")")
+                dims.append(TensorShard(*axes))
+            if not self.at("]"):
+                self.word(",")
+        pending: dict[str, str] = {}
+        while self.accept("+"):
+            op = self.name()
+            self.word("(")
+            pending[self.name()] = op
+            self.word(")")
+        if len(dims) != rank:
+            self.fail("a layout of another rank")
+        try:
+            return TensorLayout(self.mesh, *dims, pending=pending)
+        except LayoutIncompatibleError as e:
+            self.fail(e.what)
 
     def data_axis(self, kind: str) -> DataAxis:
         name = self.name()
@@ -163,6 +219,9 @@ class Parser(Reader):
         if prim in READS:
             params = self.params()
             return Eqn(prim, outs, (self.view(),), params)
+        if prim in COLLECTIVES:
+            params = self.params()
+            return Eqn(prim, outs, tuple(_operand(self.tensor_var()) for _ in range(2)), params)
         if prim in BUFFERS:
             params = self.params()
             return Eqn(prim, outs, (self.tensor_var(),), params)
@@ -404,6 +463,12 @@ class Parser(Reader):
         if name not in known:
             self.fail(f"{name!r} is not defined before")
         return known[name]
+
+
+def _operand(v: Var) -> Var:
+    """A tensor as a collective names it."""
+    assert isinstance(v.type, TensorType)
+    return Var(v.name, replace(v.type, role=Role.GIVEN))
 
 
 def _plain(t: Type) -> Type:

@@ -29,7 +29,7 @@ from pto_wsp.ir.expr import OPS, RESERVED, Expr
 from pto_wsp.ir.scalars import RANGES
 
 _TOKEN = re.compile(
-    r'\s*(?:(?P<number>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|\d+))|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<op>:\+|[-+*:=(){}\[\],<>$]))'
+    r'\s*(?:(?P<number>-?(?:\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+|\d+))|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<op>:\+|[-+*:=(){}\[\],<>$@]))'
 )
 _ESCAPE = re.compile(r"\\(u\{([0-9a-f]+)\}|.)")
 _MAX_DEPTH = 64

@@ -81,7 +81,7 @@ INDEX_DTYPES = (DType.I32, DType.I64)
 @dataclass
 class Scope:
     """What equations of a region may name. `tokens` are those of all tasks before, in whatever region; `pipeline` and `process` are
-    the innermost around, `channels` those of that pipeline, by variable."""
+    the innermost around, `channels` those of that pipeline, by variable. `together`: all devices of a mesh come here."""
 
     wir: Wir
     pure: bool
@@ -92,6 +92,7 @@ class Scope:
     pipeline: Eqn | None = None
     process: Eqn | None = None
     channels: Mapping[str, Eqn] = field(default_factory=dict[str, Eqn])
+    together: bool = True
 
     def inner(self) -> Scope:
         """The scope of a region inside of this one."""

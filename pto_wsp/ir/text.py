@@ -1,8 +1,10 @@
 """The wir as text: `parse(show(w)) == w`, source locations aside.
 
-wir     := "workload" name "{" {symbol | tensor | axis | kernel} {eqn} ["return" returned] "}"
+wir     := "workload" name "{" {symbol} [mesh] {tensor | axis | kernel} {eqn} ["return" returned] "}"
 symbol  := "symbol" "$" name
-tensor  := ("tensor" | "temporary" | "result") name ":" type
+mesh    := "mesh" {name "=" number}
+tensor  := ("tensor" | "temporary" | "result") name ":" type ["@" layout]
+layout  := "[" {"R" | "S" "(" name {"," name} ")"} "]" {"+" reduction "(" name ")"}
 axis    := "ragged" name ":" "outer" "=" expr "lengths" "=" string
          | "sparse" name ":" "outer" "=" expr "indptr" "=" string "indices" "=" string ["inner" "=" expr]
 kernel  := "kernel" name label "(" {param} ")" "{" {tile_eqn} "}"
@@ -10,7 +12,7 @@ param   := name ":" (direction dtype ("<" rows "x" cols ">" | "[" {size | "*"} "
 tile_eqn := [outs] (operation [params] {value} | fori | branch | "yield" {value})
 fori    := "fori_loop" value value {value} "as" name {"," name ":" type} "{" {tile_eqn} "}"
 branch  := "branch" value "{" "then" "{" {tile_eqn} "}" "else" "{" {tile_eqn} "}" "}"
-eqn     := [outs] (loop | cond | parts | scope | task | read | scalar | slot | buffer | yield | pipeline | consume | end)
+eqn     := [outs] (loop | cond | parts | scope | task | read | scalar | slot | buffer | yield | pipeline | consume | end | collective)
 outs    := name ":" type {"," name ":" type} "="
 type    := dtype | dtype "[" expr {"," expr} "]" | "task" | "channel" "<" [dtype {"," dtype}] ">"
 loop    := ("parallel_for" | "seq_for") [params] name [label] "in" over [carry [as]] region ["while" region]
@@ -29,6 +31,7 @@ yield   := "yield" [params] {value}
 pipeline := ("pipeline" | "process") params region | "channel" params
 consume := "consume" name [as] region
 end     := ("send" | "recv" | "close" | "try_send" | "query") name {value}
+collective := ("allreduce" | "reduce_scatter" | "allgather" | "relayout") [params] name name
 carry   := "carry" {value}                 in the pure form: what a region changes,
 as      := "as" name {"," name}            and what it is called inside
 params  := "[" name "=" param {"," name "=" param} "]"
@@ -84,6 +87,7 @@ def show(wir: Wir) -> str:
     """The text of a workload and its kernels."""
     rows = [f"workload {show_name(wir.name)} {{"]
     rows += [f"  symbol {show_name('$' + s)}" for s in wir.symbols]
+    rows += [] if wir.mesh is None else [f"  mesh {' '.join(f'{show_name(n)}={k}' for n, k in wir.mesh.shape.items())}"]
     rows += [f"  {_owner(v)} {show_name(v.name)}: {v.type}" for v in wir.tensors]
     rows += [f"  {_show_data_axis(a)}" for a in wir.axes]
     for k in wir.kernels:

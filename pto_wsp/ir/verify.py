@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pto_wsp.errors import CompileError, InternalError, IRConversionError, PtoError, here
 from pto_wsp.ir import control, processes, tasks
 from pto_wsp.ir.build import MAX_NESTING, result_type
+from pto_wsp.ir.collectives import COLLECTIVES
 from pto_wsp.ir.core import (
     PRIMITIVES,
     DataAxis,
@@ -38,7 +39,7 @@ _PURE = (*tasks.LOOPS, *tasks.PARTS, *tasks.READS, *tasks.SLOTS, "cond", "yield"
 _BODY = (*_PURE, *processes.PIPELINES, *processes.ENDS)
 STAGES: dict[str, tuple[str, ...]] = {
     # what a task dialect equation may be, at each stage of the way to the plan; scalar operations may stand in all of them
-    "traced": (*_BODY, *SCOPES),
+    "traced": (*_BODY, *SCOPES, *COLLECTIVES),
     "resolved": _BODY,
     "lowered": (*_BODY, *tasks.BUFFERS),
     # and beside it: all writes are new values
@@ -68,6 +69,11 @@ def _verify(wir: Wir, stage: str, known: Sequence[Kernel]) -> None:
         if len(set(names)) != len(names):
             raise _rule(f"two of {what} share a name", ", ".join(names))
     for v in wir.tensors:
+        layout = wir.tensor_type(v.name).layout
+        if layout is not None and (layout.mesh != wir.mesh or len(layout.dims) != len(wir.tensor_type(v.name).shape)):
+            raise _rule(
+                f"tensor {v.name} has the layout {layout}", f"layouts are of {wir.mesh}, and of the tensor's rank"
+            )
         for d in wir.tensor_type(v.name).shape:
             if not _over_symbols(d, wir) or (d.is_const and d.const < 0):
                 raise _rule(f"tensor {v.name} has a dimension {d}", "dimensions are numbers >= 0 and symbols")
@@ -153,12 +159,15 @@ def _verify_region(
             _verify_scalar(eqn, scope)
         elif prim is None or prim.dialect is not Dialect.TASK or prim.type is None or eqn.prim not in allowed:
             raise broken(eqn, "not allowed here")
+        elif eqn.prim in COLLECTIVES and not scope.together:
+            raise broken(eqn, "stands in a loop, branch or process, where devices may do different things")
         else:
             prim.type(eqn, scope)
         if eqn.prim == "yield" and (gives is None or k != len(region.eqns) - 1):
             raise broken(eqn, "stands at the end of a region that gives values")
         for r, want in zip(eqn.regions, _gives(eqn), strict=True):
             inner = scope.inner()
+            inner.together = scope.together and eqn.prim in (*SCOPES, *tasks.PARTS)
             # a condition sees the variables of the loop that it is of
             for v in (*(eqn.regions[0].params if eqn.prim == "seq_for" else ()), *r.params):
                 inner.bind(v)
@@ -169,6 +178,8 @@ def _verify_region(
         for v in eqn.outs:
             _bind_once(v, eqn, seen)
             scope.bind(v)
+        if any(e.prim in COLLECTIVES for e in eqn.walk()):
+            scope.names.clear()  # what devices have read before, they read anew
     if gives is None:
         return
     last = region.eqns[-1] if region.eqns else None

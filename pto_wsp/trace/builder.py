@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from pto_wsp.errors import BoundsError, CompileError, Location, TraceError, TypeCheckError, here
+from pto_wsp.errors import (
+    BoundsError,
+    CompileError,
+    LayoutIncompatibleError,
+    Location,
+    TraceError,
+    TypeCheckError,
+    here,
+)
 from pto_wsp.ir import expr
 from pto_wsp.ir.build import MAX_NESTING, in_kernel
 from pto_wsp.ir.conflict import surely_overlap
@@ -34,6 +42,7 @@ from pto_wsp.ir.core import (
 )
 from pto_wsp.ir.coverage import every_view
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.layout import Mesh, replicated
 from pto_wsp.ir.rename import Renaming, unique_name
 from pto_wsp.trace import arguments
 from pto_wsp.trace.annotations import ConstexprParam, TileParam
@@ -457,6 +466,29 @@ class WorkloadBuilder:
             if sent is not None:
                 raise sent_before(view.tensor, sent, loc)
 
+    def together(self, what: str, reads: str, writes: str, params: dict[str, Any]) -> None:
+        """Emit what all devices of a mesh do together. Raises TraceError where they may be at different places."""
+        inside = next((b for b in self.blocks[1:] if b.loop is not None or b.given or b.apart), None)
+        if inside is not None or self.pipes:
+            loop = None if inside is None else inside.loop
+            where = f"the loop over {loop.label}" if loop is not None else "a pipeline" if self.pipes else "a branch"
+            raise TraceError(
+                *("PTO895", f"{what} inside of {where}"),
+                loc=here(),
+                fix="devices meet outside of traced loops: end the loop before, or write Python's for over a Python number",
+            )
+        named = (Var(n, self._plain_type(n)) for n in (reads, writes))
+        self.append(Eqn(what, (), tuple(named), params, (), here()))
+        self._writes[writes] = self._writes.get(writes, 0) + 1
+        for block in self.blocks:  # scalars are read anew by what comes after
+            block.held.clear()
+            block.computed.clear()
+            self._visible.difference_update(block.names)
+
+    def _plain_type(self, name: str) -> TensorType:
+        t = self.tensors[name]
+        return TensorType(t.dtype, t.dims(self), Role.GIVEN, t.layout)
+
     # tasks
 
     def tokens_of(self, after: Any) -> tuple[str, ...]:
@@ -627,14 +659,37 @@ class WorkloadBuilder:
                     fix="loop over its length, `for k in P(n): ...[k]` of X[s : s + n], or index the tensor itself",
                 )
 
+    def _typed_tensors(self) -> Iterator[Var]:
+        """Of a workload on a mesh, devices have all of the arguments that have no layout."""
+        mesh = self.mesh
+        for n, t in self.tensors.items():
+            layout = t.layout
+            if layout is None and mesh is not None and t.role is Role.GIVEN:
+                layout = replicated(mesh, len(t.spec_shape))
+            yield Var(n, TensorType(t.dtype, t.dims(self), t.role, layout))
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices that the workload's tensors lie on. Raises LayoutIncompatibleError where they are several meshes."""
+        layouts = {n: t.layout for n, t in self.tensors.items() if t.layout is not None}
+        first = next(iter(layouts), None)
+        for n, layout in layouts.items():
+            if first is not None and layout.mesh != layouts[first].mesh:
+                raise LayoutIncompatibleError(
+                    *("PTO891", f"tensors {first} and {n} lie on different meshes"),
+                    values={first: layouts[first].mesh, n: layout.mesh},
+                    loc=here(),
+                    fix="one workload runs on one mesh",
+                )
+        return None if first is None else layouts[first].mesh
+
     def finish(self) -> Wir:
         if len(self.blocks) == 1:
             self._check_inside()
-        tensors = tuple(Var(n, TensorType(t.dtype, t.dims(self), t.role)) for n, t in self.tensors.items())
         return Wir(
             self.label,
             tuple(self.symbols),
-            tensors,
+            tuple(self._typed_tensors()),
             tuple(self.kernels.values()),
             Region((), self.named(tuple(self.blocks[0].eqns))),
             tuple(known.declared for known in self.data_axes if known.is_checked),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pto_wsp.errors import Location, TraceError, here
 from pto_wsp.ir.core import At, DType, Eqn, Gather, In, Region, Role, View, ViewDim, Wir, written_tensors
 from pto_wsp.ir.expr import Expr, const, var
+from pto_wsp.ir.layout import TensorLayout, TensorReplicate
 from pto_wsp.trace.builder import Block, OpenLoop, WorkloadBuilder, current_workload
 from pto_wsp.trace.index import Index
-from pto_wsp.trace.tensor import Part, ShapeDim, TensorSpec, TensorView
+from pto_wsp.trace.tensor import Part, ShapeDim, TensorSpec, TensorView, check_layout
 
 if TYPE_CHECKING:
     from pto_wsp.trace.pipes import OpenPipeline
@@ -62,16 +63,24 @@ class Buffer(TensorSpec):
 Owned = Buffer | TensorView
 
 
-def empty(shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None) -> Any:
+def empty(
+    shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None, layout: TensorLayout | None = None
+) -> Any:
     """A tensor that the workload owns, without contents: kernels write it before others read it.
 
     shape: integers, symbols, dynamic axes. Returned, it is a result of the workload; else it lives in memory that the run reuses.
     Inside a `P` loop every iteration has its own, so the extents of the loops must be known before the run; inside `P.seq` the
-    iterations share it. What a branch or a `P.seq` loop makes ends with it. Raises TraceError outside of a workload, and where an extent is known only from data.
+    iterations share it. What a branch or a `P.seq` loop makes ends with it.
+    layout: where devices of a mesh run the workload, of what their parts, of this shape, are parts; without one it is a device's own. Raises TraceError outside of a workload, and where an extent is known only from data.
     """
     builder = current_workload("empty")
     loops = builder.parallel_loops
     buffer = Buffer(tuple(_extent(builder, loop) for loop in loops), shape, dtype, name)
+    if check_layout(layout) is not None:
+        assert layout is not None
+        layout.global_shape(buffer.spec_shape[buffer.lead :])  # is one
+        lead = (TensorReplicate() for _ in loops)
+        buffer.layout = TensorLayout(layout.mesh, *lead, *layout.dims, pending=layout.pending)
     buffer.pipe = builder.pipes[-1] if builder.pipes else None
     buffer.keep_within(
         b
@@ -83,7 +92,8 @@ def empty(shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None) -
 
 
 def empty_like(x: Any, *, name: str | None = None) -> Any:
-    """`empty` of the shape and dtype of a tensor or a view. Raises TraceError for what is neither."""
+    """`empty` of the shape, dtype and layout of a tensor or a view; what is pending in x is not in it, and of a part of a dimension that is
+    divided between devices no layout is known. Raises TraceError for what is neither."""
     if not isinstance(x, (TensorSpec, TensorView)):
         raise TraceError(
             "PTO164",
@@ -92,7 +102,7 @@ def empty_like(x: Any, *, name: str | None = None) -> Any:
             loc=here(),
             fix="give a tensor or a view of one, or write empty(shape, dtype)",
         )
-    return empty(x.shape, x.dtype, name=name)
+    return empty(x.shape, x.dtype, name=name, layout=x.layout and x.layout.without(*x.layout.pending))
 
 
 def _extent(builder: WorkloadBuilder, loop: OpenLoop) -> Expr:

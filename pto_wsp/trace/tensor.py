@@ -23,6 +23,7 @@ from pto_wsp.errors import (
 from pto_wsp.ir import expr
 from pto_wsp.ir.core import MOST_REGION_DIMS, Axis, DType, RegionType, Role
 from pto_wsp.ir.expr import Expr
+from pto_wsp.ir.layout import TensorLayout
 from pto_wsp.trace.axes import DenseDyn, LoopAxis, Names, Tiles
 from pto_wsp.trace.index import Element, Index, Scalar64, as_expr, owner_of
 from pto_wsp.trace.scalar import DataScalar, innermost
@@ -124,12 +125,22 @@ class TensorSpec(Element):
     """The type of a tensor whose array is bound later: shape (integers, symbols, dynamic axes), dtype, name.
 
     fields: names of the columns of an i32 [n, k] tensor, whose rows then are records: `for r in P(work)` gives r.kv_start and r.index.
+    layout: how it lies on a mesh of devices, each of which runs the workload. `shape` is that of the whole tensor, `.shape` what a device has of it.
     """
 
     def __init__(
-        self, shape: Sequence[ShapeDim], dtype: DType, *, name: str | None = None, fields: Sequence[str] | None = None
+        self,
+        shape: Sequence[ShapeDim],
+        dtype: DType,
+        *,
+        name: str | None = None,
+        fields: Sequence[str] | None = None,
+        layout: TensorLayout | None = None,
     ) -> None:
         self.spec_shape = _check_shape(shape)
+        self.layout = check_layout(layout)
+        if self.layout is not None:
+            self.spec_shape = self.layout.local_shape(self.spec_shape)
         self.dtype = _check_dtype(dtype)
         self.given_name = check_name(name, "a tensor", "PTO164")
         self.fields = _check_fields(fields, self.spec_shape, self.dtype)
@@ -227,7 +238,7 @@ class Tensor(TensorSpec):
 
     data: numpy or ml_dtypes array of any strides, or an object with `__array_interface__` or `__dlpack__`. shape and dtype are
     optional and checked against it; the shape may name symbols and dynamic axes. Raises BindError where they differ.
-    fields: as of TensorSpec; a structured array of int32 fields has them already.
+    fields: as of TensorSpec; a structured array of int32 fields has them already. layout: as of TensorSpec; the array is that of the whole tensor.
     Indexing gives a view; a view of a tensor is a declared part of it, so both may be used in one workload.
     """
 
@@ -255,6 +266,7 @@ class Tensor(TensorSpec):
         *,
         name: str | None = None,
         fields: Sequence[str] | None = None,
+        layout: TensorLayout | None = None,
     ) -> None:
         what = f"the data of tensor {name}" if name else "the data of a tensor"
         if data is None:
@@ -276,17 +288,31 @@ class Tensor(TensorSpec):
         check_array(array, declared, what)
         if fields is None and isinstance(data, np.ndarray):
             fields = data.dtype.names
-        super().__init__(array.shape if shape is None else shape, declared, name=name, fields=fields)
-        fixed = [d if isinstance(d, (int, np.integer)) else None for d in self.spec_shape]
+        super().__init__(array.shape if shape is None else shape, declared, name=name, fields=fields, layout=layout)
+        whole = self.spec_shape if self.layout is None else self.layout.global_shape(self.spec_shape)
+        fixed = [d if isinstance(d, (int, np.integer)) else None for d in whole]
         if len(fixed) != array.ndim or any(d is not None and d != n for d, n in zip(fixed, array.shape, strict=True)):
             raise BindError(
                 "PTO503",
                 f"{what} has another shape than declared",
-                values={"declared": list(self.spec_shape), "array": list(array.shape)},
+                values={"declared": list(whole), "array": list(array.shape)},
                 loc=here(),
                 fix="declare shape=array.shape, or reshape the array",
             )
         self.data = array
+
+
+def check_layout(layout: object) -> TensorLayout | None:
+    """A layout, or none. Raises TraceError for anything else."""
+    if layout is not None and not isinstance(layout, TensorLayout):
+        raise TraceError(
+            "PTO164",
+            "a tensor's layout is a TensorLayout",
+            values={"layout": repr(layout)[:80]},
+            loc=here(),
+            fix='write layout=TensorLayout(mesh, TensorShard("x"), TensorReplicate())',
+        )
+    return layout
 
 
 def _check_shape(shape: Any) -> tuple[ShapeDim, ...]:
@@ -426,6 +452,14 @@ class TensorView(Element):
             loc=here(),
             fix="write `for i in P(x.tiles(16))`, or P(axis) and x[i]",
         )
+
+    @property
+    def layout(self) -> TensorLayout | None:
+        """How it lies on a mesh of devices; None too where it has a part of what is divided."""
+        layout = self.root.layout
+        if layout is None or any(d.axes and p.kind != "all" for d, p in zip(layout.dims, self.parts, strict=True)):
+            return None
+        return TensorLayout(layout.mesh, *(layout.dims[k] for k in self.kept), pending=layout.pending)
 
     @property
     def kept(self) -> list[int]:

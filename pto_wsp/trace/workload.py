@@ -17,7 +17,9 @@ from pto_wsp.ir.coordinates import check_kept, check_rules
 from pto_wsp.ir.core import Eqn, Region, Role, TensorType, Var, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.rename import Renaming, name_pipelines_apart, pipeline_names, with_pipelines_apart
+from pto_wsp.ir.variance import check_layouts
 from pto_wsp.ir.verify import check_nesting, verify
+from pto_wsp.passes.on_one_machine import on_one_machine
 from pto_wsp.trace.axes import LoopAxis
 from pto_wsp.trace.builder import WorkloadBuilder, tracing_workload
 from pto_wsp.trace.calls import Call
@@ -163,8 +165,12 @@ class TracedFunction:
         for step in self.steps:
             traced = step(traced)
         verify(traced.wir, "traced")
-        refuse_unwritten(traced.wir, self.loc)
-        refuse_races(traced.wir)
+        check_layouts(traced.wir)
+        alone = on_one_machine(traced.wir)
+        if alone is not traced.wir:
+            verify(alone, "traced", after="on_one_machine", known=traced.wir.kernels)
+        refuse_unwritten(alone, self.loc)
+        refuse_races(alone)
         return traced
 
     def inline(self, builder: WorkloadBuilder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -273,7 +279,7 @@ def _part(builder: WorkloadBuilder, label: str, eqns: tuple[Eqn, ...], own: set[
     """What a call emitted, as a workload. Temporaries other than its `own` buffers are used outside of it, as given tensors are."""
     whole = builder.finish()
     tensors = tuple(
-        v if id(builder.tensors[v.name]) in own else Var(v.name, TensorType(t.dtype, t.shape))
+        v if id(builder.tensors[v.name]) in own else Var(v.name, TensorType(t.dtype, t.shape, layout=t.layout))
         for v, t in ((v, whole.tensor_type(v.name)) for v in whole.tensors)
     )
     return Traced(replace(whole, name=label, tensors=tensors, body=Region((), builder.named(eqns))), builder.tensors)

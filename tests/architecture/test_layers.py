@@ -10,7 +10,7 @@ from project import ROOT, files, place
 PACKAGE = ROOT / "pto_wsp"
 # The public names (`pto_wsp` itself) stand between what users hold and the tools that use it as they would.
 LAYERS = (
-    *("errors", "ir", "arch", "cxx", "ops", "trace", "csp", "transforms", "passes", "proofs"),
+    *("errors", "ir", "arch", "cxx", "ops", "passes", "trace", "csp", "transforms", "proofs"),
     *("artifact", "targets", "runtime", "api", "search", "", "tools"),
 )
 SHARED_BY_TARGETS = ("", "base", "capabilities")

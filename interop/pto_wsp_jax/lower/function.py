@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,11 +16,17 @@ from pto_wsp.trace.builder import innermost_workload
 from pto_wsp_jax.call import Entry
 from pto_wsp_jax.lower import wirs
 from pto_wsp_jax.lower.numbers import has_64_bits
+from pto_wsp_jax.meshes import is_on_mesh, on_devices
 from pto_wsp_jax.site import Site
 from pto_wsp_jax.sources import OfFunction, OfProgram
 
 
-def lower_to_jax(f: WorkloadFunction | Workload, *, bound: int | Mapping[str, int] | None = None) -> LoweredFunction:
+def lower_to_jax(
+    f: WorkloadFunction | Workload,
+    *,
+    bound: int | Mapping[str, int] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Callable[..., Any]:
     """A function of JAX arrays that computes what workload `f` does with plain operations of JAX: on any device that XLA has, under every
     transformation, `jax.grad` among them.
 
@@ -30,12 +36,15 @@ def lower_to_jax(f: WorkloadFunction | Workload, *, bound: int | Mapping[str, in
     Arguments and what it gives are as `as_jax` has them. A `P` loop whose iterations have parts of what is written to themselves is computed at
     once, as by `jax.vmap`; another loop is a `lax.scan`; a loop as often as data says is one up to the most that fits the tensors, of which
     those that do not count do nothing.
+    mesh: as of `as_jax`, for a workload with layouts.
     bound: the most iterations of loops as often as data says: a number, or numbers by the names of axes or loops. What lies beyond is left
     out. Where nobody knows the most, a loop is a `lax.while_loop`, which has no reverse derivative.
 
     Numbers agree with those of a run within the bounds of the operations (docs/jax.md), not bit for bit. What is an error of a run, as an index outside of a
     tensor, gives some number here. Raises UnsupportedError for what has no form in JAX, naming it.
     """
+    if is_on_mesh(f, mesh):
+        return on_devices(f, mesh, ("lower_to_jax", str(bound)), lambda w: lower_to_jax(w, bound=bound))
     source: OfFunction | OfProgram
     if isinstance(f, WorkloadFunction):
         source = OfFunction(f, {})

@@ -38,6 +38,6 @@ CAPABILITIES = Capabilities(
         **declared("enforced", "observe", "tracing replay log"),
         **declared("enforced", "on_error", "continue"),
         **declared("enforced", "csp", "processes channels timed"),
-        **declared("unsupported", "layouts"),
+        **declared("enforced", "layouts"),
     },
 )
