@@ -607,7 +607,7 @@ PTO818 memory that cannot be handed over
 PTO819 try_send or query in a pipeline that is not timed
 PTO817 a send to a channel by a process that has closed it
 PTO820 a deadlock of processes
-PTO821 the pure form of a workload with a pipeline
+PTO821 the pure form of a workload with a pipeline, or on a mesh
 PTO822 too many actions of processes in which no clock advances
 PTO849 a pipeline that takes more cycles than it may
 PTO860 a channel that several processes share which are no replicas, in a pipeline that is not timed
@@ -629,4 +629,11 @@ PTO886 tiles of 64 bits in operations of JAX, without jax_enable_x64
 PTO887 a bound of loops that is no number of iterations
 PTO888 a primitive of JAX that a kernel has no operation for
 PTO889 a function of jnp that cannot be a kernel: its arguments, results or constants
+PTO890 a mesh or a layout that cannot be, or that does not fit its tensor
+PTO891 layouts that have no join
+PTO892 a tensor that is read, given or returned while a reduction is pending
+PTO893 a tensor that its layout says is the same on all devices, and that is not; or a sum of what is the same
+PTO894 a collective that its tensor's layout has no meaning for
+PTO895 a collective inside of a loop, a branch or a pipeline
+PTO896 a mesh or a sharding of JAX that is not the one of a workload
 """)

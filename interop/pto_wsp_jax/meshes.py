@@ -151,11 +151,14 @@ class OnMesh:
     @cached_property
     def _written(self) -> tuple[str, ...]:
         """The arguments that it writes."""
-        written = {n for k, s in enumerate(self._steps) for n in self._writes(k, s)}
+        written = {n for s in self._steps for n in self._writes(s)}
         return tuple(n for n, t in self._types.items() if t.role is Role.GIVEN and n in written)
 
-    def _writes(self, k: int, step: Wir | Eqn) -> list[str]:
-        return [operands(step)[1].name] if isinstance(step, Eqn) else sorted(written_tensors(step))
+    def _writes(self, step: Wir | Eqn) -> list[str]:
+        """The tensors that a step hands on."""
+        if isinstance(step, Eqn):
+            return [operands(step)[1].name]
+        return [n for n in sorted(written_tensors(step)) if step.tensor_type(n).role is Role.GIVEN]
 
     # calls
 
@@ -259,13 +262,11 @@ class OnMesh:
                 given[v.name] = env[v.name]
             elif not is_written_first(step, Uses(), step.body, v.name, {}):
                 given[v.name] = self._zeros(v.name, t)
+        written = self._writes(step)
+        if not written:  # of what nobody else uses
+            return {}
         out = self._functions[k](**given)
-        written = [
-            v.name
-            for v in step.tensors
-            if step.tensor_type(v.name).role is Role.GIVEN and v.name in set(self._writes(k, step))
-        ]
-        return dict(zip(written, (out,), strict=True)) if len(written) == 1 else dict(out)
+        return {written[0]: out} if len(written) == 1 else dict(out)
 
     def _zeros(self, name: str, t: TensorType) -> jax.ShapeDtypeStruct:
         if self._types[name].role is Role.GIVEN:

@@ -93,18 +93,16 @@ class Workload(Traced, Schedules):
         modes = check_modes(check)
         tier = native_mode(native)
         of = base.get(target)
-        if self.wir.mesh is not None:
-            base.refuse_unsupported(of, {"layouts": None})
-            alone = replace(self, wir=on_one_machine(self.wir))
-            return alone.compile(target, arch, threads, check, native, resources)
-        unproved = refuse_networks(self.wir, cycles=cycles_on(archs.get(arch)))
-        base.refuse_unsupported(of, {**declarables(self.wir), **_of_options(modes, tier, limits)})
+        alone = on_one_machine(self.wir)
+        unproved = refuse_networks(alone, cycles=cycles_on(archs.get(arch)))
+        used = declarables(self.wir) | declarables(alone)
+        base.refuse_unsupported(of, {**used, **_of_options(modes, tier, limits)})
         begin = time.perf_counter()
-        wir, scratch = keep_temporaries(self.wir) if modes else (self.wir, frozenset[str]())
+        wir, scratch = keep_temporaries(alone) if modes else (alone, frozenset[str]())
         artifact = of.compile(wir, archs.get(arch), self.sizes)
-        warn_of_kernels(self.wir)
-        warn_of_coordinates(self.wir)
-        if len(artifact.manifest["unproved"]) != sum(1 for _ in pipelines(self.wir)):  # some are where no run comes
+        warn_of_kernels(alone)
+        warn_of_coordinates(alone)
+        if len(artifact.manifest["unproved"]) != sum(1 for _ in pipelines(alone)):  # some are where no run comes
             unproved = artifact.manifest["unproved"]
         artifact = replace(artifact, manifest={**artifact.manifest, "native": tier, "unproved": unproved})
         try:

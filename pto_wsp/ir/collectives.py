@@ -53,6 +53,8 @@ def layout_of(t: TensorType, what: str) -> TensorLayout:
             None,
             "give arguments and empty(...) layout=TensorLayout(mesh, ...), one distribution for each dimension",
         )
+    if not t.shape:
+        raise _wrong(f"{what} of a tensor without dimensions", t.layout, "give it one, of one element")
     return t.layout
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pto_wsp.errors import Location
+from pto_wsp.ir.collectives import COLLECTIVES
 from pto_wsp.ir.core import At, Axis, Eqn, Gather, Kernel, RegionType, Role, ScalarType, Slice, Span, TileAt, View, Wir
 from pto_wsp.ir.scopes import SCOPES
 from pto_wsp.ir.tasks import READS
@@ -115,6 +116,7 @@ OF_TASKS: dict[str, str] = {
     **dict.fromkeys(("channel", "send", "recv", "consume", "close"), "csp.channels"),
     "try_send": "csp.timed",
     "query": "csp.timed",
+    **dict.fromkeys(COLLECTIVES, "layouts"),
 }
 """Equations of workloads; a task and what a region yields need nothing more than what they name."""
 OF_KERNELS = {"fori_loop": "kernels.fori_loop", "branch": "kernels.cond", "cpp": "kernels.cpp"}

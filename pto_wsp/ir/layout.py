@@ -231,11 +231,11 @@ def _join(x: Distribution, y: Distribution, a: TensorLayout, b: TensorLayout) ->
     return x if x.axes else y
 
 
-def pending_read(what: str, layout: TensorLayout) -> TypeCheckError:
-    """The error of reading what is not reduced yet."""
+def pending_read(what: str, layout: TensorLayout, done: str = "read") -> TypeCheckError:
+    """The error of reading, or what else is done to, what is not reduced yet."""
     op, axis = next((op, a) for a, op in layout.pending.items())
     return TypeCheckError(
-        *("PTO892", f"{what} is read while its {op} over {axis} is pending"),
+        *("PTO892", f"{what} is {done} while its {op} over {axis} is pending"),
         values={"layout": layout},
         loc=here(),
         fix="allreduce(t), or reduce_scatter(t, dim), and read what that gives",

@@ -48,15 +48,17 @@ NOTHING: Varying = {}
 _COMBINES = {"sum": ("add", "matmul"), "max": ("maximum",), "min": ("minimum",)}
 
 
-def check_layouts(wir: Wir) -> None:
-    """Raise LayoutIncompatibleError, and TypeCheckError for what is read while it is pending, at the user's line."""
+def check_layouts(wir: Wir, loc: Location | None) -> None:
+    """Raise LayoutIncompatibleError, and TypeCheckError for what is read while it is pending, at the user's line; `loc` is that of the workload."""
     if wir.mesh is None:
         return
     for v in wir.tensors:
         t = wir.tensor_type(v.name)
         if t.layout is not None and t.layout.pending and t.role is not Role.TEMPORARY:
-            what = f"result {v.name}" if t.role is Role.RESULT else f"argument {v.name}"
-            raise pending_read(f"{what} of workload {wir.name}", t.layout)
+            done = "returned" if t.role is Role.RESULT else "given"
+            error = pending_read(f"tensor {v.name} of workload {wir.name}", t.layout, done)
+            error.loc = loc
+            raise error
     look = _Look(wir)
     size = -1
     while size != look.size:  # what a loop's first iterations leave may differ in the next
@@ -64,7 +66,7 @@ def check_layouts(wir: Wir) -> None:
         look.region(wir.body, NOTHING)
     look.reports = True
     look.region(wir.body, NOTHING)
-    look.check_returned()
+    look.check_written(loc)
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,7 @@ class _Look:
             fix="relayout one of them: relayout(t, tensor_layout_join(a, b)) where there is a join",
         )
 
-    def check_returned(self) -> None:
+    def check_written(self, loc: Location | None) -> None:
         for v in self.wir.tensors:
             t = self.wir.tensor_type(v.name)
             found = self.tensors.get(v.name, NOTHING)
@@ -273,6 +275,7 @@ class _Look:
                         f"workload {self.wir.name} returns {v.name}, which differs between devices and has no layout",
                     ),
                     values={f"differs along {axis}": found[axis]},
+                    loc=loc,
                     fix="empty(shape, dtype, layout=TensorLayout(mesh, ...)) says of what the devices' parts are parts",
                 )
             for axis, op in ({} if t.layout is None else t.layout.pending).items():
@@ -280,6 +283,7 @@ class _Look:
                     raise LayoutIncompatibleError(
                         *("PTO893", f"{v.name} is a sum over {axis} of what is the same on all devices along it"),
                         values={v.name: t},
+                        loc=loc,
                         fix=f"leave {axis} out of what is pending",
                     )
 

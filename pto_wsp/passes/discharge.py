@@ -32,7 +32,7 @@ Key = str | int
 def discharge(wir: Wir) -> Wir:
     """The pure form (stage "pure") of a traced workload. Evaluating either gives the same arrays, bit for bit.
 
-    Raises UnsupportedError for a workload with a pipeline, whose processes share what they write."""
+    Raises UnsupportedError for a workload with a pipeline, whose processes share what they write, and for one on a mesh."""
     pipeline = next(pipelines(wir), None)
     if pipeline is not None:
         raise UnsupportedError(
@@ -40,6 +40,12 @@ def discharge(wir: Wir) -> Wir:
             f"the pure form of a workload with a pipeline, {pipeline.params['name']}",
             loc=pipeline.loc or here(),
             fix="discharge the workloads around it; the processes of a pipeline write the tensors that they share",
+        )
+    if wir.mesh is not None:
+        raise UnsupportedError(
+            *("PTO821", f"the pure form of workload {wir.name}, which lies on {wir.mesh}"),
+            loc=here(),
+            fix="discharge the workloads between its collectives",
         )
     wir = _with_names_apart(wir)
     return _Discharge(wir).wir()

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from pto_wsp.errors import CompileError, here
 from pto_wsp.ir.collectives import COLLECTIVES, operands
 from pto_wsp.ir.core import (
     At,
@@ -45,6 +46,9 @@ from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.scopes import OF_THE_WHOLE, SCOPES
 from pto_wsp.ir.tasks import PARTS, bound_vars
 from pto_wsp.passes.exchange import Coordinates, Exchange, Names, Parts, begin, on_devices
+
+MOST_DIMS = 8
+"""Of a tensor in the runtime."""
 
 
 def on_one_machine(wir: Wir) -> Wir:
@@ -105,6 +109,13 @@ class _Machine:
 
     def own(self, t: TensorType) -> TensorType:
         """The type of a tensor that has the parts of all devices."""
+        if len(self.mesh.shape) + len(t.shape) > MOST_DIMS:
+            raise CompileError(
+                *("PTO405", f"a tensor of {len(t.shape)} dimensions, of all devices of {self.mesh} on one machine"),
+                values={"most dimensions": f"{MOST_DIMS}, those of the mesh included"},
+                loc=here(),
+                fix="use a mesh of fewer axes, or tensors of fewer dimensions",
+            )
         return TensorType(t.dtype, (*(const(n) for n in self.mesh.shape.values()), *t.shape), Role.TEMPORARY)
 
     def type_of(self, name: str) -> TensorType:

@@ -438,7 +438,7 @@ class WorkloadBuilder:
                     f"{name} is used outside of its loop or branch",
                     values={"expression": e},
                     loc=loc,
-                    fix="use a loop variable or a scalar only inside the loop or branch that gives it; what a branch decides goes through a tensor or a slot",
+                    fix="use a loop variable or a scalar only inside the loop or branch that gives it; what a branch decides goes through a tensor or a slot; after a collective read anew what was read before it",
                 )
 
     @property
@@ -466,8 +466,8 @@ class WorkloadBuilder:
             if sent is not None:
                 raise sent_before(view.tensor, sent, loc)
 
-    def together(self, what: str, reads: str, writes: str, params: dict[str, Any]) -> None:
-        """Emit what all devices of a mesh do together. Raises TraceError where they may be at different places."""
+    def need_together(self, what: str) -> None:
+        """Raise TraceError where devices of a mesh may be at different places."""
         inside = next((b for b in self.blocks[1:] if b.loop is not None or b.given or b.apart), None)
         if inside is not None or self.pipes:
             loop = None if inside is None else inside.loop
@@ -477,6 +477,9 @@ class WorkloadBuilder:
                 loc=here(),
                 fix="devices meet outside of traced loops: end the loop before, or write Python's for over a Python number",
             )
+
+    def together(self, what: str, reads: str, writes: str, params: dict[str, Any]) -> None:
+        """Emit what all devices of a mesh do together."""
         named = (Var(n, self._plain_type(n)) for n in (reads, writes))
         self.append(Eqn(what, (), tuple(named), params, (), here()))
         self._writes[writes] = self._writes.get(writes, 0) + 1

@@ -73,6 +73,7 @@ def relayout(t: Any, layout: TensorLayout, *, name: str | None = None) -> Any:
 
 def _operand(what: str, t: object) -> tuple[WorkloadBuilder, TensorType]:
     builder = current_workload(what)
+    builder.need_together(what)
     if not isinstance(t, TensorSpec):
         raise TraceError(
             *("PTO164", f"{what} of something that is not a whole tensor"),

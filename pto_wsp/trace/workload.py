@@ -165,7 +165,7 @@ class TracedFunction:
         for step in self.steps:
             traced = step(traced)
         verify(traced.wir, "traced")
-        check_layouts(traced.wir)
+        check_layouts(traced.wir, self.loc)
         alone = on_one_machine(traced.wir)
         if alone is not traced.wir:
             verify(alone, "traced", after="on_one_machine", known=traced.wir.kernels)

@@ -12,6 +12,7 @@ from pto_wsp import (
     DenseDyn,
     DType,
     In,
+    Mesh,
     Out,
     P,
     Program,
@@ -19,8 +20,12 @@ from pto_wsp import (
     Scalar,
     Sparse,
     Tensor,
+    TensorLayout,
+    TensorReplicate,
+    TensorShard,
     Tile,
     Workload,
+    allreduce,
     combine,
     empty,
     item,
@@ -471,3 +476,19 @@ def _() -> None:
         thrice(x=X[0], y=Y[0])
 
     assert counts(w(2 * ones(1, 1, 8), zeros(1, 1, 8)).compile()) == [6]
+
+
+@shows("layouts")
+def _() -> None:
+    mesh = Mesh(x=2)
+    layout = TensorLayout(mesh, TensorShard("x"), TensorReplicate())
+
+    @workload
+    def w(X):
+        y = empty((6, 8), F, layout=TensorLayout(mesh, TensorReplicate(), TensorReplicate(), pending={"x": "sum"}))
+        for i in P(6):
+            brief(x=X[i : i + 1], out=y[i : i + 1])
+        return allreduce(y)
+
+    program = w(Tensor(ones(12, 8), layout=layout)).compile()
+    assert program.run().results.tolist() == np.full((6, 8), 4.0).tolist()  # each of two devices adds one to a half

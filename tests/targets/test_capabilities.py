@@ -52,7 +52,7 @@ def test_a_target_declares_all_there_is(target: str) -> None:
 
 
 def test_cpu_sim_enforces_or_has_none() -> None:
-    assert set(capabilities().values()) == {"enforced", "unsupported"}
+    assert set(capabilities().values()) <= {"enforced", "unsupported"}
 
 
 @pytest.mark.parametrize("wrong", [{"more": "enforced"}, {"streams": "maybe"}])
