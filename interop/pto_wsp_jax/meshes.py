@@ -319,8 +319,12 @@ class OverMesh:
         arrays, sizes = self._local.named(args, kwargs)
         for n, x in arrays.items():
             self._local.check(n, x, whole=True)
+
+        def local(arrays: Mapping[str, Any], sizes: Mapping[str, Any]) -> Any:
+            return self._local(**arrays, **sizes)
+
         run = jax.shard_map(
-            lambda arrays, sizes: self._local(**arrays, **sizes),
+            local,
             mesh=self._mesh,
             in_specs=({n: self._local.spec(n) for n in arrays}, {n: PartitionSpec() for n in sizes}),
             out_specs=self._local.specs_of_results,

@@ -53,8 +53,10 @@ def _pieces(eqns: Sequence[Eqn]) -> Iterator[Eqn | tuple[Eqn, ...]]:
             yield eqn
             continue
         for piece in (p for r in eqn.regions for p in _pieces(r.eqns)):
-            scoped = eqn.prim in SCOPES and not isinstance(piece, Eqn)
-            yield (replace(eqn, regions=(Region((), piece),)),) if scoped else piece
+            if isinstance(piece, Eqn) or eqn.prim not in SCOPES:
+                yield piece
+            else:
+                yield (replace(eqn, regions=(Region((), piece),)),)
     if alone:
         yield tuple(alone)
 
