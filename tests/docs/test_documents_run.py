@@ -14,6 +14,7 @@ DOCUMENTS = [
     "docs/costs.md",
     "docs/jax.md",
     "docs/kernels.md",
+    "docs/layouts.md",
     "docs/observation.md",
     "docs/pipelines.md",
     "docs/resources.md",
