@@ -119,6 +119,39 @@ def test_the_capacity_is_at_most_what_can_be_sent() -> None:
     assert model.Sizes(tokens=64, experts=16, top=2, capacity=7).rows(4) == 7
 
 
+ON_A_MESH = """
+import faulthandler, sys
+faulthandler.dump_traceback_later(200, exit=True)
+sys.path.insert(0, sys.argv[1])
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 2)
+at, me = sys.argv[2], int(sys.argv[3])
+jax.distributed.initialize(at, num_processes=2, process_id=me, coordinator_bind_address=None if me else at)
+from meshes import draw
+from pto_wsp_jax import as_jax, lower_to_jax
+
+for seed in range(int(sys.argv[4])):
+    drawn = draw(seed, (2, 2) if seed % 2 else (4,))
+    wir = drawn.workload.wir
+    mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(tuple(wir.mesh.shape.values())), tuple(wir.mesh.shape))
+    used = {v.name for v in wir.tensors}
+    for make in (as_jax, lower_to_jax):
+        got = jax.jit(make(drawn.workload, mesh=mesh))(**{n: a for n, a in drawn.arrays.items() if n in used})
+        for a, want in zip(got if isinstance(got, tuple) else (got,), drawn.results, strict=True):
+            for part in a.addressable_shards:
+                np.testing.assert_array_equal(part.data, want[part.index])
+jax.distributed.shutdown()
+"""
+
+
+def test_layouts_lie_over_processes(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Random workloads with layouts on a mesh of two processes of two devices compute what numpy does."""
+    n = 40 if request.config.getoption("--full") else 4
+    with example.reserved_port() as port:
+        command = (sys.executable, "-P", "-c", ON_A_MESH, str(ROOT / "tests"), f"127.0.0.1:{port}")
+        example.together([(*command, str(k), str(n)) for k in range(2)], tmp_path, 240)
+
+
 def test_when_a_process_fails_the_others_are_stopped(tmp_path: Path) -> None:
     wrong = (sys.executable, "-c", "import sys; print('what happened'); sys.exit(3)")
     start = time.monotonic()
