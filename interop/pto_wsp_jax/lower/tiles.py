@@ -59,6 +59,7 @@ class Call:
 
 
 RULES: dict[str, Rule] = {}
+ELEMENTWISE: set[str] = set()
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -95,6 +96,7 @@ def _elementwise(name: str, f: Rule, *, safe: bool = False) -> None:
         return f(*xs)
 
     RULES[name] = apply
+    ELEMENTWISE.add(name)
 
 
 def _trunc_div(a: jax.Array, b: jax.Array) -> jax.Array:

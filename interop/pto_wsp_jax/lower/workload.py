@@ -24,6 +24,7 @@ from pto_wsp.ir.core import (
     Eqn,
     In,
     IndexType,
+    Kernel,
     KernelParam,
     Literal,
     Region,
@@ -41,6 +42,7 @@ from pto_wsp.ir.tasks import LOOPS, PARTS, READS, SLOTS, slot_types, value_type,
 from pto_wsp_jax.lower import batching, control, numbers, turns, views
 from pto_wsp_jax.lower.batching import Block, Ranges
 from pto_wsp_jax.lower.kernel import KernelLowering, Memory
+from pto_wsp_jax.lower.merged import merged
 from pto_wsp_jax.lower.numbers import INF, Int, Number, high, raw
 from pto_wsp_jax.lower.tiles import greatest, least, rounded
 from pto_wsp_jax.lower.views import Part
@@ -114,7 +116,7 @@ def step(eqn: Eqn, frame: Frame) -> None:
     elif eqn.prim in SLOTS:
         slot(eqn, frame)
     elif eqn.prim == "task":
-        task(eqn, frame)
+        task(eqn, frame.wir.kernel(str(eqn.params["kernel"])), frame)
     elif eqn.prim == "pipeline":
         from pto_wsp_jax.lower.pipelines import pipeline
 
@@ -130,8 +132,7 @@ def step(eqn: Eqn, frame: Frame) -> None:
 # tasks
 
 
-def task(eqn: Eqn, frame: Frame) -> None:
-    kernel = frame.wir.kernel(str(eqn.params["kernel"]))
+def task(eqn: Eqn, kernel: Kernel, frame: Frame) -> None:
     scope = frame.scope
     memory: dict[str, Memory] = {}
     scalars: dict[str, Any] = {}
@@ -365,6 +366,11 @@ def iterate(of: Loop, frame: Frame) -> None:
         frame.numbers[of.name] = 0
         if of.condition is None:
             run(of.body, frame)
+            return
+    if of.parallel and of.condition is None and isinstance(of.trips, int):
+        whole = merged(of.body, of.name, of.trips, frame.wir, frame.norm)
+        if whole is not None:
+            task(*whole, frame)
             return
     group = batching.group_of(of.body, of.name, frame.norm)
     if (
