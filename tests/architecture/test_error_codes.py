@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from project import ROOT, files, place
@@ -11,6 +12,7 @@ from pto_wsp.tools.error_page import render
 PACKAGES = (ROOT / "pto_wsp", ROOT / "interop" / "pto_wsp_jax")
 
 
+@cache
 def codes_in(path: Path) -> set[str]:
     """The error codes that stand as strings in a file."""
     nodes = ast.walk(ast.parse(path.read_text(), str(path)))

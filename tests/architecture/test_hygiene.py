@@ -22,10 +22,13 @@ def lines_with(pattern: re.Pattern[str]) -> list[str]:
     ]
 
 
-def nodes() -> Iterator[tuple[Path, ast.AST]]:
+def nodes(*words: str) -> Iterator[tuple[Path, ast.AST]]:
+    """Of the files that have one of the words: what is looked for has."""
     for path in files(".py"):
-        for node in ast.walk(ast.parse(path.read_text(), str(path))):
-            yield path, node
+        text = path.read_text()
+        if any(w in text for w in words):
+            for node in ast.walk(ast.parse(text, str(path))):
+                yield path, node
 
 
 def swallows(node: ast.AST) -> bool:
@@ -62,10 +65,10 @@ def test_no_path_of_one_machine() -> None:
 
 
 def test_no_error_is_swallowed() -> None:
-    wrong = [place(path, node.lineno) for path, node in nodes() if swallows(node)]
+    wrong = [place(path, node.lineno) for path, node in nodes("except") if swallows(node)]
     assert not wrong, "\n".join(wrong)
 
 
 def test_a_skipped_test_says_why() -> None:
-    wrong = [place(path, node.lineno) for path, node in nodes() if skips_in_silence(node)]
+    wrong = [place(path, node.lineno) for path, node in nodes("skip", "xfail") if skips_in_silence(node)]
     assert not wrong, "\n".join(wrong)

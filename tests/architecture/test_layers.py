@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from project import ROOT, files, place
@@ -27,8 +28,13 @@ def exists(parts: tuple[str, ...]) -> bool:
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
-def imports(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
+@cache
+def imports(path: Path) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """Line and full module name of everything a file imports, anywhere in it."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
     package = ("pto_wsp", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
