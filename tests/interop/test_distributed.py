@@ -146,7 +146,7 @@ jax.distributed.shutdown()
 
 def test_layouts_lie_over_processes(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Random workloads with layouts on a mesh of two processes of two devices compute what numpy does."""
-    n = 40 if request.config.getoption("--full") else 4
+    n = 40 if request.config.getoption("--full") else 3
     with example.reserved_port() as port:
         command = (sys.executable, "-P", "-c", ON_A_MESH, str(ROOT / "tests"), f"127.0.0.1:{port}")
         example.together([(*command, str(k), str(n)) for k in range(2)], tmp_path, 240)

@@ -59,7 +59,7 @@ def test_the_evaluator_gives_what_python_gives(case: Case) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
-@settings(max_examples=max(100, settings.default.max_examples))  # type: ignore[union-attr]
+@settings(max_examples=max(60, settings.default.max_examples))  # type: ignore[union-attr]
 @given(case=cases())
 def test_one_program_gives_what_python_gives_with_any_data(threads: int, case: Case) -> None:
     program = case.workload.compile(threads=threads)

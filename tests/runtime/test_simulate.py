@@ -218,9 +218,9 @@ def test_sizes_are_enough() -> None:
         program.simulate()
     assert e.value.code == "PTO509"
     program.set_axis_sizes({"n": 10_000_000})
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert program.simulate().task_count == 10_000_000
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 3
     with pytest.raises(BindError) as e:
         program.run()
     assert e.value.code == "PTO507"
@@ -263,10 +263,10 @@ def test_signals_are_handled_meanwhile() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(KeyboardInterrupt):
         program.simulate()
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize("threads", [1, 3])

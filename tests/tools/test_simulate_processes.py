@@ -543,10 +543,10 @@ def test_thousands_of_processes_share_channels() -> None:
     n = 5000
     network = [process(f"p{i}", ["work", i % 7], ["send", "a"]) for i in range(n)]
     network += [process(f"q{i}", ["consume", "a", [["work", 1]]]) for i in range(n)]
-    began = time.perf_counter()
+    began = time.process_time()
     got = simulate.processes(network, {"a": channel(1)}, times="none")
     assert got["tokens"]["a"] == {"sent": n, "received": n}
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20
 
 
 def test_thousands_of_processes_wait_for_ever() -> None:
@@ -554,13 +554,13 @@ def test_thousands_of_processes_wait_for_ever() -> None:
     names = [f"c{i}" for i in range(n)]
     network = [process(f"p{i}", ["recv", names[i]], ["send", names[(i + 1) % n]]) for i in range(n)]
     channels: Channels = {name: {} for name in names}
-    began = time.perf_counter()
+    began = time.process_time()
     waiting = simulate.processes(network, channels)["deadlock"]
     assert waiting == [{"process": f"p{i}", "op": "recv", "channel": names[i], "clock": 0} for i in range(n)]
     assert simulate.remedy(network, channels) is None
     sends_first = [p | {"ops": p["ops"][::-1]} for p in network]
     assert simulate.remedy(sends_first, {name: channel(0) for name in names}) == {"c0": 1}
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20
 
 
 def test_time_grows_with_the_actions() -> None:
@@ -568,9 +568,9 @@ def test_time_grows_with_the_actions() -> None:
 
     def seconds(n: int, rounds: int) -> float:
         network = grid(n, rounds)
-        began = time.perf_counter()
+        began = time.process_time()
         assert simulate.processes(*network, times="none")["tokens"]["c0"]["received"] == rounds
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     small = min(seconds(100, 100) for _ in range(3))
     assert seconds(100, 10_000) < 1000 * small
