@@ -40,6 +40,7 @@ from pto_wsp import (
     send,
     slot_i64,
     slot_set_i64,
+    vmap,
     workload,
 )
 from pto_wsp import connect as connected
@@ -466,3 +467,20 @@ def test_a_target_whose_package_is_not_there(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UnsupportedError, match="PTO880") as e:
         double(X).compile(target="jax")
     assert "fix: pip install it" in str(e.value)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_pipelines_in_blocks_of_a_loop_with_a_remainder(size: int) -> None:
+    """How often processes go round depends on the block: the loop over blocks is unrolled."""
+
+    @workload
+    def twice(x):
+        between, out = empty_like(x), empty_like(x)
+        for i in P(x.shape[0]):
+            doubled[i](x=x[i], out=between[i])
+            doubled[i](x=between[i], out=out[i])
+        return out
+
+    piped = twice.split(loop="i", size=size).pipeline_loop(loop="i_i")
+    np.testing.assert_array_equal(jax.jit(lower_to_jax(piped))(X), 4 * X)
+    np.testing.assert_array_equal(jax.jit(lower_to_jax(vmap(piped)))(np.stack([X, -X])), np.stack([4 * X, -4 * X]))
