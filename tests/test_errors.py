@@ -4023,6 +4023,11 @@ def rows(x: In[Tensor], z: In[Tensor], y: Out[Tensor]):
 
 
 @kernel
+def grown(x: In[Tensor], y: InOut[Tensor]):
+    pto.store(y, y + x)
+
+
+@kernel
 def filled(y: Out[Tensor]):
     pto.store(y, pto.full(y.shape, 1, F32))
 
@@ -4040,6 +4045,11 @@ def _() -> None:
 @mistake("PTO890", LayoutIncompatibleError)
 def _() -> None:
     Mesh()  # <-- PTO890
+
+
+@mistake("PTO890", LayoutIncompatibleError)
+def _() -> None:
+    Mesh(**{"a-b": 2})  # <-- PTO890
 
 
 @mistake("PTO890", LayoutIncompatibleError)
@@ -4235,6 +4245,33 @@ def _() -> None:
         return allreduce(y)
 
     w(TensorSpec((8, 4), F32, layout=WHOLE))
+
+
+@mistake("PTO893", LayoutIncompatibleError)
+def _() -> None:
+    def body(x: Any) -> None:
+        y, bias = empty((4, 4), F32, layout=SUM), empty((4, 4), F32, layout=WHOLE)
+        row(x=x, y=y)
+        filled(y=bias)
+        grown(x=bias, y=y)  # <-- PTO893
+
+    on_mesh(body)
+
+
+@mistake("PTO104", TypeCheckError)
+def _() -> None:
+    on_mesh(lambda x: allreduce(empty((4, 4), DType.BOOL, layout=SUM)))  # <-- PTO104
+
+
+@mistake("PTO891", LayoutIncompatibleError)
+def _() -> None:
+    @workload
+    def w(x, y):
+        row(x=x, y=y)
+
+    one, other = TensorSpec((8, 4), F32, layout=ROWS), TensorLayout(Mesh(x=4), TensorShard("x"), TensorReplicate())
+    two = TensorSpec((8, 4), F32, layout=other)
+    combine(w(one, TensorSpec((8, 4), F32, layout=ROWS)), w(two, TensorSpec((8, 4), F32, layout=other)))  # <-- PTO891
 
 
 @mistake("PTO894", LayoutIncompatibleError)

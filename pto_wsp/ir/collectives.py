@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pto_wsp.errors import IRConversionError, LayoutIncompatibleError, PtoError, here
-from pto_wsp.ir.core import Dialect, Eqn, Param, Primitive, TensorType, Var
+from pto_wsp.errors import IRConversionError, LayoutIncompatibleError, PtoError, TypeCheckError, here
+from pto_wsp.ir.core import Dialect, DType, Eqn, Param, Primitive, TensorType, Var
 from pto_wsp.ir.expr import Expr, const
 from pto_wsp.ir.layout import TensorLayout, TensorReplicate, TensorShard
 from pto_wsp.ir.tasks import Scope, broken, no_cycles
@@ -32,6 +32,11 @@ def operands(eqn: Eqn) -> tuple[Var, Var]:
     source, target = eqn.ins
     assert isinstance(source, Var) and isinstance(target, Var)
     return source, target
+
+
+def whole_tensors(eqn: Eqn) -> frozenset[str]:
+    """The tensors that an equation names whole: a collective those that it reads and writes, others none."""
+    return frozenset(x.name for x in operands(eqn)) if eqn.prim in COLLECTIVES else frozenset()
 
 
 def reduced_axes(eqn: Eqn) -> tuple[str, ...]:
@@ -59,15 +64,22 @@ def layout_of(t: TensorType, what: str) -> TensorLayout:
 
 
 def allreduced(t: TensorType, axes: tuple[str, ...]) -> TensorType:
-    """What an allreduce over these axes gives. Raises LayoutIncompatibleError."""
+    """What an allreduce over these axes gives. Raises LayoutIncompatibleError, and TypeCheckError for dtypes without arithmetic."""
     layout = layout_of(t, "allreduce")
-    _need_pending("allreduce", layout, axes)
+    _need_pending("allreduce", t, layout, axes)
     if len({layout.pending[a] for a in axes}) > 1:
         raise _wrong("allreduce of different reductions at once", layout, "do one after the other: allreduce(t, axis)")
     return replace(t, layout=layout.without(*axes))
 
 
-def _need_pending(what: str, layout: TensorLayout, axes: tuple[str, ...]) -> None:
+def _need_pending(what: str, t: TensorType, layout: TensorLayout, axes: tuple[str, ...]) -> None:
+    if t.dtype in (DType.BOOL, DType.F8E4M3, DType.F8E5M2):
+        raise TypeCheckError(
+            *("PTO104", f"{what} does not exist for {t.dtype}"),
+            values={"layout": layout},
+            loc=here(),
+            fix="reduce what it is cast to: pto.cast(x, DType...) in the kernel that writes it",
+        )
     missing = [a for a in axes if a not in layout.pending]
     if missing or not axes:
         raise _wrong(
@@ -78,9 +90,9 @@ def _need_pending(what: str, layout: TensorLayout, axes: tuple[str, ...]) -> Non
 
 
 def reduce_scattered(t: TensorType, axis: str, dim: int) -> TensorType:
-    """What a reduce_scatter gives. Raises LayoutIncompatibleError."""
+    """What a reduce_scatter gives. Raises as `allreduced`."""
     layout = layout_of(t, "reduce_scatter")
-    _need_pending("reduce_scatter", layout, (axis,))
+    _need_pending("reduce_scatter", t, layout, (axis,))
     return _divided(t, layout.without(axis), axis, dim)
 
 

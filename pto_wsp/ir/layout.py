@@ -30,10 +30,15 @@ def _wrong(what: str, fix: str, **values: object) -> LayoutIncompatibleError:
 class Mesh:
     """Devices in a grid of named axes: `Mesh(x=2, y=4)` has 8. Meshes are equal that have the same axes in the same order.
 
-    Raises LayoutIncompatibleError for no axis, and for sizes that are no integers of at least 1.
+    Raises LayoutIncompatibleError for no axis, for names that are no identifiers, and for sizes that are no integers of at least 1.
     """
 
     def __init__(self, **axes: int) -> None:
+        unnamed = [n for n in axes if not (n.isidentifier() and n.isascii())]
+        if unnamed:
+            raise _wrong(
+                f"a mesh with an axis called {unnamed[0]!r}", "use letters, digits and _: the text of a workload has it"
+            )
         bad = [n for n, k in axes.items() if type(k) is not int or k < 1]
         if not axes or bad:
             raise _wrong(

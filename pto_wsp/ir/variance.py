@@ -6,7 +6,8 @@ a tensor that the axis divides, an element of one in an index, an extent or a co
     a task that reads what differs along x writes only tensors that x divides, that are pending over x, or that have no layout (a device's own);
     what is pending is read by no one, but by a task that adds to it;
     the dimensions that a loop goes over have a join: S(x) with S(y) has none, and R with S(x) has one where they are as long on a device;
-    what is pending over x as a sum is written from something that differs along x: it would be counted once for each device.
+    what is pending over x as a sum is written from something that differs along x, and so is what a task adds to it: it would be counted once for
+    each device.
 
 That is the type system of JAX's shard_map (varying and invariant values) for tensors that are written in parts.
 """
@@ -176,8 +177,8 @@ class _Look:
         """A channel's tokens: how many there are, and what they hold."""
         channel = eqn.ins[0]
         assert isinstance(channel, Var)
-        if eqn.prim in ("send", "close", "try_send"):
-            _grow(self.scalars, channel.name, _union(control, *map(self.value, eqn.ins[1:])))
+        # which token is received next depends on how many were before
+        _grow(self.scalars, channel.name, _union(control, *map(self.value, eqn.ins[1:])))
         found = self.scalars.get(channel.name, NOTHING)
         if eqn.prim in ("try_send", "query"):  # what they answer depends on time, which depends on all data
             assert self.wir.mesh is not None
@@ -206,9 +207,9 @@ class _Look:
                 found = _union(found, {} if ops else self.tensor(x.tensor))
         for param, x in zip(kernel.params, eqn.ins, strict=True):
             if isinstance(x, View) and param.direction is not Direction.IN:
-                self.written(x, found, kernel, eqn.loc)
+                self.written(x, found, kernel, eqn.loc, adds=param.direction is Direction.INOUT)
 
-    def written(self, view: View, found: Varying, kernel: Kernel, loc: Location | None) -> None:
+    def written(self, view: View, found: Varying, kernel: Kernel, loc: Location | None, *, adds: bool) -> None:
         name, layout = view.tensor, self.wir.tensor_type(view.tensor).layout
         self.fed.setdefault(name, set()).update(found)
         if layout is None:
@@ -225,6 +226,17 @@ class _Look:
                 values={f"differs along {axis}": found[axis], name: self.wir.tensor_type(name)},
                 loc=loc,
                 fix=f"give {name} a layout that {axis} divides, or in which a reduction over {axis} is pending",
+            )
+        same = next((a for a, op in layout.pending.items() if op == "sum" and a not in found), None)
+        if adds and same and self.reports:
+            raise LayoutIncompatibleError(
+                *(
+                    "PTO893",
+                    f"task {kernel.label} adds to {name}, a sum over {same}, what is the same on all devices along it",
+                ),
+                values={name: self.wir.tensor_type(name)},
+                loc=loc,
+                fix=f"each device would add it: add it to what allreduce gives, or on one device, or leave {same} out of what is pending",
             )
 
     # checks
@@ -290,13 +302,19 @@ class _Look:
 
 def combines(kernel: Kernel, param: str, op: str) -> bool:
     """Whether all that a kernel does with a parameter is to combine it with something: load, add (or the product's accumulator), store."""
-    loads = [e for e in kernel.body.eqns if any(isinstance(x, Var) and x.name == param for x in e.ins)]
-    if [e.prim for e in loads] != ["load", "store"]:
+    inside = [e for top in kernel.body.eqns for e in top.walk()]
+    uses = [e for e in inside if any(isinstance(x, Var) and x.name == param for x in e.ins)]
+    if [e.prim for e in uses] != ["load", "store"] or not all(any(e is top for top in kernel.body.eqns) for e in uses):
         return False
-    load, store = loads
+    load, store = uses
     old, new = load.outs[0], store.ins[1]
-    users = [e for top in kernel.body.eqns for e in top.walk() if old in e.ins]
-    if len(users) != 1 or not isinstance(new, Var) or new not in users[0].outs:
+    users = [e for e in inside if old in e.ins]
+    if (
+        len(users) != 1
+        or not isinstance(new, Var)
+        or new not in users[0].outs
+        or sum(new in e.ins for e in inside) != 1
+    ):
         return False
     ins = users[0].ins
     place = ins.index(old)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pto_wsp.errors import TraceError, here
+from pto_wsp.errors import LayoutIncompatibleError, TraceError, here
 from pto_wsp.ir.core import DataAxis, DType, Eqn, Kernel, Region, Var, Wir
 from pto_wsp.ir.dependence import refuse_races
 from pto_wsp.ir.rename import Renaming, name_pipelines_apart, unique_name
@@ -25,7 +25,8 @@ def combine(*workloads: W) -> W:
         after:  combine { part { ... } part { ... } }
 
     Tensors are shared by identity, sizes, axes and slots by name; what a part returns, the whole returns: a tuple where several
-    parts do. Raises TraceError for what is no workload, or one name for two tensors or sizes.
+    parts do. Raises TraceError for what is no workload, or one name for two tensors or sizes, and LayoutIncompatibleError for workloads on different
+    meshes.
     """
     return _join("combine", workloads)
 
@@ -48,6 +49,14 @@ def _join(prim: str, workloads: tuple[W, ...]) -> W:
             values={"got": ", ".join(type(w).__name__ for w in workloads)},
             loc=here(),
             fix=f"call the workloads first: {prim}(attention(), mlp())",
+        )
+    meshes = dict.fromkeys(w.wir.mesh for w in workloads if w.wir.mesh is not None)
+    if len(meshes) > 1:
+        raise LayoutIncompatibleError(
+            *("PTO891", f"{prim} of workloads on different meshes"),
+            values={"meshes": ", ".join(map(str, meshes))},
+            loc=here(),
+            fix="one workload runs on one mesh",
         )
     parts = _Parts(prim)
     regions = tuple(parts.add(w) for w in workloads)

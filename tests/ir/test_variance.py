@@ -29,6 +29,24 @@ KERNELS = """
     c: f32<1x8 of x.rows x x.cols> = maximum b a
     store y c
   }
+  kernel hand "hand" (x: in f32<1x8>, y: inout f32<1x8>, z: out f32<1x8>) {
+    a: f32<1x8 of y.rows x y.cols> = load y
+    b: f32<1x8 of x.rows x x.cols> = load x
+    c: f32<1x8 of y.rows x y.cols> = add a b
+    store y c
+    store z c
+  }
+  kernel inner "inner" (x: in f32<1x8>, y: inout f32<1x8>, z: out f32<1x8>) {
+    a: f32<1x8 of y.rows x y.cols> = load y
+    b: f32<1x8 of x.rows x x.cols> = load x
+    c: f32<1x8 of y.rows x y.cols> = add a b
+    store y c
+    fori_loop 0:i64 1:i64 as i {
+      d: f32<1x8 of y.rows x y.cols> = load y
+      store z d
+      yield
+    }
+  }
   kernel fill "fill" (s: f64, y: out f64<1x8>) {
     a: f64<1x8> = full[cols=8, rows=1] s
     store y a
@@ -143,7 +161,34 @@ REFUSED: dict[str, tuple[type[PtoError], str, str]] = {
     }}
   }}""",
     ),
+    "tokens after others under a condition": (
+        V,
+        "PTO893",
+        f"""pipeline[name="p", timed=false] {{
+    c: channel<i64> = channel[depth=1, initial=0, latency=0, name="c", response=0]
+    process[consumes=[], name="a", produces=["c"]] {{
+      seq_for a in a: Dense(3) {{
+        send c 1:i64
+      }}
+    }}
+    process[consumes=["c"], name="b", produces=[]] {{
+      k: i64 = item n[0]
+      d: bool = s.lt k 3:i64
+      cond d {{
+        then {{
+          m1: i64 = recv c
+        }}
+      }}
+      l: i64 = recv c
+      parallel_for b in b: Range(l) {{
+        {copy("w", "r")}
+      }}
+    }}
+  }}""",
+    ),
     "a sum of what is the same": (V, "PTO893", copy("w", "y")),
+    "to a sum, what is the same": (V, "PTO893", copy("x", "y") + "\n" + both("add", "w", "y")),
+    "a sum that is handed on": (P, "PTO892", copy("x", "y") + f"\ntask hand[](x=x{ROW}, y=y{ROW}, z=s{ROW})"),
     "a sum that is read": (P, "PTO892", copy("x", "y") + "\n" + copy("y", "s")),
     "a sum that is doubled": (P, "PTO892", copy("x", "y") + f"\ntask twice[](y=y{ROW})"),
     "a sum of which the larger is taken": (P, "PTO892", copy("x", "y") + "\n" + both("larger", "x", "y")),
@@ -187,7 +232,7 @@ def test_what_combines() -> None:
     wir = parse(f"workload v {{{KERNELS}\n}}")
     found = {
         (k, op)
-        for k in ("add", "twice", "larger", "copy")
+        for k in ("add", "twice", "larger", "copy", "hand", "inner")
         for op in ("sum", "max", "min")
         if combines(wir.kernel(k), "y", op)
     }
