@@ -13,18 +13,24 @@ import numpy as np
 from pto_wsp import (
     DType,
     In,
+    InOut,
     LayoutIncompatibleError,
     Mesh,
     Out,
     P,
+    Scalar,
     Tensor,
     TensorLayout,
     TensorReplicate,
     TensorShard,
+    TensorSpec,
+    TraceError,
+    TypeCheckError,
     allgather,
     allreduce,
     empty,
     empty_like,
+    item,
     kernel,
     pto,
     reduce_scatter,
@@ -105,6 +111,8 @@ def on_devices(wir: Wir, arrays: Mapping[str, Array]) -> dict[str, Array]:
             given = (
                 part(arrays[n], t.layout, device).copy()
                 if t.role is Role.GIVEN and t.layout
+                else arrays[n].copy()
+                if t.role is Role.GIVEN
                 else np.zeros(shape, t.dtype.numpy)
             )
             env.setdefault(n, {})[coords] = given
@@ -168,6 +176,123 @@ def layouts(mesh: Mesh, rank: int, rng: Random, free: Sequence[str] | None = Non
         if rng.random() < 0.7:
             rng.choice(dims).append(a)
     return TensorLayout(mesh, *(TensorShard(*d) if d else TensorReplicate() for d in dims))
+
+
+@kernel
+def larger(x: In[Tensor], y: InOut[Tensor]):
+    pto.store(y, pto.maximum(y, x))
+
+
+@kernel
+def grown(x: In[Tensor], y: InOut[Tensor]):
+    pto.store(y, y + x)
+
+
+@kernel
+def shifted(s: Scalar[DType.I32], x: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x + s)
+
+
+@kernel
+def same(x: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x)
+
+
+def draw_local(seed: int) -> tuple[Workload, dict[str, Array]] | None:
+    """A workload of tasks on tensors of 4 x 4 elements on each device, of any layouts, in loops and branches that elements decide, and its arguments; None
+    where its types are wrong."""
+    rng = Random(seed)
+    mesh = Mesh(**dict(zip("ab", rng.choice([(2,), (3,), (2, 2), (2, 1)]), strict=False)))
+
+    def layout(*, pending: bool) -> TensorLayout:
+        dims: list[list[str]] = [[], []]
+        late: dict[str, str] = {}
+        for a in mesh.shape:
+            if (chance := rng.random()) < 0.35:
+                rng.choice(dims).append(a)
+            elif chance < 0.5 and pending:
+                late[a] = rng.choice(["sum", "max", "min"])
+        return TensorLayout(mesh, *(TensorShard(*d) if d else TensorReplicate() for d in dims), pending=late)
+
+    given = {n: layout(pending=False) for n in "xyz"}
+    data = {
+        n: np.random.default_rng(seed + k).integers(0, 4, at.global_shape((4, 4)), np.int32)
+        for k, (n, at) in enumerate(given.items())
+    }
+
+    def body(x: Any, y: Any, z: Any) -> tuple[Any, ...] | None:
+        own = [
+            empty((4, 4), DType.I32, layout=None if rng.random() < 0.3 else layout(pending=True))
+            for _ in range(rng.randrange(2, 5))
+        ]
+
+        def source(to: Any) -> Any:
+            """One of the tensors, that may mostly be read for what is written to `to`."""
+            t = rng.choice([x, y, z, *own])
+            for _ in range(6):
+                varies = t.layout.varies if t.layout else frozenset[str]()
+                late = t.layout is not None and t.layout.pending
+                if rng.random() < 0.1 or (not late and (to.layout is None or varies <= to.layout.varies)):
+                    break
+                t = rng.choice([x, y, z, *own])
+            return t
+
+        def task(depth: int) -> None:
+            to = rng.choice([x, *own, *own])
+            a, b = source(to), source(to)
+            if to is a or to is b:
+                return
+            row, col = rng.randrange(4), rng.randrange(4)
+            rows = rng.choice([slice(0, 4), slice(0, 2), slice(2, 4)])
+            match rng.randrange(10 if depth < 2 else 7):
+                case 0:
+                    same(x=a[rows, 0:4], out=to[rows, 0:4])
+                case 1 | 2:
+                    rng.choice([grown, grown, larger])(x=a[rows, 0:4], y=to[rows, 0:4])
+                case 3 if a is not b:
+                    added(x=a, y=b, out=to)
+                case 4:
+                    shifted(s=item(a[row, col]), x=b, out=to)
+                case 5:
+                    same(x=a[rng.choice([y, z])[row, 0:4]], out=to)
+                case 6:
+                    for i in P(4):
+                        same(x=a[i : i + 1], out=to[i : i + 1])
+                case 7:
+                    with P.when(item(a[row, col]) > 1):
+                        task(depth + 1)
+                    with P.otherwise():
+                        task(depth + 1)
+                case 8:
+                    for _ in P.seq(item(a[row, col]) % 3):
+                        task(depth + 1)
+                case 9:
+                    for _ in P.seq(3, while_=lambda: item(a[row, col]) < 5):
+                        task(depth + 1)
+                        task(depth + 1)
+                case _:
+                    pass
+
+        for t in own:
+            if (first := source(t)) is not t:
+                same(x=first, out=t)
+        for _ in range(rng.randrange(3, 8)):
+            late = [t for t in own if t.layout is not None and t.layout.pending]
+            if late and rng.random() < 0.2:
+                t = rng.choice(late)
+                own.append(allreduce(t, rng.choice(list(t.layout.pending))))
+            else:
+                task(0)
+        return tuple(t for t in own if t.layout is not None and not t.layout.pending) or None
+
+    try:
+        made = workload(name="drawn")(body)(
+            **{n: TensorSpec(data[n].shape, DType.I32, layout=at) for n, at in given.items()}
+        )
+    except (LayoutIncompatibleError, TypeCheckError, TraceError):
+        return None
+    used = {v.name for v in made.wir.tensors}
+    return made, {n: a for n, a in data.items() if n in used}
 
 
 def draw(seed: int, sizes: Sequence[int] | None = None) -> Drawn:

@@ -110,9 +110,14 @@ class Parts:
             start = [s + self.begin(self.whole, device, k) for k, s in enumerate(start)]
         dims = [_dim(s, *t) for s, t in zip(start, tile, strict=True)]
         coords: list[ViewDim] = [] if self.whole is not None else [At(device[a]) for a in self.mesh.shape]
-        if not dims and coords and isinstance(last := coords[-1], At):  # a tile has a dimension
+        if len(dims) < 2 and coords and isinstance(last := coords[-1], At):  # a tile has two dimensions
             coords[-1] = Slice(last.index, 1)
         return View(self.name, (*coords, *dims))
+
+    @property
+    def is_line(self) -> bool:
+        """Whether it is a whole tensor of one dimension, of which kernels see a region: a tile has two."""
+        return self.whole is not None and len(self.shape) == 1
 
     def begin(self, layout: TensorLayout, device: Coordinates, dim: int) -> Expr:
         """Where a device's part of a dimension begins in the whole."""
@@ -226,7 +231,8 @@ class Exchange:
         some = list(self.mesh.shape) if devices is None else devices
 
         def tasks(device: Coordinates, tile: Tile, coords: tuple[Expr, ...]) -> list[Eqn]:
-            return [self.task(self.copy(dtype, tile), coords, x.view(device, tile, {}), y.view(device, tile, {}))]
+            copy = self.copy_line if x.is_line else self.copy_to_line if y.is_line else self.copy
+            return [self.task(copy(dtype, tile), coords, x.view(device, tile, {}), y.view(device, tile, {}))]
 
         return [self.each(y, tasks, some)]
 
@@ -268,6 +274,23 @@ class Exchange:
         memory, value = _types(dtype, tile)
         return self.names.kernel(
             "copy", f"x: in {memory}, out: out {memory}", f"  a: {value('x')} = load x\n  store out a"
+        )
+
+    def copy_line(self, dtype: DType, tile: Tile) -> str:
+        """Of a tensor of one dimension."""
+        memory, _ = _types(dtype, tile)
+        ((_, n, _),) = tile
+        body = f"""  a: i64 = dim[of="x.0"]
+  b: i64 = s.min a {n}:i64
+  c: {dtype}<1x{n} of 1 x b> = load_part[cols={n}, rows=1, vcols="b", vrows=1] x 0:i64
+  store out c"""
+        return self.names.kernel("copy", f"x: in {dtype}[*], out: out {memory}", body)
+
+    def copy_to_line(self, dtype: DType, tile: Tile) -> str:
+        """To a tensor of one dimension."""
+        memory, value = _types(dtype, tile)
+        return self.names.kernel(
+            "copy", f"x: in {memory}, out: inout {dtype}[*]", f"  a: {value('x')} = load x\n  store_part out a 0:i64"
         )
 
     def combine(self, prim: str, dtype: DType, tile: Tile) -> str:

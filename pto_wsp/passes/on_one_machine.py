@@ -238,7 +238,10 @@ class _OfDevice(Renaming):
         assert isinstance(coords, tuple) and isinstance(mapped, tuple)
         n = len(self.device)
         ours = (*range(n), *(k + n for k in mapped if isinstance(k, int)))
-        return replace(new, params={**new.params, "coords": (*self.device.values(), *coords), "mapped": ours})
+        params = {**new.params, "coords": (*self.device.values(), *coords), "mapped": ours}
+        if isinstance(names := new.params.get("names"), tuple):  # of coordinates that rewrites of loops changed
+            params["names"] = (*("" for _ in range(n)), *names)
+        return replace(new, params=params)
 
 
 def _moved(d: ViewDim, by: Expr) -> ViewDim:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from pto_wsp.errors import ScheduleError, here
+from pto_wsp.ir.collectives import whole_tensors
 from pto_wsp.ir.conditions import Names
 from pto_wsp.ir.conflict import Access, Verdict, question
 from pto_wsp.ir.core import Axis, Eqn, Kernel, Region, Role, RuleCall, Var, View, Wir
@@ -142,7 +143,7 @@ class _Body:
         for eqn in (e for top in self._wir.body.eqns for e in top.walk()):
             others |= {t for _, t in read_at_issue(eqn)}
             if id(eqn) not in inside:
-                others |= {x.tensor for x in eqn.ins if isinstance(x, View)}
+                others |= whole_tensors(eqn) | {x.tensor for x in eqn.ins if isinstance(x, View)}
         mine = {v.name for v in self._wir.tensors if self._wir.tensor_type(v.name).role is Role.TEMPORARY}
         return frozenset(mine - others)
 

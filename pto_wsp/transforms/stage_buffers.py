@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pto_wsp.ir.collectives import whole_tensors
 from pto_wsp.ir.core import At, Eqn, Region, Role, Slice, TensorType, TileAt, Var, View, ViewDim, Wir
 from pto_wsp.ir.coverage import Uses, every_view, is_written_first
 from pto_wsp.ir.expr import Expr, const, minimum, var
@@ -75,6 +76,7 @@ def handed_on(wir: Wir, around: Sequence[Eqn], loop: Eqn, stages: Sequence[Seque
         for v in every_view(eqns):
             used.setdefault(v.tensor, []).append((k, v))
     everywhere = [v.tensor for v in every_view(wir.body.eqns)]
+    whole = frozenset[str]().union(*(whole_tensors(e) for top in wir.body.eqns for e in top.walk()))
     body = [e for eqns in stages for e in eqns]
     inner = bound_names([e for top in body for r in top.regions for e in r.eqns])
     inner |= {v.name for top in body for r in top.regions for v in r.params}
@@ -83,7 +85,7 @@ def handed_on(wir: Wir, around: Sequence[Eqn], loop: Eqn, stages: Sequence[Seque
     uses, region = Uses(), Region((), tuple(body))
     for tensor, found in used.items():
         stages_of = [k for k, _ in found]
-        owned = wir.tensor_type(tensor).role is Role.TEMPORARY
+        owned = wir.tensor_type(tensor).role is Role.TEMPORARY and tensor not in whole
         if not owned or min(stages_of) == max(stages_of) or everywhere.count(tensor) > len(found):
             continue
         same = _same_dims([v for _, v in found], inner)

@@ -5,8 +5,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshes import draw, on_devices
+from meshes import draw, draw_local, on_devices
 from passes.check import check_pass
+from pto_wsp import (
+    DType,
+    In,
+    InOut,
+    Mesh,
+    Out,
+    P,
+    Tensor,
+    TensorLayout,
+    TensorReplicate,
+    TensorShard,
+    allgather,
+    allreduce,
+    empty,
+    fuse,
+    kernel,
+    pipeline_loop,
+    pto,
+    relayout,
+    split,
+    unroll,
+    workload,
+)
 from pto_wsp.ir.core import Eqn
 from pto_wsp.ir.evaluate import evaluate
 from pto_wsp.ir.text import parse
@@ -172,6 +195,74 @@ workload w {{
     assert "after" not in str(second)
     assert 'after=["a"]' in str(first)
     assert "streams" not in str(third)
+
+
+X = np.arange(64, dtype=np.float32).reshape(8, 8)
+LINE = Mesh(x=2)
+ROWS = TensorLayout(LINE, TensorShard("x"), TensorReplicate())
+
+
+@kernel
+def copied(x: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x)
+
+
+@kernel
+def grown(x: In[Tensor], y: InOut[Tensor]):
+    pto.store(y, y + x)
+
+
+@workload
+def sums(x):
+    y = empty((4, 8), DType.F32, layout=TensorLayout(LINE, TensorReplicate(), TensorReplicate(), pending={"x": "sum"}))
+    for i in P(x.tiles(2)):
+        copied[i](x=x[i], out=y[i])
+        grown[i](x=x[i], y=y[i])
+    return allreduce(y)
+
+
+REWRITES = {
+    "split": split(loop="i", size=1),
+    "unroll": unroll(loop="i"),
+    "fuse": fuse(loop="i"),
+    "pipeline_loop": pipeline_loop(loop="i", depth=2),
+}
+
+
+@pytest.mark.parametrize("rewrite", REWRITES)
+def test_what_rewrites_made(rewrite: str) -> None:
+    """Coordinates keep their names behind those of the device, and what a collective reads is no temporary of the loop alone."""
+    w = REWRITES[rewrite](sums)(Tensor(X, layout=ROWS))
+    np.testing.assert_array_equal(w.compile().run().results, 2 * (X[:4] + X[4:]))
+    same = REWRITES[rewrite](sums(Tensor(X, layout=ROWS)))
+    np.testing.assert_array_equal(same.compile().run().results, 2 * (X[:4] + X[4:]))
+
+
+def test_tensors_of_one_dimension() -> None:
+    """Longer than a tile: devices' parts of an argument, of what is gathered, and of a result."""
+
+    @workload
+    def w(x):
+        return allgather(x, "x"), relayout(x, TensorLayout(LINE, TensorReplicate()))
+
+    x = np.arange(2600, dtype=np.float32)
+    for result in w(Tensor(x, layout=TensorLayout(LINE, TensorShard("x")))).compile().run().results:
+        np.testing.assert_array_equal(result, x)
+
+
+@given(st.integers(0, 2**32))
+def test_what_types_allow_is_the_same_on_all_devices(seed: int) -> None:
+    """Of random tasks, loops and branches: replicas agree, which `on_devices` asserts, and one machine has the same elements."""
+    drawn = draw_local(seed)
+    if drawn is None:
+        return
+    w, arrays = drawn
+    bound = {n: a.copy() for n, a in arrays.items()}
+    program = w.compile(threads=2).bind(bound).run()
+    results = dict(zip(map(str, w.wir.returns or ()), program.results or (), strict=True))
+    parts = on_devices(w.wir, arrays)
+    for name, got in {**bound, **results}.items():
+        np.testing.assert_array_equal(got, parts[name])
 
 
 @given(st.integers(0, 2**32))
