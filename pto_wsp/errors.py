@@ -28,7 +28,7 @@ from types import CodeType, FrameType, MappingProxyType
 from typing import NamedTuple, TypeVar
 
 # Packages whose frames are not the user's: this one, the one for JAX, and what stands between them and is called by.
-_OURS = frozenset({__name__.partition(".")[0], "pto_wsp_jax", "jax", "jaxlib", "functools"})
+_OURS = frozenset({__name__.partition(".")[0], "pto_wsp_jax", "jax", "jaxlib", "functools", "contextlib"})
 
 
 class Location:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -17,14 +18,14 @@ from pto_wsp.errors import BindError, LayoutIncompatibleError, TraceError, TypeC
 from pto_wsp.ir.collectives import operands, reduced_axes
 from pto_wsp.ir.core import Eqn, Role, TensorType, Wir, written_tensors
 from pto_wsp.ir.coverage import Uses, is_written_first
+from pto_wsp.ir.expr import const
 from pto_wsp.ir.layout import Mesh, Move, TensorLayout, TensorReplicate, TensorShard, moves, pending_read, replicated
 from pto_wsp.ir.tasks import SLOTS
 from pto_wsp.passes.segments import segments
 from pto_wsp.trace.builder import innermost_workload
 from pto_wsp.trace.tensor import Tensor
-from pto_wsp_jax.signature import pack
+from pto_wsp_jax.signature import pack, static_shape
 
-REDUCE: dict[str, Callable[..., Any]] = {"sum": lax.psum, "max": lax.pmax, "min": lax.pmin}
 COMBINE: dict[str, Callable[..., Any]] = {"sum": jnp.add, "max": jnp.maximum, "min": jnp.minimum}
 
 
@@ -158,7 +159,8 @@ class OnMesh:
         """The tensors that a step hands on."""
         if isinstance(step, Eqn):
             return [operands(step)[1].name]
-        return [n for n in sorted(written_tensors(step)) if step.tensor_type(n).role is Role.GIVEN]
+        given = ((n, step.tensor_type(n)) for n in sorted(written_tensors(step)))
+        return [n for n, t in given if t.role is Role.GIVEN and const(0) not in t.shape]
 
     # calls
 
@@ -174,10 +176,12 @@ class OnMesh:
         _check_axes(self.mesh, {a: n for a in self.mesh.shape if (n := _axis_size(a)) is not None})
         for n, x in arrays.items():
             self.check(n, x)
-        env = {**self._constants(arrays), **arrays}
+        env = {**self._constants(arrays), **self._empty(), **arrays}
         for k, step in enumerate(self._steps):
             if isinstance(step, Eqn):
                 source, target = (x.name for x in operands(step))
+                if const(0) in self._types[target].shape:  # which XLA does not gather
+                    continue
                 env[target] = self._collective(step, env[source], self._types[source], self._types[target])
             else:
                 env |= self._run(k, step, env, sizes)
@@ -236,13 +240,15 @@ class OnMesh:
                 fix="give whole arrays to the function with mesh=, and parts to the one inside of shard_map",
             )
 
+    def bound(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """The arrays that the workload was traced with, of tensors that are not given."""
+        return {n: jnp.asarray(t.data) for n, t in self._tensors.items() if n not in arrays and isinstance(t, Tensor)}
+
     def _constants(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """The device's parts of tensors that the workload was traced with and that are not given."""
+        """The device's parts of these."""
         out: dict[str, Any] = {}
-        for n, t in self._tensors.items():
-            if n in arrays or not isinstance(t, Tensor):
-                continue
-            x, layout = jnp.asarray(t.data), self._layout(n)
+        for n, x in self.bound(arrays).items():
+            layout = self._layout(n)
             for d, axes in enumerate(x.axes for x in layout.dims):
                 for a in axes:
                     x = _own_part(x, a, d, x.shape[d] // self.mesh.shape[a])
@@ -261,14 +267,19 @@ class OnMesh:
             if v.name in env:
                 given[v.name] = env[v.name]
             elif not is_written_first(step, Uses(), step.body, v.name, {}):
-                given[v.name] = self._zeros(v.name, t)
+                given[v.name] = self._zeros(v.name, t, sizes)
         written = self._writes(step)
         if not written:  # of what nobody else uses
             return {}
         out = self._functions[k](**given)
         return {written[0]: out} if len(written) == 1 else dict(out)
 
-    def _zeros(self, name: str, t: TensorType) -> jax.ShapeDtypeStruct:
+    def _empty(self) -> dict[str, Any]:
+        """The tensors without elements, which no step writes."""
+        none = {n: t for n, t in self._types.items() if const(0) in t.shape}
+        return {n: jnp.zeros([d.const if d.is_const else 0 for d in t.shape], t.dtype.numpy) for n, t in none.items()}
+
+    def _zeros(self, name: str, t: TensorType, sizes: Mapping[str, Any]) -> jax.ShapeDtypeStruct:
         if self._types[name].role is Role.GIVEN:
             raise BindError(
                 *(
@@ -278,9 +289,8 @@ class OnMesh:
                 loc=here(),
                 fix=f"give {name} an array",
             )
-        return jax.ShapeDtypeStruct(
-            [d.value({"$" + n: v for n, v in self._sizes.items()}) for d in t.shape], t.dtype.numpy
-        )
+        known = {n: int(x) for n, x in {**self._sizes, **sizes}.items() if isinstance(x, (int, np.integer))}
+        return jax.ShapeDtypeStruct(static_shape(name, t, known, self.__name__), t.dtype.numpy)
 
     def _collective(self, eqn: Eqn, x: Any, source: TensorType, target: TensorType) -> Any:
         here_, there = source.layout, target.layout
@@ -288,7 +298,8 @@ class OnMesh:
         match eqn.prim:
             case "allreduce":
                 axes = reduced_axes(eqn)
-                return REDUCE[here_.pending[axes[0]]](x, axes)
+                op = here_.pending[axes[0]]
+                return lax.psum(x, axes) if op == "sum" else _extreme(x, axes, op)
             case "reduce_scatter":
                 axis, dim = str(eqn.params["axis"]), eqn.params["dim"]
                 assert isinstance(dim, int)
@@ -313,28 +324,44 @@ class OverMesh:
     def __init__(self, local: OnMesh, mesh: jax.sharding.Mesh) -> None:
         _check_axes(local.mesh, dict(mesh.shape))
         self._local, self._mesh = local, mesh
+        self._made: dict[object, Callable[..., Any]] = {}  # so that calls outside of jax.jit compile once
         self.__name__, self.__doc__ = local.__name__, local.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         arrays, sizes = self._local.named(args, kwargs)
+        arrays |= self._local.bound(arrays)
         for n, x in arrays.items():
             self._local.check(n, x, whole=True)
-
-        def local(arrays: Mapping[str, Any], sizes: Mapping[str, Any]) -> Any:
-            return self._local(**arrays, **sizes)
-
-        run = jax.shard_map(
-            local,
-            mesh=self._mesh,
-            in_specs=({n: self._local.spec(n) for n in arrays}, {n: PartitionSpec() for n in sizes}),
-            out_specs=self._local.specs_of_results,
-            check_vma=False,  # layouts say what is the same on all devices; JAX does not know it of what was gathered
-        )
+        numbers = {
+            n: int(x) for n, x in sizes.items() if isinstance(x, (int, np.integer))
+        }  # which shapes may depend on
+        read = {n: jnp.asarray(x) for n, x in sizes.items() if n not in numbers}
         if jax.sharding.AxisType.Explicit in self._mesh.axis_types:  # whose arrays have layouts as types
             arrays = {
                 n: jax.sharding.reshard(x, NamedSharding(self._mesh, self._local.spec(n))) for n, x in arrays.items()
             }
-        return run(arrays, {n: jnp.asarray(x) for n, x in sizes.items()})
+        return self._run(tuple(arrays), tuple(read), tuple(sorted(numbers.items())))(arrays, read)
+
+    def _run(
+        self, arrays: tuple[str, ...], read: tuple[str, ...], numbers: tuple[tuple[str, int], ...]
+    ) -> Callable[..., Any]:
+        """The function of these arrays and of sizes that it reads, with the other sizes."""
+        key = (arrays, read, numbers)
+        if key not in self._made:
+
+            def local(arrays: Mapping[str, Any], sizes: Mapping[str, Any]) -> Any:
+                return self._local(**arrays, **sizes, **dict(numbers))
+
+            self._made[key] = jax.jit(
+                jax.shard_map(
+                    local,
+                    mesh=self._mesh,
+                    in_specs=({n: self._local.spec(n) for n in arrays}, {n: PartitionSpec() for n in read}),
+                    out_specs=self._local.specs_of_results,
+                    check_vma=False,  # layouts say what is the same on all devices; JAX does not know it of what was gathered
+                )
+            )
+        return self._made[key]
 
     def __repr__(self) -> str:
         return f"<{self._local!r}, of whole arrays>"
@@ -349,6 +376,37 @@ def _axis_size(axis: str) -> int | None:
 
 def _own_part(x: Any, axis: str, dim: int, n: int) -> Any:
     return lax.dynamic_slice_in_dim(x, lax.axis_index(axis) * n, n, dim)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _extreme(x: Any, axes: tuple[str, ...], op: str) -> Any:
+    """The largest, or smallest, element of all devices along these axes. Floats are compared as integers in their order: lax.pmax and lax.pmin lose NaNs
+    on CPUs, and take either zero."""
+    reduce = lax.pmax if op == "max" else lax.pmin
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return reduce(x, axes)
+    nan = jnp.asarray(jnp.nan if op == "max" else -jnp.nan, x.dtype)  # the largest of these integers, or the smallest
+    return _swapped(reduce(_swapped(jnp.where(jnp.isnan(x), nan, x), _ordered(x.dtype)), axes), x.dtype)
+
+
+@_extreme.defjvp
+def _(axes: tuple[str, ...], op: str, primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    """As of jnp.max: devices that have the largest element share its derivative."""
+    (x,), (dx,) = primals, tangents
+    out = _extreme(x, axes, op)
+    has = jnp.asarray(x == out, dx.dtype)
+    return out, lax.psum(has * dx, axes) / lax.psum(has, axes)
+
+
+def _ordered(dtype: Any) -> Any:
+    return jnp.dtype(f"int{8 * jnp.dtype(dtype).itemsize}")
+
+
+def _swapped(x: Any, to: Any) -> Any:
+    """Floats as signed integers in the same order, or back: of negative ones all bits but that of the sign are the other ones."""
+    whole = x if jnp.issubdtype(x.dtype, jnp.integer) else lax.bitcast_convert_type(x, to)
+    turned = jnp.where(whole < 0, whole ^ jnp.iinfo(whole.dtype).max, whole)
+    return turned if turned.dtype == to else lax.bitcast_convert_type(turned, to)
 
 
 def _reduce_scatter(x: Any, axis: str, dim: int, n: int, combine: Callable[..., Any]) -> Any:

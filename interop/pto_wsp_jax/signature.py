@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pto_wsp.api.jit import Signature
-from pto_wsp.errors import TypeCheckError, here
-from pto_wsp.ir.core import DType
+from pto_wsp.errors import TypeCheckError, UnsupportedError, here
+from pto_wsp.ir.core import DType, TensorType
 from pto_wsp.trace.functional import leaves, tree_map
 from pto_wsp.trace.tensor import TensorSpec
 
@@ -57,6 +57,19 @@ def dtype_of(x: Any, path: str) -> DType:
             fix=f"convert it: one of {', '.join(map(str, DType))}",
         )
     return dtype
+
+
+def static_shape(name: str, t: TensorType, sizes: Mapping[str, int], workload: str) -> tuple[int, ...]:
+    """The shape of a tensor that JAX makes. Raises UnsupportedError where it depends on a size that is a traced value, which is not in `sizes`."""
+    env = {"$" + n: size for n, size in sizes.items()}
+    for n in (n[1:] for d in t.shape for n in sorted(d.names()) if n not in env):
+        raise UnsupportedError(
+            *("PTO881", f"the shape of {name} of workload {workload} depends on {n}, which is a traced value"),
+            values={name: t},
+            loc=here(),
+            fix=f"give {n} as a number: shapes are static in JAX",
+        )
+    return tuple(d.value(env) for d in t.shape)
 
 
 def _hashable(x: Any) -> object:

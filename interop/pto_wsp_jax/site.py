@@ -18,6 +18,7 @@ from pto_wsp.passes.batch import batch
 from pto_wsp.passes.partition import Level, levels, share, with_sizes
 from pto_wsp.runtime.program import Program
 from pto_wsp.trace.tensor import Tensor, TensorSpec
+from pto_wsp_jax.signature import static_shape
 
 VERSION = 1
 """Of what the numbers of a call mean: call_table.h."""
@@ -112,18 +113,8 @@ class Site:
     def _result(self, name: str) -> Result:
         bound = self.program.bindings
         t = bound.types[name]
-        env = {"$" + n: size for n, size in bound.sizes.items() if n not in self.sized}
-        for n in (n for d in t.shape for n in d.names() if n not in env):
-            raise UnsupportedError(
-                *(
-                    "PTO881",
-                    f"the shape of {name}, which workload {self} gives back, depends on {n[1:]}, which is a traced value",
-                ),
-                values={name: t},
-                loc=here(),
-                fix=f"give {n[1:]} as a number: shapes are static in JAX",
-            )
-        return tuple(d.value(env) for d in t.shape), t.dtype.numpy
+        sizes = {n: size for n, size in bound.sizes.items() if n not in self.sized}
+        return static_shape(name, t, sizes, str(self)), t.dtype.numpy
 
     def _numbers(self, results: tuple[str, ...]) -> np.ndarray[Any, Any]:
         """As call_table.h has them."""

@@ -207,6 +207,111 @@ print("ok")
     assert out.split() == ["ok"]
 
 
+def test_the_largest_of_all_devices() -> None:
+    """NaNs go on and +0 is larger than -0, as on one machine; devices that have the largest element share its derivative."""
+    out = python(
+        DEVICES
+        + """
+mesh = Mesh(x=2)
+R, S = TensorReplicate(), TensorShard
+
+@kernel
+def copied(x: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x)
+
+values = np.array([0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 1e-45, 1], np.float32)
+a, b = np.repeat(values, 8).reshape(8, 8), np.tile(values, 8).reshape(8, 8)
+for op in ("max", "min"):
+    for dtype in ("float32", "float16", "bfloat16"):
+        @workload
+        def w(x):
+            y = empty((8, 8), x.dtype, layout=TensorLayout(mesh, R, R, pending={"x": op}))
+            copied(x=x, out=y)
+            return allreduce(y)
+
+        X = np.concatenate([a, b]).astype(jnp.dtype(dtype))
+        traced = w(Tensor(X, layout=TensorLayout(mesh, S("x"), R)))
+        alone = np.asarray(traced.compile().run().results, np.float32)
+        for make in (as_jax, lower_to_jax):
+            got = np.asarray(make(traced, mesh=mesh_of(traced))(), np.float32)
+            assert np.array_equal(got, alone, equal_nan=True), (op, dtype)
+            assert np.array_equal(np.signbit(got)[~np.isnan(got)], np.signbit(alone)[~np.isnan(got)])
+    X = np.arange(128, dtype=np.float32).reshape(16, 8) % 7
+    traced = w(TensorSpec(X.shape, DType.BF16, layout=TensorLayout(mesh, S("x"), R)))
+    f = lower_to_jax(traced, mesh=mesh_of(traced))
+    got = jax.grad(lambda x: f(x=x.astype(jnp.bfloat16)).astype(jnp.float32).sum())(X)
+    reduce = jnp.max if op == "max" else jnp.min
+    assert np.array_equal(got, jax.grad(lambda x: reduce(x.reshape(2, 8, 8), axis=0).sum())(X))
+print("ok")
+""",
+        TESTS,
+    )
+    assert out.split() == ["ok"]
+
+
+def test_sizes_and_repeated_calls() -> None:
+    """Sizes are numbers that shapes depend on; a tensor may be empty; calls outside of jax.jit compile once and see what arrays hold now."""
+    out = python(
+        DEVICES
+        + """
+mesh = Mesh(x=2)
+def on(*dims, **pending): return TensorLayout(mesh, *dims, pending=pending)
+R, S, F32 = TensorReplicate(), TensorShard, DType.F32
+calls = []
+jax.monitoring.register_event_duration_secs_listener(lambda name, *a, **k: calls.append(name) if "compile" in name else None)
+
+@kernel
+def copied(x: In[Tensor], out: Out[Tensor]):
+    pto.store(out, x)
+
+n = DenseDyn("n")
+
+@workload
+def summed(x):
+    y = empty((n, 1, 8), F32, layout=on(R, R, R, x="sum"))
+    for i in P(n):
+        copied[i](x=x[i], out=y[i])
+    return allreduce(y)
+
+traced = summed(TensorSpec((n, 2, 8), F32, layout=on(R, S("x"), R)))
+for make in (as_jax, lower_to_jax):
+    f = make(traced, mesh=mesh_of(traced))
+    for size in (3, np.int32(5)):
+        x = np.arange(16 * size, dtype=np.float32).reshape(size, 2, 8)
+        assert np.array_equal(f(x=x, n=size), x.sum(1, keepdims=True))
+        assert np.array_equal(jax.jit(lambda x: f(x=x, n=size))(x), x.sum(1, keepdims=True))
+    try:
+        jax.jit(f)(x=x, n=5)
+    except UnsupportedError as e:
+        assert e.code == "PTO881" and "give n as a number" in str(e)
+    else:
+        raise AssertionError("a shape that depends on a traced value")
+
+@workload
+def gathered(x):
+    y = empty_like(x)
+    for i in P(x.tiles(2)):
+        copied[i](x=x[i], out=y[i])
+    return allgather(y, "x")
+
+for rows in (0, 8):
+    X = np.arange(rows * 8, dtype=np.float32).reshape(rows, 8)
+    w = gathered(Tensor(X, layout=on(S("x"), R)))
+    for make in (as_jax, lower_to_jax):
+        f = make(w, mesh=mesh_of(w))
+        assert np.array_equal(f(), X) and np.array_equal(w.compile().run().results, X)
+        X += 1
+        assert np.array_equal(f(), X)  # what it holds now
+        calls.clear()
+        f()
+        assert not calls, calls
+print("ok")
+""",
+        TESTS,
+    )
+    assert out.split() == ["ok"]
+
+
 def test_layouts_and_shardings() -> None:
     devices = np.array(jax.devices()[:1]).reshape(1, 1)
     mesh = jax.sharding.Mesh(devices, ("a", "b"))

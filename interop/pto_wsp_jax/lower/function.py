@@ -17,6 +17,7 @@ from pto_wsp_jax.call import Entry
 from pto_wsp_jax.lower import wirs
 from pto_wsp_jax.lower.numbers import has_64_bits
 from pto_wsp_jax.meshes import is_on_mesh, on_devices
+from pto_wsp_jax.signature import static_shape
 from pto_wsp_jax.site import Site
 from pto_wsp_jax.sources import OfFunction, OfProgram
 
@@ -103,7 +104,6 @@ def _jitted(site: Site, bounds: Mapping[str, int]) -> Any:
     bound, wir = site.program.bindings, wirs.lowered(site.wir)
     used = {v.name for v in wir.tensors}
     known = {n: size for n, size in bound.sizes.items() if n not in site.sized}
-    env = {"$" + n: size for n, size in known.items()}
     constants = {n: np.array(bound.arrays[n]) for n in site.constants}  # what they are now
 
     def run(operands: list[Any]) -> list[Any]:
@@ -111,7 +111,7 @@ def _jitted(site: Site, bounds: Mapping[str, int]) -> Any:
         sizes = known | dict(zip(site.sized, operands[len(arrays) :], strict=True))
         for n in site.fresh:
             t = bound.types[n]
-            arrays[n] = jnp.zeros([d.value(env) for d in t.shape], t.dtype.numpy)
+            arrays[n] = jnp.zeros(static_shape(n, t, known, str(site)), t.dtype.numpy)
         arrays |= constants
         out = arrays | wirs.evaluate(wir, {n: a for n, a in arrays.items() if n in used}, sizes, bounds=bounds)
         return [out[n] for n in (*site.returned, *site.written)]
