@@ -166,12 +166,6 @@ class OnMesh:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Of a device's parts, inside of shard_map over the mesh."""
-        if innermost_workload() is not None:
-            raise UnsupportedError(
-                *("PTO881", f"a function of JAX arrays, {self.__name__}, called inside of a workload"),
-                loc=here(),
-                fix="call the workload function itself",
-            )
         arrays, sizes = self.named(args, kwargs)
         _check_axes(self.mesh, {a: n for a in self.mesh.shape if (n := _axis_size(a)) is not None})
         for n, x in arrays.items():
@@ -189,6 +183,12 @@ class OnMesh:
 
     def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Arguments by name: tensors, and sizes."""
+        if innermost_workload() is not None:
+            raise UnsupportedError(
+                *("PTO881", f"a function of JAX arrays, {self.__name__}, called inside of a workload"),
+                loc=here(),
+                fix="call the workload function itself",
+            )
         given = [n for n, t in self._types.items() if t.role is Role.GIVEN]
         if len(args) > 1 or (args and len(given) > 1):
             raise self._wrong(f"has {len(given)} tensors, which are given by name")
@@ -196,7 +196,7 @@ class OnMesh:
         for n in named:
             if n not in given and n not in self._wir.symbols:
                 raise self._wrong(f"takes no argument {n}")
-        arrays = {n: jnp.asarray(x) for n, x in named.items() if n in given}
+        arrays = {n: _array(x) for n, x in named.items() if n in given}
         return arrays, {n: x for n, x in named.items() if n not in arrays}
 
     def _wrong(self, what: str) -> TypeCheckError:
@@ -230,6 +230,7 @@ class OnMesh:
         fits = len(want) == x.ndim and all(n is None or n == m for n, m in zip(want, x.shape, strict=True))
         if x.dtype != t.dtype.numpy or not fits:
             shown = ["*" if n is None else n for n in want]
+            narrowed = fits and x.dtype == jax.dtypes.canonicalize_dtype(t.dtype.numpy)
             raise BindError(
                 *(
                     "PTO503",
@@ -237,7 +238,9 @@ class OnMesh:
                 ),
                 values={name: t},
                 loc=here(),
-                fix="give whole arrays to the function with mesh=, and parts to the one inside of shard_map",
+                fix='jax.config.update("jax_enable_x64", True): without it JAX has numbers of 32 bits'
+                if narrowed
+                else "give whole arrays to the function with mesh=, and parts to the one inside of shard_map",
             )
 
     def bound(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,6 +368,10 @@ class OverMesh:
 
     def __repr__(self) -> str:
         return f"<{self._local!r}, of whole arrays>"
+
+
+def _array(x: Any) -> jax.Array:
+    return jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x)
 
 
 def _axis_size(axis: str) -> int | None:

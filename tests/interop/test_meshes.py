@@ -326,6 +326,12 @@ def test_layouts_and_shardings() -> None:
     assert tensor_layout(NamedSharding(mesh, PartitionSpec("b")), 3) == TensorLayout(ours, S("b"), R(), R())
 
 
+def test_new_memory() -> None:
+    """A jax.ShapeDtypeStruct in the place of an array."""
+    got = as_jax(ON_LINE, mesh=line())(x=jax.ShapeDtypeStruct((4, 8), np.float32))
+    np.testing.assert_array_equal(got, np.zeros((4, 8)))
+
+
 def errors() -> list[tuple[str, type[PtoError], object, str]]:
     late = TensorLayout(LINE, R(), pending={"i": "sum"})
     x = np.ones((4, 8), np.float32)
@@ -344,6 +350,14 @@ def errors() -> list[tuple[str, type[PtoError], object, str]]:
 
         as_jax(w(TensorSpec((4, 8), DType.I64, layout=TensorLayout(LINE, S("i"), R()))))
 
+    def called_inside() -> None:
+        @workload
+        def w(x):
+            as_jax(ON_LINE, mesh=line())(x=x)
+
+        w(TensorSpec((4, 8), F32))
+
+    wide = double(TensorSpec((4, 8), DType.F64, layout=TensorLayout(LINE, S("i"), R())))
     return [
         ("PTO896", LayoutIncompatibleError, lambda: as_jax(ON_LINE)(x), "has no such axis"),
         ("PTO896", LayoutIncompatibleError, lambda: named_sharding(TensorLayout(Mesh(i=2), S("i")), line()), "has 1"),
@@ -371,7 +385,9 @@ def errors() -> list[tuple[str, type[PtoError], object, str]]:
         ("PTO155", TypeCheckError, lambda: as_jax(ON_LINE, mesh=line())(x=x, z=x), "takes no argument z"),
         ("PTO503", BindError, lambda: as_jax(ON_LINE, mesh=line())(x=x[:3]), "all of it is f32[4, 8]"),
         ("PTO503", BindError, lambda: as_jax(ON_LINE, mesh=line())(x=x.astype(np.int32)), "int32[4, 8]"),
+        ("PTO503", BindError, lambda: as_jax(wide, mesh=line())(x=x.astype(np.float64)), "jax_enable_x64"),
         ("PTO507", BindError, as_jax(ON_LINE, mesh=line()), "x"),
+        ("PTO881", UnsupportedError, called_inside, "inside of a workload"),
         ("PTO881", UnsupportedError, lambda: as_jax(ON_LINE, vjp=lambda a, c: a), "vjp="),
         ("PTO881", UnsupportedError, slots, "slots"),
         ("PTO894", LayoutIncompatibleError, lambda: as_jax(double)(x), "without a layout"),
@@ -379,7 +395,7 @@ def errors() -> list[tuple[str, type[PtoError], object, str]]:
     ]
 
 
-@pytest.mark.parametrize("k", range(16))
+@pytest.mark.parametrize("k", range(18))
 def test_mistakes_are_errors(k: int) -> None:
     code, cls, mistake, why = errors()[k]
     with pytest.raises(cls, match=code) as e:
