@@ -80,9 +80,9 @@ class Operation:
         """The first result, as `value`."""
         return Array(value, *self.gives[0], row, col)
 
-    def refusal(self, why: str = "") -> UnsupportedError:
+    def refusal(self, why: str = "", kind: type[UnsupportedError] = UnsupportedError) -> UnsupportedError:
         """The error for what has no operation on tiles."""
-        return UnsupportedError(
+        return kind(
             *("PTO888", f"a kernel has no operation for {self.primitive.name} of JAX{': ' if why else ''}{why}"),
             values={"equation": self.shown},
             loc=here(),

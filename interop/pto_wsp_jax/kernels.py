@@ -14,7 +14,8 @@ from pto_wsp.errors import Location, PtoError, TraceError, at, check_name, here,
 from pto_wsp.ir.core import DType, TileType
 from pto_wsp.trace.annotations import In, Out, ScalarParam
 from pto_wsp_jax.arrays import Array, Shape
-from pto_wsp_jax.jaxpr import Walk, aval_of, stored
+from pto_wsp_jax.constants import aval_of
+from pto_wsp_jax.jaxpr import Walk, stored
 
 
 def kernel_from_jax(f: Callable[..., Any], *types: Any, name: str | None = None) -> JaxKernel:
@@ -84,7 +85,7 @@ class JaxKernel(Costed):
         arrays = [
             _argument(values[n], aval_of(v.aval)) for n, v in zip(self._inputs, self._closed.jaxpr.invars, strict=True)
         ]
-        results = self._walk.closed(self._closed, arrays)
+        results = self._walk.kernel(self._closed, arrays)
         for name, a in zip(self._outputs, results, strict=True):
             with at(self._place):
                 pto.store(values[name], stored(a))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jax.lax import GatherScatterMode
@@ -167,7 +168,7 @@ def _cumsum(op: Operation, x: Array) -> Array:
     value, in_cols = spread(x, row, col), int(col == axis)
     if op.params["reverse"]:
         last = x.shape[axis] - 1
-        value = _picked(pto.cumsum(_picked(value, last, -1, last + 1, in_cols), in_cols), last, -1, last + 1, in_cols)
+        value = picked(pto.cumsum(picked(value, last, -1, last + 1, in_cols), in_cols), last, -1, last + 1, in_cols)
     else:
         value = pto.cumsum(value, in_cols)
     return op.result(value, row, col)
@@ -176,7 +177,8 @@ def _cumsum(op: Operation, x: Array) -> Array:
 # products
 
 
-def _dot_general(op: Operation, a: Array, b: Array) -> Array:
+def dot_general(op: Operation, a: Array, b: Array) -> Array:
+    """The product of two matrices or vectors, or of rows with rows."""
     (left, right), (a_batch, b_batch) = op.params["dimension_numbers"]
     pairs = [(i, j) for i, j in zip(left, right, strict=True) if a.shape[i] > 1]
     if len(pairs) > 1:
@@ -238,7 +240,7 @@ def _outer(op: Operation, a: Array, b: Array) -> Array:
 # parts
 
 
-def _picked(x: Value, start: Any, step: int, n: int, axis: int) -> Value:
+def picked(x: Value, start: Any, step: int, n: int, axis: int) -> Value:
     """The rows (axis=0) or columns of x from `start` on, n of them."""
     shape = (n, 1) if axis == 0 else (1, n)
     if n == 1:
@@ -257,7 +259,7 @@ def _slice(op: Operation, x: Array) -> Array:
         start, stop, step = starts[axis], stops[axis], strides[axis]
         in_cols = int(axis == x.col)
         if step > 1:
-            value = _picked(value, start, step, op.shape[axis], in_cols)
+            value = picked(value, start, step, op.shape[axis], in_cols)
         elif (start, stop) != (0, x.shape[axis]):
             value = pto.slice(value, **{"cols" if in_cols else "rows": (start, stop)})
     return _short(op, value, x)
@@ -285,7 +287,7 @@ def _starts(x: Array, sizes: Sequence[int], indices: Sequence[Array]) -> dict[in
 def taken(x: Value, start: Any, n: int, axis: int) -> Value:
     """n rows (axis=0) or columns of x from `start` on, a number or a scalar."""
     if isinstance(start, Value):
-        return _picked(x, start, 1, n, axis)
+        return picked(x, start, 1, n, axis)
     return pto.slice(x, **{"cols" if axis else "rows": (start, start + n)})
 
 
@@ -323,7 +325,7 @@ def _dynamic_update_slice(op: Operation, x: Array, part: Array, *indices: Array)
     return op.result(put(value, new, start, int(long == col)), row, col)
 
 
-def _gather(op: Operation, x: Array, indices: Array) -> Array:
+def gather(op: Operation, x: Array, indices: Array) -> Array:
     """Whole rows or columns by their numbers, or an element of each row or column."""
     n = op.params["dimension_numbers"]
     sizes = op.params["slice_sizes"]
@@ -373,8 +375,11 @@ def _filler(op: Operation) -> Any:
     return high if op.dtype.is_unsigned else low
 
 
-def _joined(op: Operation, arrays: Sequence[Array], axis: int) -> Array:
+def joined(op: Operation, arrays: Sequence[Array], axis: int) -> Array:
+    """The arrays one behind the other along an axis."""
     wide = [a for a in arrays if a.shape[axis] > 0]
+    if len(wide) == 1:
+        return wide[0]
     row, col = along(op, wide)
     if axis not in (row, col):
         last = axis == len(op.shape) - 1
@@ -392,14 +397,14 @@ def _joined(op: Operation, arrays: Sequence[Array], axis: int) -> Array:
 
 
 def _concatenate(op: Operation, *arrays: Array) -> Array:
-    return _joined(op, arrays, op.params["dimension"])
+    return joined(op, arrays, op.params["dimension"])
 
 
 def _stack(op: Operation, *arrays: Array) -> Array:
     axis = op.params["axis"]
     names = {k: k + (k >= axis) for k in range(len(arrays[0].shape))}
     shape = (*op.shape[:axis], 1, *op.shape[axis + 1 :])
-    return _joined(op, [a.renamed(shape, names) for a in arrays], axis)
+    return joined(op, [a.renamed(shape, names) for a in arrays], axis)
 
 
 def _unstack(op: Operation, x: Array) -> list[Array]:
@@ -412,20 +417,38 @@ def _unstack(op: Operation, x: Array) -> list[Array]:
     return parts
 
 
-def _pad(op: Operation, x: Array, value: Array) -> Array:
-    for axis, (low, high, interior) in enumerate(op.params["padding_config"]):
-        if interior:
-            raise op.refusal("between elements")
-        if min(low, high) < 0:
-            raise op.refusal("by less than nothing")
-        for n, before in ((low, True), (high, False)):
-            if n:
-                shape = (*x.shape[:axis], n, *x.shape[axis + 1 :])
-                edge = Array(value.value, shape, x.dtype)
-                bigger = (*x.shape[:axis], x.shape[axis] + n, *x.shape[axis + 1 :])
-                wider = Operation(op.primitive, op.params, op.takes, ((bigger, x.dtype),), op.shown)
-                x = _joined(wider, [edge, x] if before else [x, edge], axis)
-    return x
+def padding(join: Rule) -> Rule:
+    """The rule of `pad`, where `join` gives arrays one behind the other."""
+
+    def pad(op: Operation, x: Any, value: Array) -> Any:
+        for axis, (low, high, interior) in enumerate(op.params["padding_config"]):
+            if interior:
+                raise op.refusal("between elements")
+            if min(low, high) < 0:
+                raise op.refusal("by less than nothing")
+            for n, before in ((low, True), (high, False)):
+                if n:
+                    shape = (*x.shape[:axis], n, *x.shape[axis + 1 :])
+                    edge = Array(value.value, shape, x.dtype)
+                    bigger = (*x.shape[:axis], x.shape[axis] + n, *x.shape[axis + 1 :])
+                    wider = replace(op, gives=((bigger, x.dtype),))
+                    x = join(wider, [edge, x] if before else [x, edge], axis)
+        return x
+
+    return pad
+
+
+def repeating(join: Rule) -> Rule:
+    """The rule of `tile`, where `join` gives arrays one behind the other."""
+
+    def tile(op: Operation, x: Any) -> Any:
+        for axis, n in enumerate(op.params["reps"]):
+            if n > 1:
+                bigger = (*x.shape[:axis], n * x.shape[axis], *x.shape[axis + 1 :])
+                x = join(replace(op, gives=((bigger, x.dtype),)), [x] * n, axis)
+        return x
+
+    return tile
 
 
 def _rev(op: Operation, x: Array) -> Array:
@@ -433,7 +456,7 @@ def _rev(op: Operation, x: Array) -> Array:
     for axis in op.params["dimensions"]:
         if axis in x.axes:
             last = x.shape[axis] - 1
-            value = _picked(value, last, -1, last + 1, int(axis == x.col))
+            value = picked(value, last, -1, last + 1, int(axis == x.col))
     return op.result(value, x.row, x.col)
 
 
@@ -512,16 +535,17 @@ RULES: Mapping[str, Rule] = {
     "argmax": _arg(pto.rowargmax, pto.colargmax),
     "argmin": _arg(pto.rowargmin, pto.colargmin),
     "cumsum": _cumsum,
-    "dot_general": _dot_general,
+    "dot_general": dot_general,
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
     "concatenate": _concatenate,
     "stack": _stack,
     "unstack": _unstack,
-    "pad": _pad,
+    "pad": padding(joined),
+    "tile": repeating(joined),
     "rev": _rev,
-    "gather": _gather,
+    "gather": gather,
     "split": _split,
     "sort": _sort,
     "top_k": _top_k,
