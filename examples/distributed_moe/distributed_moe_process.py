@@ -43,6 +43,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
 def add_layer(parser: argparse.ArgumentParser) -> None:
     """The options that all processes share."""
     for field in dataclasses.fields(Sizes):
@@ -127,9 +134,12 @@ def work(arguments: argparse.Namespace) -> bool:
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_layer(parser)
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens; all processes reach it")
+    parser.add_argument(
+        "--coordinator", type=address, metavar="HOST:PORT", help="where process 0 listens; all processes reach it"
+    )
     parser.add_argument(
         "--bind",
+        type=address,
         metavar="HOST:PORT",
         help="of process 0, where --coordinator is not its own; default: all of its interfaces",
     )
@@ -143,6 +153,8 @@ def main(given: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(given)
     if (arguments.coordinator is None) != (arguments.processes == 1):
         parser.error("--coordinator and --processes belong together")
+    if arguments.process >= arguments.processes:
+        parser.error(f"--process {arguments.process} of {arguments.processes}: they are counted from 0")
     if arguments.padded and arguments.processes * arguments.devices > 1:
         parser.error("--padded is for one device")
     # Where others wait for a device of a process that lives on, nobody else ends the wait.

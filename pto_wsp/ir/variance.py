@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pto_wsp.errors import LayoutIncompatibleError, Location, PtoError
+from pto_wsp.errors import LayoutIncompatibleError, Location, PtoError, TypeCheckError
 from pto_wsp.ir.collectives import COLLECTIVES
 from pto_wsp.ir.core import (
     At,
@@ -37,6 +37,7 @@ from pto_wsp.ir.core import (
     ViewDim,
     Wir,
 )
+from pto_wsp.ir.coverage import Uses, is_written_first
 from pto_wsp.ir.expr import Expr, ceildiv, const
 from pto_wsp.ir.layout import Distribution, pending_read
 from pto_wsp.ir.processes import ENDS
@@ -91,6 +92,9 @@ class _Look:
     scalars: dict[str, dict[str, str]] = field(default_factory=dict[str, "dict[str, str]"])
     slots: dict[int, dict[str, str]] = field(default_factory=dict[int, "dict[str, str]"])
     fed: dict[str, set[str]] = field(default_factory=dict[str, set[str]])  # axes along which a tensor's writes differ
+    combined: dict[str, Location | None] = field(
+        default_factory=dict[str, "Location | None"]
+    )  # where tensors first are
     loops: dict[str, list[_Walked]] = field(default_factory=dict[str, "list[_Walked]"])
 
     @property
@@ -204,6 +208,8 @@ class _Look:
                 ops = [] if layout is None else list(layout.pending.values())
                 if param.direction is Direction.IN or not all(combines(kernel, param.name, op) for op in ops):
                     self.need_reduced(x, eqn.loc)
+                elif ops:
+                    self.combined.setdefault(x.tensor, eqn.loc)
                 found = _union(found, {} if ops else self.tensor(x.tensor))
         for param, x in zip(kernel.params, eqn.ins, strict=True):
             if isinstance(x, View) and param.direction is not Direction.IN:
@@ -291,6 +297,14 @@ class _Look:
                     fix="empty(shape, dtype, layout=TensorLayout(mesh, ...)) says of what the devices' parts are parts",
                 )
             for axis, op in ({} if t.layout is None else t.layout.pending).items():
+                unwritten = v.name in self.combined and op != "sum"  # a sum may begin with the zeros that are there
+                if unwritten and not is_written_first(self.wir, Uses(), self.wir.body, v.name, {}):
+                    raise TypeCheckError(
+                        *("PTO892", f"{v.name}, a {op} over {axis}, is read before all of it is written"),
+                        values={v.name: t},
+                        loc=self.combined[v.name],
+                        fix="write all of it first, with an Out parameter: what nothing has written is 0",
+                    )
                 if op == "sum" and v.name in self.fed and axis not in self.fed[v.name]:
                     raise LayoutIncompatibleError(
                         *("PTO893", f"{v.name} is a sum over {axis} of what is the same on all devices along it"),

@@ -19,6 +19,7 @@ sys.path.insert(0, str(FOLDER))
 
 import distributed_moe_example as example  # noqa: E402 (beside the project)
 import distributed_moe_model as model  # noqa: E402
+import distributed_moe_process as process  # noqa: E402
 
 SMALL = ("--tokens=24", "--hidden=16", "--ffn=12", "--experts=4", "--capacity=4")
 SLEEP = (sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)")
@@ -110,6 +111,22 @@ def test_a_wrong_number_is_found() -> None:
 def test_sizes_that_cannot_be_divided_are_refused(sizes: dict[str, int], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         model.Sizes(**sizes).check(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--coordinator=here", "--processes=2"), "'here' is not HOST:PORT"),
+        (("--coordinator=here:x", "--processes=2"), "'here:x' is not HOST:PORT"),
+        (("--coordinator=here:1", "--processes=2", "--process=2"), "--process 2 of 2: they are counted from 0"),
+        (("--processes=2",), "belong together"),
+    ],
+)
+def test_wrong_options_are_told(options: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as e:
+        process.main(options)
+    assert e.value.code == 2
+    assert says in capsys.readouterr().err
 
 
 def test_the_capacity_is_at_most_what_can_be_sent() -> None:

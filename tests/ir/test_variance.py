@@ -86,7 +86,10 @@ ALLOWED = {
     "of what is the same": copy("w", "r"),
     "of what is the same to what is divided": copy("w", "s"),
     "a sum that is added to": copy("w", "y") + "\n" + both("add", "x", "y"),
-    "a maximum": copy("w", "z") + "\n" + both("larger", "x", "z"),
+    "a maximum": (
+        "parallel_for a in a: Dense(4) {\n  task copy[a](x=w[a :+ 1, 0 :+ 8], y=z[a :+ 1, 0 :+ 8])\n}\n"
+        + both("larger", "x", "z")
+    ),
     "a device's own": copy("x", "t") + "\n" + copy("t", "s"),
     "own but the same": copy("w", "t") + "\n" + copy("t", "r"),
     "extents that are the same": f"k: i64 = item m[0]\nparallel_for a in a: Range(k) {{\n{copy('w', 'r')}\n}}",
@@ -191,6 +194,7 @@ REFUSED: dict[str, tuple[type[PtoError], str, str]] = {
     "a sum that is handed on": (P, "PTO892", copy("x", "y") + f"\ntask hand[](x=x{ROW}, y=y{ROW}, z=s{ROW})"),
     "a sum that is read": (P, "PTO892", copy("x", "y") + "\n" + copy("y", "s")),
     "a sum that is doubled": (P, "PTO892", copy("x", "y") + f"\ntask twice[](y=y{ROW})"),
+    "a maximum that begins with zeros": (P, "PTO892", both("larger", "x", "z")),
     "a sum of which the larger is taken": (P, "PTO892", copy("x", "y") + "\n" + both("larger", "x", "y")),
     "a maximum that is added to": (P, "PTO892", copy("x", "z") + "\n" + both("add", "x", "z")),
     "an element of a sum": (P, "PTO892", copy("x", "y") + "\nk: f64 = item y[0, 0]"),
