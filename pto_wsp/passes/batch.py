@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from pto_wsp.ir.core import At, Axis, Eqn, IndexType, Region, Role, TensorType, Var, View, Wir
-from pto_wsp.ir.expr import const, var
+from pto_wsp.ir.expr import Expr, const, var
 from pto_wsp.ir.rename import Renaming, unique_name
 from pto_wsp.ir.scopes import OF_THE_WHOLE
 from pto_wsp.ir.tasks import bound_vars
@@ -74,9 +74,16 @@ class _Batching(Renaming):
     def eqn(self, eqn: Eqn) -> Eqn:
         """A task of this iteration."""
         new = super().eqn(eqn)
-        if new.prim != "task":
-            return new
-        coords, mapped = new.params["coords"], new.params.get("mapped", ())
-        assert isinstance(coords, tuple) and isinstance(mapped, tuple)
-        ours = (0, *(k + 1 for k in mapped if isinstance(k, int)))
-        return replace(new, params={**new.params, "coords": (var(self.loop), *coords), "mapped": ours})
+        return new if new.prim != "task" else inside(new, (var(self.loop),))
+
+
+def inside(task: Eqn, around: tuple[Expr, ...]) -> Eqn:
+    """The task with coordinates in front that the user's kernel call does not know: those of loops around."""
+    coords, mapped, names = (task.params.get(k, ()) for k in ("coords", "mapped", "names"))
+    assert isinstance(coords, tuple) and isinstance(mapped, tuple) and isinstance(names, tuple)
+    n = len(around)
+    params = {**task.params, "coords": (*around, *coords)}
+    params["mapped"] = (*range(n), *(k + n for k in mapped if isinstance(k, int)))
+    if names:  # of coordinates that rewrites of loops changed
+        params["names"] = (*("" for _ in range(n)), *names)
+    return replace(task, params=params)

@@ -45,6 +45,7 @@ from pto_wsp.ir.layout import Mesh, TensorLayout, replicated
 from pto_wsp.ir.rename import Renaming
 from pto_wsp.ir.scopes import OF_THE_WHOLE, SCOPES
 from pto_wsp.ir.tasks import PARTS, bound_vars
+from pto_wsp.passes.batch import inside
 from pto_wsp.passes.exchange import Coordinates, Exchange, Names, Parts, begin, on_devices
 
 MOST_DIMS = 8
@@ -232,16 +233,7 @@ class _OfDevice(Renaming):
     def eqn(self, eqn: Eqn) -> Eqn:
         """A task of this device."""
         new = super().eqn(eqn)
-        if new.prim != "task":
-            return new
-        coords, mapped = new.params["coords"], new.params.get("mapped", ())
-        assert isinstance(coords, tuple) and isinstance(mapped, tuple)
-        n = len(self.device)
-        ours = (*range(n), *(k + n for k in mapped if isinstance(k, int)))
-        params = {**new.params, "coords": (*self.device.values(), *coords), "mapped": ours}
-        if isinstance(names := new.params.get("names"), tuple):  # of coordinates that rewrites of loops changed
-            params["names"] = (*("" for _ in range(n)), *names)
-        return replace(new, params=params)
+        return new if new.prim != "task" else inside(new, tuple(self.device.values()))
 
 
 def _moved(d: ViewDim, by: Expr) -> ViewDim:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from interop.workloads import doubled, halved
+from interop.workloads import double, doubled, halved
 from passes.check import check_pass
 from pto_wsp import (
     Channel,
@@ -82,6 +82,8 @@ def spec(*shape: int, dtype: DType = F32) -> TensorSpec:
         (ragged.dispatch(DispatchPolicy.round_robin(4)), (spec(4, 2, 8), spec(4, dtype=I32)), {"x": 3}),
         (piped, (spec(5, 2, 8), spec(5, 2, 8)), {"x": 0, "y": 1}),
         (in_turn, (spec(4, 2, 8),), {"x": 1}),
+        (double.split(loop="i", size=2), (spec(5, 2, 8),), {"x": 1}),
+        (double.unroll(loop="i", factor=2), (spec(5, 2, 8),), {"x": 0}),
         (picked, (spec(4, 2, 8), spec(2, dtype=I32), spec(4, 2, 8)), {"at": 0, "y": 0}),
     ],
 )
