@@ -205,7 +205,7 @@ class OnMesh:
             *("PTO155", f"workload {self.__name__} {what}"),
             values={"tensors": ", ".join(given), "sizes": ", ".join(self._wir.symbols) or "none"},
             loc=here(),
-            fix="give arrays for tensors, and numbers or integer arrays of rank 0 for sizes",
+            fix="give arrays for the tensors that it uses, and numbers or integer arrays of rank 0 for sizes",
         )
 
     def spec(self, name: str) -> PartitionSpec:

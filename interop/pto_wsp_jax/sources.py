@@ -146,7 +146,7 @@ class OfProgram:
             *("PTO155", f"workload {self.label} {what}"),
             values={"tensors": ", ".join(self._tensors), **self._program.bindings.axis_names()},
             loc=here(),
-            fix="give arrays for tensors, numbers or integer arrays of rank 0 for sizes, lists for lengths and indices",
+            fix="give arrays for the tensors that it uses, numbers or integer arrays of rank 0 for sizes, lists for lengths and indices",
         )
 
     def site(self, given: Given) -> Made:

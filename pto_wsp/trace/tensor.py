@@ -602,7 +602,9 @@ class TensorView(Element):
                 f"an index of kind {type(x).__name__}",
                 values={"index": repr(x)[:80]},
                 loc=here(),
-                fix="index with integers, loop variables, scalars, expressions of them, slices, and views of index tensors",
+                fix="P(a, b) and P.seq(a, b) go over two axes and give pairs: for i, j in P(a, b)"
+                if isinstance(x, tuple)
+                else "index with integers, loop variables, scalars, expressions of them, slices, and views of index tensors",
             )
         uses.append((owner_of(x), i))
         if old.kind in ("tile", "gather"):
