@@ -23,6 +23,7 @@ from pto_wsp_jax.primitive import bind
 from pto_wsp_jax.signature import pack
 from pto_wsp_jax.site import Site
 from pto_wsp_jax.sources import Given, OfFunction, OfProgram
+from pto_wsp_jax.varying import alike
 
 Vjp = Callable[..., Any] | WorkloadFunction
 
@@ -108,7 +109,7 @@ class JaxFunction:
             )
         given = self._source.given(args, kwargs)
         entry = self.entry(given)
-        operands = [given.operands[p] for p in entry.paths]
+        operands = alike([given.operands[p] for p in entry.paths])
         return entry.pack(bind(entry.site, operands) if self._rule is None else entry.with_rule(*operands))
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from pto_wsp.errors import Location, UnsupportedError, here
 from pto_wsp_jax.site import Site
+from pto_wsp_jax.varying import axes_of_type
 
 Call = Callable[..., list[Any]]
 """Binds the primitive: call(*operands, site=site)."""
@@ -198,9 +199,9 @@ def _count(mesh: Any, entry: Entry) -> int:
 
 
 def abstract_results(*avals: Any, site: Site) -> list[Any]:
-    """The types of results. Inside of shard_map they vary over the axes of the mesh over which any operand does; where axes are explicit they are
+    """The types of results. Inside of shard_map they vary over the axes of the mesh over which operands do, all the same ones; where axes are explicit they are
     divided as operands are."""
-    like = max(avals, key=lambda a: len(getattr(a, "vma", ())), default=ShapedArray((), np.float32))
+    like = max(avals, key=lambda a: len(axes_of_type(a)), default=ShapedArray((), np.float32))
     types: list[dict[str, Any]] = [
         {"shape": shape, "dtype": dtype, "weak_type": False} for shape, dtype in site.call.results
     ]

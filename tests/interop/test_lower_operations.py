@@ -64,7 +64,7 @@ def lowered(kernel: Kernel, arrays: dict[str, Any], out: TileType) -> jax.Array:
         )
         whole = jnp.full(p.type.shape, np.asarray(beyond, array.dtype)).at[:rows, :cols].set(array)
         memory[p.name] = Memory.whole(whole, (rows, cols))
-    return KernelLowering(kernel, memory, {}, None, batched=False).run()["out"].array
+    return KernelLowering(kernel, memory, {}, None, batched=False, axes=frozenset()).run()["out"].array
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -38,6 +38,7 @@ from pto_wsp.ops.printed import printed
 from pto_wsp_jax.lower import control, numbers, views
 from pto_wsp_jax.lower.numbers import Int, Number, high, low, raw, step
 from pto_wsp_jax.lower.tiles import RULES, Call, rounded
+from pto_wsp_jax.varying import Axes, varying
 
 
 @functools.partial(
@@ -60,12 +61,19 @@ class Memory:
 
 
 class KernelLowering:
-    """What the names of a kernel stand for. active: whether the task counts, None where it always does; batched: inside of a `vmap`."""
+    """What the names of a kernel stand for. active: whether the task counts, None where it always does; batched: inside of a `vmap`; axes: those of a
+    mesh over which all memory varies."""
 
     def __init__(
-        self, kernel: Kernel, memory: Mapping[str, Memory], scalars: Mapping[str, Any], active: Any, batched: bool
+        self,
+        kernel: Kernel,
+        memory: Mapping[str, Memory],
+        scalars: Mapping[str, Any],
+        active: Any,
+        batched: bool,
+        axes: Axes,
     ):
-        self.kernel, self.active, self.batched = kernel, active, batched
+        self.kernel, self.active, self.batched, self.axes = kernel, active, batched, axes
         self.memory = dict(memory)
         self.values: dict[str, Any] = dict(scalars)
         self.extents: dict[str, int | Int] = {}
@@ -168,7 +176,7 @@ class KernelLowering:
         first, last = (self.number(x) for x in eqn.ins[:2])
         assert isinstance(first, (int, Int)) and isinstance(last, (int, Int))
         names = self._state(eqn)
-        init = [jnp.asarray(x) for x in self._left(names, eqn.ins[2:])]
+        init = self._left(names, eqn.ins[2:])
         trips = control.trips_of(first, last, self.active)
         most = trips if isinstance(trips, int) else trips.high
         if most == numbers.INF:
@@ -236,7 +244,7 @@ class KernelLowering:
         for x in given:
             t = operand_type(x)
             tile = isinstance(t, TileType) or (isinstance(t, ScalarType) and t.dtype not in SCALAR_DTYPES)
-            arrays.append(self.operand(x) if tile else self._scalar(x))
+            arrays.append(varying(self.operand(x) if tile else self._scalar(x), self.axes))
         return arrays
 
     def _scalar(self, x: In) -> Any:
@@ -387,7 +395,7 @@ class KernelLowering:
     def store(self, eqn: Eqn) -> None:
         v = eqn.ins[0]
         assert isinstance(v, Var)
-        self._put([v.name], [self.operand(eqn.ins[1])])
+        self._put([v.name], [varying(self.operand(eqn.ins[1]), self.axes)])
 
     def _source(self, x: In) -> Memory:
         """A parameter, or a tile as if it were one."""

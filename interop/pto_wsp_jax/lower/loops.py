@@ -23,6 +23,7 @@ from pto_wsp_jax.lower.batching import Block, Ranges
 from pto_wsp_jax.lower.merged import merged
 from pto_wsp_jax.lower.numbers import INF, Int, high, raw
 from pto_wsp_jax.lower.workload import Changes, Frame, run, task
+from pto_wsp_jax.varying import varying
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ def _in_turn(of: Loop, blocks: Mapping[str, Block], changes: Changes, frame: Fra
         return (alive, state), ys
 
     split = [jnp.moveaxis(blocks[t].split(frame.parts[t].array, count), blocks[t].dim, 0) for t in scanned]
-    (_, state), ys = jax.lax.scan(turn, (jnp.ones((), bool), init), (jnp.arange(count), split))
+    (_, state), ys = jax.lax.scan(turn, (varying(jnp.ones((), bool), frame.axes), init), (jnp.arange(count), split))
     carried.put(frame, state)
     for t, y in zip(given, ys, strict=True):
         frame.parts[t] = frame.parts[t].holding(

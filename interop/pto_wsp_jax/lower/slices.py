@@ -16,12 +16,15 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from pto_wsp_jax.varying import axes_of, varying
+
 slice_p = Primitive("pto_slice")
 
 
 def dynamic_slice(x: jax.Array, starts: Sequence[Any], sizes: Sequence[int]) -> jax.Array:
     """`sizes` elements of each dimension from `starts` on; the slice lies inside of x, or is moved to where it does."""
-    return slice_p.bind(x, *(jnp.asarray(s, jnp.int32) for s in starts), sizes=tuple(sizes))
+    at = [jnp.asarray(s, jnp.int32) for s in starts]
+    return slice_p.bind(varying(x, axes_of(at)), *at, sizes=tuple(sizes))
 
 
 lane_p = Primitive("pto_lane")
@@ -30,7 +33,9 @@ lane_p = Primitive("pto_lane")
 def lane_slice(x: jax.Array, lane: Any, starts: Sequence[Any], sizes: Sequence[int], dim: int, step: int) -> jax.Array:
     """`dynamic_slice` with `step * lane` more in dimension `dim`. lane: the number of an iteration, which under a `vmap` of ours counts 0, 1, ...: what
     all of them take lies side by side, and is one slice."""
-    return lane_p.bind(x, lane, *(jnp.asarray(s, jnp.int32) for s in starts), sizes=tuple(sizes), dim=dim, step=step)
+    at = [jnp.asarray(s, jnp.int32) for s in starts]
+    x = varying(x, axes_of((lane, *at)))
+    return lane_p.bind(x, lane, *at, sizes=tuple(sizes), dim=dim, step=step)
 
 
 def _lane(x: Any, lane: Any, *starts: Any, sizes: tuple[int, ...], dim: int, step: int) -> Any:

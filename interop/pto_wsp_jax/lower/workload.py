@@ -39,6 +39,7 @@ from pto_wsp_jax.lower.kernel import KernelLowering, Memory
 from pto_wsp_jax.lower.numbers import INF, Int, Number, raw
 from pto_wsp_jax.lower.tiles import greatest, least, rounded
 from pto_wsp_jax.lower.views import Part
+from pto_wsp_jax.varying import Axes, varying
 
 Norm = Callable[[Expr], Expr]
 
@@ -49,13 +50,15 @@ def _as_it_is(e: Expr) -> Expr:
 
 @dataclass
 class Frame:
-    """What equations name: numbers, tensors, slots. active: whether this counts, None where it always does; batched: inside of a `vmap`."""
+    """What equations name: numbers, tensors, slots. axes: those of a mesh over which all tensors vary; active: whether this counts, None where it
+    always does; batched: inside of a `vmap`."""
 
     wir: Wir
     bounds: Mapping[str, int]
     numbers: dict[str, Number]
     parts: dict[str, Part]
     slots: dict[int, Number]
+    axes: Axes = frozenset()
     active: Any = None
     batched: bool = False
     lanes: Mapping[str, int] = field(
@@ -140,14 +143,14 @@ def task(eqn: Eqn, kernel: Kernel, frame: Frame) -> None:
         part = frame.parts[x.tensor]
         if isinstance(p.type, TileType):
             if p.direction is Direction.OUT:
-                array = jnp.zeros([n.size for n in where if n.kept], part.array.dtype)
+                array = varying(jnp.zeros([n.size for n in where if n.kept], part.array.dtype), frame.axes)
             else:
                 array = _dropped(views.taken(part.array, where), where)
             kept = [n for n in where if n.kept]
             memory[p.name] = Memory.whole(array, tuple(n.valid for n in kept))
         else:
             memory[p.name] = (read_region if p.direction is Direction.IN else own_region)(part.array, x, where)
-    after = KernelLowering(kernel, memory, scalars, frame.active, frame.batched).run()
+    after = KernelLowering(kernel, memory, scalars, frame.active, frame.batched, frame.axes).run()
     for p, x in zip(kernel.params, eqn.ins, strict=True):
         if p.direction is Direction.IN or not isinstance(x, View):
             continue
@@ -285,7 +288,7 @@ class Changes:
     def of_frame(self, frame: Frame) -> list[Any]:
         dtypes = slot_types(frame.wir)
         of_slots = [jnp.asarray(raw(frame.slots[s]), numbers.traced_dtype(dtypes[s])) for s in self.slots]
-        return [frame.parts[t].array for t in self.tensors] + of_slots
+        return [frame.parts[t].array for t in self.tensors] + [varying(x, frame.axes) for x in of_slots]
 
     def put(self, frame: Frame, values: Sequence[Any]) -> None:
         for t, x in zip(self.tensors, values, strict=False):
