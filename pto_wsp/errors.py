@@ -626,7 +626,7 @@ PTO883 the derivative of a workload that has no rule for it
 PTO884 a function of JAX arrays whose operands are divided between devices as its loops are not
 PTO885 what has no form in operations of JAX
 PTO886 tiles of 64 bits in operations of JAX, without jax_enable_x64
-PTO887 a bound of loops that is no number of iterations
+PTO887 a bound of loops that is no number of iterations, or names no loop
 PTO888 a primitive of JAX that a kernel has no operation for
 PTO889 a function of jnp that cannot be a kernel: its arguments, results or constants
 PTO890 a mesh or a layout that cannot be, or that does not fit its tensor

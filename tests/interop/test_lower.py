@@ -16,6 +16,7 @@ from examples.test_examples import example
 from interop.workloads import X, added, both, double, doubled
 from pto_wsp import (
     Channel,
+    Constexpr,
     Dense,
     DispatchPolicy,
     DType,
@@ -25,6 +26,7 @@ from pto_wsp import (
     PtoError,
     Ragged,
     Scalar,
+    Sparse,
     Tensor,
     Tile,
     TraceError,
@@ -228,8 +230,46 @@ def test_a_bound_that_is_said() -> None:
             jax.grad(lambda x, n=n: lower_to_jax(again, bound=4)(x, n, memory).sum())(x), (2 + times) * np.ones_like(x)
         )
     equal(lower_to_jax(again, bound=2)(x, np.array([3], np.int32), memory), 4 * x)
-    with pytest.raises(ValueError, match="Reverse-mode"):
-        jax.grad(lambda x: lower_to_jax(again)(x, np.array([3], np.int32), memory).sum())(x)
+    assert jax.jvp(lambda x: lower_to_jax(again)(x, n, memory).sum(), (x,), (np.ones_like(x),))[1] == 5 * x.size
+    with pytest.raises(UnsupportedError, match=r'PTO885\] loop _ of workload again(.|\n)*bound=\{"_": 64\}'):
+        jax.grad(lambda x: lower_to_jax(again)(x, n, memory).sum())(x)
+
+
+def test_the_most_that_nobody_knows() -> None:
+    """Of routing in arrays, and in a kernel: reverse derivatives say which loop it is, and have what they ask for."""
+
+    @workload
+    def chosen(x, pointers, indices, out):
+        routing = Sparse(2, pointers, indices, inner=Dense[x.shape[0]](name="rows"), name="routing")
+        for r in P(2):
+            for e in P.sel(routing[r]):
+                added[r, e](x=x[e], scale=1.0, to=out[r])
+
+    @kernel
+    def doublings(x: In[Tensor], n: Scalar[DType.I64], most: Constexpr[int], out: Out[Tensor]):
+        times = pto.minimum(n, most) if most else n
+        pto.store(out, pto.fori_loop(0, times, lambda i, c: c + c, x))
+
+    def times(most: int) -> Callable[[Any], Any]:
+        @workload
+        def powers(x, n, out):
+            for i in P(2):
+                doublings[i](x=x[i], n=item(n[i]), most=most, out=out[i])
+
+        return lambda x: lower_to_jax(powers)(x, np.array([2, 3]), x[:2] * 0)
+
+    def routed(x: Any, **how: Any) -> Any:
+        pointers, indices = np.array([0, 2, 3], np.int32), np.array([1, 0, 1], np.int32)
+        return lower_to_jax(chosen, **how)(x, pointers, indices, x[:2] * 0)
+
+    def slopes(f: Callable[[Any], Any]) -> Any:
+        return np.asarray(jax.grad(lambda x: f(x).sum())(X[:2]))[:, 0, 0].tolist()
+
+    assert slopes(lambda x: routed(x, bound={"routing": 2})) == [1, 2]
+    assert slopes(times(3)) == [4, 8]
+    for f, says in ((routed, "loop e of workload chosen"), (times(0), "a loop of kernel doublings")):
+        with pytest.raises(UnsupportedError, match=f"PTO885.*{says}"):
+            slopes(f)
 
 
 def test_conditions_and_slots() -> None:
@@ -439,6 +479,8 @@ def inside_of_a_workload() -> None:
         (lambda: lower_to_jax(np.sin), TraceError, "PTO155", "workload function"),  # type: ignore[arg-type]
         (lambda: lower_to_jax(double, bound=-1), TypeCheckError, "PTO887", "bound of loops is -1"),
         (lambda: lower_to_jax(double, bound={"rows": 0.5}), TypeCheckError, "PTO887", "bound of rows"),  # type: ignore[dict-item]
+        (lambda: lower_to_jax(norm, bound={"rows": 1})(X[0], X[0, :1]), TypeCheckError, "PTO887", "loops and axes: i"),
+        (lambda: lower_to_jax(double(X), bound={"n": 1}), TypeCheckError, "PTO887", "loops and axes: rows, i"),
         (inside_of_a_workload, UnsupportedError, "PTO881", "called inside"),
         (cpp, UnsupportedError, "PTO885", "cpp of kernel copied"),
         (timed, UnsupportedError, "PTO885", "timed"),

@@ -15,6 +15,7 @@ from pto_wsp import (
     DType,
     LayoutIncompatibleError,
     Mesh,
+    P,
     PtoError,
     TensorLayout,
     TensorReplicate,
@@ -32,7 +33,7 @@ from pto_wsp import (
     slot_set_i64,
     workload,
 )
-from pto_wsp.trace.annotations import In, Out
+from pto_wsp.trace.annotations import In, InOut, Out
 from pto_wsp.trace.tensor import Tensor
 from pto_wsp_jax import as_jax, lower_to_jax, named_sharding, tensor_layout
 
@@ -69,6 +70,22 @@ def double(x):
     return relayout(out, TensorLayout(LINE, R(), S("i")))
 
 
+@kernel
+def more(x: In[Tensor], to: InOut[Tensor]):
+    pto.store(to, to + x)
+
+
+@workload
+def in_two_steps(x, n):
+    here, there = empty_like(x), empty(x.shape, F32, layout=TensorLayout(LINE, R(), S("i")))
+    for _a in P.seq(item(n[0])):
+        more(x=x, to=here)
+    moved = relayout(here, TensorLayout(LINE, R(), S("i")))
+    for _b in P.seq(item(n[0])):
+        more(x=moved, to=there)
+    return there
+
+
 @workload
 def made(x):
     out = empty(x.shape, F32, layout=TensorLayout(LINE, R(), R()))
@@ -81,6 +98,18 @@ ON_LINE = double(TensorSpec((4, 8), F32, layout=TensorLayout(LINE, S("i"), R()))
 
 def line() -> jax.sharding.Mesh:
     return jax.sharding.Mesh(np.array(jax.devices()[:1]), ("i",))
+
+
+def test_bounds_of_loops_between_collectives() -> None:
+    """Each loop has its own, whichever step it is in; a name that no step has is an error."""
+    alone = TensorLayout(LINE, R(), R())
+    w = in_two_steps(TensorSpec((4, 8), F32, layout=alone), TensorSpec((1,), DType.I32, layout=TensorLayout(LINE, R())))
+    x = np.ones((4, 8), np.float32)
+    for bound, total in (({}, 9), ({"_a": 2}, 6), ({"_b": 1, "_a": 2}, 2), (2, 4)):
+        found = lower_to_jax(w, bound=bound, mesh=line())(x=x, n=np.array([3], np.int32))
+        np.testing.assert_array_equal(found, total * x)
+    with pytest.raises(TypeCheckError, match=r"PTO887(.|\n)*loops and axes: _a, _b"):
+        lower_to_jax(w, bound={"c": 1}, mesh=line())
 
 
 def test_random_workloads_compute_the_same_everywhere(request: pytest.FixtureRequest) -> None:

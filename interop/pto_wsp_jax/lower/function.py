@@ -12,6 +12,8 @@ import numpy as np
 
 from pto_wsp.api.workload import Workload, WorkloadFunction
 from pto_wsp.errors import TraceError, TypeCheckError, UnsupportedError, here
+from pto_wsp.ir.core import Axis, Wir
+from pto_wsp.ir.tasks import LOOPS
 from pto_wsp.trace.builder import innermost_workload
 from pto_wsp_jax.call import Entry
 from pto_wsp_jax.lower import wirs
@@ -39,13 +41,18 @@ def lower_to_jax(
     those that do not count do nothing.
     mesh: as of `as_jax`, for a workload with layouts.
     bound: the most iterations of loops as often as data says: a number, or numbers by the names of axes or loops. What lies beyond is left
-    out. Where nobody knows the most, a loop is a `lax.while_loop`, which has no reverse derivative.
+    out. Where nobody knows the most, a loop is a `lax.while_loop`, whose reverse derivative is an UnsupportedError that names it.
 
     Numbers agree with those of a run within the bounds of the operations (docs/jax.md), not bit for bit. What is an error of a run, as an index outside of a
     tensor, gives some number here. Raises UnsupportedError for what has no form in JAX, naming it.
     """
+    most = dict(bound) if isinstance(bound, Mapping) else {} if bound is None else {"": bound}
+    _check_numbers(most)
     if is_on_mesh(f, mesh):
-        return on_devices(f, mesh, ("lower_to_jax", str(bound)), lambda w: lower_to_jax(w, bound=bound))
+        _check_names(most, f.wir)
+        return on_devices(
+            f, mesh, ("lower_to_jax", str(bound)), lambda w: lower_to_jax(w, bound=_of_loops_in(w.wir, most))
+        )
     source: OfFunction | OfProgram
     if isinstance(f, WorkloadFunction):
         source = OfFunction(f, {})
@@ -58,15 +65,43 @@ def lower_to_jax(
             loc=here(),
             fix="give the function itself, lower_to_jax(attention), and arrays to what it gives",
         )
-    most = bound if isinstance(bound, Mapping) else {} if bound is None else {"": bound}
-    for name, n in most.items():
+    if isinstance(f, Workload):
+        _check_names(most, f.wir)
+    return LoweredFunction(source, most)
+
+
+def _check_numbers(bounds: Mapping[str, Any]) -> None:
+    for name, n in bounds.items():
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:
             raise TypeCheckError(
                 *("PTO887", f"bound of {name or 'loops'} is {n!r}"),
                 loc=here(),
                 fix="give how many iterations there are at most, a Python integer of 0 or more",
             )
-    return LoweredFunction(source, dict(most))
+
+
+def _loops_in(wir: Wir) -> list[str]:
+    """The names of its loops and of their axes, in order."""
+    loops = (e.params for top in wir.body.eqns for e in top.walk() if e.prim in LOOPS)
+    names = (n for p in loops if isinstance(p["axis"], Axis) for n in (p["axis"].name, str(p["loop"])))
+    return list(dict.fromkeys(names))
+
+
+def _of_loops_in(wir: Wir, bounds: Mapping[str, int]) -> dict[str, int]:
+    return {n: most for n, most in bounds.items() if n in ("", *_loops_in(wir))}
+
+
+def _check_names(bounds: Mapping[str, int], wir: Wir) -> None:
+    """Raise TypeCheckError for bounds of loops that there are not."""
+    known = _of_loops_in(wir, bounds)
+    unknown = next((n for n in bounds if n not in known), None)
+    if unknown is not None:
+        raise TypeCheckError(
+            *("PTO887", f"bound of {unknown}, but no loop or axis of workload {wir.name} is called so"),
+            values={"loops and axes": ", ".join(_loops_in(wir)) or "none"},
+            loc=here(),
+            fix="name a loop by its axis, or by its variable; a number alone is the bound of all",
+        )
 
 
 class LoweredFunction:
@@ -91,6 +126,7 @@ class LoweredFunction:
         with self._lock:
             if key not in self._entries:
                 entry = Entry(*self._source.site(given), None)
+                _check_names(self._bounds, entry.site.wir)
                 self._entries[key] = entry, _jitted(entry.site, self._bounds)
             entry, run = self._entries[key]
         return entry.pack(run([given.operands[p] for p in entry.paths]))

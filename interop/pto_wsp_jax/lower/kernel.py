@@ -36,6 +36,7 @@ from pto_wsp.ir.core import (
 from pto_wsp.ir.scalars import SCALAR_DTYPES
 from pto_wsp.ops.printed import printed
 from pto_wsp_jax.lower import control, numbers, views
+from pto_wsp_jax.lower.forward import forward_alone
 from pto_wsp_jax.lower.numbers import Int, Number, high, low, raw, step
 from pto_wsp_jax.lower.tiles import RULES, Call, rounded
 from pto_wsp_jax.varying import Axes, varying
@@ -186,9 +187,10 @@ class KernelLowering:
         elif isinstance(trips, int):
             out = control.known_times(self._turn(eqn, names), init, first, trips, self.active)
         elif most == numbers.INF:
-            out = control.as_long_as(
-                self._turn(eqn, names), init, first, trips, most, self.active, batched=self.batched
-            )
+            turn = self._turn(eqn, names)
+            out = control.as_long_as(turn, init, first, trips, most, self.active, batched=self.batched)
+            fix = "give the most in the kernel: pto.fori_loop(0, pto.minimum(n, 64), ...)"
+            out = forward_alone(out, f"a loop of kernel {self.kernel.label}", fix, eqn.loc)
         elif names and self.batched:  # as often as it is would mean to choose between whole regions each time
             turn = self._turn(eqn, names)
             out = control.at_most(turn, init, first, trips, int(most), self.active, batched=True)

@@ -14,12 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pto_wsp.errors import Location
 from pto_wsp.ir.core import Axis, Eqn, IndexType, Region, RegionType, Var, View, Wir
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.ir.processes import ENDS
 from pto_wsp.ir.tasks import LOOPS, used_names
 from pto_wsp_jax.lower import batching, control, numbers, turns
 from pto_wsp_jax.lower.batching import Block, Ranges
+from pto_wsp_jax.lower.forward import forward_alone
 from pto_wsp_jax.lower.merged import merged
 from pto_wsp_jax.lower.numbers import INF, Int, high, raw
 from pto_wsp_jax.lower.workload import Changes, Frame, run, task
@@ -36,6 +38,8 @@ class Loop:
     body: Region
     condition: Region | None
     parallel: bool
+    label: str  # by which a user knows it
+    loc: Location | None
 
 
 def loop(eqn: Eqn, frame: Frame) -> None:
@@ -57,7 +61,8 @@ def loop(eqn: Eqn, frame: Frame) -> None:
         count = min(count, most, given)
     if count == 0:
         return
-    iterate(Loop(name, count, trips, body, condition[0] if condition else None, eqn.prim == "parallel_for"), frame)
+    label, parallel = str(eqn.params["loop"]), eqn.prim == "parallel_for"
+    iterate(Loop(name, count, trips, body, condition[0] if condition else None, parallel, label, eqn.loc), frame)
 
 
 MOST_UNROLLED = 1024
@@ -280,4 +285,7 @@ def _while(of: Loop, body: Any, goes_on: Any, init: list[Any], carried: Changes,
         return i + 1, body(i, state, (), frame.active)[0]
 
     _, state = jax.lax.while_loop(on, turn, (jnp.asarray(0), init))
-    carried.put(frame, state)
+    what = f"loop {of.label} of workload {frame.wir.name}"
+    carried.put(
+        frame, forward_alone(state, what, f'give the most: lower_to_jax(..., bound={{"{of.label}": 64}})', of.loc)
+    )
