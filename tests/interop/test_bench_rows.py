@@ -22,6 +22,7 @@ TINY: dict[str, dict[str, Any]] = {
     "lowered_prefill": {"heads": 1, "s": 256, "causal": True},
     "lowered_llama_block": {"layers": 1, "hidden": 16, "q_heads": 2, "kv_heads": 1, "head": 8, "ffn": 24, "s": 20},
     "lowered_decode": {"kv_lens": [5, 1100, 16], "heads": 2},
+    "lowered_decode_contiguous": {"kv_lens": [5, 300, 16], "heads": 2},
 }
 FULL = ("lowered_softmax", "lowered_attention", "lowered_llama_block", "lowered_decode")
 

@@ -54,11 +54,23 @@ class Memory:
     start: tuple[int | Int, ...]
     sizes: tuple[int | Int, ...]
     dims: tuple[int, ...]
-    lanes: tuple[views.Lane | None, ...] = ()
+    lanes: tuple[views.Lanes | None, ...] = ()
 
     @staticmethod
     def whole(array: jax.Array, sizes: tuple[int | Int, ...]) -> Memory:
         return Memory(array, (0,) * array.ndim, sizes, tuple(range(array.ndim)))
+
+    def own(self) -> Memory:
+        """The same with an array of what iterations of batched loops have of it."""
+        if not any(self.lanes):
+            return self
+        inside = [k in self.dims for k in range(self.array.ndim)]
+        at = [
+            views.Place(0, n, n, True, True) if kept else views.Place(s, 1, 1, True, True, lanes=x)
+            for kept, n, s, x in zip(inside, self.array.shape, self.start, self.lanes, strict=True)
+        ]
+        start = tuple(s if kept else 0 for kept, s in zip(inside, self.start, strict=True))
+        return Memory(views.taken(self.array, at), start, self.sizes, self.dims)
 
 
 class KernelLowering:
@@ -111,15 +123,7 @@ class KernelLowering:
                 next(p for p in self.kernel.params if p.name == name).type, RegionType
             ):
                 continue
-            array = m.array
-            for eqn in walk(self.kernel.body):
-                if eqn.prim == "load_part" and eqn.ins[0] == Var(name, operand_type(eqn.ins[0])):
-                    sizes = (eqn.params["rows"], eqn.params["cols"])[-len(m.dims) :]
-                    for k, n in zip(m.dims[-len(sizes) :], sizes, strict=True):
-                        assert isinstance(n, int)
-                        if n > 1:
-                            array = views.padded(array, k, -(-array.shape[k] // n) * n)
-            self.memory[name] = replace(m, array=array)
+            self.memory[name] = replace(m, array=padded_for(self.kernel, name, m.array, m.dims))
 
     # values
 
@@ -219,11 +223,11 @@ class KernelLowering:
         leaves, tree = jax.tree.flatten((*needed, self.active, init, first, trips))
         known = [x if numbers.is_known(x) else None for x in leaves]
 
-        def loop_of(traced: Sequence[Any]) -> tuple[Any, ...]:
+        def loop_of(traced: Sequence[Any], of: Callable[[Memory], Memory] = lambda m: m) -> tuple[Any, ...]:
             rest = iter(traced)
             memory, values, extents, active, *loop = tree.unflatten([next(rest) if k is None else k for k in known])
             inner = self.inner(active)
-            inner.memory, inner.values, inner.extents = memory, values, extents
+            inner.memory, inner.values, inner.extents = {n: of(m) for n, m in memory.items()}, values, extents
             return inner._turn(eqn, names), *loop, most, active
 
         @jax.custom_jvp
@@ -232,7 +236,7 @@ class KernelLowering:
             return [control.settled(x, given[3]) for x in control.as_long_as(*given, batched=self.batched)]
 
         def bounded(*traced: Any) -> list[Any]:
-            given = loop_of(traced)
+            given = loop_of(traced, Memory.own)  # else each turn would add to a derivative of the whole tensor
             return [control.settled(x, given[3]) for x in control.at_most(*given, batched=self.batched)]
 
         @run.defjvp
@@ -412,7 +416,7 @@ class KernelLowering:
     ) -> list[views.Place]:
         """Where a part of `sizes` begins in the array of a parameter."""
         lanes = m.lanes or (None,) * m.array.ndim
-        out = [views.Place(s, 1, 1, True, True, lane=x) for s, x in zip(m.start, lanes, strict=True)]
+        out = [views.Place(s, 1, 1, True, True, lanes=x) for s, x in zip(m.start, lanes, strict=True)]
         for k, x, n, v in zip(m.dims, index, sizes, valid, strict=True):
             i = self.number(x)
             assert isinstance(i, (int, Int))
@@ -483,6 +487,18 @@ def _print(label: str, kernel: str, t: TileType | ScalarType, x: Any, rows: Any,
         x = np.asarray(x)
         part = x[: int(rows), : int(cols)] if isinstance(t, TileType) else x
         print(printed(label, kernel, t.dtype, part), end="", file=sys.stderr)
+
+
+def padded_for(kernel: Kernel, name: str, array: jax.Array, dims: Sequence[int]) -> jax.Array:
+    """The array of a region, which is its dimensions `dims`, with zeros behind: as many as whole tiles of what a kernel loads have."""
+    for eqn in walk(kernel.body):
+        if eqn.prim == "load_part" and eqn.ins[0] == Var(name, operand_type(eqn.ins[0])):
+            sizes = (eqn.params["rows"], eqn.params["cols"])[-len(dims) :]
+            for k, n in zip(dims[-len(sizes) :], sizes, strict=True):
+                assert isinstance(n, int)
+                if n > 1:
+                    array = views.padded(array, k, -(-array.shape[k] // n) * n)
+    return array
 
 
 def names_in(region: Region) -> set[str]:

@@ -7,7 +7,7 @@ knows how often it runs at most. A loop that decides what processes inside of it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +15,17 @@ import jax
 import jax.numpy as jnp
 
 from pto_wsp.errors import Location
-from pto_wsp.ir.core import Axis, Eqn, IndexType, Region, RegionType, Var, View, Wir
+from pto_wsp.ir.core import At, Axis, Eqn, IndexType, Region, RegionType, Var, View, Wir
 from pto_wsp.ir.expr import Expr, var
 from pto_wsp.ir.processes import ENDS
 from pto_wsp.ir.tasks import LOOPS, used_names
-from pto_wsp_jax.lower import batching, control, numbers, turns
+from pto_wsp_jax.lower import batching, control, numbers, turns, views
 from pto_wsp_jax.lower.batching import Block, Ranges
 from pto_wsp_jax.lower.forward import forward_alone
+from pto_wsp_jax.lower.kernel import padded_for
 from pto_wsp_jax.lower.merged import merged
 from pto_wsp_jax.lower.numbers import INF, Int, high, raw
+from pto_wsp_jax.lower.views import Batch, Part
 from pto_wsp_jax.lower.workload import Changes, Frame, run, task
 from pto_wsp_jax.varying import varying
 
@@ -97,6 +99,7 @@ def iterate(of: Loop, frame: Frame) -> None:
         return
     changes = Changes.of([of.body], frame.wir)
     blocks: dict[str, Block] = {}
+    left: set[str] = set()
     if of.count < INF:
         own = {of.name: (0, of.count - 1)}
         ranges = Ranges(frame.numbers, of.body, frame.norm, own)
@@ -104,10 +107,11 @@ def iterate(of: Loop, frame: Frame) -> None:
         used = [v for r in regions for v in batching.views_in(r)]
         tensors = sorted({v.tensor for v in used})
         regions_read = _regions_in(of.body, frame.wir)
-        whole = {t for t in tensors if t in regions_read and t not in changes.tensors}
-        blocks = batching.blocks_of(tensors, used, frame.parts, of.name, int(of.count), ranges, frame.norm, whole)
+        in_place = {t for t in tensors if t in regions_read and t not in changes.tensors}
+        blocks = batching.blocks_of(tensors, used, frame.parts, of.name, int(of.count), ranges, frame.norm, in_place)
+        left = {t for t in in_place if t in blocks and _side_by_side(of, blocks[t], t, used, frame)}
     if of.parallel and of.condition is None and not changes.slots and all(t in blocks for t in changes.tensors):
-        _batched(of, blocks, changes, frame)
+        _batched(of, {t: b for t, b in blocks.items() if t not in left}, left, changes, frame)
     else:
         _in_turn(of, blocks, changes, frame)
 
@@ -162,39 +166,83 @@ def _by_groups(of: Loop, group: int, frame: Frame) -> None:
     frame.norm = before
 
 
-def _batched(of: Loop, blocks: Mapping[str, Block], changes: Changes, frame: Frame) -> None:
-    """All iterations at once, or as many as are worth it."""
+def _side_by_side(of: Loop, block: Block, tensor: str, views_: Sequence[View], frame: Frame) -> bool:
+    """Whether what iterations at once take of a tensor is one slice of it: then it may stay where it is, and no block of it is copied."""
+    part, count = frame.parts[tensor], int(of.count)
+    batches = {**frame.batches, of.name: Batch(None, count, 0, count)}
+    scope = views.Scope(frame.numbers, frame.parts, frame.norm, batches)
+    dims = [v.dims[block.dim] for v in views_ if v.tensor == tensor]
+    return all(
+        isinstance(d, At) and scope.lanes(d.index - part.base[block.dim], 1, part.array.shape[block.dim]) is not None
+        for d in dims
+    )
+
+
+def _batched(of: Loop, blocks: Mapping[str, Block], left: Collection[str], changes: Changes, frame: Frame) -> None:
+    """All iterations at once, or as many as are worth it. left: tensors of which they take regions where those are."""
     count = int(of.count)
     names = list(blocks)
     split = [blocks[t].split(frame.parts[t].array, count) for t in names]
+    whole = {t: _padded(of.body, t, frame) for t in left}
     ranges = Ranges(frame.numbers, of.body, frame.norm, {of.name: (0, count - 1)})
-    size = turns.at_once(of.body, of.name, count, frame.wir, ranges, math.prod(frame.lanes.values()))
+    around = math.prod(b.count for b in frame.batches.values())
+    size = turns.at_once(of.body, of.name, count, frame.wir, ranges, around)
 
-    def one(i: Any, *arrays: Any) -> list[Any]:
+    def one(first: Any, number: Any, *arrays: Any) -> list[Any]:
+        i = first + number
         active = frame.active
         if isinstance(of.trips, Int):
             active = control.both(active, i < of.trips.value)
         inner = frame.inner(active)
         if size > 1:
             inner.batched = True
-        if size == count:
-            inner.lanes = {**frame.lanes, of.name: count}
+            inner.batches = {**frame.batches, of.name: Batch(number, size, first, count)}
+        inner.parts |= whole
         _enter(of, i, names, arrays, blocks, frame, inner)
         run(of.body, inner)
         return [inner.parts[t].array for t in changes.tensors]
 
-    def turn(x: tuple[Any, ...]) -> list[Any]:
-        return one(*x)
-
     dims, to = [blocks[t].dim for t in names], [blocks[t].dim for t in changes.tensors]
     if size == count:
-        outs = jax.vmap(one, in_axes=(0, *dims), out_axes=to)(jnp.arange(count), *split)
+        outs = jax.vmap(one, in_axes=(None, 0, *dims), out_axes=to)(0, jnp.arange(count), *split)
     else:
-        each = [jnp.moveaxis(x, k, 0) for x, k in zip(split, dims, strict=True)]
-        ys = jax.lax.map(turn, (jnp.arange(count), *each), batch_size=size if size > 1 else None)
-        outs = [jnp.moveaxis(y, 0, k) for y, k in zip(ys, to, strict=True)]
+        outs = _by_turns(one, [jnp.moveaxis(x, k, 0) for x, k in zip(split, dims, strict=True)], count, size)
+        outs = [jnp.moveaxis(y, 0, k) for y, k in zip(outs, to, strict=True)]
     for t, x in zip(changes.tensors, outs, strict=True):
         frame.parts[t] = frame.parts[t].holding(blocks[t].joined(x, frame.parts[t].array))
+
+
+def _by_turns(one: Callable[..., list[Any]], arrays: Sequence[Any], count: int, size: int) -> list[Any]:
+    """`size` iterations at a time, then what is left."""
+    turns_, rest = divmod(count, size)
+
+    def turn(x: tuple[Any, Sequence[Any]]) -> list[Any]:
+        return at_once(*x)
+
+    def at_once(first: Any, some: Sequence[Any]) -> list[Any]:
+        if size == 1:
+            return [x[None] for x in one(first, 0, *(x[0] for x in some))]
+        return jax.vmap(one, in_axes=(None, 0, *(0 for _ in some)))(first, jnp.arange(len(some[0])), *some)
+
+    whole = [x[: turns_ * size].reshape(turns_, size, *x.shape[1:]) for x in arrays]
+    outs = jax.lax.map(turn, (jnp.arange(turns_) * size, whole))
+    outs = [y.reshape(turns_ * size, *y.shape[2:]) for y in outs]
+    if rest == 0:
+        return outs
+    last = at_once(turns_ * size, [x[turns_ * size :] for x in arrays])
+    return [jnp.concatenate(pair) for pair in zip(outs, last, strict=True)]
+
+
+def _padded(body: Region, tensor: str, frame: Frame) -> Part:
+    """A tensor with zeros behind its end, as tasks load tiles of it: once, and not in each turn."""
+    part = frame.parts[tensor]
+    for eqn in (e for top in body.eqns for e in top.walk() if e.prim == "task"):
+        kernel = frame.wir.kernel(str(eqn.params["kernel"]))
+        for p, x in zip(kernel.params, eqn.ins, strict=True):
+            if isinstance(x, View) and x.tensor == tensor and isinstance(p.type, RegionType):
+                kept = [k for k, d in enumerate(x.dims) if not isinstance(d, At)]
+                part = part.holding(padded_for(kernel, p.name, part.array, kept))
+    return part
 
 
 def _enter(

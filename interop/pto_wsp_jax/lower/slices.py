@@ -30,17 +30,31 @@ def dynamic_slice(x: jax.Array, starts: Sequence[Any], sizes: Sequence[int]) -> 
 lane_p = Primitive("pto_lane")
 
 
-def lane_slice(x: jax.Array, lane: Any, starts: Sequence[Any], sizes: Sequence[int], dim: int, step: int) -> jax.Array:
-    """`dynamic_slice` with `step * lane` more in dimension `dim`. lane: the number of an iteration, which under a `vmap` of ours counts 0, 1, ...: what
-    all of them take lies side by side, and is one slice."""
+def lane_slice(
+    x: jax.Array,
+    lanes: Sequence[Any],
+    starts: Sequence[Any],
+    sizes: Sequence[int],
+    along: Sequence[int],
+    steps: Sequence[int],
+) -> jax.Array:
+    """`dynamic_slice` with `step * lane` more in dimension `dim`, for each lane. A lane is the number of an iteration, which under a `vmap` of ours counts
+    0, 1, ...: what all of them take lies side by side, and is one slice."""
     at = [jnp.asarray(s, jnp.int32) for s in starts]
-    x = varying(x, axes_of((lane, *at)))
-    return lane_p.bind(x, lane, *at, sizes=tuple(sizes), dim=dim, step=step)
+    x = varying(x, axes_of((*lanes, *at)))
+    return lane_p.bind(x, *lanes, *at, sizes=tuple(sizes), along=tuple(along), steps=tuple(steps))
 
 
-def _lane(x: Any, lane: Any, *starts: Any, sizes: tuple[int, ...], dim: int, step: int) -> Any:
-    at = (starts[dim] + step * lane).astype(starts[dim].dtype)
-    return slice_p.bind(x, *starts[:dim], at, *starts[dim + 1 :], sizes=sizes)
+def _lane(x: Any, *args: Any, sizes: tuple[int, ...], along: tuple[int, ...], steps: tuple[int, ...]) -> Any:
+    return slice_p.bind(x, *_starts(args, along, steps), sizes=sizes)
+
+
+def _starts(args: Sequence[Any], along: tuple[int, ...], steps: tuple[int, ...]) -> list[Any]:
+    """Where a slice begins, of the numbers of its lanes and what they are added to."""
+    lanes, starts = args[: len(along)], list(args[len(along) :])
+    for lane, dim, step in zip(lanes, along, steps, strict=True):
+        starts[dim] = (starts[dim] + step * lane).astype(starts[dim].dtype)
+    return starts
 
 
 def _shaped(x: Any, *_: Any, sizes: tuple[int, ...], **params: Any) -> Any:
@@ -81,19 +95,28 @@ def _transpose(ct: Any, x: Any, *starts: Any, sizes: tuple[int, ...]) -> list[An
 
 
 def _batch_lane(
-    args: Sequence[Any], dims: Sequence[Any], *, sizes: tuple[int, ...], dim: int, step: int
+    args: Sequence[Any],
+    of_args: Sequence[Any],
+    *,
+    sizes: tuple[int, ...],
+    along: tuple[int, ...],
+    steps: tuple[int, ...],
 ) -> tuple[Any, int]:
-    (x, lane, *starts), (d, of_lane, *of_starts) = args, dims
-    if d is None and of_lane is not None and all(s is None for s in of_starts):
-        count = lane.shape[0]
-        out = slice_p.bind(x, *starts, sizes=(*sizes[:dim], step * count, *sizes[dim + 1 :]))
+    (x, *rest), (d, *of_rest) = args, of_args
+    many = [j for j, b in enumerate(of_rest) if b is not None]
+    if d is None and len(many) == 1 and many[0] < len(along):
+        (j,) = many
+        dim, step, count = along[j], steps[j], rest[j].shape[0]
+        others, by = (*along[:j], *along[j + 1 :]), (*steps[:j], *steps[j + 1 :])
+        wide = (*sizes[:dim], step * count, *sizes[dim + 1 :])
+        out = lane_p.bind(x, *rest[:j], *rest[j + 1 :], sizes=wide, along=others, steps=by)
         out = out.reshape(*sizes[:dim], count, step, *sizes[dim + 1 :])
         return lax.slice_in_dim(out, 0, sizes[dim], axis=dim + 1), dim
-    if d is not None and of_lane is None and all(s is None for s in of_starts):
-        starts.insert(d, jnp.zeros((), starts[0].dtype))
+    if d is not None and not many:
+        rest.insert(len(along) + d, jnp.zeros((), jnp.int32))
         sizes = (*sizes[:d], x.shape[d], *sizes[d:])
-        return lane_p.bind(x, lane, *starts, sizes=sizes, dim=dim + (d <= dim), step=step), d
-    return jax.vmap(partial(_lane, sizes=sizes, dim=dim, step=step), in_axes=tuple(dims))(*args), 0
+        return lane_p.bind(x, *rest, sizes=sizes, along=tuple(k + (d <= k) for k in along), steps=steps), d
+    return jax.vmap(partial(_lane, sizes=sizes, along=along, steps=steps), in_axes=tuple(of_args))(*args), 0
 
 
 def _jvp_lane(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
@@ -103,12 +126,14 @@ def _jvp_lane(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) ->
     )
 
 
-def _transpose_lane(ct: Any, x: Any, lane: Any, *starts: Any, sizes: tuple[int, ...], dim: int, step: int) -> list[Any]:
-    at = (starts[dim] + step * lane).astype(starts[dim].dtype)
-    return [*_transpose(ct, x, *starts[:dim], at, *starts[dim + 1 :], sizes=sizes), None]
+def _transpose_lane(
+    ct: Any, x: Any, *args: Any, sizes: tuple[int, ...], along: tuple[int, ...], steps: tuple[int, ...]
+) -> list[Any]:
+    back = _transpose(ct, x, *_starts(args, along, steps), sizes=sizes)
+    return [back[0], *(None for _ in args)]
 
 
-lane_p.def_impl(jax.jit(_lane, static_argnames=("sizes", "dim", "step")))
+lane_p.def_impl(jax.jit(_lane, static_argnames=("sizes", "along", "steps")))
 lane_p.def_abstract_eval(_shaped)
 mlir.register_lowering(lane_p, mlir.lower_fun(_lane, multiple_results=False))
 batching.primitive_batchers[lane_p] = _batch_lane

@@ -26,7 +26,12 @@ def at_once(body: Region, loop: str, count: int, wir: Wir, ranges: Ranges, lanes
     if jax.default_backend() != "cpu" or not _decides(body, {loop}, wir):
         return count
     held = lanes * _held(body, wir, ranges)
-    return min(count, max(1, CACHE // max(held, 1)))
+    return _even(count, min(count, max(1, CACHE // max(held, 1))))
+
+
+def _even(count: int, most: int) -> int:
+    """A number of iterations, at most so many, of which `count` is a multiple; where there is none near, the most."""
+    return next((n for n in range(most, most // 2, -1) if count % n == 0), most)
 
 
 # Whether a loop decides how often others inside of it run

@@ -41,14 +41,24 @@ class Part:
         return replace(self, array=array)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["number", "first"], meta_fields=["step"])
 @dataclass(frozen=True)
-class Lane:
-    """Where a place begins, as first + step * number, of the number of an iteration of a batched loop."""
+class Batch:
+    """Iterations first, first + 1, ... of `total` of a loop, which are computed at once; number: 0, 1, ..."""
 
     number: Any
-    first: int
-    step: int
+    count: int
+    first: Any
+    total: int
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["first", "numbers"], meta_fields=["steps"])
+@dataclass(frozen=True)
+class Lanes:
+    """Where a place begins: first + step * number for each batched loop around, of the number of its iteration."""
+
+    first: Any
+    numbers: tuple[Any, ...]
+    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -63,24 +73,34 @@ class Place:
     inside: bool
     index: jax.Array | None = None
     at_end: bool = False  # what is not valid lies behind the end of the tensor
-    lane: Lane | None = None
+    lanes: Lanes | None = None
 
 
 class Scope:
     """What expressions and index views name."""
 
-    def __init__(self, env: Mapping[str, Any], parts: Mapping[str, Part], norm: Any, lanes: Mapping[str, int]) -> None:
-        self.env, self.parts, self.norm, self.lanes = env, parts, norm, lanes
+    def __init__(
+        self, env: Mapping[str, Any], parts: Mapping[str, Part], norm: Any, batches: Mapping[str, Batch]
+    ) -> None:
+        self.env, self.parts, self.norm, self.batches = env, parts, norm, batches
 
-    def lane(self, e: Expr, size: int, room: int) -> Lane | None:
-        """Of the first of `size` elements: where the iterations of a batched loop take them side by side."""
+    def lanes(self, e: Expr, size: int, room: int) -> Lanes | None:
+        """Of the first of `size` elements: where the iterations of batched loops take them side by side."""
         e = self.norm(e)
-        for name, count in self.lanes.items():
+        found: list[tuple[Batch, int]] = []
+        for name, batch in reversed([*self.batches.items()]):  # the innermost first
             step = next((c for atom, c in e.terms if atom == name), 0)
-            rest = e - var(name) * step
-            if rest.is_const and size <= step and 0 <= rest.const <= room - step * count:
-                return Lane(self.env[name].value, rest.const, step)
-        return None
+            if step == 0:
+                continue
+            if step < size:
+                return None
+            size = step * batch.total
+            found.append((batch, step))
+            e = e - var(name) * step
+        if not found or not e.is_const or not 0 <= e.const <= room - size:
+            return None
+        first = e.const + sum(batch.first * step for batch, step in found)
+        return Lanes(first, tuple(batch.number for batch, _ in found), tuple(step for _, step in found))
 
     def integer(self, e: Expr) -> int | Int:
         return numbers.value_of(self.norm(e), self.env)
@@ -96,9 +116,9 @@ def place(d: ViewDim, k: int, part: Part, scope: Scope) -> Place:
     start = scope.integer(first)
     match d:
         case At():
-            return Place(start, 1, 1, False, True, lane=scope.lane(first, 1, size))
+            return Place(start, 1, 1, False, True, lanes=scope.lanes(first, 1, size))
         case Slice():
-            return Place(start, d.length, d.length, True, True, lane=scope.lane(first, d.length, size))
+            return Place(start, d.length, d.length, True, True, lanes=scope.lanes(first, d.length, size))
         case Span():
             return Place(start, size, numbers.within(scope.integer(d.length), 0, part.shape[k]), True, False)
         case TileAt():
@@ -144,7 +164,7 @@ def taken(array: jax.Array, at: Sequence[Place]) -> jax.Array:
         elif isinstance(p.start, int) and not p.inside:
             array = _cut(array, k, p.start, p.size)
     rest = [(0, array.shape[k]) if p.index is not None or not p.inside else (p.start, p.size) for k, p in enumerate(at)]
-    return sliced(array, [s for s, _ in rest], [n for _, n in rest], [p.lane for p in at])
+    return sliced(array, [s for s, _ in rest], [n for _, n in rest], [p.lanes for p in at])
 
 
 def _cut(array: jax.Array, k: int, start: int, size: int) -> jax.Array:
@@ -162,7 +182,7 @@ def padded(array: jax.Array, k: int, size: int) -> jax.Array:
 
 
 def sliced(
-    array: jax.Array, starts: Sequence[int | Int], sizes: Sequence[int], lanes: Sequence[Lane | None]
+    array: jax.Array, starts: Sequence[int | Int], sizes: Sequence[int], lanes: Sequence[Lanes | None]
 ) -> jax.Array:
     """A slice that lies inside of the array."""
     if tuple(sizes) == array.shape:
@@ -174,13 +194,14 @@ def sliced(
     if not any(isinstance(s, Int) for s in starts):
         return array
     at = [s.value if isinstance(s, Int) else 0 for s in starts]
-    dim = next((k for k, x in enumerate(lanes) if x is not None and isinstance(starts[k], Int)), None)
-    if dim is None:
-        return dynamic_slice(array, at, sizes)
-    lane = lanes[dim]
-    assert lane is not None
-    at[dim] = lane.first
-    return lane_slice(array, lane.number, at, sizes, dim, lane.step)
+    dims, numbers_, steps = [], [], []
+    for k, x in enumerate(lanes):
+        if x is not None and isinstance(starts[k], Int):
+            at[k] = x.first
+            dims += [k] * len(x.steps)
+            numbers_ += x.numbers
+            steps += x.steps
+    return lane_slice(array, numbers_, at, sizes, dims, steps) if dims else dynamic_slice(array, at, sizes)
 
 
 def written(part: Part, at: Sequence[Place], value: jax.Array, active: Any) -> Part:

@@ -61,9 +61,9 @@ class Frame:
     axes: Axes = frozenset()
     active: Any = None
     batched: bool = False
-    lanes: Mapping[str, int] = field(
-        default_factory=dict[str, int]
-    )  # loops that are batched, and how many iterations each has
+    batches: Mapping[str, views.Batch] = field(
+        default_factory=dict[str, views.Batch]
+    )  # of loops around, the outermost first
     norm: Norm = field(default=_as_it_is)
 
     def inner(self, active: Any) -> Frame:
@@ -74,7 +74,7 @@ class Frame:
 
     @property
     def scope(self) -> views.Scope:
-        return views.Scope(self.numbers, self.parts, self.norm, self.lanes)
+        return views.Scope(self.numbers, self.parts, self.norm, self.batches)
 
     def value(self, x: In) -> Number:
         if isinstance(x, Expr):
@@ -171,7 +171,7 @@ def read_region(array: jax.Array, view: View, where: Sequence[views.Place]) -> M
     """A region that is only read is where it is: nothing is copied."""
     kept = tuple(k for k, n in enumerate(where) if n.kept)
     valid = tuple(where[k].valid for k in kept)
-    return Memory(array, tuple(n.start for n in where), valid, kept, tuple(n.lane for n in where))
+    return Memory(array, tuple(n.start for n in where), valid, kept, tuple(n.lanes for n in where))
 
 
 def own_region(array: jax.Array, view: View, where: Sequence[views.Place]) -> Memory:

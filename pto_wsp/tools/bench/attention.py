@@ -182,6 +182,34 @@ def decode(q: Tensor, k: Tensor, v: Tensor, table: Tensor, lengths: Tensor, out:
             )
 
 
+@kernel
+def decode_contiguous_head(
+    q: In[Tile[1, DIM, DType.F32]],
+    k: In[Tensor[None, DIM, DType.F32]],
+    v: In[Tensor[None, DIM, DType.F32]],
+    out: Out[Tile[1, DIM, DType.F32]],
+) -> None:
+    """One head of one sequence, whose keys and values lie in a row."""
+    query = q * (1 / math.sqrt(DIM))
+
+    def tile(j: Any, carry: Any) -> Any:
+        keys, values = (pto.load(x, (j * KEYS, 0), (KEYS, DIM)) for x in (k, v))
+        return attend(carry, [pto.matmul(query, keys, transpose_b=True)], [values])
+
+    _, total, acc = pto.fori_loop(0, (k.shape[0] + (KEYS - 1)) // KEYS, tile, nothing_yet(1))
+    pto.store(out, acc / total)
+
+
+@workload
+def decode_contiguous(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, out: Tensor) -> None:
+    """q, out [batch, heads, DIM]; k, v [batch, heads, longest, DIM]; lengths [batch]."""
+    for b in P(q.shape[0]):
+        n = item(lengths[b])
+        for h in P(q.shape[1]):
+            head = slice(h, h + 1)
+            decode_contiguous_head[b, h](q=q[b, head], k=k[b, h, :n], v=v[b, h, :n], out=out[b, head])
+
+
 @workload
 def decode_in_pieces(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, pieces: Tensor, of_sequence: Tensor, out: Tensor

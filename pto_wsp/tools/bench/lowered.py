@@ -117,6 +117,14 @@ def decode_pair(shape: Shape) -> Pair:
     return Pair(ours, Arm(attention.masked, padded), lambda got: batch.error(got)[0])
 
 
+def contiguous_pair(shape: Shape) -> Pair:
+    """Both over contiguous keys and values that are padded to the longest."""
+    batch = attention.Batch.of(shape)
+    given = (batch.q, *batch.padded(max(batch.lengths)), np.array(batch.lengths, np.int32))
+    ours = Arm(_lowered(attention.decode_contiguous, like=batch.q), given)
+    return Pair(ours, Arm(attention.masked, given), lambda got: batch.error(got)[0])
+
+
 PAIRS: dict[str, Callable[[Shape], Pair]] = {
     "lowered_rmsnorm": rmsnorm_pair,
     "lowered_softmax": softmax_pair,
@@ -125,4 +133,5 @@ PAIRS: dict[str, Callable[[Shape], Pair]] = {
     "lowered_llama_block": llama_pair,
     "lowered_decode": decode_pair,
     "lowered_decode_many": decode_pair,
+    "lowered_decode_contiguous": contiguous_pair,
 }
