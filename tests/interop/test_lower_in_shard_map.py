@@ -7,8 +7,7 @@ from interop.processes import python
 
 IN_SHARD_MAP = """
 import os
-quickly = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2 " + quickly
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, PartitionSpec as PS
 from pto_wsp import Dense, DType, In, InOut, Out, P, Ragged, Tensor, empty, empty_like, item, kernel, pto, workload
