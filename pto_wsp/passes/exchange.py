@@ -107,7 +107,7 @@ class Parts:
         """The tile of a device's part."""
         start = [offsets.get(k, ZERO) for k in range(len(self.shape))]
         if self.whole is not None:
-            start = [s + self.begin(self.whole, device, k) for k, s in enumerate(start)]
+            start = [s + begin(self.whole, device, k, self.shape[k]) for k, s in enumerate(start)]
         dims = [_dim(s, *t) for s, t in zip(start, tile, strict=True)]
         coords: list[ViewDim] = [] if self.whole is not None else [At(device[a]) for a in self.mesh.shape]
         if len(dims) < 2 and coords and isinstance(last := coords[-1], At):  # a tile has two dimensions
@@ -118,10 +118,6 @@ class Parts:
     def is_line(self) -> bool:
         """Whether it is a whole tensor of one dimension, of which kernels see a region: a tile has two."""
         return self.whole is not None and len(self.shape) == 1
-
-    def begin(self, layout: TensorLayout, device: Coordinates, dim: int) -> Expr:
-        """Where a device's part of a dimension begins in the whole."""
-        return begin(layout, device, dim, self.shape[dim])
 
 
 def begin(layout: TensorLayout, device: Coordinates, dim: int, extent: Expr) -> Expr:
@@ -145,7 +141,7 @@ class Exchange:
     def collective(self, eqn: Eqn, source: TensorType, target: TensorType) -> list[Eqn]:
         """The equations of a collective, of tensors whose types are those of a device."""
         a, b = operands(eqn)
-        x, y = self.parts(a.name, source), self.parts(b.name, target)
+        x, y = Parts(a.name, self.mesh, source.shape), Parts(b.name, self.mesh, target.shape)
         here, there = source.layout, target.layout
         assert here is not None and there is not None
         match eqn.prim:
@@ -158,9 +154,6 @@ class Exchange:
                 return [self.reduce(x, y, target.dtype, (axis,), here.pending[axis], {dim: axis})]
             case _:
                 return self.move(x, y, target.dtype, moves(here, there))
-
-    def parts(self, name: str, t: TensorType) -> Parts:
-        return Parts(name, self.mesh, t.shape)
 
     def reduce(
         self, x: Parts, y: Parts, dtype: DType, axes: Sequence[str], op: str, scattered: Mapping[int, str]

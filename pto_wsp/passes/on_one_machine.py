@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from pto_wsp.errors import CompileError, here
+from pto_wsp.errors import CompileError, InternalError, here
 from pto_wsp.ir.collectives import COLLECTIVES, operands
 from pto_wsp.ir.core import (
     At,
@@ -247,4 +247,4 @@ def _moved(d: ViewDim, by: Expr) -> ViewDim:
         case TileAt():
             return TileAt(d.index, d.size, d.limit + by, d.offset + by)
         case Gather():
-            raise AssertionError("a gather of a device's own elements goes through a tensor of all parts")
+            raise InternalError("a gather of a device's own elements goes through a tensor of all parts")
